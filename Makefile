@@ -1,0 +1,35 @@
+# Every command that people and CI use. Each makes what it needs; `make demo` and `make test` start from nothing.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test check build clean
+
+help: ## Show this list.
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+$(STAMP): setup.cfg pyproject.toml plugins/dpp-linecount/pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("dpp needs Python 3.11 or newer: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $(STAMP)
+
+demo: $(STAMP) ## Run a batch of real files that are served on loopback, and show what comes of it.
+	$(BIN)/python examples/demo.py
+
+test: $(STAMP) ## Run all tests, with coverage.
+	$(BIN)/python -m pytest --numprocesses 4 --cov --cov-report=term
+
+check: $(STAMP) ## Check style, types and layers.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+build: $(STAMP) ## Build the wheels and source archives of dpp and its plugins into dist/.
+	$(BIN)/python -m build --outdir dist .
+	for plugin in plugins/*/; do $(BIN)/python -m build --outdir dist "$$plugin" || exit 1; done
+
+clean: ## Remove what the commands above made.
+	rm -rf $(VENV) build dist demo-workspace .coverage* *.egg-info

@@ -1,0 +1,163 @@
+"""The checked list of a batch's files, on disk: one JSON line a file, with the offsets of its chunks.
+
+A manifest is read once, in a stream. What has to be remembered of every file is two hashes of 64 bits
+and one offset, so that a million files take some hundred megabytes and not the whole manifest.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import os
+from array import array
+from collections.abc import Callable, Collection, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from dpp import names
+from dpp.errors import SHOWN_PROBLEMS, ManifestError
+from dpp.manifest import Row, check
+from dpp.models import FileData
+
+log = logging.getLogger(__name__)
+
+
+class Chunk(NamedTuple):
+    """A run of lines in a catalog: byte offset of the first, and how many."""
+
+    offset: int
+    size: int
+
+
+def write_catalog(path: Path, source: str, rows: Iterable[Row], schemes: Collection[str], chunk_size: Callable[[int], int]) -> list[Chunk]:
+    """Check every row of a manifest and write the files it lists.
+
+    Args:
+        path: Where the catalog is written; readable by its owner only, as URLs and headers may hold secrets.
+        source: What messages call the manifest.
+        rows: The rows as read.
+        schemes: URL schemes that can be fetched.
+        chunk_size: Says how many files make a chunk, given how many there are.
+
+    Returns:
+        The chunks, in the order of the manifest.
+
+    Raises:
+        ManifestError: Some row has a problem; all of them are in it.
+    """
+    ids = _Ids()
+    with _Writer(path) as writer:
+        for file in _admitted(source, rows, schemes, ids):
+            writer.write(file)
+    if ids.contested:
+        writer = _with_other_ids(path, ids.contested)
+    if ids.duplicates:
+        log.warning("%s: dropped %d exact duplicates", source, ids.duplicates)
+    return writer.chunks(chunk_size(len(writer.offsets)))
+
+
+def read_catalog(path: Path, chunk: Chunk) -> Iterator[FileData]:
+    """Yield the files of a chunk."""
+    with path.open("rb") as stream:
+        stream.seek(chunk.offset)
+        for _ in range(chunk.size):
+            yield FileData.model_validate_json(stream.readline())
+
+
+class _Verdict(enum.Enum):
+    NEW = enum.auto()
+    DUPLICATE = enum.auto()
+    CONFLICT = enum.auto()
+
+
+class _Ids:
+    """Tell new files from duplicates and conflicts; make derived ids unique."""
+
+    def __init__(self) -> None:
+        self._given: dict[int, int] = {}
+        self._derived: dict[int, int] = {}
+        self.contested: set[str] = set()
+        self.duplicates = 0
+
+    def admit(self, file: FileData) -> _Verdict:
+        content = hash(file.model_dump_json())
+        if "id" in file.model_fields_set:
+            if hash(file.id) in self._derived:
+                self.contested.add(file.id)
+            return self._enter(self._given, file.id, content)
+        if hash(file.id) in self._given or self._derived.get(hash(file.id), content) != content:
+            file.id = _unique_id(file)
+        return self._enter(self._derived, file.id, content)
+
+    def _enter(self, table: dict[int, int], file_id: str, content: int) -> _Verdict:
+        if hash(file_id) not in table:
+            table[hash(file_id)] = content
+            return _Verdict.NEW
+        if table[hash(file_id)] != content:
+            return _Verdict.CONFLICT
+        self.duplicates += 1
+        return _Verdict.DUPLICATE
+
+
+def _unique_id(file: FileData) -> str:
+    return f"{file.id}-{names.digest(names.identity(file.url), digits=8)}"
+
+
+def _admitted(source: str, rows: Iterable[Row], schemes: Collection[str], ids: _Ids) -> Iterator[FileData]:
+    problems: list[str] = []
+    total = 0
+    for row in rows:
+        found = check(row, schemes)
+        if isinstance(found, FileData):
+            verdict = ids.admit(found)
+            if verdict is _Verdict.NEW and not total:
+                yield found
+            found = [_conflict(row, found)] if verdict is _Verdict.CONFLICT else []
+        total += len(found)
+        problems += found[: SHOWN_PROBLEMS - len(problems)]
+    if total:
+        raise ManifestError(source, problems, total)
+
+
+def _conflict(row: Row, file: FileData) -> str:
+    return f"{row.where}: id {file.id!r} was listed before with another URL or other fields; give each its own id"
+
+
+class _Writer:
+    """Write files as lines and remember where each begins."""
+
+    def __init__(self, path: Path) -> None:
+        self.offsets = array("Q")
+        self._position = 0
+        self._stream = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stream.close()
+
+    def write(self, file: FileData) -> None:
+        line = file.model_dump_json(exclude_defaults=True).encode() + b"\n"
+        self._stream.write(line)
+        self.offsets.append(self._position)
+        self._position += len(line)
+
+    def chunks(self, size: int) -> list[Chunk]:
+        total = len(self.offsets)
+        return [Chunk(self.offsets[start], min(size, total - start)) for start in range(0, total, size)]
+
+
+def _with_other_ids(path: Path, contested: set[str]) -> _Writer:
+    """Give another id to each file whose derived id a later file was given: the first of that id."""
+    waiting = set(contested)
+    whole = Chunk(0, sum(1 for _ in path.open("rb")))
+    changed = path.with_suffix(".new")
+    with _Writer(changed) as writer:
+        for file in read_catalog(path, whole):
+            if file.id in waiting:
+                waiting.discard(file.id)
+                file.id = _unique_id(file)
+            writer.write(file)
+    changed.replace(path)
+    return writer

@@ -1,0 +1,66 @@
+"""The command line ``dpp``: one module a verb. Only this package prints."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from dpp._version import __version__
+from dpp.cli.plugins import plugins
+from dpp.cli.report import report
+from dpp.cli.run import run
+from dpp.cli.status import status
+from dpp.errors import DppError
+from dpp.plugins import registry
+
+INTERRUPTED = 130
+
+
+class _Group(click.Group):
+    """Verbs of dpp and of plugins (hook ``dpp_commands``)."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """Return the names of all verbs."""
+        return sorted({*self.commands, *_offered()})
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """Return a verb; dpp's own come first."""
+        return self.commands.get(name) or _offered().get(name)
+
+
+def _offered() -> dict[str, click.Command]:
+    return {command.name or "": command for commands in registry().hook.dpp_commands() for command in commands}
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+def dpp() -> None:
+    """Run batches of files: download, pre-process, process, report.
+
+    \b
+    Exit codes: 0 every file is ok, 1 some files failed, 2 bad input or
+    configuration, 3 the environment stops the run, 130 interrupted.
+    """
+
+
+for _command in (plugins, report, run, status):
+    dpp.add_command(_command)
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command line; exit with the code of what happened."""
+    try:
+        dpp.main(args=arguments, standalone_mode=False)
+    except DppError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.exit(1)

@@ -1,0 +1,51 @@
+"""Options of the command line, made from the settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from pydantic.fields import FieldInfo
+
+from dpp.settings import Settings
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+workspace_option = click.option(
+    "--workspace",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("dpp-workspace"),
+    show_default=True,
+    help="Folder that holds downloads, results and reports.",
+)
+
+
+class _JsonObject(click.ParamType[Any]):
+    name = "json"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            self.fail(f'expected JSON such as {{"line-count": {{"skip_blank": true}}}}: {error}', param, ctx)
+
+
+def settings_options(command: Command) -> Command:
+    """Give a command an option for each setting; one that is not given is None, so that luigi.cfg counts."""
+    for name, field in reversed(Settings.model_fields.items()):
+        command = _option(name, field)(command)
+    return command
+
+
+def _option(name: str, field: FieldInfo) -> Callable[[Command], Command]:
+    default = field.get_default(call_default_factory=True)
+    flag = f"--{name.replace('_', '-')}"
+    text = f"{(field.description or '').capitalize()}."
+    if isinstance(default, bool):
+        return click.option(flag, is_flag=True, default=None, help=text)
+    kind = _JsonObject() if name == "options" else {int: click.INT, float: click.FLOAT}.get(type(default), click.STRING)
+    shown = "" if default in ((), {}, "") else f"  [default: {default}]"
+    return click.option(flag, type=kind, default=None, help=text + shown)

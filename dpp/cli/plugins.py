@@ -1,0 +1,26 @@
+"""``dpp plugins``: what is installed, and why something is not used."""
+
+from __future__ import annotations
+
+import click
+
+from dpp.cli.output import print_table
+from dpp.plugins import registry
+
+
+@click.command()
+def plugins() -> None:
+    """List plugins: name, kind, version, distribution, and whether they are enabled or why not.
+
+    \b
+    Switch one off for a run:
+      DPP_DISABLE_PLUGINS=linecount dpp run files.json
+    """
+    found = registry()
+    rows = [(offer.name, offer.kind, getattr(offer.cls, "version", ""), offer.origin.distribution, "enabled") for offer in found.offers]
+    rows += [
+        (origin.plugin, "plugin", "", origin.distribution, f"{origin.state}: {origin.reason}")
+        for origin in found.origins
+        if origin.state != "enabled"
+    ]
+    print_table(("name", "kind", "version", "distribution", "state"), rows)

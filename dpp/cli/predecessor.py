@@ -1,0 +1,57 @@
+"""``download-pipeline-processor``: the predecessor's command line."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from dpp.errors import DppError
+from dpp.plugins import import_class
+from dpp.processing_pipeline import ProcessingPipeline
+from dpp.report import render
+
+INTERRUPTED = 130
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--files", required=True, help="JSON list of files, each with a url; JSON Lines, CSV and text work too.")
+@click.option("--pre-processor", help="MODULE:CLASS of a pre-processor.")
+@click.option("--processor", help="MODULE:CLASS of a processor; the default tells size and checksum.")
+@click.option("--post-processor", help="MODULE:CLASS of a post-processor.")
+@click.option("--processing-limit", type=click.IntRange(min=1), default=3, show_default=True, help="Files processed at once.")
+@click.option("--download-queue-size", type=click.IntRange(min=1), default=10, show_default=True, help="Downloaded files that may wait.")
+@click.option(
+    "--pre-processing-queue-size", type=click.IntRange(min=1), default=10, show_default=True, help="Pre-processed files that may wait."
+)
+@click.option("--download-cache", help="Folder that keeps downloads and results; by default $CACHE_DIR or a temporary one.")
+@click.option("--simulate-downloads", is_flag=True, help="Download nothing; sleep 1 to 3 s a file unless PIPELINE_NO_SLEEP is set.")
+@click.option("--debug", is_flag=True, help="Detailed logs with thread names.")
+@click.option("--log-file", default="", help="Append the log to this file as well.")
+def command(files: str, pre_processor: str | None, processor: str | None, post_processor: str | None, **given: Any) -> None:
+    """Download, pre-process, process and post-process FILES with threads of one process."""
+    references = {"pre_processor": pre_processor, "processor": processor, "post_processor": post_processor}
+    classes: dict[str, Any] = {
+        f"{kind}_class": import_class(kind.replace("_", "-"), reference) for kind, reference in references.items() if reference
+    }
+    pipeline = ProcessingPipeline(**classes, **given)
+    code = pipeline.run(files)
+    if pipeline.summary is not None:
+        click.echo(render(pipeline.summary))
+    sys.exit(code)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; exit with the code of what happened."""
+    try:
+        command.main(args=arguments, standalone_mode=False)
+    except DppError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,48 @@
+"""``dpp report``: what became of a batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from jinja2 import Environment, PackageLoader
+
+from dpp.batch import Run, find_run
+from dpp.cli.options import workspace_option
+from dpp.report import Summary, human_bytes
+
+FORMATS = ("text", "json", "jsonl")
+
+
+@click.command()
+@click.argument("batch", default="")
+@workspace_option
+@click.option("--run", "number", type=click.IntRange(min=1), default=None, help="Which run; the last one if not given.")
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), default="text", show_default=True, help="json: the summary; jsonl: a line a file."
+)
+def report(batch: str, workspace: Path, number: int | None, form: str) -> None:
+    """Report on the last run of BATCH, or of the newest batch of a workspace.
+
+    \b
+    Examples:
+      dpp report
+      dpp report files-3f2a9c01de --run 2
+      dpp report --format jsonl | jq 'select(.status == "failed").url'
+    """
+    run = find_run(workspace, batch, number)
+    if form == "jsonl":
+        for outcome in run.results():
+            click.echo(outcome.model_dump_json())
+        return
+    summary = run.summary() or run.progress()
+    click.echo(summary.model_dump_json(indent=2) if form == "json" else _text(run, summary))
+
+
+def _text(run: Run, summary: Summary) -> str:
+    environment = Environment(loader=PackageLoader("dpp"), trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701 - plain text
+    template = environment.get_template("report.txt.j2")
+    failed = (outcome for outcome in run.results() if not outcome.ok)
+    return template.render(
+        summary=summary, asked=run.asked(), failed=failed, size=human_bytes(summary.bytes), ended=run.summary() is not None
+    )

@@ -1,0 +1,40 @@
+"""``dpp run``: the main job with a friendlier face."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from dpp.cli.options import settings_options
+from dpp.errors import BatchFailed
+from dpp.report import Summary, render
+from dpp.tasks import run_batch
+
+INTERRUPTED = 130
+
+
+@click.command()
+@click.argument("files")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that work on the batch.")
+@settings_options
+def run(files: str, workers: int, **given: Any) -> None:
+    """Run the batch of FILES; run it again to do only what is missing.
+
+    FILES is a JSON list, JSON Lines (.jsonl), CSV with a header (.csv) or a text file of URLs (.txt).
+
+    \b
+    Examples:
+      dpp run files.json --workers 4
+      dpp run urls.txt --processor my_module:WordCount --workspace /data/batch
+      dpp run files.csv --options '{"checksum": {"algorithm": "md5"}}'
+    """
+    settings = {name: value for name, value in given.items() if value is not None}
+    summary, interrupted = run_batch(files, workers, **settings)
+    click.echo(render(summary))
+    sys.exit(INTERRUPTED if interrupted else _exit_code(summary))
+
+
+def _exit_code(summary: Summary) -> int:
+    return 0 if summary.complete else BatchFailed.exit_code

@@ -1,0 +1,75 @@
+"""A lock on a batch that dies with whoever holds it (flock), alone or together with others."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dpp.errors import LockedError
+from dpp.workspace import stops_run
+
+TRIES = 3
+PAUSE = 0.01
+
+
+class Lock:
+    """A lock file; children of the process that holds it hold it too.
+
+    Args:
+        path: The lock file; it says who held it last.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with stops_run(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+
+    def exclusive(self) -> None:
+        """Hold the lock alone, or raise LockedError naming its holder.
+
+        Tried a few times, as somebody may only be asking whether it is free.
+        """
+        for _ in range(TRIES):
+            if self.try_exclusive():
+                return
+            time.sleep(PAUSE)
+        raise self.held()
+
+    def held(self) -> LockedError:
+        """Return the error that names the holder."""
+        holder = os.pread(self._descriptor, 1000, 0).decode(errors="replace").strip() or "somebody"
+        return LockedError(f"this batch is being run by {holder}; wait for it to end or stop it, then run the same command again")
+
+    def try_exclusive(self) -> bool:
+        """Hold the lock alone, if nobody else holds it; a shared lock held before is lost if not."""
+        if not self._try(fcntl.LOCK_EX):
+            return False
+        holder = f"pid {os.getpid()} on {socket.gethostname()} since {datetime.now(UTC).isoformat(timespec='seconds')}"
+        with stops_run(self._path):
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, holder.encode(), 0)
+        return True
+
+    def try_shared(self) -> bool:
+        """Hold the lock with others, unless somebody holds it alone."""
+        return self._try(fcntl.LOCK_SH)
+
+    def is_free(self) -> bool:
+        """Whether nobody else holds the lock; asking takes it for a moment."""
+        return self._try(fcntl.LOCK_EX)
+
+    def _try(self, mode: int) -> bool:
+        try:
+            fcntl.flock(self._descriptor, mode | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def release(self) -> None:
+        """Let the lock go."""
+        os.close(self._descriptor)

@@ -1,0 +1,182 @@
+"""What everybody speaks: a file, its failure, its outcome."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
+
+from dpp import names
+
+Stage = Literal["download", "pre-process", "process", "post-process", "report"]
+STAGES: tuple[Stage, ...] = ("download", "pre-process", "process", "post-process", "report")
+RUNTIME_FIELDS = frozenset({"local_path", "output_dir", "processing_history", "error"})
+_BAD_IN_URL = re.compile(r"[\x00-\x20\x7f]")
+
+
+def _text_or_int(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value
+
+
+Label = Annotated[str, BeforeValidator(_text_or_int), StringConstraints(min_length=1)]
+
+
+def check_url(url: str) -> str:
+    """Return the URL as it is, or raise ValueError saying what is wrong with it."""
+    if _BAD_IN_URL.search(url):
+        raise ValueError("has a blank or a control character; percent-encode it")
+    parts = urlsplit(url)
+    if not parts.scheme:
+        raise ValueError("has no scheme; expected something like https://host/path or file:///path")
+    if parts.scheme.lower() in ("http", "https"):
+        if not parts.hostname:
+            raise ValueError("has no host")
+        parts.port  # noqa: B018 - raises ValueError where the port is no number
+    return url
+
+
+class Failure(BaseModel):
+    """Why a file failed.
+
+    Attributes:
+        stage: The stage that failed.
+        error_class: A short, stable word to group by, such as ``http-404``, ``checksum``, ``ValueError``.
+        message: What happened, without secrets.
+        http_status: Status code of the last answer, where there was one.
+        traceback: Where a plugin raised, without secrets.
+    """
+
+    stage: Stage
+    error_class: str
+    message: str
+    http_status: int | None = None
+    traceback: str | None = None
+
+
+class FileData(BaseModel):
+    """One file of a batch: what the manifest says of it, and what became of it so far.
+
+    Fields of the manifest that dpp does not know are kept and can be read as attributes
+    (``file.provider``), also where a method of this class has their name (``file.schema``).
+
+    Attributes:
+        url: Where the file comes from.
+        id: What a report calls it; the URL's stem where the manifest gives none.
+        name: Its name; the URL's stem where the manifest gives none.
+        sha256: Expected digest of the download, 64 hexadecimal digits.
+        size: Expected size of the download in bytes.
+        headers: Request headers for this file only. Never shown.
+        urls: Mirrors, tried in order after ``url``.
+        local_path: The file to work on: the download, or what the pre-processor before made of it.
+        output_dir: Where a pre-processor writes what it makes; published as a whole when the chain is through.
+        processing_history: One entry a pre-processor that the file went through.
+        error: Why the file failed earlier, for post-processors.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    url: str
+    id: Label = ""
+    name: Label = ""
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    size: int | None = Field(default=None, ge=0)
+    headers: dict[str, str] | None = None
+    urls: list[str] | None = None
+    local_path: Path | None = None
+    output_dir: Path | None = Field(default=None, exclude=True)
+    processing_history: list[dict[str, Any]] = Field(default_factory=list)
+    error: Failure | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _url_is_one(cls, url: str) -> str:
+        return check_url(url)
+
+    @field_validator("urls")
+    @classmethod
+    def _mirrors_are_urls(cls, urls: list[str] | None) -> list[str] | None:
+        return urls and [check_url(url) for url in urls]
+
+    @field_validator("sha256", mode="before")
+    @classmethod
+    def _digest_is_lower_case(cls, value: Any) -> Any:
+        return value.strip().lower() if isinstance(value, str) else value
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _size_is_no_flag(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool):
+            raise ValueError(f"{info.field_name} should be a number of bytes")
+        return value
+
+    def model_post_init(self, context: Any) -> None:
+        """Fill in what follows from the URL, and let extra fields be read whatever their name."""
+        self.__dict__["id"] = self.id or names.stem(self.url)
+        self.__dict__["name"] = self.name or names.stem(self.url)
+        for field, value in (self.__pydantic_extra__ or {}).items():
+            if hasattr(type(self), field) and not field.startswith(("_", "model_")):
+                self.__dict__[field] = value
+
+
+class Outcome(BaseModel):
+    """What became of one file in one run: a row of the ledger and of ``results.jsonl``.
+
+    Attributes:
+        id: The file's id.
+        name: The file's name.
+        url: Its URL without secrets.
+        key: Names its targets in the workspace.
+        status: ``ok`` or ``failed``.
+        stage: Where it failed.
+        error_class: Groups failures.
+        message: Says what failed.
+        http_status: Of the last answer.
+        attempts: How often a download was tried in the run that did it.
+        bytes: Size of the download.
+        sha256: Digest of the download.
+        seconds: Seconds spent, by stage.
+        plugins: The steps it went through, with kind, name and version.
+        result: What the processor returned.
+        run: The run that did the work.
+        cached: Whether an earlier run had done it already.
+        at: When it ended, in seconds since 1970-01-01 UTC.
+        traceback: Where a plugin raised.
+    """
+
+    id: str
+    name: str
+    url: str
+    key: str
+    status: Literal["ok", "failed"]
+    stage: Stage | None = None
+    error_class: str | None = None
+    message: str | None = None
+    http_status: int | None = None
+    attempts: int = 0
+    bytes: int | None = None
+    sha256: str | None = None
+    seconds: dict[str, float] = Field(default_factory=dict)
+    plugins: list[dict[str, str]] = Field(default_factory=list)
+    result: Any = None
+    run: str | None = None
+    cached: bool = False
+    at: float = 0.0
+    traceback: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the file went through every stage."""
+        return self.status == "ok"

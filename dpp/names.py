@@ -1,0 +1,88 @@
+"""Names that are readable and safe: slugs, keys, file names.
+
+Whatever a manifest says, what comes out of here is one path component that stays where it is put.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from pathlib import PurePosixPath
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+SLUG_LENGTH = 40
+NAME_BYTES = 180
+KEY_DIGITS = 16
+RESERVED_SUFFIXES = (".part", ".dpp.json")
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
+
+
+def digest(*parts: str, digits: int = KEY_DIGITS) -> str:
+    """Return the first hexadecimal digits of the SHA-256 of the parts, kept apart by their lengths."""
+    sha = hashlib.sha256()
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass")
+        sha.update(b"%d:" % len(data))
+        sha.update(data)
+    return sha.hexdigest()[:digits]
+
+
+def slug(text: str) -> str:
+    """Return at most 40 lower-case ASCII letters, digits, dots, dashes and underscores."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9._-]+", "-", plain.lower()).strip("-._")[:SLUG_LENGTH] or "file"
+
+
+def identity(url: str) -> str:
+    """Return the URL as a cache knows it: without user part and fragment, so that a new password is no new file."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme.lower(), parts.netloc.rpartition("@")[2], parts.path, parts.query, ""))
+
+
+def download_key(url: str) -> str:
+    """Return the key of a download: two files with one URL share it, and so one download."""
+    return f"{slug(stem(url))}-{digest(identity(url))}"
+
+
+def file_key(file_id: str, url: str) -> str:
+    """Return the key of a file: a slug of its id and a digest of id and URL."""
+    return f"{slug(file_id)}-{digest(file_id, identity(url))}"
+
+
+def shard(key: str) -> str:
+    """Return the two digits of a key's digest that name the folder it lies in."""
+    return key[-KEY_DIGITS:][:2]
+
+
+def basename(url: str) -> str:
+    """Return the last part of the URL's path, decoded, or the host where the path is empty."""
+    parts = urlsplit(url)
+    return PurePosixPath(unquote(parts.path, errors="replace")).name or parts.hostname or "file"
+
+
+def stem(url: str) -> str:
+    """Return the last part of the URL's path without its suffix."""
+    return PurePosixPath(basename(url)).stem
+
+
+def safe_name(name: str) -> str:
+    """Return a name for a file in a folder of its own, as near to the given one as is safe.
+
+    Separators and control characters become ``_``; leading dots go; what is longer than 180 bytes is cut
+    in the middle, with its suffix kept and a digest in place of what was lost.
+    """
+    clean = _UNSAFE.sub("_", unicodedata.normalize("NFC", name)).strip(" .") or "file"
+    if clean.endswith(RESERVED_SUFFIXES):
+        clean += "_"
+    if len(clean.encode("utf-8", "replace")) > NAME_BYTES:
+        clean = _shortened(clean)
+    return clean
+
+
+def _shortened(name: str) -> str:
+    suffix = PurePosixPath(name).suffix
+    suffix = suffix if len(suffix.encode()) <= SLUG_LENGTH else ""
+    mark = f"-{digest(name, digits=8)}{suffix}"
+    room = NAME_BYTES - len(mark.encode())
+    return name.encode("utf-8", "replace")[:room].decode("utf-8", "ignore") + mark

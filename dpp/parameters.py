@@ -1,0 +1,185 @@
+"""Luigi parameters made from the settings, and the soft defaults that dpp gives Luigi."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import luigi
+from luigi.configuration import get_config
+from luigi.freezing import recursively_freeze, recursively_unfreeze
+from pydantic.fields import FieldInfo
+
+from dpp import names
+from dpp.errors import ConfigurationError
+from dpp.logs import filter_luigi
+from dpp.manifest import describe_source
+from dpp.redact import redact_url
+from dpp.settings import Settings
+
+REDACTED = "#redacted-"
+SIGNIFICANT = frozenset({"workspace", "pre_processors", "processor", "post_processors", "options", "simulate_downloads"})
+
+SOFT_DEFAULTS = {
+    ("core", "no_lock"): "true",
+    ("core", "log_level"): "INFO",
+    ("retcode", "task_failed"): "1",
+    ("retcode", "missing_data"): "1",
+    ("retcode", "scheduling_error"): "2",
+    ("retcode", "already_running"): "3",
+    ("retcode", "not_run"): "3",
+    ("retcode", "unhandled_exception"): "4",
+    ("worker", "wait_jitter"): "0.0",
+}
+
+
+def set_soft_defaults(arguments: Sequence[str]) -> None:
+    """Give Luigi the defaults that dpp needs, wherever the user's configuration says nothing.
+
+    Without a word of a scheduler, the local one is used; with one, workers stay until the shared batch is done.
+
+    Args:
+        arguments: The command line, where a scheduler may be named.
+    """
+    config = get_config()
+    filter_luigi(chatter=config.has_option("core", "log_level") or _given(arguments, "--log-level", "--core-log-level"))
+    scheduler = _names_scheduler(config, arguments)
+    extra = {("worker", "keep_alive"): "true"} if scheduler else {("core", "local_scheduler"): "true"}
+    for (section, option), value in {**SOFT_DEFAULTS, **extra}.items():
+        if not config.has_option(section, option):
+            config.set(section, option, value)
+
+
+def _names_scheduler(config: Any, arguments: Sequence[str]) -> bool:
+    options = ("scheduler_url", "scheduler_host", "default_scheduler_url", "default_scheduler_host")
+    named = any(config.has_option("core", option) for option in options)
+    return named or _given(arguments, "--scheduler-", "--core-scheduler-")
+
+
+def _given(arguments: Sequence[str], *options: str) -> bool:
+    return any(argument.startswith(options) for argument in arguments)
+
+
+class UrlParameter(luigi.Parameter):
+    """A URL; task ids, logs and schedulers see it without its secrets."""
+
+    def parse(self, value: str) -> str:
+        """Return the URL, unless its secrets were taken out: such a task can't be made anew from its id."""
+        if REDACTED in value:
+            raise ConfigurationError(f"{value} lost its secrets on the way through the scheduler; use RunBatch with --chunk-size 32")
+        return value
+
+    def serialize(self, value: str) -> str:
+        """Return the URL without secrets, with a digest in their place."""
+        shown = redact_url(value)
+        return value if shown == value else f"{shown}{REDACTED}{names.digest(value, digits=8)}"
+
+
+class FilesParameter(luigi.Parameter):
+    """A manifest: a path, a source, or a Python list of dicts."""
+
+    def normalize(self, value: Any) -> Any:
+        """Return a form that can be hashed."""
+        return value if isinstance(value, str) else str(value) if isinstance(value, Path) else recursively_freeze(value)
+
+    def serialize(self, value: Any) -> str:
+        """Return the path, or what kind of list it is: its entries may hold secrets."""
+        if isinstance(value, str):
+            return redact_url(value) if "://" in value else value
+        return f"{describe_source(value)} {names.digest(repr(value), digits=8)}"
+
+
+class NamesParameter(luigi.Parameter[Any]):
+    """Names separated by commas."""
+
+    def parse(self, value: str) -> tuple[str, ...]:
+        """Return the names."""
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+
+    def normalize(self, value: Any) -> tuple[str, ...]:
+        """Return a tuple, whatever kind of sequence was given."""
+        return self.parse(value) if isinstance(value, str) else tuple(value)
+
+    def serialize(self, value: Sequence[str]) -> str:
+        """Return the names separated by commas."""
+        return ",".join(value)
+
+
+class OptionsParameter(luigi.DictParameter):
+    """Options of plugins; a task id has only their digest, as they may hold secrets."""
+
+    def parse(self, value: str) -> Any:
+        """Return the options, or raise ConfigurationError where they are no JSON object of objects."""
+        try:
+            options = json.loads(value)
+        except ValueError as error:
+            raise ConfigurationError(f'options: expected JSON such as {{"line-count": {{"skip_blank": true}}}}: {error}') from error
+        if not isinstance(options, dict) or not all(isinstance(option, dict) for option in options.values()):
+            raise ConfigurationError('options: expected an object of objects, such as {"line-count": {"skip_blank": true}}')
+        return recursively_freeze(options)
+
+    def serialize(self, value: Mapping[str, Any]) -> str:
+        """Return a digest."""
+        return names.digest(repr(value), digits=8) if value else ""
+
+
+def _parameter(name: str, field: FieldInfo) -> luigi.Parameter[Any]:
+    """Return the Luigi parameter for a setting."""
+    default = field.get_default(call_default_factory=True)
+    common: dict[str, Any] = {"description": field.description, "significant": name in SIGNIFICANT}
+    if name == "options":
+        return OptionsParameter(default={}, **common)
+    if isinstance(default, bool):
+        return luigi.BoolParameter(default=default, **common)
+    if isinstance(default, tuple):
+        return NamesParameter(default=default, **common)
+    if isinstance(default, (int, float)):
+        number: type[luigi.Parameter[Any]] = luigi.IntParameter if isinstance(default, int) else luigi.FloatParameter
+        return number(default=default, **common)
+    return luigi.Parameter(default=str(default), **common)
+
+
+def with_settings(names_: Sequence[str]) -> Callable[[type[luigi.Task]], type[luigi.Task]]:
+    """Return a decorator that gives a task class Luigi parameters for these settings."""
+
+    def decorate(cls: type[luigi.Task]) -> type[luigi.Task]:
+        for name in names_:
+            parameter = _parameter(name, Settings.model_fields[name])
+            setattr(cls, name, parameter)
+            parameter.__set_name__(cls, name)
+        return cls
+
+    return decorate
+
+
+def configured_options(plugins: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the options of plugins that luigi.cfg has sections for, such as ``[line-count] skip_blank=true``."""
+    config = get_config()
+    found = {plugin: _section(config, plugin) for plugin in plugins}
+    return {plugin: options for plugin, options in found.items() if options}
+
+
+def _section(config: Any, name: str) -> dict[str, Any]:
+    try:
+        section = dict(config[name])
+    except KeyError:
+        return {}
+    defaults = config.defaults() if hasattr(config, "defaults") else {}
+    return {option: _value(value) for option, value in section.items() if option not in defaults}
+
+
+def _value(value: Any) -> Any:
+    """Return a list or an object where a cfg file spells one in JSON; other text as it is."""
+    if isinstance(value, str) and value.strip()[:1] in ("[", "{"):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return recursively_unfreeze(value)
+
+
+def running_from_command_line() -> bool:
+    """Whether Luigi's own command line runs this process, not a program that calls ``luigi.build``."""
+    return luigi.cmdline_parser.CmdlineParser.get_instance() is not None

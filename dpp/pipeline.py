@@ -1,0 +1,325 @@
+"""One file through the stages. An error of a file becomes a value here, and goes no further."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from dpp.errors import DppError, EnvironmentStop, FetchError, StageError
+from dpp.models import Failure, FileData, Outcome, Stage
+from dpp.names import file_key
+from dpp.plugins import Registry, Step, Steps
+from dpp.redact import redact_text, redact_url, secrets_of
+from dpp.settings import Settings
+from dpp.stages.download import Download, Downloader, load_download
+from dpp.steps import BaseFetcher
+from dpp.workspace import Workspace, is_fatal, publishing, read_json, write_atomic, write_json
+
+log = logging.getLogger(__name__)
+
+_INPUT = "input_sha256"
+
+
+@dataclass
+class Job:
+    """A file on its way.
+
+    Attributes:
+        file: The file as the manifest gives it.
+        failure: Why it failed; every later stage lets it pass.
+        seconds: Time spent, by stage.
+        attempts: Attempts to download.
+        download: Its download, from the first stage on.
+        prepared: The file as the pre-processors left it.
+        result: What the processor returned, after a trip through JSON.
+    """
+
+    file: FileData
+    failure: Failure | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    attempts: int = 0
+    download: Download | None = None
+    prepared: FileData | None = None
+    result: Any = None
+
+    def count_attempt(self) -> None:
+        """Count an attempt to download."""
+        self.attempts += 1
+
+
+class Pipeline:
+    """The stages of a run, for one file after another and from many threads.
+
+    Args:
+        settings: The run's settings.
+        registry: Who offers the fetchers and steps.
+        run: What the outcomes call this run.
+        steps: The steps, where they are not the ones that the settings name.
+    """
+
+    def __init__(self, settings: Settings, registry: Registry, run: str = "", steps: Steps | None = None) -> None:
+        self.settings = settings
+        self.run = run
+        self.steps = steps or registry.steps(settings)
+        self.workspace = Workspace(workspace_root(settings))
+        self.fingerprints = self.steps.fingerprints()
+        self._registry = registry
+        classes = registry.fetchers()
+        self._fetchers: dict[type[BaseFetcher], BaseFetcher] = {cls: cls(settings) for cls in set(classes.values())}
+        by_scheme = {scheme: self._fetchers[cls] for scheme, cls in classes.items()}
+        self._downloader = Downloader(settings, self.workspace, by_scheme)
+
+    def close(self) -> None:
+        """Let go of the fetchers' connections."""
+        for fetcher in self._fetchers.values():
+            fetcher.close()
+
+    def report_path(self, file: FileData) -> Path:
+        """Return where a file's report lies."""
+        return self.workspace.report(self.fingerprints[2], file)
+
+    def recall(self, job: Job) -> Outcome | None:
+        """Return the outcome of a file that is complete already, from its report alone."""
+        try:
+            outcome = Outcome.model_validate_json(self.report_path(job.file).read_bytes())
+        except (OSError, ValidationError):
+            return None
+        if not outcome.ok or not self._still_holds(outcome, job.file):
+            return None
+        outcome.cached = outcome.run != self.run
+        return outcome
+
+    def _still_holds(self, outcome: Outcome, file: FileData) -> bool:
+        """Whether the manifest expects what was reported, and the download, if it is there, was not cut since."""
+        if file.size not in (None, outcome.bytes) or file.sha256 not in (None, outcome.sha256):
+            return False
+        try:
+            return self.workspace.download(file).body.stat().st_size == outcome.bytes
+        except FileNotFoundError:
+            return True
+
+    def has_download(self, file: FileData) -> bool:
+        """Whether a file's download is whole."""
+        return load_download(self.workspace.download(file), file) is not None
+
+    def has_prepared(self, file: FileData) -> bool:
+        """Whether what the chain of pre-processors made of a file is whole, and made from its download."""
+        download = load_download(self.workspace.download(file), file)
+        if download is None or not self.steps.pre_processors:
+            return download is not None
+        return _load_prepared(file, self._prepared_path(file), download) is not None
+
+    def has_result(self, file: FileData) -> bool:
+        """Whether a file's result was worked out."""
+        return "result" in (read_json(self.result_path(file)) or {})
+
+    def result_path(self, file: FileData) -> Path:
+        """Return where the processor's result for a file lies."""
+        return self.workspace.processed(self.fingerprints[1], file)
+
+    def prepared_path(self, file: FileData) -> Path:
+        """Return where the chain of pre-processors leaves what it makes: the download, where there is no chain."""
+        return self._prepared_path(file) if self.steps.pre_processors else self.workspace.download(file).body
+
+    def _prepared_path(self, file: FileData) -> Path:
+        return self.workspace.pre_processed(self.fingerprints[0], file)
+
+    def download(self, job: Job) -> None:
+        """Get the file."""
+        if job.failure:
+            return
+        with self._stage(job, "download"):
+            job.download = self._downloader.get(job.file, job.count_attempt)
+
+    def pre_process(self, job: Job) -> None:
+        """Send the download through the chain of pre-processors; without any, it is what it is."""
+        if job.download is None or job.failure:
+            return
+        file = job.file.model_copy(update={"local_path": job.download.path}, deep=True)
+        if not self.steps.pre_processors:
+            job.prepared = file
+            return
+        with self._stage(job, "pre-process"):
+            final = self._prepared_path(job.file)
+            job.prepared = _load_prepared(file, final, job.download) or self._chain(file, final, job.download)
+
+    def _chain(self, file: FileData, final: Path, download: Download) -> FileData:
+        given = file.model_copy(deep=True)
+        with publishing(final) as folder:
+            for number, step in enumerate(self.steps.pre_processors):
+                file = _pre_processed(step, file, folder / str(number))
+            _gather(file, folder, download)
+        assert file.local_path is not None
+        if file.local_path != download.path:
+            file.local_path = final / file.local_path.relative_to(folder)
+        write_json(final.with_name(f"{final.name}.json"), _record(given, file, final, download))
+        return file
+
+    def process(self, job: Job) -> None:
+        """Work out the result, or read it where it was worked out before from the same download."""
+        if job.prepared is None or job.download is None or job.failure:
+            return
+        with self._stage(job, "process"):
+            path = self.result_path(job.file)
+            stored = read_json(path)
+            if isinstance(stored, dict) and stored.get(_INPUT) == job.download.sha256 and "result" in stored:
+                job.result = stored["result"]
+                return
+            job.result = _json_result(self.steps.processor, job.prepared.model_copy(deep=True))
+            label = self.steps.processor.label()
+            record = {"id": job.file.id, "processor": label, _INPUT: job.download.sha256, "result": job.result}
+            write_json(path, record)
+
+    def report(self, job: Job) -> Outcome:
+        """Run the post-processors and write the file's report; this ends the file's way, ok or failed."""
+        for step in self.steps.post_processors:
+            with self._stage(job, "post-process"):
+                step(*_handed_over(job))
+        outcome = self._outcome(job)
+        write_atomic(self.report_path(job.file), outcome.model_dump_json().encode() + b"\n")
+        self._registry.notify("dpp_file_finished", outcome=outcome)
+        return outcome
+
+    def _outcome(self, job: Job) -> Outcome:
+        failure, download = job.failure, job.download
+        return Outcome(
+            id=job.file.id,
+            name=job.file.name,
+            url=redact_url(job.file.url),
+            key=file_key(job.file.id, job.file.url),
+            status="failed" if failure else "ok",
+            stage=failure.stage if failure else None,
+            error_class=failure.error_class if failure else None,
+            message=failure.message if failure else None,
+            http_status=failure.http_status if failure else None,
+            traceback=failure.traceback if failure else None,
+            attempts=job.attempts,
+            bytes=download.size if download else None,
+            sha256=download.sha256 if download else None,
+            seconds={stage: round(spent, 6) for stage, spent in job.seconds.items()},
+            plugins=[step.label() for step in self.steps],
+            result=None if failure else job.result,
+            run=self.run,
+            at=round(time.time(), 3),
+        )
+
+    @contextmanager
+    def _stage(self, job: Job, stage: Stage) -> Iterator[None]:
+        """Time a stage, and turn what it raises into the job's failure; the first failure stays."""
+        began = time.perf_counter()
+        try:
+            yield
+        except (Exception, SystemExit) as error:  # a plugin's code
+            if isinstance(error, DppError) and not isinstance(error, StageError):
+                raise
+            if isinstance(error, OSError) and is_fatal(error):
+                raise EnvironmentStop(f"{stage} of {job.file.id}: {error.strerror}. Mend that and run the same command again.") from error
+            failure = _failure(stage, error, job.file)
+            log.info("%s failed in %s: %s: %s", job.file.id, stage, failure.error_class, failure.message)
+            job.failure = job.failure or failure
+        finally:
+            job.seconds[stage] = job.seconds.get(stage, 0.0) + time.perf_counter() - began
+
+
+def workspace_root(settings: Settings) -> Path:
+    """Return the folder of the targets; simulated ones have their own, as they must never pass for real ones."""
+    return settings.workspace / "simulated" if settings.simulate_downloads else settings.workspace
+
+
+def _failure(stage: Stage, error: BaseException, file: FileData) -> Failure:
+    secrets = secrets_of([file.url, *(file.urls or ())], file.headers)
+    if isinstance(error, StageError):
+        status = error.http_status if isinstance(error, FetchError) else None
+        return Failure(stage=stage, error_class=error.error_class, message=redact_text(str(error), secrets), http_status=status)
+    lines = "".join(traceback.format_exception(error))
+    return Failure(
+        stage=stage,
+        error_class=type(error).__name__,
+        message=redact_text(str(error) or type(error).__name__, secrets),
+        traceback=redact_text(lines, secrets),
+    )
+
+
+def _pre_processed(step: Step, file: FileData, folder: Path) -> FileData:
+    """Return what one pre-processor makes of a file."""
+    folder.mkdir()
+    file.output_dir = folder
+    made = step(file)
+    if not isinstance(made, FileData):
+        raise StageError(f"{step.name} returned {type(made).__name__} where a FileData was expected", "no-file")
+    if made.local_path is None or not made.local_path.exists():
+        raise StageError(f"{step.name} returned a file whose local_path is not there: {made.local_path}", "no-file")
+    made.output_dir = None
+    made.processing_history = [*made.processing_history, step.label()]
+    return made
+
+
+def _gather(file: FileData, folder: Path, download: Download) -> None:
+    """Keep in the folder what the chain ended with, and nothing else."""
+    path = file.local_path
+    assert path is not None
+    if path != download.path and not path.is_relative_to(folder):
+        file.local_path = _copied(path, folder / "kept")
+    for step_folder in list(folder.iterdir()):
+        if file.local_path is not None and not file.local_path.is_relative_to(step_folder):
+            shutil.rmtree(step_folder)
+
+
+def _copied(path: Path, folder: Path) -> Path:
+    folder.mkdir()
+    target = folder / path.name
+    return Path(shutil.copytree(path, target) if path.is_dir() else shutil.copy2(path, target))
+
+
+def _record(given: FileData, file: FileData, final: Path, download: Download) -> dict[str, Any]:
+    """Return what has to be known of a pre-processed file to take it up again."""
+    path = file.local_path
+    assert path is not None
+    before = given.model_dump(mode="json", exclude={"local_path", "headers"})
+    after = file.model_dump(mode="json", exclude={"local_path", "headers", "error"})
+    return {
+        _INPUT: download.sha256,
+        "local_path": None if path == download.path else str(path.relative_to(final)),
+        "size": path.stat().st_size if path.is_file() else None,
+        "fields": {name: value for name, value in after.items() if before.get(name) != value or name not in before},
+    }
+
+
+def _load_prepared(file: FileData, final: Path, download: Download) -> FileData | None:
+    record = read_json(final.with_name(f"{final.name}.json"))
+    if not isinstance(record, dict) or record.get(_INPUT) != download.sha256:
+        return None
+    path = final / record["local_path"] if record["local_path"] else download.path
+    try:
+        size = path.stat().st_size if path.is_file() else None
+    except OSError:
+        return None
+    if not path.exists() or size != record["size"]:
+        return None
+    return FileData.model_validate({**file.model_dump(), **record["fields"], "local_path": path})
+
+
+def _handed_over(job: Job) -> tuple[Any, FileData]:
+    """Return what a post-processor gets to see: the result, or None and a file that says why."""
+    if job.failure is None and job.prepared is not None:
+        return job.result, job.prepared.model_copy(deep=True)
+    return None, job.file.model_copy(update={"error": job.failure}, deep=True)
+
+
+def _json_result(processor: Step, file: FileData) -> Any:
+    """Return the processor's result as a reader of its target will see it."""
+    result = processor(file)
+    try:
+        return json.loads(json.dumps(result, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise StageError(f"{processor.name} returned what JSON can't hold: {error}", "result") from error

@@ -1,0 +1,135 @@
+"""Summing up a run: counts, failures grouped, results of all files in one place."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from pydantic import BaseModel, Field
+
+from dpp.models import Outcome
+from dpp.workspace import stops_run
+
+SHOWN_GROUPS = 20
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+class FailureGroup(BaseModel):
+    """Failures of one kind.
+
+    Attributes:
+        stage: The stage they failed in.
+        error_class: Their class.
+        count: How many files.
+        example: Id, URL and message of the first of them.
+    """
+
+    stage: str
+    error_class: str
+    count: int = 0
+    example: dict[str, str] = Field(default_factory=dict)
+
+
+class Summary(BaseModel):
+    """What became of a run: ``summary.json``.
+
+    Attributes:
+        batch: Name of the batch.
+        run: Number of the run.
+        total: Files in the batch.
+        ok: Files that went through, now or in an earlier run.
+        cached: How many of those an earlier run had done.
+        failed: Files that failed.
+        missing: Files without an outcome: the run was stopped.
+        bytes: Size of this run's downloads that went through.
+        seconds: From the start of the run to its summary.
+        failures: The failures, grouped by stage and class, the largest group first.
+        folder: Where summary and results lie; empty where they were not kept.
+    """
+
+    batch: str
+    run: int
+    total: int
+    ok: int = 0
+    cached: int = 0
+    failed: int = 0
+    missing: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    failures: list[FailureGroup] = Field(default_factory=list)
+    folder: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every file of the batch went through."""
+        return not self.failed and not self.missing
+
+
+def fold(summary: Summary, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+    """Count outcomes into a summary while passing them on, each file once."""
+    seen: set[int] = set()
+    groups: dict[tuple[str, str], FailureGroup] = {}
+    for outcome in outcomes:
+        if hash(outcome.key) not in seen:
+            seen.add(hash(outcome.key))
+            _count(summary, groups, outcome)
+            yield outcome
+    summary.missing = summary.total - len(seen)
+    summary.failures = sorted(groups.values(), key=lambda group: -group.count)
+
+
+def _count(summary: Summary, groups: dict[tuple[str, str], FailureGroup], outcome: Outcome) -> None:
+    if outcome.ok:
+        summary.ok += 1
+        summary.cached += outcome.cached
+        summary.bytes += 0 if outcome.cached else outcome.bytes or 0
+        return
+    summary.failed += 1
+    stage, error_class = outcome.stage or "", outcome.error_class or ""
+    group = groups.setdefault((stage, error_class), FailureGroup(stage=stage, error_class=error_class))
+    group.count += 1
+    group.example = group.example or {"id": outcome.id, "url": outcome.url, "message": outcome.message or ""}
+
+
+def write_results(path: Path, outcomes: Iterable[Outcome]) -> None:
+    """Write one JSON line a file, atomically and in a stream."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with stops_run(path):
+        with temporary.open("wb") as stream:
+            stream.writelines(outcome.model_dump_json().encode() + b"\n" for outcome in outcomes)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+
+
+def render(summary: Summary) -> str:
+    """Return a summary as lines of text for people."""
+    lines = [f"batch {summary.batch}, run {summary.run}: {_counts(summary)}"]
+    lines += [_group(group) for group in summary.failures[:SHOWN_GROUPS]]
+    if len(summary.failures) > SHOWN_GROUPS:
+        lines.append(f"  and {len(summary.failures) - SHOWN_GROUPS} more kinds of failure")
+    lines.append(f"results: {summary.folder}/results.jsonl" if summary.folder else "results were not kept")
+    return "\n".join(lines)
+
+
+def _counts(summary: Summary) -> str:
+    parts = [f"{summary.ok} of {summary.total} ok"]
+    if summary.cached:
+        parts.append(f"{summary.cached} of them done before")
+    parts.append(f"{summary.failed} failed")
+    if summary.missing:
+        parts.append(f"{summary.missing} not done")
+    return f"{', '.join(parts)}; {human_bytes(summary.bytes)} in {summary.seconds:.1f} s"
+
+
+def _group(group: FailureGroup) -> str:
+    example = group.example
+    return f"  {group.count} x {group.stage}: {group.error_class}, such as {example['id']} ({example['url']}): {example['message']}"
+
+
+def human_bytes(count: float) -> str:
+    """Return a number of bytes in IEC units (IEC 80000-13)."""
+    power = min(int(math.log2(max(count, 1)) // 10), len(UNITS) - 1)
+    return f"{count:.0f} B" if not power else f"{count / 2 ** (10 * power):.1f} {UNITS[power]}"

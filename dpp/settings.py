@@ -1,0 +1,84 @@
+"""Every setting of a batch, declared once: Luigi's parameters and the options of ``dpp run`` are made from it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from dpp.errors import ConfigurationError
+
+GRAPH_LIMIT = 32
+SMALLEST_CHUNK = 32
+CHUNKS = 64
+
+
+class Settings(BaseModel):
+    """The settings of a batch, with their defaults. Times are in seconds, sizes in bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    workspace: Path = Field(Path("dpp-workspace"), validate_default=True, description="folder for downloads, results and reports")
+    pre_processors: tuple[str, ...] = Field((), description="chain of pre-processors, in order: NAME,NAME or MODULE:CLASS")
+    processor: str = Field("checksum", description="the processor: NAME or MODULE:CLASS")
+    post_processors: tuple[str, ...] = Field((), description="post-processors, in order: NAME,NAME or MODULE:CLASS")
+    options: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description='options of plugins as JSON: {"line-count": {"skip_blank": true}}'
+    )
+    chunk_size: int = Field(0, ge=0, description="files a Luigi task; 1: a task a file and stage; 0: dpp chooses")
+    download_threads: int = Field(8, ge=1, description="downloads at once in a worker")
+    processing_limit: int = Field(4, ge=1, description="files processed at once in a worker")
+    download_queue_size: int = Field(16, ge=1, description="downloaded files that may wait in a worker")
+    pre_processing_queue_size: int = Field(16, ge=1, description="pre-processed files that may wait in a worker")
+    attempts: int = Field(3, ge=1, description="how often a URL is tried")
+    retry_wait: float = Field(0.5, ge=0, description="wait before the second attempt; doubles, with jitter")
+    retry_wait_max: float = Field(30.0, ge=0, description="longest wait between attempts")
+    retry_after_max: float = Field(60.0, ge=0, description="longest wait that a server's Retry-After is obeyed for")
+    connect_timeout: float = Field(10.0, gt=0, description="limit for a connection to be made")
+    read_timeout: float = Field(60.0, gt=0, description="limit for a server's silence")
+    stall_timeout: float = Field(60.0, gt=0, description="limit for a download under 1 KiB/s")
+    total_timeout: float = Field(0.0, ge=0, description="limit for one attempt as a whole; 0: none")
+    simulate_downloads: bool = Field(default=False, description="download nothing: sleep 1 to 3 s a file and make one up")
+    debug: bool = Field(default=False, description="detailed logs with thread names")
+    log_file: str = Field("", description="append dpp's log to this file as well")
+
+    @field_validator("workspace")
+    @classmethod
+    def _workspace_is_absolute(cls, path: Path) -> Path:
+        return Path(os.path.abspath(path.expanduser()))
+
+    def chunk_size_for(self, total: int) -> int:
+        """Return how many files make a chunk; 1 means that every file gets its own tasks.
+
+        Luigi's scheduler walks every known task at every request, so the number of chunks is bounded,
+        not their size.
+        """
+        if self.chunk_size:
+            return self.chunk_size
+        if total <= GRAPH_LIMIT:
+            return 1
+        return max(SMALLEST_CHUNK, -(-total // CHUNKS))
+
+
+def make_settings(values: dict[str, Any]) -> Settings:
+    """Return the settings, or raise ConfigurationError naming every wrong value."""
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise ConfigurationError("\n".join(describe(error))) from error
+
+
+def describe(error: ValidationError) -> list[str]:
+    """Return a sentence a problem: the field, and what is wrong with it."""
+    return [_sentence(detail["loc"], detail["msg"], detail["type"], detail["input"]) for detail in error.errors(include_url=False)]
+
+
+def _sentence(location: tuple[int | str, ...], message: str, kind: str, value: Any) -> str:
+    field = ".".join(map(str, location)) or "value"
+    if kind == "missing":
+        return f"{field} is missing"
+    message = message.removeprefix("Value error, ").removeprefix("Input ")
+    got = "" if kind == "value_error" else f", got {type(value).__name__}"
+    return f"{field}: {message}{got}"

@@ -1,0 +1,1 @@
+"""What happens to one file: fetching it, checking it, working on it."""

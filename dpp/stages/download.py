@@ -1,0 +1,158 @@
+"""Getting one file: its mirrors in order, attempts with waits between them, and a verified download at the end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
+from tenacity.wait import wait_random_exponential
+
+from dpp.errors import FetchError, StageError
+from dpp.models import FileData
+from dpp.redact import redact_url
+from dpp.settings import Settings
+from dpp.stages.http import RangeRefused
+from dpp.stages.part import PartFile
+from dpp.steps import BaseFetcher
+from dpp.workspace import DownloadPaths, Workspace, read_json
+
+log = logging.getLogger(__name__)
+
+NO_SLEEP_VARIABLE = "PIPELINE_NO_SLEEP"
+
+
+@dataclass(frozen=True)
+class Download:
+    """A download that is whole.
+
+    Attributes:
+        path: Where it lies.
+        size: Its size in bytes.
+        sha256: Its digest.
+    """
+
+    path: Path
+    size: int
+    sha256: str
+
+
+def load_download(paths: DownloadPaths, file: FileData) -> Download | None:
+    """Return the download if it is there, as long as its sidecar says and as the manifest expects it."""
+    sidecar = read_json(paths.sidecar)
+    if not isinstance(sidecar, dict):
+        return None
+    size, sha256 = int(sidecar.get("size", -1)), str(sidecar.get("sha256", ""))
+    try:
+        whole = paths.body.stat().st_size == size
+    except OSError:
+        return None
+    expected = file.size in (None, size) and file.sha256 in (None, sha256)
+    return Download(paths.body, size, sha256) if whole and expected else None
+
+
+class Downloader:
+    """Download files into a workspace.
+
+    Args:
+        settings: Attempts, waits and limits.
+        workspace: Where downloads lie.
+        fetchers: A fetcher a URL scheme.
+        sleep: How to wait between attempts, in seconds.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        workspace: Workspace,
+        fetchers: Mapping[str, BaseFetcher],
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._settings = settings
+        self._workspace = workspace
+        self._fetchers = fetchers
+        self._sleep = sleep
+
+    def get(self, file: FileData, count_attempt: Callable[[], None]) -> Download:
+        """Return the file's download, fetched if it is not there.
+
+        Args:
+            file: The file.
+            count_attempt: Called before each attempt.
+
+        Raises:
+            StageError: No mirror gave the file.
+            EnvironmentStop: The workspace can't be written.
+        """
+        paths = self._workspace.download(file)
+        with paths.lock():
+            return load_download(paths, file) or self._fetched(paths, file, count_attempt)
+
+    def _fetched(self, paths: DownloadPaths, file: FileData, count_attempt: Callable[[], None]) -> Download:
+        if self._settings.simulate_downloads:
+            return _simulated(paths, file, count_attempt, self._sleep)
+        urls = [file.url, *(file.urls or ())]
+        for url in urls[:-1]:
+            try:
+                return self._from(url, paths, file, count_attempt)
+            except StageError as error:
+                log.info("%s: %s; trying the next mirror", redact_url(url), error)
+        return self._from(urls[-1], paths, file, count_attempt)
+
+    def _from(self, url: str, paths: DownloadPaths, file: FileData, count_attempt: Callable[[], None]) -> Download:
+        part = PartFile(paths)
+        part.open_for(url)
+        attempts = Retrying(
+            stop=stop_after_attempt(self._settings.attempts),
+            wait=self._wait,
+            retry=retry_if_exception(_can_get_better),
+            sleep=self._sleep,
+            reraise=True,
+        )
+        try:
+            attempts(self._attempt, url, file, part, count_attempt)
+            sidecar = part.publish(file)
+        except BaseException:
+            part.suspend()
+            raise
+        return Download(paths.body, sidecar["size"], sidecar["sha256"])
+
+    def _attempt(self, url: str, file: FileData, part: PartFile, count_attempt: Callable[[], None]) -> None:
+        fetcher = self._fetchers[urlsplit(url).scheme.lower()]
+        count_attempt()
+        try:
+            fetcher.fetch(url, file, part)
+        except RangeRefused:
+            part.discard()
+            fetcher.fetch(url, file, part)
+
+    def _wait(self, state: RetryCallState) -> float:
+        """Return the server's own wait, up to a cap, or an exponential one with jitter."""
+        error = state.outcome.exception() if state.outcome else None
+        asked = getattr(error, "retry_after", None)
+        if asked is not None:
+            return min(float(asked), self._settings.retry_after_max)
+        return wait_random_exponential(self._settings.retry_wait, self._settings.retry_wait_max)(state)
+
+
+def _can_get_better(error: BaseException) -> bool:
+    return isinstance(error, FetchError) and error.retryable
+
+
+def _simulated(paths: DownloadPaths, file: FileData, count_attempt: Callable[[], None], sleep: Callable[[float], None]) -> Download:
+    """Make up a download: a line of text with the file's id."""
+    count_attempt()
+    if not os.environ.get(NO_SLEEP_VARIABLE):
+        sleep(random.uniform(1, 3))  # noqa: S311 - a pause, not a secret
+    part = PartFile(paths)
+    part.begin()
+    part.write(f"simulated download of {file.id}\n".encode())
+    sidecar: dict[str, Any] = part.publish(file.model_copy(update={"size": None, "sha256": None}))
+    return Download(paths.body, sidecar["size"], sidecar["sha256"])

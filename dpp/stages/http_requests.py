@@ -1,0 +1,124 @@
+"""Fetching http and https with requests: pooled connections, one session for all threads of a process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.cookiejar import DefaultCookiePolicy
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+
+from dpp._version import __version__
+from dpp.errors import FetchError
+from dpp.models import FileData
+from dpp.settings import Settings
+from dpp.stages import http
+from dpp.steps import BaseFetcher, Part
+
+AGENT = f"dpp/{__version__} python-requests/{requests.__version__}"
+_BLOCK = 256 * 1024
+_TLS = (requests.exceptions.SSLError, urllib3.exceptions.SSLError)
+_TIMEOUTS = (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
+_BROKEN_BODY = (requests.exceptions.ChunkedEncodingError, urllib3.exceptions.ProtocolError)
+_CONNECTION = (requests.exceptions.ConnectionError, OSError)
+_OTHER = (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, ValueError)
+
+
+class RequestsFetcher(BaseFetcher):
+    """Fetch over http and https.
+
+    TLS is verified always. Proxies come from the environment, as everywhere (``HTTPS_PROXY``, ``NO_PROXY``).
+    Cookies are not kept: a batch of files is no browsing session.
+    """
+
+    settings: Settings
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._session = requests.Session()
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        adapter = HTTPAdapter(pool_connections=32, pool_maxsize=settings.download_threads)
+        self._session.mount("https://", adapter)
+        self._session.mount("http://", adapter)
+
+    def fetch(self, url: str, file: FileData, part: Part) -> None:
+        """Write the whole of a URL into the part; see :class:`dpp.steps.BaseFetcher`."""
+        watch = http.Watch(self.settings)
+        asked = part.offset
+        headers = http.request_headers(file.headers, part, AGENT)
+        with _mapped_errors(), self._answer(url, headers, watch) as answer:
+            body = http.judge(answer.status_code, answer.raw.headers, part, asked)
+            part.begin(body.offset, total=body.total, etag=body.etag, content_type=answer.headers.get("Content-Type"))
+            _receive(answer.raw, body, part, watch, file.size)
+
+    @contextmanager
+    def _answer(self, url: str, headers: dict[str, str], watch: http.Watch) -> Iterator[requests.Response]:
+        """Follow redirects to the answer that counts."""
+        for _ in range(http.MAX_REDIRECTS + 1):
+            answer = self._get(url, headers)
+            try:
+                if answer.status_code not in http.REDIRECTS:
+                    yield answer
+                    return
+                url, headers = http.next_hop(url, answer.headers.get("Location"), headers)
+                watch.received(0)
+            finally:
+                answer.close()
+        raise FetchError(f"was redirected more than {http.MAX_REDIRECTS} times", "redirect")
+
+    def _get(self, url: str, headers: dict[str, str]) -> requests.Response:
+        limits = (self.settings.connect_timeout, self.settings.read_timeout)
+        return self._session.get(url, headers=headers, timeout=limits, stream=True, allow_redirects=False, verify=True)
+
+    def close(self) -> None:
+        """Close all pooled connections."""
+        self._session.close()
+
+
+def _receive(raw: urllib3.HTTPResponse, body: http.Body, part: Part, watch: http.Watch, expected: int | None) -> None:
+    """Copy the body into the part; read1 returns what is there, so that the watch sees a trickle."""
+    decoder = http.Decoder(body.encoding)
+    received = written = 0
+    while data := raw.read1(_BLOCK, decode_content=False):
+        received += len(data)
+        decoded = decoder.feed(data)
+        written += len(decoded)
+        part.write(decoded)
+        watch.received(len(data))
+    decoder.finish()
+    http.check_end(body, received, written, expected)
+
+
+@contextmanager
+def _mapped_errors() -> Iterator[None]:
+    """Turn what requests and urllib3 raise into FetchError; their own texts may hold the URL's query."""
+    try:
+        yield
+    except FetchError:
+        raise
+    except _TLS as error:
+        raise FetchError(f"the TLS certificate or handshake was refused: {_tls_reason(error)}", "tls") from error
+    except _TIMEOUTS as error:
+        raise FetchError("the server did not answer in time", "timeout", retryable=True) from error
+    except _BROKEN_BODY as error:
+        raise FetchError("the connection broke before the body was complete", "truncated", retryable=True) from error
+    except _CONNECTION as error:
+        raise _connection_error(error) from error
+    except _OTHER as error:
+        raise FetchError(f"the answer or the URL makes no sense to the HTTP library ({type(error).__name__})", "protocol") from error
+
+
+def _connection_error(error: Exception) -> FetchError:
+    text = str(error)
+    if "NameResolutionError" in text or "getaddrinfo" in text:
+        return FetchError("the host's name does not resolve", "dns", retryable=True)
+    reason = "connection refused" if "refused" in text else "the connection broke or was not made"
+    return FetchError(reason, "connection", retryable=True)
+
+
+def _tls_reason(error: Exception) -> str:
+    text = str(error)
+    start = text.find("certificate verify failed")
+    return text[start:].split(" (_ssl", maxsplit=1)[0] if start >= 0 else type(error).__name__

@@ -1,0 +1,53 @@
+"""Fetching ``file:`` URLs (RFC 8089): a copy, digested on the way."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from dpp.errors import FetchError
+from dpp.models import FileData
+from dpp.steps import BaseFetcher, Part
+
+_BLOCK = 1024 * 1024
+
+
+class LocalFetcher(BaseFetcher):
+    """Copy a file of this machine."""
+
+    def fetch(self, url: str, file: FileData, part: Part) -> None:
+        """Copy the file into the part; see :class:`dpp.steps.BaseFetcher`."""
+        path = local_path(url)
+        try:
+            _copy(path, part)
+        except FileNotFoundError as error:
+            raise FetchError(f"there is no file {path}", "not-found") from error
+        except PermissionError as error:
+            raise FetchError(f"no permission to read {path}", "permission") from error
+        except OSError as error:
+            raise FetchError(f"cannot read {path}: {error.strerror}", "read", retryable=True) from error
+
+
+def local_path(url: str) -> Path:
+    """Return the path that a ``file:`` URL names.
+
+    Raises:
+        FetchError: It names another machine, or no absolute path.
+    """
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost"):
+        raise FetchError(f"file: URLs name files of this machine, not of {parts.hostname}", "protocol")
+    path = Path(unquote(parts.path))
+    if not path.is_absolute():
+        raise FetchError("a file: URL needs an absolute path: file:///folder/file", "protocol")
+    return path
+
+
+def _copy(path: Path, part: Part) -> None:
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise FetchError(f"{path} is no regular file", "not-a-file")
+    with path.open("rb", buffering=0) as source:
+        part.begin(0, total=path.stat().st_size)
+        while data := source.read(_BLOCK):
+            part.write(data)

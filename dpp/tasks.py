@@ -1,0 +1,362 @@
+"""The Luigi tasks: four a file, which are the model, and the batch that runs them as they are or in chunks.
+
+RunBatch -> Report -> Processed -> PreProcessed -> DownloadTarget      a small batch
+RunBatch -> FileChunk                                                  a larger one, over the same targets
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import luigi
+from luigi.freezing import recursively_unfreeze
+from luigi.interface import core
+from luigi.parameter import ParameterVisibility
+
+from dpp.batch import Run, open_run
+from dpp.errors import BatchFailed, ConfigurationError, DppError, StageError
+from dpp.ledger import Ledger
+from dpp.logs import set_up_logging
+from dpp.models import Failure, FileData, Outcome
+from dpp.names import file_key
+from dpp.parameters import FilesParameter, UrlParameter, configured_options, running_from_command_line, with_settings
+from dpp.pipeline import Job, Pipeline
+from dpp.plugins import registry
+from dpp.report import Summary, render
+from dpp.settings import Settings, make_settings
+from dpp.targets import FileTarget
+from dpp.workspace import read_json, write_json
+
+log = logging.getLogger(__name__)
+
+PROGRESS_SECONDS = 5.0
+_STEP_SETTINGS = {"pre_processors", "processor", "post_processors", "options"}
+_FILE_SETTINGS = [name for name in Settings.model_fields if name not in {*_STEP_SETTINGS, "chunk_size", "log_file"}]
+
+
+class _SettingsTask(luigi.Task):
+    """A task whose parameters are settings."""
+
+    def settings(self) -> Settings:
+        """Return the settings that the parameters give; options in luigi.cfg come before those that were not given.
+
+        Raises:
+            ConfigurationError: A value makes no sense.
+        """
+        own = {name: recursively_unfreeze(value) for name, value in self.param_kwargs.items() if name in Settings.model_fields}
+        given = own.pop("options", {})
+        steps = [*own.get("pre_processors", ()), own.get("processor", ""), *own.get("post_processors", ())]
+        configured = configured_options(steps)
+        options = {step: {**configured.get(step, {}), **given.get(step, {})} for step in {*configured, *given}}
+        return make_settings({**own, "options": options})
+
+
+@with_settings(_FILE_SETTINGS)
+class DownloadTarget(_SettingsTask):
+    """Download one file.
+
+    This task and its three followers go through the stages up to their own; what is done is only read. In a
+    batch (``run_folder``) a failure is a value: it is noted, later tasks pass it on, and the report says it.
+    Alone, it fails the task.
+    """
+
+    url = UrlParameter(description="where the file comes from")
+    id = luigi.Parameter(default="", description="what reports call the file; default: the URL's stem")
+    name = luigi.Parameter(default="", description="the file's name; default: the URL's stem")
+    fields: luigi.DictParameter[Any] = luigi.DictParameter(
+        default={}, significant=False, visibility=ParameterVisibility.PRIVATE, description="other fields of the manifest, as JSON"
+    )
+    run_folder = luigi.Parameter(
+        default="", significant=False, visibility=ParameterVisibility.PRIVATE, description="the run of a batch that this belongs to"
+    )
+
+    stages: ClassVar[tuple[str, ...]] = ("download",)
+
+    @cached_property
+    def file(self) -> FileData:
+        """The file."""
+        labels = {name: value for name, value in (("id", self.id), ("name", self.name)) if value}
+        return FileData.model_validate({**recursively_unfreeze(self.fields), "url": self.url, **labels})
+
+    @cached_property
+    def batch_run(self) -> Run | None:
+        """The run of a batch that this belongs to."""
+        return Run(Path(self.run_folder)) if self.run_folder else None
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        """The stages, with this task's settings."""
+        return Pipeline(self.settings(), registry(), self.batch_run.label if self.batch_run else "")
+
+    def output(self) -> FileTarget:
+        """Return the download."""
+        return FileTarget(self.pipeline.workspace.download(self.file).body, lambda: self.pipeline.has_download(self.file))
+
+    def complete(self) -> bool:
+        """Return whether the target is whole, or this run has noted already that it can't be had."""
+        return self.output().exists() or bool(self._notes().get("failure"))
+
+    def run(self) -> None:
+        """Go through the stages up to this task's own."""
+        set_up_logging(self.settings())
+        job = self._resumed()
+        for stage in self.stages:
+            getattr(self.pipeline, stage)(job)
+        self.finish(job)
+        self.pipeline.close()
+
+    def finish(self, job: Job) -> None:
+        """Leave notes for the next task of this file, or raise its failure where there is no batch."""
+        if self.batch_run is not None:
+            failure = job.failure.model_dump() if job.failure else None
+            write_json(self._notes_path(), {"failure": failure, "seconds": job.seconds, "attempts": job.attempts})
+        elif job.failure:
+            raise StageError(f"{job.failure.stage} of {self.file.id}: {job.failure.message}", job.failure.error_class)
+
+    def _resumed(self) -> Job:
+        """Return the job as the task before left it."""
+        notes = self._notes()
+        failure = Failure.model_validate(notes["failure"]) if notes.get("failure") else None
+        return Job(self.file, failure, notes.get("seconds", {}), notes.get("attempts", 0))
+
+    def _notes(self) -> dict[str, Any]:
+        return (read_json(self._notes_path()) or {}) if self.batch_run else {}
+
+    def _notes_path(self) -> Path:
+        assert self.batch_run is not None
+        return self.batch_run.notes(file_key(self.file.id, self.file.url))
+
+
+@with_settings(["pre_processors", "options"])
+class PreProcessed(DownloadTarget):
+    """Send one file through the chain of pre-processors; without any, this is the download."""
+
+    stages: ClassVar[tuple[str, ...]] = ("download", "pre_process")
+
+    def requires(self) -> luigi.Task:
+        """Return the task before this one."""
+        return self.clone(DownloadTarget)
+
+    def output(self) -> FileTarget:
+        """Return what the chain made."""
+        return FileTarget(self.pipeline.prepared_path(self.file), lambda: self.pipeline.has_prepared(self.file))
+
+
+@with_settings(["processor"])
+class Processed(PreProcessed):
+    """Work out the result of one file."""
+
+    stages = ("download", "pre_process", "process")
+
+    def requires(self) -> luigi.Task:
+        """Return the task before this one."""
+        return self.clone(PreProcessed)
+
+    def output(self) -> FileTarget:
+        """Return the result."""
+        return FileTarget(self.pipeline.result_path(self.file), lambda: self.pipeline.has_result(self.file))
+
+
+@with_settings(["post_processors"])
+class Report(Processed):
+    """Run the post-processors of one file and write its report, which alone makes the file complete."""
+
+    def requires(self) -> luigi.Task:
+        """Return the task before this one."""
+        return self.clone(Processed)
+
+    def output(self) -> FileTarget:
+        """Return the report."""
+        return FileTarget(self.pipeline.report_path(self.file), lambda: self.pipeline.recall(Job(self.file)) is not None)
+
+    def complete(self) -> bool:
+        """Return whether the report says ok, or this run has recorded that it does not."""
+        return self.output().exists() or (self.batch_run is not None and self._ledger_path().exists())
+
+    def finish(self, job: Job) -> None:
+        """Write the report, and the outcome into the run's ledger."""
+        outcome = self.pipeline.report(job)
+        if self.batch_run is None:
+            super().finish(job)
+            return
+        ledger = Ledger(self._ledger_path())
+        ledger.append(outcome)
+        ledger.finish()
+
+    def _ledger_path(self) -> Path:
+        assert self.batch_run is not None
+        return self.batch_run.ledger(file_key(self.file.id, self.file.url))
+
+
+class FileChunk(luigi.Task):
+    """Run a slice of a batch's files through all stages, in one process, over the same targets as the four tasks.
+
+    Its parameters say where the run lies and nothing of the files, so that any process can take it up.
+    """
+
+    run_folder = luigi.Parameter(description="the run of a batch that this belongs to")
+    index = luigi.IntParameter(description="which of the run's chunks")
+
+    retry_count = 1
+
+    def output(self) -> FileTarget:
+        """Return the chunk's ledger, which gets its name when every file has its outcome."""
+        return FileTarget(Run(Path(self.run_folder)).ledger(self._ledger_name()))
+
+    def run(self) -> None:
+        """Run the files that have no outcome in this run yet."""
+        run = Run(Path(self.run_folder))
+        settings, chunks = run.settings(), run.chunks()
+        set_up_logging(settings)
+        progress = _Progress(f"chunk {self.index + 1} of {len(chunks)}", chunks[self.index].size, self)
+        run.work(Pipeline(settings, registry(), run.label), run.files(chunks[self.index]), self._ledger_name(), progress)
+
+    def _ledger_name(self) -> str:
+        return f"{self.index:05d}"
+
+
+class _Progress:
+    """Say how far a chunk is, in the log every few seconds and at its end, and to Luigi's scheduler."""
+
+    def __init__(self, name: str, total: int, task: luigi.Task) -> None:
+        self._name, self._total, self._task = name, total, task
+        self._lock = threading.Lock()
+        self._done = self._failed = 0
+        self._said = time.monotonic()
+
+    def __call__(self, outcome: Outcome) -> None:
+        with self._lock:
+            self._done += 1
+            self._failed += not outcome.ok
+            if self._done == self._total or time.monotonic() - self._said > PROGRESS_SECONDS:
+                self._said = time.monotonic()
+                self._say()
+
+    def _say(self) -> None:
+        message = f"{self._done} of {self._total} files, {self._failed} failed"
+        log.info("%s: %s", self._name, message)
+        for report, value in (("set_status_message", message), ("set_progress_percentage", 100 * self._done // self._total)):
+            if callable(tell := getattr(self._task, report, None)):
+                tell(value)
+
+
+@with_settings(list(Settings.model_fields))
+class RunBatch(_SettingsTask):
+    """Run a batch of files: download, pre-process, process, report.
+
+    A rerun does only what is missing. The run fails where a file failed, after all files had their turn.
+    """
+
+    files = FilesParameter(default="", description="the files: a JSON list, JSON Lines, CSV or text file, or what a plugin knows")
+
+    _opened: Run | None = None
+    _required: list[luigi.Task] | None = None
+
+    def open(self) -> Run:
+        """Return this process's run of the batch; begun, or joined, at the first call.
+
+        Raises:
+            InputError: The manifest, a setting or a plugin is wrong; nothing was fetched.
+            EnvironmentStop: Somebody else runs the batch, or the workspace can't be written.
+        """
+        if self._opened is None:
+            if not self.files:
+                raise ConfigurationError("no files: give --files a JSON list, JSON Lines, CSV or text file with URLs")
+            shared = not core().local_scheduler
+            self._opened = open_run(recursively_unfreeze(self.files), self.settings(), registry(), shared=shared)
+            total = sum(chunk.size for chunk in self._opened.chunks())
+            log.info("run %d of batch %s: %d files", self._opened.number, self._opened.batch, total)
+        return self._opened
+
+    def close(self) -> None:
+        """Let others run the batch; the next use of this task begins a new run."""
+        if self._opened is not None:
+            self._opened.release()
+        self._opened = self._required = None
+
+    def requires(self) -> list[luigi.Task]:
+        """Return the tasks of the batch's files, or its chunks."""
+        if self._required is None:
+            with _exit_when_wrong():
+                set_up_logging(self.settings())
+                self._required = self._tasks(self.open())
+        return self._required
+
+    def _tasks(self, run: Run) -> list[luigi.Task]:
+        chunks = run.chunks()
+        if all(chunk.size == 1 for chunk in chunks):
+            return [self._report(file, run) for chunk in chunks for file in run.files(chunk)]
+        return [FileChunk(run_folder=str(run.folder), index=index) for index in range(len(chunks))]
+
+    def _report(self, file: FileData, run: Run) -> Report:
+        fields = file.model_dump(mode="json", exclude_defaults=True, exclude={"url", "id", "name"})
+        return self.clone(Report, url=file.url, id=file.id, name=file.name, fields=fields, run_folder=str(run.folder))
+
+    def complete(self) -> bool:
+        """Return whether the run that this process began or joined has ended with every file ok.
+
+        A run that ended otherwise is left: being asked again means that there is to be another try.
+        """
+        summary = self._opened.summary() if self._opened else None
+        if summary is not None and not summary.complete:
+            self.close()
+        return summary is not None and summary.complete
+
+    def run(self) -> None:
+        """Sum up the run; fail where a file failed."""
+        run = self.open()
+        if run.is_open():
+            run.record_known(Pipeline(self.settings(), registry(), run.label))
+        summary = run.finish()
+        registry().notify("dpp_batch_finished", summary=summary.model_dump())
+        if running_from_command_line():
+            log.info("%s", render(summary))
+        if not summary.complete:
+            raise BatchFailed(f"{summary.failed + summary.missing} of {summary.total} files failed; the same command retries them")
+
+
+def run_batch(files: Any, workers: int = 1, **settings: Any) -> tuple[Summary, bool]:
+    """Run a batch with Luigi in this process and return its summary, and whether the user interrupted it.
+
+    Args:
+        files: The manifest: a path, a source, or a list of dicts.
+        workers: How many processes work on it.
+        settings: Settings that differ from their defaults and from luigi.cfg.
+
+    Raises:
+        InputError: The manifest, a setting or a plugin is wrong; nothing was fetched.
+        EnvironmentStop: Somebody else runs the batch, or the workspace can't be written.
+    """
+    task = RunBatch(**{"files": files, **settings})
+    set_up_logging(task.settings())
+    run = task.open()
+    interrupted = False
+    try:
+        luigi.build([task], workers=workers, local_scheduler=True, log_level="INFO")
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        task.close()
+    return run.summary() or run.finish(), interrupted
+
+
+@contextmanager
+def _exit_when_wrong() -> Iterator[None]:
+    """On Luigi's command line, end with one clear message and the error's exit code.
+
+    Luigi would go on without the task and print a traceback. A program that calls ``luigi.build`` gets the error.
+    """
+    try:
+        yield
+    except DppError as error:
+        if not running_from_command_line():
+            raise
+        log.error("%s", error)
+        raise SystemExit(error.exit_code) from error

@@ -1,0 +1,189 @@
+"""Naming targets in a workspace, and putting files there so that a final name is always whole.
+
+A target is written under a temporary name in its own folder and renamed when it is complete, so a
+process that dies leaves either the whole target or none. There is no fsync: what a power cut may leave
+short is found by the sizes that sidecars record, and redone.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dpp import names
+from dpp.errors import EnvironmentStop
+from dpp.models import FileData
+
+_FATAL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EIO: "the disk reports an input/output error",
+    errno.EMFILE: "this process may open no more files (ulimit -n)",
+    errno.ENFILE: "the system has too many open files",
+}
+_DENIED = {errno.EACCES: "permission denied", errno.EPERM: "not permitted", errno.ENOTDIR: "a file is in the way"}
+
+
+@contextmanager
+def stops_run(path: Path) -> Iterator[None]:
+    """Turn an OSError on one of our own files into EnvironmentStop, as no other file would fare better.
+
+    Args:
+        path: What was being written, for the message.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = (_FATAL | _DENIED).get(error.errno or 0, error.strerror or str(error))
+        raise EnvironmentStop(f"cannot write {path}: {reason}. Nothing is lost: mend that and run the same command again.") from error
+
+
+def is_fatal(error: OSError) -> bool:
+    """Whether an error that a plugin met says that the machine, not the file, is at fault."""
+    return error.errno in _FATAL
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a small file so that its name appears only when it is whole; folders are made as needed.
+
+    Raises:
+        EnvironmentStop: It can't be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    with stops_run(path):
+        try:
+            descriptor = _create(temporary)
+            with os.fdopen(descriptor, "wb", buffering=0) as stream:
+                stream.write(data)
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def _create(path: Path) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o666)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, flags, 0o666)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of the data, however much one call takes."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON, atomically."""
+    write_atomic(path, json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds, or None where it is missing, cut or not JSON."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+class DownloadPaths(NamedTuple):
+    """Where a download lies: its body, its sidecar, and what there is of it before it is whole."""
+
+    body: Path
+    sidecar: Path
+    part: Path
+    part_facts: Path
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold this download alone, among all threads and processes of this machine.
+
+        The lock (flock on the folder) lets two files with one URL, or two batches, share one download.
+        """
+        with stops_run(self.body.parent):
+            self.body.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.body.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+class Workspace:
+    """The folder that holds all targets.
+
+    Args:
+        root: The folder; made when something is first written.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def download(self, file: FileData) -> DownloadPaths:
+        """Return the paths of a file's download; files with one URL share the folder."""
+        key = names.download_key(file.url)
+        folder = self.root / "downloads" / names.shard(key) / key
+        name = names.safe_name(names.basename(file.url) if file.name == names.stem(file.url) else file.name)
+        return DownloadPaths(folder / name, folder / f"{name}.dpp.json", folder / f"{name}.part", folder / f"{name}.part.dpp.json")
+
+    def pre_processed(self, fingerprint: str, file: FileData) -> Path:
+        """Return the folder of what a chain of pre-processors made of a file; its record is beside it."""
+        return self._sharded("pre_processed", fingerprint, file)
+
+    def processed(self, fingerprint: str, file: FileData) -> Path:
+        """Return the path of a processor's result."""
+        path = self._sharded("processed", fingerprint, file)
+        return path.with_name(f"{path.name}.json")
+
+    def report(self, fingerprint: str, file: FileData) -> Path:
+        """Return the path of a file's report, which alone makes the file complete."""
+        path = self._sharded("reports", fingerprint, file)
+        return path.with_name(f"{path.name}.json")
+
+    def batch(self, name: str) -> Path:
+        """Return the folder of a batch."""
+        return self.root / "batches" / name
+
+    def _sharded(self, kind: str, fingerprint: str, file: FileData) -> Path:
+        key = names.file_key(file.id, file.url)
+        return self.root / kind / fingerprint / names.shard(key) / key
+
+    def check(self) -> None:
+        """Make sure that the workspace can be written to, before anything is fetched.
+
+        Raises:
+            EnvironmentStop: It can't.
+        """
+        probe = self.root / f".writable-{os.getpid()}"
+        write_atomic(probe, b"")
+        probe.unlink(missing_ok=True)
+
+
+@contextmanager
+def publishing(final: Path) -> Iterator[Path]:
+    """Yield an empty folder that becomes ``final`` when the block ends well, and vanishes when not."""
+    temporary = final.with_name(f".{final.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    with stops_run(final):
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        with stops_run(final):
+            shutil.rmtree(final, ignore_errors=True)
+            os.replace(temporary, final)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

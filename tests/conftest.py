@@ -1,0 +1,101 @@
+"""Fixtures: a server, a clean environment, and the commands as users run them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import http_site
+
+BIN = Path(sys.executable).parent
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep proxies, caches and switches of the machine out of the tests, and their files in tmp_path."""
+    for name in ("CACHE_DIR", "PIPELINE_NO_SLEEP", "DPP_DISABLE_PLUGINS", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "LUIGI_CONFIG_PATH"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def clean_logging() -> Iterator[None]:
+    """Take away the log handlers that a test's run left behind."""
+    yield
+    for handler in list(logging.getLogger("dpp").handlers):
+        logging.getLogger("dpp").removeHandler(handler)
+        handler.close()
+    logging.getLogger("dpp").propagate = True
+
+
+@pytest.fixture
+def site() -> Iterator[http_site.Site]:
+    """A server on loopback."""
+    server, served = http_site.start()
+    yield served
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Callable[..., Path]:
+    """Write a list of entries as a JSON manifest."""
+
+    def write(entries: list[dict[str, Any]], name: str = "x.json") -> Path:
+        path = tmp_path / name
+        path.write_text(json.dumps(entries))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Run:
+    """Run a console script of this environment in tmp_path, as a user would."""
+
+    def run(name: str, *arguments: object, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [BIN / name, *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def run_batch(command: Run) -> Run:
+    """Run the main job: ``luigi --module dpp RunBatch --files FILES ...``."""
+    return lambda files, *arguments, **environment: command(
+        "luigi", "--module", "dpp", "RunBatch", "--files", files, *arguments, **environment
+    )
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Callable[..., dict[str, dict[str, Any]]]:
+    """Return the rows of the last run's results.jsonl, by id."""
+
+    def read(workspace: str = "dpp-workspace") -> dict[str, dict[str, Any]]:
+        folders = sorted((tmp_path / workspace).glob("batches/*/runs/*/"), key=lambda folder: int(folder.name))
+        lines = (folders[-1] / "results.jsonl").read_text().splitlines()
+        return {row["id"]: row for row in map(json.loads, lines)}
+
+    return read

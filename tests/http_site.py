@@ -1,0 +1,140 @@
+"""A real HTTP/1.1 server on loopback whose answers a test scripts path by path, down to the byte."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Reply = Callable[["Handler"], None]
+
+
+@dataclass
+class Site:
+    """What a server serves, and what it was asked.
+
+    Attributes:
+        files: Bodies by path, served with a strong ETag and with ranges.
+        scripts: Replies by path, used up in order; the last one stays.
+        requests: Path and headers of every request, in order.
+    """
+
+    url: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    scripts: dict[str, list[Reply]] = field(default_factory=dict)
+    requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, path: str, body: bytes | str) -> str:
+        """Serve a body under a path; return its URL."""
+        self.files[path] = body.encode() if isinstance(body, str) else body
+        return self.url + path
+
+    def script(self, path: str, *replies: Reply) -> str:
+        """Answer a path with these replies in turn; return its URL."""
+        self.scripts[path] = list(replies)
+        return self.url + path
+
+    def counts(self) -> Counter[str]:
+        """Return how often each path was asked for."""
+        with self.lock:
+            return Counter(path for path, _ in self.requests)
+
+    def headers(self, path: str) -> list[dict[str, str]]:
+        """Return the headers of each request for a path, names in lower case."""
+        with self.lock:
+            return [headers for asked, headers in self.requests if asked == path]
+
+    def forget(self) -> None:
+        """Forget the requests so far."""
+        with self.lock:
+            self.requests.clear()
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    site: Site
+
+    def do_GET(self) -> None:
+        with self.site.lock:
+            self.site.requests.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
+            replies = self.site.scripts.get(self.path, [])
+            reply = replies.pop(0) if len(replies) > 1 else replies[0] if replies else None
+        (reply or serve_file)(self)
+
+    def send(self, status: int, body: bytes = b"", **headers: Any) -> None:
+        """Send a whole, well-formed answer; underscores in header names become dashes."""
+        self.send_response(status)
+        for name, value in {"Content_Length": len(body), **headers}.items():
+            self.send_header(name.replace("_", "-"), str(value))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def serve_file(handler: Handler) -> None:
+    """Serve a file of the site as a good server does: strong ETag, Range, If-Range; 404 where there is none."""
+    body = handler.site.files.get(handler.path.partition("?")[0])
+    if body is None:
+        handler.send(404, b"no such file")
+        return
+    etag = f'"{hashlib.md5(body).hexdigest()}"'
+    asked = re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", ""))
+    if not asked or handler.headers.get("If-Range") not in (None, etag):
+        handler.send(200, body, ETag=etag)
+    elif int(asked[1]) >= len(body):
+        handler.send(416, Content_Range=f"bytes */{len(body)}")
+    else:
+        start = int(asked[1])
+        handler.send(206, body[start:], ETag=etag, Content_Range=f"bytes {start}-{len(body) - 1}/{len(body)}")
+
+
+def status(code: int, body: bytes = b"", **headers: Any) -> Reply:
+    """Answer with a status, a body and headers."""
+    return lambda handler: handler.send(code, body, **headers)
+
+
+def raw(data: bytes, *, reset: bool = False) -> Reply:
+    """Send exactly these bytes and close the connection, with a TCP reset if asked."""
+
+    def reply(handler: Handler) -> None:
+        handler.wfile.write(data)
+        handler.wfile.flush()
+        handler.close_connection = True
+        if reset:
+            handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+            handler.connection.close()
+
+    return reply
+
+
+def cut(body: bytes, after: int, etag: str | None = '"v1"') -> Reply:
+    """Announce a body and close the connection after some of its bytes."""
+    tag = f"ETag: {etag}\r\n" if etag else ""
+    return raw(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n{tag}\r\n".encode() + body[:after])
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away is part of many tests."""
+
+
+def start() -> tuple[Server, Site]:
+    """Start a server on a free port."""
+    site = Site()
+    server = Server(("127.0.0.1", 0), type("SiteHandler", (Handler,), {"site": site}))
+    site.url = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    return server, site
