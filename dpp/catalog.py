@@ -7,6 +7,7 @@ and one offset, so that a million files take some hundred megabytes and not the 
 from __future__ import annotations
 
 import enum
+import itertools
 import logging
 import os
 from array import array
@@ -18,6 +19,7 @@ from dpp import names
 from dpp.errors import SHOWN_PROBLEMS, ManifestError
 from dpp.manifest import Row, check
 from dpp.models import FileData
+from dpp.workspace import stops_run
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +52,7 @@ def write_catalog(path: Path, source: str, rows: Iterable[Row], schemes: Collect
         for file in _admitted(source, rows, schemes, ids):
             writer.write(file)
     if ids.contested:
-        writer = _with_other_ids(path, ids.contested)
+        writer = _with_other_ids(path, len(writer.offsets), ids)
     if ids.duplicates:
         log.warning("%s: dropped %d exact duplicates", source, ids.duplicates)
     return writer.chunks(chunk_size(len(writer.offsets)))
@@ -75,32 +77,44 @@ class _Ids:
 
     def __init__(self) -> None:
         self._given: dict[int, int] = {}
-        self._derived: dict[int, int] = {}
+        self._derived: set[int] = set()
+        self._without_id: set[int] = set()
         self.contested: set[str] = set()
         self.duplicates = 0
 
     def admit(self, file: FileData) -> _Verdict:
         content = hash(file.model_dump_json())
-        if "id" in file.model_fields_set:
-            if hash(file.id) in self._derived:
-                self.contested.add(file.id)
-            return self._enter(self._given, file.id, content)
-        if hash(file.id) in self._given or self._derived.get(hash(file.id), content) != content:
-            file.id = _unique_id(file)
-        return self._enter(self._derived, file.id, content)
+        verdict = self._given_id(file, content) if "id" in file.model_fields_set else self._derived_id(file, content)
+        self.duplicates += verdict is _Verdict.DUPLICATE
+        return verdict
 
-    def _enter(self, table: dict[int, int], file_id: str, content: int) -> _Verdict:
-        if hash(file_id) not in table:
-            table[hash(file_id)] = content
-            return _Verdict.NEW
-        if table[hash(file_id)] != content:
-            return _Verdict.CONFLICT
-        self.duplicates += 1
-        return _Verdict.DUPLICATE
+    def _given_id(self, file: FileData, content: int) -> _Verdict:
+        known = self._given.get(hash(file.id))
+        if known is not None:
+            return _Verdict.DUPLICATE if known == content else _Verdict.CONFLICT
+        self._given[hash(file.id)] = content
+        if hash(file.id) in self._derived:
+            self.contested.add(file.id)
+        return _Verdict.NEW
+
+    def _derived_id(self, file: FileData, content: int) -> _Verdict:
+        if content in self._without_id:
+            return _Verdict.DUPLICATE
+        self._without_id.add(content)
+        self.make_unique(file)
+        return _Verdict.NEW
+
+    def make_unique(self, file: FileData) -> None:
+        """Leave a file its derived id where that is free, or make it one from its URL, or from all that it says."""
+        file.id = next(found for found in _wanted_ids(file) if hash(found) not in self._given and hash(found) not in self._derived)
+        self._derived.add(hash(file.id))
 
 
-def _unique_id(file: FileData) -> str:
-    return f"{file.id}-{names.digest(names.identity(file.url), digits=8)}"
+def _wanted_ids(file: FileData) -> Iterator[str]:
+    yield file.id
+    yield f"{file.id}-{names.digest(names.identity(file.url), digits=8)}"
+    text = file.model_dump_json(exclude={"id"})
+    yield from (f"{file.id}-{names.digest(text, str(number), digits=8)}" for number in itertools.count())
 
 
 def _admitted(source: str, rows: Iterable[Row], schemes: Collection[str], ids: _Ids) -> Iterator[FileData]:
@@ -128,18 +142,22 @@ class _Writer:
 
     def __init__(self, path: Path) -> None:
         self.offsets = array("Q")
+        self._path = path
         self._position = 0
-        self._stream = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
+        with stops_run(path):
+            self._stream = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._stream.close()
+        with stops_run(self._path):
+            self._stream.close()
 
     def write(self, file: FileData) -> None:
         line = file.model_dump_json(exclude_defaults=True).encode() + b"\n"
-        self._stream.write(line)
+        with stops_run(self._path):
+            self._stream.write(line)
         self.offsets.append(self._position)
         self._position += len(line)
 
@@ -148,16 +166,14 @@ class _Writer:
         return [Chunk(self.offsets[start], min(size, total - start)) for start in range(0, total, size)]
 
 
-def _with_other_ids(path: Path, contested: set[str]) -> _Writer:
+def _with_other_ids(path: Path, total: int, ids: _Ids) -> _Writer:
     """Give another id to each file whose derived id a later file was given: the first of that id."""
-    waiting = set(contested)
-    whole = Chunk(0, sum(1 for _ in path.open("rb")))
     changed = path.with_suffix(".new")
     with _Writer(changed) as writer:
-        for file in read_catalog(path, whole):
-            if file.id in waiting:
-                waiting.discard(file.id)
-                file.id = _unique_id(file)
+        for file in read_catalog(path, Chunk(0, total)):
+            if file.id in ids.contested:
+                ids.contested.discard(file.id)
+                ids.make_unique(file)
             writer.write(file)
     changed.replace(path)
     return writer

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import logging
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 
 from dpp.ledger import Ledger
 from dpp.models import FileData, Outcome
@@ -41,23 +41,38 @@ class _Stage:
         self._work = work
         self._after = after
         self._fault = fault
-        self._threads = [threading.Thread(target=self._run, name=f"{name}-{number}", daemon=True) for number in range(1, threads + 1)]
-        for thread in self._threads:
-            thread.start()
+        self._threads = self._alive = threads
+        self._ended = threading.Condition()
+        for number in range(1, threads + 1):
+            threading.Thread(target=self._run, name=f"{name}-{number}", daemon=True).start()
 
     def put(self, job: Job) -> None:
         """Hand over a job; waits while the inbox is full."""
         self._inbox.put(job)
 
+    def open_up(self) -> None:
+        """Let nobody wait for room any more, so that a thread that hangs keeps no other from ending."""
+        with self._inbox.mutex:
+            self._inbox.maxsize = sys.maxsize
+            self._inbox.not_full.notify_all()
+
     def finish(self, deadline: float | None = None) -> None:
-        """Let the threads work off the inbox, and wait for them to end, until a deadline of the monotonic clock."""
-        for _ in self._threads:
-            with suppress(queue.Full):
-                self._inbox.put(None, timeout=_left(deadline))
-        for thread in self._threads:
-            thread.join(_left(deadline))
+        """Let the threads work off the inbox, and wait for them to end, until a deadline of the monotonic clock.
+
+        Not with ``join``: Python 3.11 takes a thread for ended once a signal has interrupted waiting for it.
+        """
+        for _ in range(self._threads):
+            self._inbox.put(None)
+        with self._ended:
+            self._ended.wait_for(lambda: not self._alive, _left(deadline))
 
     def _run(self) -> None:
+        self._work_off()
+        with self._ended:
+            self._alive -= 1
+            self._ended.notify_all()
+
+    def _work_off(self) -> None:
         while (job := self._inbox.get()) is not None:
             with self._fault:
                 if not self._fault.stop.is_set() and self._work(job) and self._after:
@@ -116,6 +131,8 @@ class Engine:
             self._finish(stages, None)
         except BaseException:
             self._fault.stop.set()
+            for stage in stages:
+                stage.open_up()
             self._finish(stages, time.monotonic() + GRACE_SECONDS)
             raise
         if self._fault.error is not None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 SHOWN_PROBLEMS = 1000
+INTERRUPTED = 130
 
 
 class DppError(Exception):

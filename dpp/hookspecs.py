@@ -57,7 +57,10 @@ def dpp_sources(files: str) -> Iterable[Mapping[str, Any]] | None:
 
 @hookspec
 def dpp_commands() -> Iterable[click.Command] | None:
-    """Return verbs for ``dpp``'s command line; asked when the command line starts. None offers nothing."""
+    """Return verbs for ``dpp``'s command line, as a list; asked when plugins are loaded and when a verb is looked up.
+
+    None offers nothing.
+    """
 
 
 @hookspec
@@ -71,7 +74,13 @@ def dpp_batch_started(run: Mapping[str, Any]) -> None:
 
 @hookspec
 def dpp_file_finished(outcome: Outcome) -> None:
-    """Take note of a file's outcome; called once a file and run, in the worker that did it."""
+    """Take note of a file's outcome; called once a file and run, in the worker that did it.
+
+    Not called for a file that an earlier run had done already.
+
+    Args:
+        outcome: The file's row of ``results.jsonl``.
+    """
 
 
 @hookspec

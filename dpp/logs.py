@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
+from pathlib import Path
 
 from dpp.errors import DppError
 from dpp.settings import Settings
+from dpp.workspace import stops_run
 
 FORMAT = "%(levelname)s: %(message)s"
 DETAILED = "%(asctime)s %(levelname)s [%(processName)s %(threadName)s] %(name)s: %(message)s"
@@ -15,16 +18,17 @@ def set_up_logging(settings: Settings) -> None:
     """Send dpp's log to standard error, and to a file if one is named; calling it again changes nothing.
 
     Raises:
-        OSError: The log file can't be opened.
+        EnvironmentStop: The log file can't be opened.
     """
     logger = logging.getLogger("dpp")
     if not any(isinstance(handler, _Console) for handler in logger.handlers):
         _add(logger, _Console(), settings.debug)
         logger.propagate = False
     logger.setLevel(logging.DEBUG if settings.debug else logging.INFO)
-    wanted = settings.log_file and _LogFile(settings.log_file, delay=True)
-    if wanted and not any(getattr(handler, "baseFilename", "") == wanted.baseFilename for handler in logger.handlers):
-        _add(logger, wanted, detailed=True)
+    path = Path(os.path.abspath(settings.log_file))
+    if settings.log_file and not any(getattr(handler, "baseFilename", "") == str(path) for handler in logger.handlers):
+        with stops_run(path):
+            _add(logger, _LogFile(path, encoding="utf-8", errors="backslashreplace"), detailed=True)
 
 
 def _add(logger: logging.Logger, handler: logging.Handler, detailed: bool) -> None:

@@ -7,8 +7,10 @@ to see all of them at once.
 from __future__ import annotations
 
 import csv
+import itertools
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -19,6 +21,7 @@ from pydantic_core import PydanticSerializationError
 
 from dpp.errors import InputError, ManifestError
 from dpp.models import RUNTIME_FIELDS, FileData
+from dpp.redact import redact_url
 from dpp.settings import describe
 
 Files = str | Path | Sequence[Mapping[str, Any]]
@@ -42,8 +45,16 @@ class Row(NamedTuple):
 
 
 def describe_source(files: Files) -> str:
-    """Return how messages call a manifest."""
-    return str(files) if isinstance(files, (str, Path)) else f"list of {len(files)} files"
+    """Return how messages call a manifest, without secrets."""
+    if not isinstance(files, (str, Path)):
+        return f"list of {len(files)} files"
+    text = str(files).encode("utf-8", "backslashreplace").decode()
+    return redact_url(text) if is_source(files) else text
+
+
+def is_source(files: Files) -> bool:
+    """Whether a manifest is named by a URL, for a plugin to read, and not by a path."""
+    return isinstance(files, str) and "://" in files
 
 
 def read(files: Files) -> Iterator[Row]:
@@ -56,9 +67,11 @@ def read(files: Files) -> Iterator[Row]:
     if not isinstance(files, (str, Path)):
         yield from listed(files)
         return
+    if is_source(files):
+        raise InputError(f"{describe_source(files)}: no plugin reads lists of files from there; --files takes {_FORMATS}")
     path = Path(files)
     with _opened(path) as stream:
-        yield from _reader(path, stream)(stream)
+        yield from _reader(path, stream)
 
 
 def check(row: Row, schemes: Collection[str]) -> FileData | list[str]:
@@ -74,18 +87,26 @@ def check(row: Row, schemes: Collection[str]) -> FileData | list[str]:
     problems = [f"{name} is set by dpp while it runs; rename that field" for name in sorted(RUNTIME_FIELDS & set(fields))]
     try:
         file = FileData.model_validate(fields)
-        file.model_dump_json()
     except ValidationError as error:
         problems += describe(error)
-    except PydanticSerializationError:
-        problems.append("holds what JSON can't: text that is not Unicode, or an object of some other kind")
-    except RecursionError:
-        problems.append("is nested too deep")
     else:
-        problems += _unknown_schemes(file, schemes)
+        problems += [*_unstorable(file), *_unknown_schemes(file, schemes)]
         if not problems:
             return file
     return [f"{row.where}: {problem}" for problem in problems]
+
+
+def _unstorable(file: FileData) -> list[str]:
+    """Return why a file can't go to a worker: what one says as JSON, the other has to understand."""
+    try:
+        text = file.model_dump_json()
+        if file.model_extra:
+            FileData.model_validate_json(text)
+    except PydanticSerializationError:
+        return ["holds what JSON can't: text that is not Unicode, an object of some other kind, or lists in lists without end"]
+    except ValidationError:
+        return ["is nested too deep"]
+    return []
 
 
 def _unknown_schemes(file: FileData, schemes: Collection[str]) -> list[str]:
@@ -97,34 +118,43 @@ def _unknown_schemes(file: FileData, schemes: Collection[str]) -> list[str]:
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[str]]:
     try:
-        stream = path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}; --files takes {_FORMATS}") from error
-    with stream:
-        yield stream
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+            yield stream
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{describe_source(path)}: {reason}; --files takes {_FORMATS}") from error
 
 
-def _reader(path: Path, stream: IO[str]) -> Callable[[IO[str]], Iterator[Row]]:
+def _reader(path: Path, lines: Iterable[str]) -> Iterator[Row]:
     suffix = path.suffix.lower()
     if suffix == ".csv":
-        return _csv
+        return _csv(lines)
     if suffix in (".txt", ".text", ".list", ".urls"):
-        return _text
+        return _text(lines)
     if suffix in (".jsonl", ".ndjson"):
-        return _json_lines
-    return _sniffed(path, stream, suffix)
+        return _json_lines(lines)
+    return _sniffed(path, iter(lines), suffix)
 
 
-def _sniffed(path: Path, stream: IO[str], suffix: str) -> Callable[[IO[str]], Iterator[Row]]:
-    first = next((text[0] for line in stream if (text := line.strip())), "")
-    stream.seek(0)
+def _sniffed(path: Path, lines: Iterator[str], suffix: str) -> Iterator[Row]:
+    """Read what its first character says it is; in one go, as it may be a pipe."""
+    begin = list(_until_text(lines))
+    first = "".join(begin).lstrip()[:1]
+    whole = itertools.chain(begin, lines)
     if first == "{":
-        return _json_lines
+        return _json_lines(whole)
     if first == "[":
-        return lambda lines: _json_list(path, lines)
+        return _json_list(path, whole)
     if suffix == ".json":
-        raise ManifestError(str(path), ["is not JSON: expected a list of objects, each with a url"])
-    return _text
+        raise ManifestError(describe_source(path), ["is not JSON: expected a list of objects, each with a url"])
+    return _text(whole)
+
+
+def _until_text(lines: Iterable[str]) -> Iterator[str]:
+    for line in lines:
+        yield line
+        if line.strip():
+            return
 
 
 def listed(entries: Iterable[Any]) -> Iterator[Row]:
@@ -139,16 +169,16 @@ def _row(where: str, entry: Any) -> Row:
     return Row(where, None, f"expected an object with a url, got {type(entry).__name__}")
 
 
-def _json_list(path: Path, stream: IO[str]) -> Iterator[Row]:
+def _json_list(path: Path, lines: Iterable[str]) -> Iterator[Row]:
     try:
-        entries = json.load(stream)
+        entries = json.loads("".join(lines))
     except (ValueError, RecursionError) as error:
-        raise ManifestError(str(path), [f"is not JSON: {_reason(error)}"]) from error
+        raise ManifestError(describe_source(path), [f"is not JSON: {_reason(error)}"]) from error
     yield from listed(entries)
 
 
-def _json_lines(stream: IO[str]) -> Iterator[Row]:
-    for number, line in enumerate(stream, 1):
+def _json_lines(lines: Iterable[str]) -> Iterator[Row]:
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
@@ -161,24 +191,42 @@ def _reason(error: Exception) -> str:
     return "nested too deep" if isinstance(error, RecursionError) else str(error)
 
 
-def _text(stream: IO[str]) -> Iterator[Row]:
-    for number, line in enumerate(stream, 1):
+def _text(lines: Iterable[str]) -> Iterator[Row]:
+    for number, line in enumerate(lines, 1):
         url = line.strip()
         if url and not url.startswith("#"):
             yield Row(f"line {number}", {"url": url})
 
 
-def _csv(stream: IO[str]) -> Iterator[Row]:
-    reader = csv.DictReader(stream, strict=True)
+def _csv(lines: Iterable[str]) -> Iterator[Row]:
+    reader = csv.DictReader(lines, strict=True)
     try:
         columns = reader.fieldnames or []
-        if "url" not in columns:
-            yield Row("line 1", None, f"the header needs a column url, got {', '.join(columns) or 'nothing'}")
-            return
-        for cells in reader:
-            yield _csv_row(f"line {reader.line_num}", cells)
     except csv.Error as error:
-        yield Row(f"line {reader.line_num}", None, f"is not CSV: {error}")
+        yield _no_csv(reader, error)
+        return
+    if "url" not in columns:
+        yield Row(f"line {max(reader.line_num, 1)}", None, f"the header needs a column url, got {_shown(columns)}")
+        return
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield _no_csv(reader, error)
+        else:
+            yield _csv_row(f"line {reader.line_num}", cells)
+
+
+def _no_csv(reader: csv.DictReader[str], error: csv.Error) -> Row:
+    return Row(f"line {reader.reader.line_num}", None, f"is not CSV: {error}")
+
+
+def _shown(columns: Sequence[str]) -> str:
+    """Return the names of columns, but not the values, maybe secret, of a file that has no header."""
+    plain = all(re.fullmatch(r"[A-Za-z][\w -]{0,30}", column.strip()) for column in columns)
+    return (", ".join(columns) if plain else "what looks like a row of values") or "nothing"
 
 
 def _csv_row(where: str, cells: dict[str | Any, str | Any]) -> Row:
@@ -199,5 +247,5 @@ def _cell(name: str, value: str | None) -> Any:
         return value.split()
     try:
         return json.loads(value)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{name}: expected JSON in this cell") from error

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -12,8 +13,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    StringConstraints,
-    ValidationInfo,
     field_validator,
 )
 
@@ -26,26 +25,35 @@ _BAD_IN_URL = re.compile(r"[\x00-\x20\x7f]")
 
 
 def _text_or_int(value: Any) -> Any:
+    if value == "":
+        raise ValueError("is empty")
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return value
 
 
-Label = Annotated[str, BeforeValidator(_text_or_int), StringConstraints(min_length=1)]
+Label = Annotated[str, BeforeValidator(_text_or_int)]
 
 
 def check_url(url: str) -> str:
     """Return the URL as it is, or raise ValueError saying what is wrong with it."""
     if _BAD_IN_URL.search(url):
         raise ValueError("has a blank or a control character; percent-encode it")
-    parts = urlsplit(url)
-    if not parts.scheme:
+    scheme, host = _scheme_and_host(url)
+    if not scheme:
         raise ValueError("has no scheme; expected something like https://host/path or file:///path")
-    if parts.scheme.lower() in ("http", "https"):
-        if not parts.hostname:
-            raise ValueError("has no host")
-        parts.port  # noqa: B018 - raises ValueError where the port is no number
+    if scheme in ("http", "https") and not host:
+        raise ValueError("has no host")
     return url
+
+
+def _scheme_and_host(url: str) -> tuple[str, str | None]:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - raises ValueError where the port is no number
+        return parts.scheme, parts.hostname
+    except ValueError:  # its text may hold a password
+        raise ValueError("has a host or port that is none; percent-encode what is special in a user name or password") from None
 
 
 class Failure(BaseModel):
@@ -117,18 +125,35 @@ class FileData(BaseModel):
 
     @field_validator("size", mode="before")
     @classmethod
-    def _size_is_no_flag(cls, value: Any, info: ValidationInfo) -> Any:
+    def _size_is_no_flag(cls, value: Any) -> Any:
         if isinstance(value, bool):
-            raise ValueError(f"{info.field_name} should be a number of bytes")
+            raise ValueError("should be a number of bytes, not true or false")
         return value
 
     def model_post_init(self, context: Any) -> None:
         """Fill in what follows from the URL, and let extra fields be read whatever their name."""
         self.__dict__["id"] = self.id or names.stem(self.url)
         self.__dict__["name"] = self.name or names.stem(self.url)
-        for field, value in (self.__pydantic_extra__ or {}).items():
-            if hasattr(type(self), field) and not field.startswith(("_", "model_")):
-                self.__dict__[field] = value
+        self._show_extra()
+
+    def _show_extra(self) -> None:
+        self.__dict__.update({field: value for field, value in (self.__pydantic_extra__ or {}).items() if _hides_method(field)})
+
+    def __setattr__(self, field: str, value: Any) -> None:
+        super().__setattr__(field, value)
+        if _hides_method(field) and self.__pydantic_extra__ is not None:
+            self.__pydantic_extra__[field] = value
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy; see pydantic."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied._show_extra()
+        return copied
+
+
+def _hides_method(field: str) -> bool:
+    """Whether an extra field has the name of one of pydantic's methods, which would be found instead of it."""
+    return field not in FileData.model_fields and hasattr(FileData, field) and not field.startswith(("_", "model_"))
 
 
 class Outcome(BaseModel):

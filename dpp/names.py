@@ -15,7 +15,7 @@ SLUG_LENGTH = 40
 NAME_BYTES = 180
 KEY_DIGITS = 16
 RESERVED_SUFFIXES = (".part", ".dpp.json")
-_UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]')
 
 
 def digest(*parts: str, digits: int = KEY_DIGITS) -> str:
@@ -69,13 +69,13 @@ def stem(url: str) -> str:
 def safe_name(name: str) -> str:
     """Return a name for a file in a folder of its own, as near to the given one as is safe.
 
-    Separators and control characters become ``_``; leading dots go; what is longer than 180 bytes is cut
+    Separators, control characters and what is no Unicode become ``_``; leading dots go; what is longer than 180 bytes is cut
     in the middle, with its suffix kept and a digest in place of what was lost.
     """
     clean = _UNSAFE.sub("_", unicodedata.normalize("NFC", name)).strip(" .") or "file"
     if clean.endswith(RESERVED_SUFFIXES):
         clean += "_"
-    if len(clean.encode("utf-8", "replace")) > NAME_BYTES:
+    if len(clean.encode()) > NAME_BYTES:
         clean = _shortened(clean)
     return clean
 
@@ -85,4 +85,4 @@ def _shortened(name: str) -> str:
     suffix = suffix if len(suffix.encode()) <= SLUG_LENGTH else ""
     mark = f"-{digest(name, digits=8)}{suffix}"
     room = NAME_BYTES - len(mark.encode())
-    return name.encode("utf-8", "replace")[:room].decode("utf-8", "ignore") + mark
+    return name.encode()[:room].decode("utf-8", "ignore") + mark

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import luigi
 from luigi.configuration import get_config
 from luigi.freezing import recursively_freeze, recursively_unfreeze
+from luigi.setup_logging import InterfaceLogging
 from pydantic.fields import FieldInfo
 
 from dpp import names
-from dpp.errors import ConfigurationError
-from dpp.logs import filter_luigi
+from dpp.errors import ConfigurationError, DppError
+from dpp.logs import filter_luigi, set_up_logging
 from dpp.manifest import describe_source
 from dpp.redact import redact_url
 from dpp.settings import Settings
+
+log = logging.getLogger(__name__)
 
 REDACTED = "#redacted-"
 SIGNIFICANT = frozenset({"workspace", "pre_processors", "processor", "post_processors", "options", "simulate_downloads"})
@@ -28,10 +35,14 @@ SOFT_DEFAULTS = {
     ("retcode", "task_failed"): "1",
     ("retcode", "missing_data"): "1",
     ("retcode", "scheduling_error"): "2",
-    ("retcode", "already_running"): "3",
-    ("retcode", "not_run"): "3",
     ("retcode", "unhandled_exception"): "4",
     ("worker", "wait_jitter"): "0.0",
+}
+
+LOCAL_DEFAULTS = {
+    ("core", "local_scheduler"): "true",
+    ("retcode", "already_running"): "3",
+    ("retcode", "not_run"): "3",
 }
 
 
@@ -46,10 +57,19 @@ def set_soft_defaults(arguments: Sequence[str]) -> None:
     config = get_config()
     filter_luigi(chatter=config.has_option("core", "log_level") or _given(arguments, "--log-level", "--core-log-level"))
     scheduler = _names_scheduler(config, arguments)
-    extra = {("worker", "keep_alive"): "true"} if scheduler else {("core", "local_scheduler"): "true"}
-    for (section, option), value in {**SOFT_DEFAULTS, **extra}.items():
+    for (section, option), value in {**SOFT_DEFAULTS, **(_shared_defaults() if scheduler else LOCAL_DEFAULTS)}.items():
         if not config.has_option(section, option):
             config.set(section, option, value)
+
+
+def _shared_defaults() -> dict[tuple[str, str], str]:
+    """Return the defaults for several processes that share a batch: each sums it up, so each has a RunBatch of its own."""
+    return {
+        ("worker", "keep_alive"): "true",
+        ("retcode", "already_running"): "0",
+        ("retcode", "not_run"): "0",
+        ("RunBatch", "process"): f"{socket.gethostname()}-{os.getpid()}",
+    }
 
 
 def _names_scheduler(config: Any, arguments: Sequence[str]) -> bool:
@@ -60,6 +80,33 @@ def _names_scheduler(config: Any, arguments: Sequence[str]) -> bool:
 
 def _given(arguments: Sequence[str], *options: str) -> bool:
     return any(argument.startswith(options) for argument in arguments)
+
+
+def running_from_command_line() -> bool:
+    """Whether Luigi's own command line runs this process, not a program that calls ``luigi.build``."""
+    return luigi.cmdline_parser.CmdlineParser.get_instance() is not None
+
+
+def luigi_works() -> bool:
+    """Whether Luigi has begun to work in this process, and does not only look at tasks, as ``luigi-deps-tree`` does."""
+    return bool(InterfaceLogging._configured)
+
+
+@contextmanager
+def exit_when_wrong() -> Iterator[None]:
+    """On Luigi's command line, end with one clear message and the error's exit code.
+
+    Luigi would go on without the task and print a traceback, as it does for a program that calls ``luigi.build``; such
+    a program gets the error from :meth:`dpp.RunBatch.open`.
+    """
+    try:
+        yield
+    except DppError as error:
+        if not running_from_command_line():
+            raise
+        set_up_logging(Settings())
+        log.error("%s", error)
+        raise SystemExit(error.exit_code) from error
 
 
 class UrlParameter(luigi.Parameter):
@@ -75,6 +122,26 @@ class UrlParameter(luigi.Parameter):
         """Return the URL without secrets, with a digest in their place."""
         shown = redact_url(value)
         return value if shown == value else f"{shown}{REDACTED}{names.digest(value, digits=8)}"
+
+
+class NumberParameter(luigi.Parameter[Any]):
+    """A number; what is none is refused in one line.
+
+    Args:
+        kind: ``int`` or ``float``.
+    """
+
+    def __init__(self, kind: type[int | float], **common: Any) -> None:
+        super().__init__(**common)
+        self._kind = kind
+
+    def parse(self, value: str) -> int | float:
+        """Return the number."""
+        with exit_when_wrong():
+            try:
+                return self._kind(value)
+            except ValueError as error:
+                raise ConfigurationError(f"{self._attribute_name}: expected a number, got {value!r}") from error
 
 
 class FilesParameter(luigi.Parameter):
@@ -112,17 +179,22 @@ class OptionsParameter(luigi.DictParameter):
 
     def parse(self, value: str) -> Any:
         """Return the options, or raise ConfigurationError where they are no JSON object of objects."""
-        try:
-            options = json.loads(value)
-        except ValueError as error:
-            raise ConfigurationError(f'options: expected JSON such as {{"line-count": {{"skip_blank": true}}}}: {error}') from error
-        if not isinstance(options, dict) or not all(isinstance(option, dict) for option in options.values()):
-            raise ConfigurationError('options: expected an object of objects, such as {"line-count": {"skip_blank": true}}')
-        return recursively_freeze(options)
+        with exit_when_wrong():
+            return recursively_freeze(_options(value))
 
     def serialize(self, value: Mapping[str, Any]) -> str:
         """Return a digest."""
         return names.digest(repr(value), digits=8) if value else ""
+
+
+def _options(text: str) -> dict[str, dict[str, Any]]:
+    try:
+        options = json.loads(text)
+    except ValueError as error:
+        raise ConfigurationError(f'options: expected JSON such as {{"line-count": {{"skip_blank": true}}}}: {error}') from error
+    if not isinstance(options, dict) or not all(isinstance(option, dict) for option in options.values()):
+        raise ConfigurationError('options: expected an object of objects, such as {"line-count": {"skip_blank": true}}')
+    return options
 
 
 def _parameter(name: str, field: FieldInfo) -> luigi.Parameter[Any]:
@@ -136,8 +208,7 @@ def _parameter(name: str, field: FieldInfo) -> luigi.Parameter[Any]:
     if isinstance(default, tuple):
         return NamesParameter(default=default, **common)
     if isinstance(default, (int, float)):
-        number: type[luigi.Parameter[Any]] = luigi.IntParameter if isinstance(default, int) else luigi.FloatParameter
-        return number(default=default, **common)
+        return NumberParameter(type(default), default=default, **common)
     return luigi.Parameter(default=str(default), **common)
 
 
@@ -154,7 +225,7 @@ def with_settings(names_: Sequence[str]) -> Callable[[type[luigi.Task]], type[lu
     return decorate
 
 
-def configured_options(plugins: Sequence[str]) -> dict[str, dict[str, Any]]:
+def configured_options(plugins: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Return the options of plugins that luigi.cfg has sections for, such as ``[line-count] skip_blank=true``."""
     config = get_config()
     found = {plugin: _section(config, plugin) for plugin in plugins}
@@ -178,8 +249,3 @@ def _value(value: Any) -> Any:
         except ValueError:
             return value
     return recursively_unfreeze(value)
-
-
-def running_from_command_line() -> bool:
-    """Whether Luigi's own command line runs this process, not a program that calls ``luigi.build``."""
-    return luigi.cmdline_parser.CmdlineParser.get_instance() is not None

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from dpp.errors import DppError, EnvironmentStop, FetchError, StageError
 from dpp.models import Failure, FileData, Outcome, Stage
@@ -121,7 +122,8 @@ class Pipeline:
 
     def has_result(self, file: FileData) -> bool:
         """Whether a file's result was worked out."""
-        return "result" in (read_json(self.result_path(file)) or {})
+        stored = read_json(self.result_path(file))
+        return isinstance(stored, dict) and "result" in stored
 
     def result_path(self, file: FileData) -> Path:
         """Return where the processor's result for a file lies."""
@@ -290,9 +292,18 @@ def _record(given: FileData, file: FileData, final: Path, download: Download) ->
     return {
         _INPUT: download.sha256,
         "local_path": None if path == download.path else str(path.relative_to(final)),
-        "size": path.stat().st_size if path.is_file() else None,
+        "folder": path.is_dir(),
+        "extent": _extent(path),
         "fields": {name: value for name, value in after.items() if before.get(name) != value or name not in before},
     }
+
+
+def _extent(path: Path) -> list[int]:
+    """Return how many files there are and their bytes, for a file or a folder."""
+    if not path.is_dir():
+        return [1, path.stat().st_size]
+    sizes = [child.stat().st_size for child in path.rglob("*") if child.is_file()]
+    return [len(sizes), sum(sizes)]
 
 
 def _load_prepared(file: FileData, final: Path, download: Download) -> FileData | None:
@@ -301,10 +312,10 @@ def _load_prepared(file: FileData, final: Path, download: Download) -> FileData 
         return None
     path = final / record["local_path"] if record["local_path"] else download.path
     try:
-        size = path.stat().st_size if path.is_file() else None
+        extent = _extent(path)
     except OSError:
         return None
-    if not path.exists() or size != record["size"]:
+    if extent != record["extent"] or path.is_dir() is not record["folder"]:
         return None
     return FileData.model_validate({**file.model_dump(), **record["fields"], "local_path": path})
 
@@ -317,9 +328,12 @@ def _handed_over(job: Job) -> tuple[Any, FileData]:
 
 
 def _json_result(processor: Step, file: FileData) -> Any:
-    """Return the processor's result as a reader of its target will see it."""
+    """Return the processor's result as a reader of its target will see it.
+
+    pydantic's parser reads outcomes too: what it refuses, such as lists in lists in lists without end, is refused here.
+    """
     result = processor(file)
     try:
-        return json.loads(json.dumps(result, allow_nan=False))
+        return from_json(json.dumps({"result": result}, allow_nan=False))["result"]
     except (TypeError, ValueError, RecursionError) as error:
         raise StageError(f"{processor.name} returned what JSON can't hold: {error}", "result") from error

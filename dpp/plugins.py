@@ -11,15 +11,18 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import pluggy
 from pydantic import BaseModel, ValidationError
+from pydantic_core import to_jsonable_python
 
 from dpp import hookspecs, names
-from dpp.errors import ConfigurationError, PluginError
+from dpp.errors import ConfigurationError, DppError, InputError, PluginError
+from dpp.redact import redact_url
 from dpp.settings import Settings, describe
 from dpp.stages import builtin
 from dpp.steps import BaseFetcher
@@ -28,7 +31,8 @@ log = logging.getLogger(__name__)
 
 DISABLE_VARIABLE = "DPP_DISABLE_PLUGINS"
 KINDS = {"pre-processor": "pre_process", "processor": "process", "post-processor": "post_process"}
-BUILT_IN = "dpp"
+STEP_SETTINGS = {"pre_processors", "processor", "post_processors"}
+BUILT_IN = "built in"
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ class Step:
         """Call the step's method on this thread's object, which is made when first needed."""
         if not hasattr(self._local, "object"):
             self._local.object = self.cls(**self.options)
+        log.debug("%s: %s %s", args[-1].id, self.kind, self.name)
         return getattr(self._local.object, KINDS[self.kind])(*args)
 
     def identity(self) -> dict[str, Any]:
@@ -143,44 +148,75 @@ class Registry:
         self.hook = manager.hook
         self.origins = origins
         self.offers = offers
+        self._manager = manager
+
+    def _callers(self, hook: str) -> Iterator[tuple[str, Callable[..., Any]]]:
+        """Yield each plugin's name and its part of a hook, in the order of a call, so that a failure is that plugin's alone."""
+        for implementation in reversed(getattr(self.hook, hook).get_hookimpls()):
+            yield implementation.plugin_name, _alone(self._manager, implementation.plugin, hook)
 
     def notify(self, hook: str, **facts: Any) -> None:
         """Call a hook that only takes note; a plugin that fails in it is logged and stops nothing."""
-        try:
-            getattr(self.hook, hook)(**facts)
-        except Exception:  # a plugin's code
-            log.exception("a plugin failed in %s", hook)
+        for plugin, call in self._callers(hook):
+            try:
+                call(**facts)
+            except (Exception, SystemExit):  # a plugin's code
+                log.exception("plugin %s failed in %s", plugin, hook)
 
     def rows(self, files: str) -> Iterable[Mapping[str, Any]] | None:
-        """Return the files that a plugin finds behind a source such as a URL, or None where none does."""
-        found: Iterable[Mapping[str, Any]] | None = self.hook.dpp_sources(files=files)
-        return found
+        """Return the files that a plugin finds behind a source such as a URL, or None where none does.
+
+        Raises:
+            PluginError: A plugin failed in it, and no other knows this source.
+        """
+        failed: PluginError | None = None
+        for plugin, call in self._callers("dpp_sources"):
+            try:
+                with _blaming(plugin, files):
+                    found = call(files=files)
+            except PluginError as error:
+                failed = failed or error
+            else:
+                if found is not None:
+                    return _guarded(plugin, files, found)
+        if failed and "://" in files:
+            raise failed
+        return None
 
     def steps(self, settings: Settings) -> Steps:
         """Return the steps that a batch names, with their options.
 
+        Settings that leave out a kind of step, as those of a task of an early stage do, may have options for it all the same.
+
         Raises:
-            ConfigurationError: A name is unknown, or an option is wrong.
+            ConfigurationError: A name is unknown, or an option is wrong; where there are several problems, all of them.
             PluginError: Two plugins offer a name, or a class can't be imported.
         """
-        chosen = Steps(
-            [self._step("pre-processor", name, settings) for name in settings.pre_processors],
-            self._step("processor", settings.processor, settings),
-            [self._step("post-processor", name, settings) for name in settings.post_processors],
-        )
-        _refuse_unused(settings.options, {step.name for step in chosen} | {*_asked(settings)})
+        made: dict[str, list[Step]] = {kind: [] for kind in KINDS}
+        problems: list[InputError] = []
+        for kind, name in _asked(settings):
+            try:
+                made[kind].append(self._step(kind, name, settings))
+            except InputError as error:
+                problems.append(error)
+        if len(problems) > 1:
+            raise ConfigurationError("\n".join(map(str, problems)))
+        if problems:
+            raise problems[0]
+        chosen = Steps(made["pre-processor"], made["processor"][0], made["post-processor"])
+        if settings.model_fields_set >= STEP_SETTINGS:
+            _refuse_unused(settings.options, {step.name for step in chosen} | {name for _, name in _asked(settings)})
         return chosen
 
     def _step(self, kind: str, name: str, settings: Settings) -> Step:
         cls = import_class(kind, name) if ":" in name else self._offered(kind, name)
-        options = settings.options.get(name, settings.options.get(step_name(cls), {}))
+        options = settings.options.get(step_name(cls), {}) | settings.options.get(name, {})
         return Step(kind, cls, with_debug(cls, options, settings.debug))
 
     def _offered(self, kind: str, name: str) -> type[Any]:
         found = [offer for offer in self.offers if offer.kind == kind and offer.name == name]
         if len(found) > 1:
-            both = " and ".join(str(offer.origin) for offer in found)
-            raise PluginError(f"{kind} {name!r} is offered by {both}; uninstall one, or set {DISABLE_VARIABLE} to its name")
+            raise PluginError(_taken(kind, name, found))
         if not found:
             raise ConfigurationError(self._unknown(kind, name))
         return found[0].cls
@@ -201,11 +237,39 @@ class Registry:
         chosen: dict[str, Offer] = {}
         for offer in (offer for offer in self.offers if offer.kind == "fetcher"):
             known = chosen.get(offer.name)
-            if known and BUILT_IN not in (known.origin.plugin, offer.origin.plugin):
-                raise PluginError(f"fetcher {offer.name!r} is offered by {known.origin} and {offer.origin}; uninstall one")
-            if known is None or known.origin.plugin == BUILT_IN:
-                chosen[offer.name] = offer
+            if known and known.origin.distribution != BUILT_IN:
+                raise PluginError(_taken("fetcher", offer.name, [known, offer]))
+            chosen[offer.name] = offer
         return {scheme: offer.cls for scheme, offer in chosen.items()}
+
+
+def _taken(kind: str, name: str, offers: Iterable[Offer]) -> str:
+    both = " and ".join(str(offer.origin) for offer in offers)
+    return f"{kind} {name!r} is offered by {both}; uninstall one, or set {DISABLE_VARIABLE} to its name"
+
+
+@contextmanager
+def _blaming(plugin: str, files: str) -> Iterator[None]:
+    """Turn what a plugin's code raises into a PluginError that names the plugin; dpp's own errors pass."""
+    try:
+        yield
+    except DppError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise PluginError(
+            f"plugin {plugin} failed to list {redact_url(files)}: {reason} ({DISABLE_VARIABLE} leaves plugins out)"
+        ) from error
+
+
+def _guarded(plugin: str, files: str, found: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    with _blaming(plugin, files):
+        yield from found
+
+
+def _alone(manager: pluggy.PluginManager, plugin: Any, hook: str) -> Callable[..., Any]:
+    """Return a caller of one plugin's part of a hook."""
+    return manager.subset_hook_caller(hook, [other for other in manager.get_plugins() if other is not plugin])
 
 
 def with_debug(cls: type[Any], options: Mapping[str, Any], debug: bool) -> dict[str, Any]:
@@ -216,8 +280,17 @@ def with_debug(cls: type[Any], options: Mapping[str, Any], debug: bool) -> dict[
     return {**options, "debug": debug} if takes else dict(options)
 
 
-def _asked(settings: Settings) -> Iterator[str]:
-    yield from (*settings.pre_processors, settings.processor, *settings.post_processors)
+def _asked(settings: Settings) -> Iterator[tuple[str, str]]:
+    chosen = (settings.pre_processors, (settings.processor,), settings.post_processors)
+    return ((kind, name) for kind, names_ in zip(KINDS, chosen, strict=True) for name in names_)
+
+
+def option_names(settings: Settings) -> Iterator[str]:
+    """Yield the names under which options for the steps of a batch can stand: as they are asked for, and their own."""
+    for kind, name in _asked(settings):
+        yield name
+        if ":" in name:
+            yield step_name(import_class(kind, name))
 
 
 def _refuse_unused(options: Mapping[str, Any], used: set[str]) -> None:
@@ -236,12 +309,21 @@ def _checked_options(name: str, cls: type[Any], options: Mapping[str, Any]) -> A
     except ValidationError as error:
         problems = "\n".join(f"  {problem}" for problem in describe(error))
         raise ConfigurationError(f"options of {name}:\n{problems}") from error
-    except Exception as error:  # noqa: BLE001 - a plugin's own constructor; it fails again for each file
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin's own constructor; it fails again for each file
         log.warning("%s can't be made: %s: %s", name, type(error).__name__, error)
         return names.digest(repr(_stable(options)))
     if isinstance(made, BaseModel):
-        return made.model_dump(mode="json", exclude_defaults=True)
+        return to_jsonable_python(_ordered(made.model_dump(exclude_defaults=True)), fallback=str)
     return _stable({option: str(value) for option, value in options.items() if option != "debug"})
+
+
+def _ordered(value: Any) -> Any:
+    """Return a value with lists for its sets: the order of a set of texts differs from process to process."""
+    if isinstance(value, Mapping):
+        return {name: _ordered(item) for name, item in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return sorted((_ordered(item) for item in value), key=repr)
+    return [_ordered(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def import_class(kind: str, reference: str) -> type[Any]:
@@ -259,11 +341,15 @@ def import_class(kind: str, reference: str) -> type[Any]:
         sys.path.insert(0, os.getcwd())
     try:
         cls = getattr(importlib.import_module(module_name), class_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(f"{kind} {reference!r} can't be imported: {type(error).__name__}: {error}") from error
-    if not (isinstance(cls, type) and callable(getattr(cls, KINDS[kind], None))):
+    if not _has_method(cls, KINDS[kind]):
         raise PluginError(f"{kind} {reference!r} is no class with a method {KINDS[kind]}()")
-    return cls
+    return cls  # type: ignore[no-any-return]
+
+
+def _has_method(cls: Any, method: str) -> bool:
+    return isinstance(cls, type) and callable(getattr(cls, method, None)) and not inspect.isabstract(cls)
 
 
 @functools.cache
@@ -276,10 +362,10 @@ def load_plugins() -> Registry:
     """Load the built-in plugin and every installed one, each on its own."""
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
-    own = Origin(BUILT_IN, "built in")
+    own = Origin(hookspecs.PROJECT, BUILT_IN)
     offers = _registered(manager, own, lambda: builtin)
     origins = [own]
-    for entry in sorted(entry_points(group=hookspecs.PROJECT), key=lambda entry: entry.name):
+    for entry in sorted(entry_points(group=hookspecs.PROJECT), key=lambda entry: (entry.name, _distribution(entry))):
         origin, offered = _loaded(manager, entry)
         origins.append(origin)
         offers += offered
@@ -290,48 +376,56 @@ def load_plugins() -> Registry:
     return Registry(manager, origins, offers)
 
 
+def _distribution(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown package"
+
+
 def _disabled() -> set[str]:
     return {name.strip() for name in os.environ.get(DISABLE_VARIABLE, "").split(",") if name.strip()}
 
 
 def _loaded(manager: pluggy.PluginManager, entry: EntryPoint) -> tuple[Origin, list[Offer]]:
-    distribution = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown package"
+    distribution = _distribution(entry)
     if entry.name in _disabled():
         return Origin(entry.name, distribution, "disabled", f"named in {DISABLE_VARIABLE}"), []
     origin = Origin(entry.name, distribution)
     try:
         return origin, _registered(manager, origin, entry.load)
-    except Exception as error:  # noqa: BLE001 - loading runs the plugin's code; it is set aside and named
-        if manager.has_plugin(entry.name):
-            manager.unregister(name=entry.name)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - loading runs the plugin's code; it is set aside and named
+        if manager.has_plugin(str(origin)):
+            manager.unregister(name=str(origin))
         return Origin(entry.name, distribution, "broken", f"{type(error).__name__}: {error}"), []
 
 
 def _registered(manager: pluggy.PluginManager, origin: Origin, load: Callable[[], Any]) -> list[Offer]:
     """Register a plugin, refuse hooks that dpp does not have, and return what it offers."""
     plugin = load()
-    manager.register(plugin, origin.plugin)
+    manager.register(plugin, str(origin))
     manager.check_pending()
     return list(_offers(manager, origin, plugin))
 
 
 def _offers(manager: pluggy.PluginManager, origin: Origin, plugin: Any) -> Iterator[Offer]:
     """Yield what one plugin offers, by calling the hooks for it alone."""
-    others = [other for other in manager.get_plugins() if other is not plugin]
-
-    def call(hook: str) -> list[Any]:
-        return list(manager.subset_hook_caller(hook, others)())
-
-    for kind in KINDS:
-        for classes in call(f"dpp_{kind.replace('-', '_')}s"):
+    for kind, method in KINDS.items():
+        for classes in _alone(manager, plugin, f"dpp_{kind.replace('-', '_')}s")():
             for cls in classes:
-                yield Offer(kind, _checked_class(kind, cls), cls, origin)
-    for fetchers in call("dpp_fetchers"):
+                _check_class(kind, cls, method)
+                yield Offer(kind, step_name(cls), cls, origin)
+    for fetchers in _alone(manager, plugin, "dpp_fetchers")():
         for scheme, cls in fetchers.items():
+            _check_class("fetcher", cls, "fetch")
             yield Offer("fetcher", scheme.lower(), cls, origin)
+    for commands in _alone(manager, plugin, "dpp_commands")():
+        _check_commands(commands)
 
 
-def _checked_class(kind: str, cls: Any) -> str:
-    if not (isinstance(cls, type) and callable(getattr(cls, KINDS[kind], None))):
-        raise TypeError(f"{cls!r} is no {kind} class")
-    return step_name(cls)
+def _check_class(kind: str, cls: Any, method: str) -> None:
+    if not _has_method(cls, method):
+        raise TypeError(f"{cls!r} is no {kind}: expected a class with a method {method}()")
+
+
+def _check_commands(commands: Iterable[Any]) -> None:
+    for command in commands:
+        if not getattr(command, "name", ""):
+            raise TypeError(f"{command!r} is no click command with a name")

@@ -15,19 +15,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dpp.batch import Run, open_run
+from dpp.batch import open_run
 from dpp.logs import set_up_logging
 from dpp.models import FileData
 from dpp.pipeline import Pipeline
 from dpp.plugins import Step, Steps, registry, with_debug
 from dpp.report import Summary
+from dpp.run import Run
 from dpp.settings import Settings, make_settings
 from dpp.stages.builtin import Checksum
 
 log = logging.getLogger(__name__)
 
 CACHE_VARIABLE = "CACHE_DIR"
-INTERRUPTED = 130
 
 
 class ProcessingPipeline:
@@ -35,7 +35,7 @@ class ProcessingPipeline:
 
     Args:
         pre_processor_class: A class with ``pre_process(file)``, or None for none.
-        processor_class: A class with ``process(file)``.
+        processor_class: A class with ``process(file)``, or None for the built-in ``checksum``.
         post_processor_class: A class with ``post_process(result, file)``, or None for none.
         processing_limit: Files processed at once.
         download_queue_size: Downloaded files that may wait.
@@ -54,7 +54,7 @@ class ProcessingPipeline:
     def __init__(
         self,
         pre_processor_class: type[Any] | None = None,
-        processor_class: type[Any] = Checksum,
+        processor_class: type[Any] | None = None,
         post_processor_class: type[Any] | None = None,
         processing_limit: int = 3,
         download_queue_size: int = 10,
@@ -62,11 +62,11 @@ class ProcessingPipeline:
         download_cache: str | Path | None = None,
         simulate_downloads: bool = False,
         debug: bool = False,
-        log_file: str | Path = "",
+        log_file: str | Path | None = None,
         attempts: int = 3,
     ) -> None:
         self.summary: Summary | None = None
-        self._classes = (pre_processor_class, processor_class, post_processor_class)
+        self._classes = (pre_processor_class, processor_class or Checksum, post_processor_class)
         self._cache = download_cache or os.environ.get(CACHE_VARIABLE)
         self._values = {
             "processing_limit": processing_limit,
@@ -74,7 +74,7 @@ class ProcessingPipeline:
             "pre_processing_queue_size": pre_processing_queue_size,
             "simulate_downloads": simulate_downloads,
             "debug": debug,
-            "log_file": str(log_file),
+            "log_file": str(log_file or ""),
             "attempts": attempts,
         }
 
@@ -108,9 +108,9 @@ class ProcessingPipeline:
         except KeyboardInterrupt:
             interrupted = True
             log.warning("interrupted; run again to do the rest")
-        summary = run.finish()
+        summary, code = run.conclude(interrupted=interrupted)
         self.summary = summary if self._cache else summary.model_copy(update={"folder": ""})
-        return INTERRUPTED if interrupted else int(not self.summary.complete)
+        return code
 
     @staticmethod
     def _files(run: Run) -> Iterator[FileData]:
@@ -129,5 +129,5 @@ class ProcessingPipeline:
         if self._cache:
             yield Path(self._cache)
             return
-        with tempfile.TemporaryDirectory(prefix="dpp-") as folder:
+        with tempfile.TemporaryDirectory(prefix="dpp-", ignore_cleanup_errors=True) as folder:
             yield Path(folder)

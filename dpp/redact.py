@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import unquote, unquote_plus, urlsplit, urlunsplit
 
 MASK = "***"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s'\"<>]+")
@@ -32,18 +32,19 @@ def redact_url(url: str) -> str:
 
 
 def url_secrets(url: str) -> set[str]:
-    """Return the parts of a URL that must not be shown."""
+    """Return the parts of a URL that must not be shown, as they are written and decoded."""
     try:
         parts = urlsplit(url)
     except ValueError:
         return {url}
-    found = {parts.query, parts.password or "", parts.netloc.rpartition("@")[0]}
-    return found | {value for _, value in parse_qsl(parts.query)}
+    values = (pair.partition("=")[2] for pair in parts.query.split("&"))
+    found = {parts.netloc.rpartition("@")[0], parts.username or "", parts.password or "", parts.query, *values}
+    return {form for text in found for form in (text, unquote(text), unquote_plus(text)) if form}
 
 
 def secrets_of(urls: Iterable[str], headers: Mapping[str, str] | None) -> set[str]:
     """Return every secret that a file's URLs and headers carry."""
-    found = set(headers.values()) if headers else set()
+    found = {part for value in (headers or {}).values() for part in (value, *value.split())}
     for url in urls:
         found |= url_secrets(url)
     return found
@@ -52,9 +53,10 @@ def secrets_of(urls: Iterable[str], headers: Mapping[str, str] | None) -> set[st
 def redact_text(text: str, secrets: Iterable[str] = ()) -> str:
     """Return text with every URL in it redacted and every known secret masked.
 
-    Secrets shorter than four characters are left: masking them would eat ordinary words.
+    Secrets shorter than four characters are left: masking them would eat ordinary words. What is no Unicode,
+    such as the name of a file in another encoding, is escaped, so that the text can be written anywhere.
     """
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= _SHORTEST_SECRET:
             text = text.replace(secret, MASK)
-    return _URL.sub(lambda match: redact_url(match.group()), text)
+    return _URL.sub(lambda match: redact_url(match.group()), text).encode("utf-8", "backslashreplace").decode()

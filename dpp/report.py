@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 from dpp.models import Outcome
-from dpp.workspace import stops_run
+from dpp.workspace import stops_run, temporary_name
 
 SHOWN_GROUPS = 20
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -95,7 +95,7 @@ def _count(summary: Summary, groups: dict[tuple[str, str], FailureGroup], outcom
 
 def write_results(path: Path, outcomes: Iterable[Outcome]) -> None:
     """Write one JSON line a file, atomically and in a stream."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_name(path)
     with stops_run(path):
         with temporary.open("wb") as stream:
             stream.writelines(outcome.model_dump_json().encode() + b"\n" for outcome in outcomes)

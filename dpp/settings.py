@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import from_json
 
 from dpp.errors import ConfigurationError
 
@@ -18,7 +21,7 @@ CHUNKS = 64
 class Settings(BaseModel):
     """The settings of a batch, with their defaults. Times are in seconds, sizes in bytes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     workspace: Path = Field(Path("dpp-workspace"), validate_default=True, description="folder for downloads, results and reports")
     pre_processors: tuple[str, ...] = Field((), description="chain of pre-processors, in order: NAME,NAME or MODULE:CLASS")
@@ -47,7 +50,28 @@ class Settings(BaseModel):
     @field_validator("workspace")
     @classmethod
     def _workspace_is_absolute(cls, path: Path) -> Path:
-        return Path(os.path.abspath(path.expanduser()))
+        try:
+            path = Path(os.path.abspath(path.expanduser()))
+        except RuntimeError as error:
+            raise ValueError("begins with ~ and the name of nobody on this machine") from error
+        _check_path(str(path))
+        return path
+
+    @field_validator("log_file")
+    @classmethod
+    def _log_file_can_be_named(cls, path: str) -> str:
+        _check_path(path)
+        return path
+
+    @field_validator("options")
+    @classmethod
+    def _options_are_json(cls, options: dict[str, dict[str, Any]]) -> Any:
+        """Return the options as every process of a run reads them: plain lists and objects, however they were given."""
+        try:
+            text = json.dumps(options, ensure_ascii=False, allow_nan=False, default=_plain)
+            return from_json(text)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError("should hold only what JSON can") from error
 
     def chunk_size_for(self, total: int) -> int:
         """Return how many files make a chunk; 1 means that every file gets its own tasks.
@@ -60,6 +84,17 @@ class Settings(BaseModel):
         if total <= GRAPH_LIMIT:
             return 1
         return max(SMALLEST_CHUNK, -(-total // CHUNKS))
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is nothing that JSON can hold")
+
+
+def _check_path(path: str) -> None:
+    if "\0" in path or path.encode("utf-8", "ignore").decode() != path:
+        raise ValueError("is a path that is not UTF-8 text; use another folder")
 
 
 def make_settings(values: dict[str, Any]) -> Settings:

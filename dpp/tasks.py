@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,16 +19,26 @@ from luigi.freezing import recursively_unfreeze
 from luigi.interface import core
 from luigi.parameter import ParameterVisibility
 
-from dpp.batch import Run, open_run
-from dpp.errors import BatchFailed, ConfigurationError, DppError, StageError
+from dpp.batch import open_run
+from dpp.ending import Ending
+from dpp.errors import BatchFailed, ConfigurationError, StageError
 from dpp.ledger import Ledger
 from dpp.logs import set_up_logging
 from dpp.models import Failure, FileData, Outcome
 from dpp.names import file_key
-from dpp.parameters import FilesParameter, UrlParameter, configured_options, running_from_command_line, with_settings
+from dpp.parameters import (
+    FilesParameter,
+    UrlParameter,
+    configured_options,
+    exit_when_wrong,
+    luigi_works,
+    running_from_command_line,
+    with_settings,
+)
 from dpp.pipeline import Job, Pipeline
-from dpp.plugins import registry
+from dpp.plugins import option_names, registry
 from dpp.report import Summary, render
+from dpp.run import Run
 from dpp.settings import Settings, make_settings
 from dpp.targets import FileTarget
 from dpp.workspace import read_json, write_json
@@ -51,11 +60,13 @@ class _SettingsTask(luigi.Task):
             ConfigurationError: A value makes no sense.
         """
         own = {name: recursively_unfreeze(value) for name, value in self.param_kwargs.items() if name in Settings.model_fields}
-        given = own.pop("options", {})
-        steps = [*own.get("pre_processors", ()), own.get("processor", ""), *own.get("post_processors", ())]
-        configured = configured_options(steps)
-        options = {step: {**configured.get(step, {}), **given.get(step, {})} for step in {*configured, *given}}
-        return make_settings({**own, "options": options})
+        settings = make_settings(own)
+        configured = configured_options(option_names(settings))
+        return make_settings({**own, "options": {**configured, **_over(configured, settings.options)}})
+
+
+def _over(below: dict[str, dict[str, Any]], above: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {step: {**below.get(step, {}), **options} for step, options in above.items()}
 
 
 @with_settings(_FILE_SETTINGS)
@@ -205,6 +216,7 @@ class FileChunk(luigi.Task):
     index = luigi.IntParameter(description="which of the run's chunks")
 
     retry_count = 1
+    ending: ClassVar[Ending | None] = None
 
     def output(self) -> FileTarget:
         """Return the chunk's ledger, which gets its name when every file has its outcome."""
@@ -216,7 +228,8 @@ class FileChunk(luigi.Task):
         settings, chunks = run.settings(), run.chunks()
         set_up_logging(settings)
         progress = _Progress(f"chunk {self.index + 1} of {len(chunks)}", chunks[self.index].size, self)
-        run.work(Pipeline(settings, registry(), run.label), run.files(chunks[self.index]), self._ledger_name(), progress)
+        with self.ending.chunk() if self.ending else nullcontext():
+            run.work(Pipeline(settings, registry(), run.label), run.files(chunks[self.index]), self._ledger_name(), progress)
 
     def _ledger_name(self) -> str:
         return f"{self.index:05d}"
@@ -256,8 +269,11 @@ class RunBatch(_SettingsTask):
 
     files = FilesParameter(default="", description="the files: a JSON list, JSON Lines, CSV or text file, or what a plugin knows")
 
+    process = luigi.Parameter(default="", description="tells apart the processes that share a batch through one scheduler")
+
     _opened: Run | None = None
     _required: list[luigi.Task] | None = None
+    ending: Ending | None = None
 
     def open(self) -> Run:
         """Return this process's run of the batch; begun, or joined, at the first call.
@@ -272,19 +288,29 @@ class RunBatch(_SettingsTask):
             shared = not core().local_scheduler
             self._opened = open_run(recursively_unfreeze(self.files), self.settings(), registry(), shared=shared)
             total = sum(chunk.size for chunk in self._opened.chunks())
+            self._watch(self._opened)
             log.info("run %d of batch %s: %d files", self._opened.number, self._opened.batch, total)
         return self._opened
+
+    def _watch(self, run: Run) -> None:
+        """Watch over the end of the run, where signals can be caught."""
+        if threading.current_thread() is threading.main_thread():
+            self.ending = FileChunk.ending = Ending(run)
+        if self.ending and running_from_command_line() and luigi_works():
+            self.ending.at_exit()
 
     def close(self) -> None:
         """Let others run the batch; the next use of this task begins a new run."""
         if self._opened is not None:
             self._opened.release()
-        self._opened = self._required = None
+        if self.ending is not None:
+            self.ending.restore()
+        self._opened = self._required = self.ending = FileChunk.ending = None
 
     def requires(self) -> list[luigi.Task]:
         """Return the tasks of the batch's files, or its chunks."""
         if self._required is None:
-            with _exit_when_wrong():
+            with exit_when_wrong():
                 set_up_logging(self.settings())
                 self._required = self._tasks(self.open())
         return self._required
@@ -315,15 +341,14 @@ class RunBatch(_SettingsTask):
         if run.is_open():
             run.record_known(Pipeline(self.settings(), registry(), run.label))
         summary = run.finish()
-        registry().notify("dpp_batch_finished", summary=summary.model_dump())
         if running_from_command_line():
             log.info("%s", render(summary))
         if not summary.complete:
             raise BatchFailed(f"{summary.failed + summary.missing} of {summary.total} files failed; the same command retries them")
 
 
-def run_batch(files: Any, workers: int = 1, **settings: Any) -> tuple[Summary, bool]:
-    """Run a batch with Luigi in this process and return its summary, and whether the user interrupted it.
+def run_batch(files: Any, workers: int = 1, **settings: Any) -> tuple[Summary, int]:
+    """Run a batch with Luigi in this process; return its summary and the exit code that says how it ended.
 
     Args:
         files: The manifest: a path, a source, or a list of dicts.
@@ -337,26 +362,11 @@ def run_batch(files: Any, workers: int = 1, **settings: Any) -> tuple[Summary, b
     task = RunBatch(**{"files": files, **settings})
     set_up_logging(task.settings())
     run = task.open()
-    interrupted = False
     try:
         luigi.build([task], workers=workers, local_scheduler=True, log_level="INFO")
     except KeyboardInterrupt:
-        interrupted = True
+        log.warning("interrupted; the same command does the rest")
+    try:
+        return task.ending.conclude() if task.ending else run.conclude()
     finally:
         task.close()
-    return run.summary() or run.finish(), interrupted
-
-
-@contextmanager
-def _exit_when_wrong() -> Iterator[None]:
-    """On Luigi's command line, end with one clear message and the error's exit code.
-
-    Luigi would go on without the task and print a traceback. A program that calls ``luigi.build`` gets the error.
-    """
-    try:
-        yield
-    except DppError as error:
-        if not running_from_command_line():
-            raise
-        log.error("%s", error)
-        raise SystemExit(error.exit_code) from error

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import functools
 import json
 import os
+import re
 import shutil
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +24,9 @@ from typing import Any, NamedTuple
 from dpp import names
 from dpp.errors import EnvironmentStop
 from dpp.models import FileData
+
+SIDECAR_SUFFIX = ".dpp.json"
+_TEMPORARY = re.compile(r"\..*\.(?P<host>[0-9a-f]{6})-(?P<pid>\d+)-\d+\.tmp", re.DOTALL)
 
 _FATAL = {
     errno.ENOSPC: "the disk is full",
@@ -58,16 +64,43 @@ def write_atomic(path: Path, data: bytes) -> None:
     Raises:
         EnvironmentStop: It can't be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    temporary = temporary_name(path)
     with stops_run(path):
         try:
             descriptor = _create(temporary)
-            with os.fdopen(descriptor, "wb", buffering=0) as stream:
-                stream.write(data)
+            try:
+                write_all(descriptor, data)
+            finally:
+                os.close(descriptor)
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def temporary_name(path: Path) -> Path:
+    """Return a name beside a target that no other thread, process or machine writes to, and that tells whose it is."""
+    return path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{threading.get_native_id()}.tmp")
+
+
+@functools.cache
+def _host() -> str:
+    return names.digest(socket.gethostname(), digits=6)
+
+
+def _is_abandoned(name: str) -> bool:
+    """Whether a name is that of a temporary file whose process, of this machine, is no more."""
+    match = _TEMPORARY.fullmatch(name)
+    return match is not None and match["host"] == _host() and not _is_alive(match["pid"])
+
+
+def _is_alive(pid: str) -> bool:
+    """Whether a process still runs; one that is dead but was not waited for yet (state Z, see proc(5)) does not."""
+    try:
+        state = Path("/proc", pid, "stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in ("Z", "X")
 
 
 def _create(path: Path) -> int:
@@ -138,7 +171,9 @@ class Workspace:
         key = names.download_key(file.url)
         folder = self.root / "downloads" / names.shard(key) / key
         name = names.safe_name(names.basename(file.url) if file.name == names.stem(file.url) else file.name)
-        return DownloadPaths(folder / name, folder / f"{name}.dpp.json", folder / f"{name}.part", folder / f"{name}.part.dpp.json")
+        return DownloadPaths(
+            folder / name, folder / f"{name}{SIDECAR_SUFFIX}", folder / f"{name}.part", folder / f"{name}.part{SIDECAR_SUFFIX}"
+        )
 
     def pre_processed(self, fingerprint: str, file: FileData) -> Path:
         """Return the folder of what a chain of pre-processors made of a file; its record is beside it."""
@@ -172,11 +207,19 @@ class Workspace:
         write_atomic(probe, b"")
         probe.unlink(missing_ok=True)
 
+    def sweep(self) -> None:
+        """Remove the temporary files and folders that processes which died have left among the targets."""
+        for folder, folders, files in os.walk(self.root):
+            for name in filter(_is_abandoned, files):
+                Path(folder, name).unlink(missing_ok=True)
+            for name in filter(_is_abandoned, folders):
+                shutil.rmtree(Path(folder, name), ignore_errors=True)
+
 
 @contextmanager
 def publishing(final: Path) -> Iterator[Path]:
     """Yield an empty folder that becomes ``final`` when the block ends well, and vanishes when not."""
-    temporary = final.with_name(f".{final.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    temporary = temporary_name(final)
     with stops_run(final):
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)

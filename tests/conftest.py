@@ -18,6 +18,16 @@ sys.path.insert(0, str(Path(__file__).parent))
 import http_site
 
 BIN = Path(sys.executable).parent
+LOOPBACK = ("127.", "::1", "localhost")
+
+
+def refuse_the_world(event: str, arguments: tuple[Any, ...]) -> None:
+    """Fail a test that reaches beyond loopback."""
+    if event == "socket.connect" and isinstance(arguments[1], tuple) and not str(arguments[1][0]).startswith(LOOPBACK):
+        pytest.fail(f"a test connects to {arguments[1]}")
+
+
+sys.addaudithook(refuse_the_world)
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -3,10 +3,59 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import http_site
+
+BIN = Path(sys.executable).parent
+
+
+def served(site, count):
+    """Serve files of four kilobytes, each different; return their manifest entries."""
+    return [{"url": site.add(f"/f{n}.bin", hashlib.sha256(b"%d" % n).digest() * 128)} for n in range(count)]
+
+
+def wait_for(condition, seconds=60.0):
+    """Wait until a condition holds; fail when it never does."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
+    return found
+
+
+def started(tmp_path, *arguments):
+    """Start the main job in a process group of its own."""
+    command = [BIN / "luigi", "--module", "dpp", "RunBatch", *map(str, arguments)]
+    return subprocess.Popen(command, cwd=tmp_path, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def ended(process):
+    """Wait for a process to end; return its exit code and its output."""
+    output, _ = process.communicate(timeout=120)
+    return process.returncode, output
+
+
+def tree(workspace):
+    """Return every target but the runs: names and contents, without what differs from run to run."""
+    volatile = re.compile(rb'"(seconds|attempts|at|run|cached)":(\{[^}]*\}|[^,}]*)')
+    paths = [path for path in workspace.rglob("*") if path.is_file() and "batches" not in path.parts]
+    return {str(path.relative_to(workspace)): volatile.sub(b"", path.read_bytes()) for path in paths}
 
 
 def test_two_of_twelve_fail_and_only_those_are_fetched_again(site, manifest, run_batch, results):
-    entries = [{"url": site.add(f"/f{n}.txt", f"file {n}\n")} for n in range(10)]
+    entries = served(site, 10)
     entries.append({"url": f"{site.url}/missing.txt"})
     entries.append({"url": site.add("/changed.txt", "wrong"), "sha256": hashlib.sha256(b"right").hexdigest()})
     files = manifest(entries)
@@ -18,6 +67,7 @@ def test_two_of_twelve_fail_and_only_those_are_fetched_again(site, manifest, run
     assert (rows["missing"]["stage"], rows["missing"]["error_class"], rows["missing"]["http_status"]) == ("download", "http-404", 404)
     assert (rows["changed"]["stage"], rows["changed"]["error_class"]) == ("download", "checksum")
     assert "10 of 12 ok" in first.stderr
+    assert "Traceback" not in first.stderr
 
     site.add("/missing.txt", "here now")
     site.add("/changed.txt", "right")
@@ -28,3 +78,255 @@ def test_two_of_twelve_fail_and_only_those_are_fetched_again(site, manifest, run
     site.forget()
     assert run_batch(files, "--workers", 4).returncode == 0
     assert not site.counts()
+
+
+def test_a_failed_file_is_tried_once_a_run_in_the_graph_of_tasks(site, manifest, run_batch):
+    run_batch(manifest([{"url": f"{site.url}/missing.txt"}, *served(site, 1)]), "--workers", 2)
+    assert site.counts()["/missing.txt"] == 1
+
+
+@pytest.mark.parametrize("size", [1, 7, 0])
+def test_tasks_and_chunks_leave_the_same_targets(site, manifest, run_batch, tmp_path, size):
+    files = manifest([*served(site, 20), {"url": f"{site.url}/missing"}])
+    run_batch(files, "--chunk-size", size, "--workers", 2, "--workspace", "one")
+    run_batch(files, "--chunk-size", 5, "--workers", 2, "--workspace", "two")
+    assert tree(tmp_path / "one") == tree(tmp_path / "two")
+
+
+def test_chunks_take_up_what_tasks_left(site, manifest, run_batch, results):
+    files = manifest(served(site, 12))
+    assert run_batch(files, "--chunk-size", 1).returncode == 0
+    site.forget()
+    assert run_batch(files, "--chunk-size", 5).returncode == 0
+    assert not site.counts()
+    assert all(row["cached"] for row in results().values())
+
+
+@pytest.mark.parametrize("chunk_size", [1, 4])
+def test_results_say_what_became_of_each_file(site, manifest, run_batch, results, chunk_size):
+    url = site.add("/a.csv", "1,2\n")
+    run_batch(manifest([{"url": url + "?sig=topsecret", "id": 7}, *served(site, 4)]), "--chunk-size", chunk_size)
+    row = results()["7"]
+    assert row["url"] == url + "?***"
+    assert (row["status"], row["attempts"], row["bytes"]) == ("ok", 1, 4)
+    assert row["sha256"] == hashlib.sha256(b"1,2\n").hexdigest()
+    assert row["result"] == {"size": 4, "sha256": row["sha256"], "media_type": "text/csv"}
+    assert row["plugins"] == [{"kind": "processor", "name": "checksum", "version": "1"}]
+    assert row["seconds"].keys() >= {"download", "process"}
+
+
+def test_summary_counts_and_groups_failures(site, manifest, run_batch, tmp_path):
+    run_batch(manifest([*served(site, 3), {"url": f"{site.url}/x1"}, {"url": f"{site.url}/x2"}]))
+    (path,) = tmp_path.glob("dpp-workspace/batches/*/runs/1/summary.json")
+    summary = json.loads(path.read_text())
+    assert (summary["total"], summary["ok"], summary["failed"], summary["missing"]) == (5, 3, 2, 0)
+    assert [(group["stage"], group["error_class"], group["count"]) for group in summary["failures"]] == [("download", "http-404", 2)]
+
+
+def test_a_killed_batch_goes_on_where_it_was(site, manifest, tmp_path):
+    files = manifest(served(site, 600))
+    process = started(tmp_path, "--files", files, "--workers", 2, "--workspace", "killed")
+    wait_for(lambda: len(site.requests) > 200)
+    os.killpg(process.pid, signal.SIGKILL)
+    ended(process)
+    whole = {path.name for path in (tmp_path / "killed").glob("downloads/*/*/*.bin")}
+    assert 0 < len(whole) < 600
+
+    site.forget()
+    again = started(tmp_path, "--files", files, "--workers", 2, "--workspace", "killed")
+    assert ended(again)[0] == 0
+    assert not whole & {path.removeprefix("/") for path in site.counts()}
+    assert set(site.counts().values()) == {1}
+
+    undisturbed = started(tmp_path, "--files", files, "--workers", 2, "--workspace", "undisturbed")
+    assert ended(undisturbed)[0] == 0
+    assert tree(tmp_path / "killed") == tree(tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_signal_ends_the_batch_with_a_summary(site, manifest, tmp_path, number, code, workers):
+    files = manifest(served(site, 400))
+    site.script("/f399.bin", lambda handler: time.sleep(0.2) or http_site.serve_file(handler))
+    process = started(tmp_path, "--files", files, "--workers", workers, "--chunk-size", 200, "--download-threads", 1)
+    wait_for(lambda: len(site.requests) > 20)
+    process.send_signal(number)
+    returned, output = ended(process)
+    assert returned == code, output
+    assert "Traceback" not in output
+    assert re.search(r"run 1: \d+ of 400 ok, 0 failed, \d+ not done", output)
+    assert not list((tmp_path / "dpp-workspace").rglob("*.part"))
+
+
+def test_a_second_run_of_the_same_batch_says_who_holds_it(site, manifest, run_batch, tmp_path):
+    release = threading.Event()
+    site.script("/slow", lambda handler: release.wait(30) and handler.send(200, b"x"))
+    files = manifest([{"url": f"{site.url}/slow"}])
+    process = started(tmp_path, "--files", files)
+    wait_for(lambda: site.requests)
+    second = run_batch(files)
+    release.set()
+    assert ended(process)[0] == 0
+    assert second.returncode == 3
+    assert f"pid {process.pid} on " in second.stderr
+
+
+@pytest.fixture
+def luigid(tmp_path):
+    """A central scheduler on a free port; yields its URL."""
+    with http_site.Server(("127.0.0.1", 0), http_site.Handler) as free:
+        port = free.server_port
+    arguments = ["--port", str(port), "--address", "127.0.0.1", "--state-path", str(tmp_path / "luigid.state")]
+    process = subprocess.Popen([BIN / "luigid", *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if "listening on" in line.lower() or "Scheduler starting up" in line:
+            break
+    reader = threading.Thread(target=process.stderr.read, daemon=True)
+    reader.start()
+    yield f"http://127.0.0.1:{port}"
+    process.terminate()
+    process.wait()
+    reader.join()
+    process.stderr.close()
+
+
+@pytest.mark.parametrize(("count", "chunk_size"), [(200, 10), (12, 1)])
+def test_two_processes_share_a_batch_through_one_scheduler(site, manifest, tmp_path, luigid, count, chunk_size):
+    files = manifest(served(site, count))
+    arguments = ("--files", files, "--workers", 2, "--chunk-size", chunk_size, "--scheduler-url", luigid)
+    processes = [started(tmp_path, *arguments) for _ in range(2)]
+    endings = [ended(process) for process in processes]
+    assert [code for code, _ in endings] == [0, 0], endings
+    assert site.counts() == Counter({f"/f{n}.bin": 1 for n in range(count)})
+    (folder,) = tmp_path.glob("dpp-workspace/batches/*/runs/*")
+    assert len((folder / "results.jsonl").read_text().splitlines()) == count
+
+
+def test_a_wrong_manifest_is_refused_with_every_problem_before_anything_is_fetched(site, manifest, run_batch):
+    wrong = run_batch(manifest([*served(site, 2), {"id": 1}, {"url": "no-scheme"}, 5, {"url": f"{site.url}/f0.bin", "size": "big"}]))
+    assert wrong.returncode == 2
+    assert all(f"entry {index}" in wrong.stderr for index in (2, 3, 4, 5))
+    assert not site.requests
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--processor", "cheksum"), "did you mean 'checksum'?"),
+        (("--attempts", "many"), "attempts: expected a number, got 'many'"),
+        (("--attempts", "0"), "attempts"),
+        (("--options", "{bad"), "options: expected JSON"),
+        (("--options", "[1]"), "options: expected an object of objects"),
+        (("--options", '{"other": {"x": 1}}'), "options for other"),
+        (("--options", '{"checksum": {"x": 1}}'), "options of checksum"),
+    ],
+)
+def test_a_wrong_argument_is_refused_in_plain_words(site, manifest, run_batch, arguments, message):
+    wrong = run_batch(manifest(served(site, 1)), *arguments)
+    assert wrong.returncode == 2
+    assert message in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+    assert not site.requests
+
+
+def test_no_files_and_a_missing_manifest_are_refused(command, run_batch):
+    assert "no files" in command("luigi", "--module", "dpp", "RunBatch").stderr
+    missing = run_batch("nothing.json")
+    assert (missing.returncode, "nothing.json: No such file" in missing.stderr) == (2, True)
+
+
+def test_a_workspace_that_cannot_be_made_stops_the_run_before_any_request(site, manifest, run_batch, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    stopped = run_batch(manifest(served(site, 1)), "--workspace", tmp_path / "file")
+    assert stopped.returncode == 3
+    assert "cannot write" in stopped.stderr
+    assert not site.requests
+
+
+def test_an_empty_manifest_is_a_batch_without_files(manifest, run_batch):
+    done = run_batch(manifest([]))
+    assert done.returncode == 0
+    assert "0 of 0 ok" in done.stderr
+
+
+def test_settings_come_from_luigi_cfg_below_the_command_line(site, manifest, run_batch, tmp_path, results):
+    (tmp_path / "luigi.cfg").write_text("[RunBatch]\nworkspace=from-cfg\n\n[checksum]\nalgorithm=md5\n")
+    files = manifest(served(site, 1))
+    assert run_batch(files).returncode == 0
+    assert results("from-cfg")["f0"]["result"].keys() == {"size", "md5", "media_type"}
+    assert run_batch(files, "--options", '{"checksum": {"algorithm": "sha1"}}', "--workspace", "given").returncode == 0
+    assert "sha1" in results("given")["f0"]["result"]
+
+
+def test_the_users_own_luigi_settings_win(site, manifest, run_batch, tmp_path):
+    (tmp_path / "luigi.cfg").write_text("[retcode]\ntask_failed=42\n")
+    assert run_batch(manifest([{"url": f"{site.url}/missing"}])).returncode == 42
+
+
+def test_luigis_own_log_is_there_when_asked_for(site, manifest, run_batch):
+    files = manifest(served(site, 1))
+    assert "Informed scheduler" not in run_batch(files).stderr
+    assert "Informed scheduler" in run_batch(files, "--log-level", "INFO").stderr
+
+
+def test_secrets_are_in_no_log_and_no_file(site, manifest, run_batch, tmp_path):
+    plain = site.add("/f.txt", "x")
+    url = plain.replace("http://", "http://user:canary1@") + "?sig=canary2"
+    bad = plain.replace("f.txt", "missing").replace("http://", "http://user:canary1@") + "?sig=canary2"
+    entries = [{"url": url, "headers": {"X-Token": "canary3"}}, {"url": bad, "id": "bad", "headers": {"X-Token": "canary3"}}]
+    done = run_batch(manifest(entries), "--log-level", "DEBUG", "--debug")
+    assert done.returncode == 1
+    assert site.headers("/f.txt?sig=canary2")[0]["x-token"] == "canary3"
+    assert "canary" not in done.stderr + done.stdout
+    leaks = [path for path in (tmp_path / "dpp-workspace").rglob("*") if path.is_file() and b"canary" in path.read_bytes()]
+    assert not leaks
+
+
+def test_the_four_tasks_of_one_file_run_alone_and_deps_tree_shows_them(site, command, tmp_path):
+    url = site.add("/a.txt", "hello")
+    shown = command("luigi-deps-tree", "--module", "dpp", "Report", "--url", url).stdout
+    assert re.findall(r"\[(\w+)-", shown) == ["Report", "Processed", "PreProcessed", "DownloadTarget"]
+    assert command("luigi", "--module", "dpp", "Report", "--url", url).returncode == 0
+    assert "COMPLETE" in command("luigi-deps-tree", "--module", "dpp", "Report", "--url", url).stdout
+    assert site.counts() == {"/a.txt": 1}
+    assert len(list((tmp_path / "dpp-workspace/reports").rglob("*.json"))) == 1
+
+
+def test_a_task_alone_fails_where_its_file_does(site, command):
+    failed = command("luigi", "--module", "dpp", "Report", "--url", f"{site.url}/missing?sig=canary")
+    assert failed.returncode == 1
+    assert "the server answered 404" in failed.stderr
+    assert "canary" not in failed.stderr
+
+
+def test_deps_tree_of_a_batch_leaves_the_batch_as_it_was(site, manifest, command, run_batch):
+    files = manifest(served(site, 2))
+    shown = command("luigi-deps-tree", "--module", "dpp", "RunBatch", "--files", files)
+    assert shown.stdout.count("[Report-") == 2
+    assert not site.requests
+    assert run_batch(files).returncode == 0
+
+
+def test_one_url_under_two_ids_is_downloaded_once(site, manifest, run_batch, results):
+    url = site.add("/a.txt", "hello")
+    assert run_batch(manifest([{"url": url, "id": "one"}, {"url": url, "id": "two", "name": "other.txt"}]), "--workers", 2).returncode == 0
+    assert site.counts() == {"/a.txt": 1}
+    assert results().keys() == {"one", "two"}
+
+
+@pytest.mark.parametrize("damage", [b"", b"hel"])
+def test_a_target_that_was_emptied_or_cut_is_made_again(site, manifest, run_batch, tmp_path, damage):
+    files = manifest([{"url": site.add("/a.txt", "hello")}])
+    run_batch(files)
+    (body,) = tmp_path.glob("dpp-workspace/downloads/*/*/a.txt")
+    body.write_bytes(damage)
+    assert run_batch(files).returncode == 0
+    assert body.read_bytes() == b"hello"
+
+
+def test_downloads_can_be_simulated_and_never_pass_for_real(site, manifest, run_batch, tmp_path):
+    files = manifest(served(site, 3))
+    assert run_batch(files, "--simulate-downloads", PIPELINE_NO_SLEEP="1").returncode == 0
+    assert not site.requests
+    assert run_batch(files).returncode == 0
+    assert len(site.counts()) == 3

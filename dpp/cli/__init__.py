@@ -12,10 +12,8 @@ from dpp.cli.plugins import plugins
 from dpp.cli.report import report
 from dpp.cli.run import run
 from dpp.cli.status import status
-from dpp.errors import DppError
+from dpp.errors import INTERRUPTED, DppError
 from dpp.plugins import registry
-
-INTERRUPTED = 130
 
 
 class _Group(click.Group):
@@ -52,7 +50,7 @@ for _command in (plugins, report, run, status):
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; exit with the code of what happened."""
     try:
-        dpp.main(args=arguments, standalone_mode=False)
+        dpp.main(args=arguments, prog_name="dpp", standalone_mode=False)
     except DppError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)

@@ -11,15 +11,15 @@ import click
 from pydantic.fields import FieldInfo
 
 from dpp.settings import Settings
+from dpp.tasks import RunBatch
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 workspace_option = click.option(
     "--workspace",
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path("dpp-workspace"),
-    show_default=True,
-    help="Folder that holds downloads, results and reports.",
+    default=lambda: RunBatch().settings().workspace,
+    help="Folder of downloads, results and reports.  [default: as for RunBatch in luigi.cfg, or dpp-workspace]",
 )
 
 
@@ -43,7 +43,8 @@ def settings_options(command: Command) -> Command:
 def _option(name: str, field: FieldInfo) -> Callable[[Command], Command]:
     default = field.get_default(call_default_factory=True)
     flag = f"--{name.replace('_', '-')}"
-    text = f"{(field.description or '').capitalize()}."
+    description = field.description or ""
+    text = f"{description[:1].upper()}{description[1:]}."
     if isinstance(default, bool):
         return click.option(flag, is_flag=True, default=None, help=text)
     kind = _JsonObject() if name == "options" else {int: click.INT, float: click.FLOAT}.get(type(default), click.STRING)

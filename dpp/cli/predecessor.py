@@ -7,12 +7,10 @@ from typing import Any
 
 import click
 
-from dpp.errors import DppError
+from dpp.errors import INTERRUPTED, DppError
 from dpp.plugins import import_class
 from dpp.processing_pipeline import ProcessingPipeline
 from dpp.report import render
-
-INTERRUPTED = 130
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -37,8 +35,8 @@ def command(files: str, pre_processor: str | None, processor: str | None, post_p
     }
     pipeline = ProcessingPipeline(**classes, **given)
     code = pipeline.run(files)
-    if pipeline.summary is not None:
-        click.echo(render(pipeline.summary))
+    assert pipeline.summary is not None
+    click.echo(render(pipeline.summary))
     sys.exit(code)
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import click
 from jinja2 import Environment, PackageLoader
 
-from dpp.batch import Run, find_run
+from dpp.batch import find_run
 from dpp.cli.options import workspace_option
 from dpp.report import Summary, human_bytes
+from dpp.run import Run
 
 FORMATS = ("text", "json", "jsonl")
 

@@ -8,11 +8,8 @@ from typing import Any
 import click
 
 from dpp.cli.options import settings_options
-from dpp.errors import BatchFailed
-from dpp.report import Summary, render
+from dpp.report import render
 from dpp.tasks import run_batch
-
-INTERRUPTED = 130
 
 
 @click.command()
@@ -31,10 +28,6 @@ def run(files: str, workers: int, **given: Any) -> None:
       dpp run files.csv --options '{"checksum": {"algorithm": "md5"}}'
     """
     settings = {name: value for name, value in given.items() if value is not None}
-    summary, interrupted = run_batch(files, workers, **settings)
+    summary, code = run_batch(files, workers, **settings)
     click.echo(render(summary))
-    sys.exit(INTERRUPTED if interrupted else _exit_code(summary))
-
-
-def _exit_code(summary: Summary) -> int:
-    return 0 if summary.complete else BatchFailed.exit_code
+    sys.exit(code)

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
-from dpp.batch import Run, latest_runs
+from dpp.batch import latest_runs
 from dpp.cli.options import workspace_option
 from dpp.cli.output import print_table
 from dpp.report import Summary
+from dpp.run import Run
 
 
 @click.command()

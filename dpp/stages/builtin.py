@@ -7,6 +7,8 @@ import mimetypes
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import field_validator
+
 from dpp.hookspecs import hookimpl
 from dpp.models import FileData
 from dpp.stages.http_requests import RequestsFetcher
@@ -14,12 +16,17 @@ from dpp.stages.local import LocalFetcher
 from dpp.steps import BaseFetcher, BaseProcessor
 
 OCTET_STREAM = "application/octet-stream"
+COMPRESSED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
 
 
 class Checksum(BaseProcessor):
     """Tell a file's size in bytes, its digest and its media type.
 
-    The media type is guessed from the name, as Python's ``mimetypes`` does it (RFC 6838 names).
+    The media type is guessed from the name, as Python's ``mimetypes`` does it (RFC 6838 names); of a compressed
+    file it is that of the compression.
+
+    Attributes:
+        algorithm: Any name that Python's ``hashlib.new`` knows and whose digests have a fixed length.
     """
 
     name = "checksum"
@@ -27,13 +34,25 @@ class Checksum(BaseProcessor):
 
     algorithm: str = "sha256"
 
+    @field_validator("algorithm")
+    @classmethod
+    def _algorithm_is_known(cls, algorithm: str) -> str:
+        if algorithm not in hashlib.algorithms_available or not hashlib.new(algorithm, usedforsecurity=False).digest_size:
+            raise ValueError(f"is no hash algorithm of this Python, got {algorithm!r}; try sha256, md5 or blake2b")
+        return algorithm
+
     def process(self, file: FileData) -> dict[str, Any]:
         """Return ``size``, the digest under its algorithm's name, and ``media_type``."""
         assert file.local_path is not None
         with file.local_path.open("rb") as stream:
             digest = hashlib.file_digest(stream, self.algorithm).hexdigest()
-        media_type, _ = mimetypes.guess_type(file.local_path.name)
-        return {"size": file.local_path.stat().st_size, self.algorithm: digest, "media_type": media_type or OCTET_STREAM}
+        return {"size": file.local_path.stat().st_size, self.algorithm: digest, "media_type": media_type(file.local_path.name)}
+
+
+def media_type(name: str) -> str:
+    """Return the media type that a file's name tells."""
+    guessed, compression = mimetypes.guess_type(name)
+    return COMPRESSED.get(compression, OCTET_STREAM) if compression else guessed or OCTET_STREAM
 
 
 @hookimpl(trylast=True)

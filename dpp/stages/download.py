@@ -22,7 +22,7 @@ from dpp.settings import Settings
 from dpp.stages.http import RangeRefused
 from dpp.stages.part import PartFile
 from dpp.steps import BaseFetcher
-from dpp.workspace import DownloadPaths, Workspace, read_json
+from dpp.workspace import SIDECAR_SUFFIX, DownloadPaths, Workspace, read_json, stops_run, write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -49,13 +49,28 @@ def load_download(paths: DownloadPaths, file: FileData) -> Download | None:
     sidecar = read_json(paths.sidecar)
     if not isinstance(sidecar, dict):
         return None
-    size, sha256 = int(sidecar.get("size", -1)), str(sidecar.get("sha256", ""))
+    size, sha256 = sidecar.get("size"), sidecar.get("sha256")
+    if not isinstance(size, int) or not isinstance(sha256, str):
+        return None
     try:
         whole = paths.body.stat().st_size == size
     except OSError:
         return None
     expected = file.size in (None, size) and file.sha256 in (None, sha256)
     return Download(paths.body, size, sha256) if whole and expected else None
+
+
+def _linked(paths: DownloadPaths, file: FileData) -> Download | None:
+    """Return the download of the same URL under another name, given this name too."""
+    for sidecar in paths.body.parent.glob(f"*{SIDECAR_SUFFIX}"):
+        other = paths._replace(body=sidecar.with_name(sidecar.name.removesuffix(SIDECAR_SUFFIX)), sidecar=sidecar)
+        if load_download(other, file):
+            with stops_run(paths.body):
+                paths.body.unlink(missing_ok=True)
+                write_atomic(paths.sidecar, sidecar.read_bytes())
+                os.link(other.body, paths.body)
+            return load_download(paths, file)
+    return None
 
 
 class Downloader:
@@ -93,7 +108,7 @@ class Downloader:
         """
         paths = self._workspace.download(file)
         with paths.lock():
-            return load_download(paths, file) or self._fetched(paths, file, count_attempt)
+            return load_download(paths, file) or _linked(paths, file) or self._fetched(paths, file, count_attempt)
 
     def _fetched(self, paths: DownloadPaths, file: FileData, count_attempt: Callable[[], None]) -> Download:
         if self._settings.simulate_downloads:
@@ -107,7 +122,7 @@ class Downloader:
         return self._from(urls[-1], paths, file, count_attempt)
 
     def _from(self, url: str, paths: DownloadPaths, file: FileData, count_attempt: Callable[[], None]) -> Download:
-        part = PartFile(paths)
+        part = PartFile(paths, file.size)
         part.open_for(url)
         attempts = Retrying(
             stop=stop_after_attempt(self._settings.attempts),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import NamedTuple, Protocol
 from urllib.parse import urljoin, urlsplit
@@ -27,6 +27,7 @@ RETRYABLE = frozenset({408, 425, 429}) | frozenset(range(500, 600))
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 STALL_BYTES_PER_SECOND = 1024
 SAFE_ACROSS_HOSTS = frozenset({"accept", "accept-encoding", "accept-language", "range", "if-range", "user-agent"})
+_PIECE = 1024 * 1024
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)", re.ASCII | re.IGNORECASE)
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]*"')
 
@@ -68,10 +69,16 @@ class Body(NamedTuple):
 
 def request_headers(given: Mapping[str, str] | None, part: Part, agent: str) -> dict[str, str]:
     """Return the headers to send: identity coding, what the manifest gives, and how to continue a part."""
-    headers = {"User-Agent": agent, "Accept": "*/*", **(given or {}), "Accept-Encoding": "identity"}
+    own = {"Accept-Encoding": "identity"}
     if part.offset and part.etag:
-        headers |= {"Range": f"bytes={part.offset}-", "If-Range": part.etag}
-    return headers
+        own |= {"Range": f"bytes={part.offset}-", "If-Range": part.etag}
+    return _merged({"User-Agent": agent, "Accept": "*/*"}, given or {}, own)
+
+
+def _merged(*layers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers of all layers, a later one's in place of an earlier one's whatever their case."""
+    chosen = {name.lower(): (name, value) for layer in layers for name, value in layer.items()}
+    return dict(chosen.values())
 
 
 def next_hop(url: str, location: str | None, headers: dict[str, str]) -> tuple[str, dict[str, str]]:
@@ -81,15 +88,23 @@ def next_hop(url: str, location: str | None, headers: dict[str, str]) -> tuple[s
         FetchError: It leads nowhere, or away from http and https.
     """
     try:
-        target = urljoin(url, location or "")
+        target = urljoin(url, _decoded(location or ""))
         scheme, old, new = urlsplit(target).scheme, _origin(url), _origin(target)
     except ValueError as error:
         raise FetchError(f"redirected to something that is no URL by {redact_url(url)}", "redirect") from error
-    if not location or scheme not in ("http", "https"):
+    if not location or scheme not in ("http", "https") or not new[1]:
         raise FetchError(f"redirected to {redact_url(target) if location else 'nowhere'}; only http and https are followed", "redirect")
     if old == new:
         return _with_user_of(url, target), headers
     return target, {name: value for name, value in headers.items() if name.lower() in SAFE_ACROSS_HOSTS}
+
+
+def _decoded(location: str) -> str:
+    """Return a header that was read as ISO 8859-1 as the UTF-8 that most servers send, where it is that."""
+    try:
+        return location.encode("latin-1").decode()
+    except UnicodeError:
+        return location
 
 
 def _with_user_of(url: str, target: str) -> str:
@@ -121,7 +136,7 @@ def judge(status: int, headers: Headers, part: Part, asked: int) -> Body:
     if status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
         raise _refusal(status, headers)
     etag = _strong(headers.get("ETag"))
-    length, encoding = _length(headers), _encoding(headers)
+    length, encoding = body_length(headers), _encoding(headers)
     if status == HTTPStatus.OK:
         return Body(0, length, None if encoding else length, encoding, None if encoding else etag)
     if not asked:
@@ -133,13 +148,12 @@ def _continuation(headers: Headers, part: Part, asked: int, length: int | None, 
     match = _CONTENT_RANGE.fullmatch((headers.get("Content-Range") or "").strip())
     if match is None or int(match[1]) != asked or encoding:
         raise RangeRefused("the server sent another range than was asked for")
-    if etag is not None and etag != part.etag:
-        raise RangeRefused("the file has changed on the server")
-    total = None if match[3] == "*" else int(match[3])
+    if etag != part.etag:
+        raise RangeRefused("the file has changed on the server, or the server does not say that it has not")
     sent = int(match[2]) - asked + 1
-    if (total is not None and int(match[2]) != total - 1) or length not in (None, sent):
-        raise RangeRefused("the server's range and its length do not fit")
-    return Body(asked, sent, total, "", part.etag)
+    if match[3] != str(asked + sent) or sent < 1 or length not in (None, sent):
+        raise RangeRefused("the server's range does not reach the end of the file, or its length does not fit")
+    return Body(asked, sent, asked + sent, "", part.etag)
 
 
 def _refusal(status: int, headers: Headers) -> FetchError:
@@ -162,13 +176,26 @@ def parse_retry_after(value: str | None) -> float | None:
         return None
 
 
-def _length(headers: Headers) -> int | None:
+def body_length(headers: Headers) -> int | None:
+    """Return how many bytes a body has as transferred, or None where that is not said.
+
+    Raises:
+        FetchError: The headers contradict each other, or themselves.
+    """
     values = {value.strip() for line in headers.getlist("Content-Length") for value in line.split(",")}
-    if not values or headers.get("Transfer-Encoding"):
+    if _chunked(headers) or not values:
         return None
     if len(values) > 1 or not all(value.isascii() and value.isdigit() for value in values):
         raise FetchError(f"Content-Length makes no sense: {', '.join(sorted(values))[:80]}", "protocol")
     return int(values.pop())
+
+
+def _chunked(headers: Headers) -> bool:
+    """Whether the body comes in chunks; HTTP libraries take any other transfer coding for none, and its framing for the file."""
+    codings = [coding.lower() for coding in headers.getlist("Transfer-Encoding")]
+    if codings not in ([], ["identity"], ["chunked"]):
+        raise FetchError(f"the server sent the body with Transfer-Encoding {', '.join(codings)[:80]!r}", "protocol")
+    return codings == ["chunked"]
 
 
 def _encoding(headers: Headers) -> str:
@@ -210,23 +237,27 @@ class Decoder:
         self._encoding = encoding
         self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32) if encoding else None
 
-    def feed(self, data: bytes) -> bytes:
-        """Return what these bytes decode to."""
-        if self._inflate is None:
-            return data
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield what these bytes decode to, in pieces of at most 1 MiB, as a few bytes may decode to a thousand times as many."""
         try:
-            return self._inflated(data)
+            yield from self._inflated(self._inflate, data) if self._inflate else (data,)
         except zlib.error as error:
             raise FetchError(f"the body is not {self._encoding} though its header says so", "encoding") from error
 
-    def _inflated(self, data: bytes) -> bytes:
-        assert self._inflate is not None
-        out = self._inflate.decompress(data)
-        while self._inflate.eof and self._inflate.unused_data and self._encoding == "gzip":
-            rest = self._inflate.unused_data
-            self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
-            out += self._inflate.decompress(rest)
-        return out
+    def _inflated(self, inflate: zlib._Decompress, data: bytes) -> Iterator[bytes]:
+        full = False
+        while data or full:
+            if inflate.eof:
+                inflate = self._inflate = self._next_member()
+            piece = inflate.decompress(data, _PIECE)
+            yield piece
+            data = inflate.unconsumed_tail or inflate.unused_data
+            full = len(piece) == _PIECE and not inflate.eof
+
+    def _next_member(self) -> zlib._Decompress:
+        if self._encoding != "gzip":
+            raise zlib.error("there is data after the end")
+        return zlib.decompressobj(zlib.MAX_WBITS | 16)
 
     def finish(self) -> None:
         """Raise FetchError where the body ended before its coding did."""
@@ -235,7 +266,7 @@ class Decoder:
 
 
 class Watch:
-    """Keep the limits that a socket's own time-out does not: a stall, and the whole attempt.
+    """Keep the limits that a socket's own time-out does not: a stall, from the first bytes on, and the whole attempt.
 
     Args:
         settings: ``stall_timeout`` and ``total_timeout``, in seconds of a monotonic clock.
@@ -244,16 +275,30 @@ class Watch:
     def __init__(self, settings: Settings) -> None:
         self._stall = settings.stall_timeout
         self._total = settings.total_timeout
-        self._began = self._window_began = time.monotonic()
+        self._began = time.monotonic()
+        self._window_began: float | None = None
         self._window_bytes = 0
+
+    def asked(self) -> None:
+        """Take note of a request: what comes before its answer is a wait and no stall."""
+        self._window_began, self._window_bytes = None, 0
+
+    def patience(self, silence: float | None) -> float | None:
+        """Return how long to wait for the next bytes: the limit for silence, or what is left of the whole."""
+        if not self._total:
+            return silence
+        left = max(0.001, self._total - (time.monotonic() - self._began))
+        return left if silence is None else min(silence, left)
 
     def received(self, count: int) -> None:
         """Take note of bytes; raise FetchError where a limit is passed."""
         now = time.monotonic()
-        self._window_bytes += count
         if self._total and now - self._began > self._total:
             raise FetchError(f"took longer than {self._total:g} s (total_timeout)", "timeout", retryable=True)
-        if now - self._window_began < self._stall:
+        if count and self._window_began is None:
+            self._window_began = now
+        self._window_bytes += count
+        if self._window_began is None or now - self._window_began < self._stall:
             return
         if self._window_bytes < STALL_BYTES_PER_SECOND * self._stall:
             raise FetchError(f"got only {self._window_bytes} bytes in {self._stall:g} s (stall_timeout)", "timeout", retryable=True)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
+from requests.auth import HTTPBasicAuth
 
 from dpp._version import __version__
 from dpp.errors import FetchError
 from dpp.models import FileData
+from dpp.redact import MASK
 from dpp.settings import Settings
 from dpp.stages import http
+from dpp.stages.http_watched import WATCH, WatchedAdapter
 from dpp.steps import BaseFetcher, Part
 
 AGENT = f"dpp/{__version__} python-requests/{requests.__version__}"
@@ -22,8 +28,14 @@ _BLOCK = 256 * 1024
 _TLS = (requests.exceptions.SSLError, urllib3.exceptions.SSLError)
 _TIMEOUTS = (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
 _BROKEN_BODY = (requests.exceptions.ChunkedEncodingError, urllib3.exceptions.ProtocolError)
-_CONNECTION = (requests.exceptions.ConnectionError, OSError)
 _OTHER = (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, ValueError)
+
+
+class _Session(requests.Session):
+    """A session that leaves redirects alone: requests reads their bodies into memory even where it is not to follow."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """See none."""
 
 
 class RequestsFetcher(BaseFetcher):
@@ -37,56 +49,75 @@ class RequestsFetcher(BaseFetcher):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._session = requests.Session()
+        self._session = _Session()
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = HTTPAdapter(pool_connections=32, pool_maxsize=settings.download_threads)
+        adapter = WatchedAdapter(pool_connections=32, pool_maxsize=settings.download_threads)
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
+        for name in ("urllib3.connection", "urllib3.connectionpool"):
+            logging.getLogger(name).addFilter(_without_query)
 
     def fetch(self, url: str, file: FileData, part: Part) -> None:
         """Write the whole of a URL into the part; see :class:`dpp.steps.BaseFetcher`."""
         watch = http.Watch(self.settings)
+        WATCH.set(watch)
         asked = part.offset
         headers = http.request_headers(file.headers, part, AGENT)
         with _mapped_errors(), self._answer(url, headers, watch) as answer:
             body = http.judge(answer.status_code, answer.raw.headers, part, asked)
             part.begin(body.offset, total=body.total, etag=body.etag, content_type=answer.headers.get("Content-Type"))
-            _receive(answer.raw, body, part, watch, file.size)
+            _receive(answer.raw, body, part, file.size)
 
     @contextmanager
     def _answer(self, url: str, headers: dict[str, str], watch: http.Watch) -> Iterator[requests.Response]:
         """Follow redirects to the answer that counts."""
         for _ in range(http.MAX_REDIRECTS + 1):
-            answer = self._get(url, headers)
+            watch.asked()
+            answer = self._get(url, headers, watch)
             try:
                 if answer.status_code not in http.REDIRECTS:
                     yield answer
                     return
                 url, headers = http.next_hop(url, answer.headers.get("Location"), headers)
-                watch.received(0)
             finally:
                 answer.close()
         raise FetchError(f"was redirected more than {http.MAX_REDIRECTS} times", "redirect")
 
-    def _get(self, url: str, headers: dict[str, str]) -> requests.Response:
-        limits = (self.settings.connect_timeout, self.settings.read_timeout)
-        return self._session.get(url, headers=headers, timeout=limits, stream=True, allow_redirects=False, verify=True)
+    def _get(self, url: str, headers: dict[str, str], watch: http.Watch) -> requests.Response:
+        limits = (watch.patience(self.settings.connect_timeout), self.settings.read_timeout)
+        auth = _credentials(url, headers)
+        return self._session.get(url, headers=headers, timeout=limits, stream=True, allow_redirects=False, verify=True, auth=auth)
 
     def close(self) -> None:
         """Close all pooled connections."""
         self._session.close()
 
 
-def _receive(raw: urllib3.HTTPResponse, body: http.Body, part: Part, watch: http.Watch, expected: int | None) -> None:
-    """Copy the body into the part; read1 returns what is there, so that the watch sees a trickle."""
+def _credentials(url: str, headers: dict[str, str]) -> Callable[[Any], Any] | None:
+    """Return what the manifest gives to authenticate with; requests would put ~/.netrc in its place."""
+    if "authorization" in map(str.lower, headers):
+        return lambda request: request
+    parts = urlsplit(url)
+    if parts.username is None:
+        return None
+    return HTTPBasicAuth(unquote_to_bytes(parts.username), unquote_to_bytes(parts.password or ""))
+
+
+def _without_query(record: logging.LogRecord) -> bool:
+    """Take the query out of a log record of urllib3, which warns with whole URLs."""
+    record.msg, record.args = re.sub(r"\?[^\s\"')]+", f"?{MASK}", record.getMessage()), ()
+    return True
+
+
+def _receive(raw: urllib3.HTTPResponse, body: http.Body, part: Part, expected: int | None) -> None:
+    """Copy the body into the part as it comes."""
     decoder = http.Decoder(body.encoding)
     received = written = 0
     while data := raw.read1(_BLOCK, decode_content=False):
         received += len(data)
-        decoded = decoder.feed(data)
-        written += len(decoded)
-        part.write(decoded)
-        watch.received(len(data))
+        for decoded in decoder.feed(data):
+            written += len(decoded)
+            part.write(decoded)
     decoder.finish()
     http.check_end(body, received, written, expected)
 
@@ -104,10 +135,12 @@ def _mapped_errors() -> Iterator[None]:
         raise FetchError("the server did not answer in time", "timeout", retryable=True) from error
     except _BROKEN_BODY as error:
         raise FetchError("the connection broke before the body was complete", "truncated", retryable=True) from error
-    except _CONNECTION as error:
+    except requests.exceptions.ConnectionError as error:
         raise _connection_error(error) from error
-    except _OTHER as error:
+    except _OTHER as error:  # before OSError, which requests derives all its errors from
         raise FetchError(f"the answer or the URL makes no sense to the HTTP library ({type(error).__name__})", "protocol") from error
+    except OSError as error:  # what is left: the file or folder in REQUESTS_CA_BUNDLE
+        raise FetchError(f"no connection can be set up: {error}", "tls") from error
 
 
 def _connection_error(error: Exception) -> FetchError:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from dpp.errors import FetchError
 from dpp.models import FileData
@@ -36,11 +37,11 @@ def local_path(url: str) -> Path:
         FetchError: It names another machine, or no absolute path.
     """
     parts = urlsplit(url)
-    if parts.netloc not in ("", "localhost"):
+    if parts.netloc.lower() not in ("", "localhost"):
         raise FetchError(f"file: URLs name files of this machine, not of {parts.hostname}", "protocol")
-    path = Path(unquote(parts.path))
-    if not path.is_absolute():
-        raise FetchError("a file: URL needs an absolute path: file:///folder/file", "protocol")
+    path = Path(os.fsdecode(unquote_to_bytes(parts.path)))
+    if not path.is_absolute() or "\0" in str(path):
+        raise FetchError("a file: URL needs an absolute path without NUL: file:///folder/file", "protocol")
     return path
 
 

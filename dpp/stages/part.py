@@ -21,19 +21,22 @@ class PartFile:
 
     Args:
         paths: Where the download lies.
+        limit: Size in bytes that it may not pass, or None.
 
     The facts of a part (entity tag, total size, source) are written down when it is begun, if it is
     large enough for that to pay, or else when it is left behind.
     """
 
-    def __init__(self, paths: DownloadPaths) -> None:
+    def __init__(self, paths: DownloadPaths, limit: int | None = None) -> None:
         self._paths = paths
+        self._limit = limit
         self._descriptor: int | None = None
         self._digest = hashlib.sha256()
         self._size = 0
         self._source = ""
-        self._facts: dict[str, Any] = read_json(paths.part_facts) or {}
-        self._facts_written = bool(self._facts)
+        facts = read_json(paths.part_facts)
+        self._facts: dict[str, Any] = facts if isinstance(facts, dict) else {}
+        self._facts_written = paths.part_facts.exists()
 
     @property
     def etag(self) -> str | None:
@@ -55,8 +58,13 @@ class PartFile:
         self._source = names.digest(names.identity(url))
 
     def begin(self, offset: int = 0, *, total: int | None = None, etag: str | None = None, **facts: Any) -> None:
-        """Start writing at an offset; see :class:`dpp.steps.Part`."""
+        """Start writing at an offset; see :class:`dpp.steps.Part`.
+
+        Facts of other bytes are forgotten first: a process that dies must not leave them beside these.
+        """
         with stops_run(self._paths.part):
+            if not offset:
+                self._forget_facts()
             self._open()
             self._keep(offset)
         self._facts = {"source": self._source, "etag": etag, "total": total, **facts}
@@ -82,6 +90,9 @@ class PartFile:
         assert self._descriptor is not None, "begin() was not called"
         self._digest.update(data)
         self._size += len(data)
+        if self._limit is not None and self._size > self._limit:
+            self.discard()
+            raise StageError(f"expected {self._limit} bytes as the manifest says, the source sends more", "size")
         with stops_run(self._paths.part):
             write_all(self._descriptor, data)
 

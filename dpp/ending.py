@@ -1,0 +1,104 @@
+"""How a run ends early: SIGINT and SIGTERM let what is on its way finish, and the summary is written all the same.
+
+Luigi leaves an interrupt to Python and its children to their fate, and its exit codes know nothing of why tasks
+failed. So the process that began a run watches over its end.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+
+from dpp.engine import GRACE_SECONDS
+from dpp.errors import DppError
+from dpp.report import Summary, render
+from dpp.run import Run
+
+log = logging.getLogger(__name__)
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNAL_EXIT = 128
+
+
+class Ending:
+    """Watch over the end of a run, in the process that began it and in its children.
+
+    The first signal becomes a KeyboardInterrupt: in the process that began the run, and in a child that works on a
+    chunk; other children have nothing to finish and go at once. A second SIGINT ends everything at once.
+
+    Args:
+        run: The run.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._owner = os.getpid()
+        self._signal = 0
+        self._graceful = False
+        self._previous = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        again, self._signal = bool(self._signal), self._signal or number
+        nothing_to_finish = os.getpid() != self._owner and not self._graceful
+        if nothing_to_finish or (again and number == signal.SIGINT):
+            os._exit(_SIGNAL_EXIT + number)
+        if not again:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def chunk(self) -> Iterator[None]:
+        """Let a chunk finish what is on its way when a signal comes, and then end a child without a traceback."""
+        self._graceful = True
+        try:
+            yield
+        except KeyboardInterrupt:
+            if os.getpid() == self._owner:
+                raise
+            logging.shutdown()
+            os._exit(_SIGNAL_EXIT + (self._signal or signal.SIGINT))
+        finally:
+            self._graceful = False
+
+    def conclude(self) -> tuple[Summary, int]:
+        """Return the summary and the exit code, after the children have ended."""
+        deadline = time.monotonic() + GRACE_SECONDS
+        for child in multiprocessing.active_children():
+            child.join(max(0.0, deadline - time.monotonic()))
+        summary, code = self._run.conclude(interrupted=bool(self._signal))
+        return summary, _SIGNAL_EXIT + self._signal if self._signal else code
+
+    def restore(self) -> None:
+        """Give the signals back to whom they belonged."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def at_exit(self) -> None:
+        """Conclude when this process ends, if RunBatch had no chance to, and end with dpp's exit code."""
+        atexit.register(self._conclude_at_exit)
+        sys.excepthook = self._excepthook
+
+    def _excepthook(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            log.warning("interrupted; the same command does the rest")
+        else:
+            sys.__excepthook__(kind, error, trace)
+
+    def _conclude_at_exit(self) -> None:
+        if os.getpid() != self._owner or self._run.summary() is not None:
+            return
+        try:
+            summary, code = self.conclude()
+            log.info("%s", render(summary))
+        except DppError as error:
+            log.error("%s", error)
+            code = error.exit_code
+        logging.shutdown()
+        os._exit(code)

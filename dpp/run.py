@@ -1,0 +1,247 @@
+"""One try at a batch: its folder, its chunks, its ledgers, and how it ends.
+
+batches/<batch>/lock                     held by whoever runs the batch, and gone with them
+batches/<batch>/manifest/                private, and only while a run lasts: files.jsonl, plan.json
+batches/<batch>/runs/<n>/run.json        what was asked
+batches/<batch>/runs/<n>/chunks/         ledgers, one a chunk (or one a file, in a small batch)
+batches/<batch>/runs/<n>/jobs/           a small batch's notes of its files between their tasks
+batches/<batch>/runs/<n>/stopped.json    why the surroundings stopped the run
+batches/<batch>/runs/<n>/results.jsonl   one line a file
+batches/<batch>/runs/<n>/summary.json    the end
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dpp._version import __version__
+from dpp.catalog import Chunk, read_catalog, write_catalog
+from dpp.engine import Engine
+from dpp.errors import INTERRUPTED, BatchFailed, ConfigurationError, EnvironmentStop
+from dpp.ledger import Ledger, read_ledger, read_ledgers
+from dpp.lock import Lock
+from dpp.manifest import Row
+from dpp.models import FileData, Outcome
+from dpp.names import file_key
+from dpp.pipeline import Job, Pipeline
+from dpp.plugins import Registry, Steps
+from dpp.report import Summary, fold, write_results
+from dpp.settings import Settings, make_settings
+from dpp.workspace import read_json, stops_run, write_atomic, write_json
+
+
+class Run:
+    """One try at a batch.
+
+    Args:
+        folder: ``batches/<batch>/runs/<n>``.
+        lock: What keeps others from running the same batch, for as long as this object lives.
+        registry: The plugins that are told when the run has ended.
+    """
+
+    def __init__(self, folder: Path, lock: Lock | None = None, registry: Registry | None = None) -> None:
+        self.folder = folder
+        self._registry = registry
+        self.number = int(folder.name)
+        self.batch = folder.parent.parent.name
+        self.label = f"{self.batch}/{self.number}"
+        self.ledgers = folder / "chunks"
+        self._lock = lock
+        self._private = folder.parent.parent / "manifest"
+
+    def begin(self, source: str, rows: Iterator[Row], settings: Settings, steps: Steps, schemes: set[str]) -> None:
+        """Check the manifest and write down what this run is to do.
+
+        Args:
+            source: What messages call the manifest.
+            rows: Its rows as read.
+            settings: The settings.
+            steps: The steps.
+            schemes: URL schemes that can be fetched.
+
+        Raises:
+            ManifestError: Some row has a problem; all of them are in it.
+        """
+        self._forget_private()
+        with stops_run(self._private):
+            self._private.mkdir(mode=0o700, parents=True)
+        try:
+            chunks = write_catalog(self._private / "files.jsonl", source, rows, schemes, settings.chunk_size_for)
+        except BaseException:
+            self._forget_private()
+            raise
+        total = sum(chunk.size for chunk in chunks)
+        write_json(self.folder / "run.json", self._asked(source, total, settings, steps))
+        write_json(self._private / "plan.json", {"run": self.number, "settings": settings.model_dump(mode="json"), "chunks": chunks})
+
+    def _asked(self, source: str, total: int, settings: Settings, steps: Steps) -> dict[str, Any]:
+        return {
+            "batch": self.batch,
+            "run": self.number,
+            "files": source,
+            "total": total,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "started_at": time.time(),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "dpp": __version__,
+            "plugins": [step.identity() for step in steps],
+            "settings": settings.model_dump(mode="json", exclude={"options"}),
+        }
+
+    def _forget_private(self) -> None:
+        shutil.rmtree(self._private, ignore_errors=True)
+
+    def plan(self) -> dict[str, Any]:
+        """Return what the workers need to know; only there while the run lasts.
+
+        Raises:
+            ConfigurationError: The run has ended.
+        """
+        plan = read_json(self._private / "plan.json")
+        if not isinstance(plan, dict) or plan["run"] != self.number:
+            raise ConfigurationError(f"run {self.label} has ended or was replaced; start RunBatch again")
+        return plan
+
+    def is_open(self) -> bool:
+        """Whether there is still work that one can join."""
+        return bool((read_json(self._private / "plan.json") or {}).get("run") == self.number)
+
+    def settings(self) -> Settings:
+        """Return the settings of the run."""
+        return make_settings(self.plan()["settings"])
+
+    def chunks(self) -> list[Chunk]:
+        """Return the chunks, in the order of the manifest."""
+        return [Chunk(*chunk) for chunk in self.plan()["chunks"]]
+
+    def files(self, chunk: Chunk) -> Iterator[FileData]:
+        """Yield the files of a chunk."""
+        return read_catalog(self._private / "files.jsonl", chunk)
+
+    def ledger(self, name: str) -> Path:
+        """Return the path of a ledger: that of a chunk's number or of a file's key."""
+        return self.ledgers / f"{name}.jsonl"
+
+    def notes(self, key: str) -> Path:
+        """Return where the tasks of one file leave notes for one another."""
+        return self.folder / "jobs" / f"{key}.json"
+
+    def work(self, pipeline: Pipeline, files: Iterable[FileData], name: str, on_outcome: Callable[[Outcome], None] | None = None) -> None:
+        """Run files through a pipeline, recording their outcomes in a ledger of the run.
+
+        Args:
+            pipeline: The stages; closed at the end.
+            files: The files; those that the ledger has already are passed over.
+            name: The ledger's name.
+            on_outcome: Called after each outcome, from any thread.
+        """
+        ledger = Ledger(self.ledger(name))
+        recorded = ledger.recorded()
+        try:
+            Engine(pipeline, ledger, on_outcome).run(file for file in files if file_key(file.id, file.url) not in recorded)
+            ledger.finish()
+        except EnvironmentStop as error:
+            self.stop(error)
+            raise
+        finally:
+            ledger.close()
+            pipeline.close()
+
+    def record_known(self, pipeline: Pipeline) -> None:
+        """Record the outcomes of files that were complete before a small batch's tasks were scheduled."""
+        ledger = Ledger(self.ledger(f"known-{socket.gethostname()}-{os.getpid()}"))
+        for chunk in self.chunks():
+            for file in self.files(chunk):
+                known = None if self.ledger(file_key(file.id, file.url)).exists() else pipeline.recall(Job(file))
+                if known is not None:
+                    ledger.append(known)
+        ledger.finish()
+
+    def is_held(self) -> bool:
+        """Whether somebody is running this batch at this moment."""
+        lock = Lock(self.folder.parent.parent / "lock")
+        try:
+            return not lock.is_free()
+        finally:
+            lock.release()
+
+    def results(self) -> Iterator[Outcome]:
+        """Yield the outcomes: the results where the run has ended, or what is recorded so far."""
+        path = self.folder / "results.jsonl"
+        return read_ledger(path) if path.exists() else self.outcomes()
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Yield what is recorded so far."""
+        return read_ledgers(self.ledgers)
+
+    def asked(self) -> dict[str, Any]:
+        """Return ``run.json``: what was asked, without secrets."""
+        asked = read_json(self.folder / "run.json")
+        return asked if isinstance(asked, dict) else {}
+
+    def summary(self) -> Summary | None:
+        """Return the summary, where the run has ended."""
+        stored = read_json(self.folder / "summary.json")
+        return Summary.model_validate(stored) if stored else None
+
+    def progress(self) -> Summary:
+        """Return a summary of what is recorded so far."""
+        summary = self._empty_summary()
+        for _ in fold(summary, self.outcomes()):
+            pass
+        return summary
+
+    def _empty_summary(self) -> Summary:
+        asked = self.asked()
+        spent = time.time() - float(asked.get("started_at", time.time()))
+        total = int(asked.get("total", 0))
+        return Summary(batch=self.batch, run=self.number, total=total, seconds=round(spent, 3), folder=str(self.folder))
+
+    def finish(self) -> Summary:
+        """Fold the ledgers into results and a summary, and forget what is private."""
+        summary = self._empty_summary()
+        write_results(self.folder / "results.jsonl", fold(summary, self.outcomes()))
+        write_atomic(self.folder / "summary.json", summary.model_dump_json(indent=2).encode() + b"\n")
+        self._forget_private()
+        if self._registry is not None:
+            self._registry.notify("dpp_batch_finished", summary=summary.model_dump())
+        return summary
+
+    def conclude(self, *, interrupted: bool = False) -> tuple[Summary, int]:
+        """Return how the run ended, and the exit code that says so.
+
+        Where nobody summed it up (it was interrupted, or stopped by its surroundings) that is done here, unless
+        others still work on it.
+        """
+        summary = self.summary() or (self.finish() if self._is_alone() else self.progress())
+        if interrupted:
+            return summary, INTERRUPTED
+        if self._stop_note().exists():
+            return summary, EnvironmentStop.exit_code
+        return summary, 0 if summary.complete else BatchFailed.exit_code
+
+    def stop(self, error: EnvironmentStop) -> None:
+        """Note that the surroundings stopped the run, if that can still be written."""
+        with suppress(EnvironmentStop):
+            write_json(self._stop_note(), {"reason": str(error)})
+
+    def _stop_note(self) -> Path:
+        return self.folder / "stopped.json"
+
+    def _is_alone(self) -> bool:
+        return self._lock is None or self._lock.is_free()
+
+    def release(self) -> None:
+        """Let others run the batch."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None

@@ -1,0 +1,102 @@
+"""Connections whose every read is under the watch of the attempt that uses them.
+
+A socket's own time-out starts anew with every byte, and HTTP libraries read status lines, headers and the
+framing of chunks in loops of their own: there a server that sends a byte now and then holds a thread for days.
+"""
+
+from __future__ import annotations
+
+import io
+import socket
+from contextvars import ContextVar
+from http.client import HTTPResponse
+from typing import Any
+
+import urllib3
+from requests.adapters import HTTPAdapter
+
+from dpp.stages.http import Watch, body_length
+
+WATCH: ContextVar[Watch] = ContextVar("WATCH")
+
+
+class _WatchedReader(io.RawIOBase):
+    """Read a socket, no longer at once than its time-out and the attempt's limit allow."""
+
+    def __init__(self, connection: socket.socket, watch: Watch) -> None:
+        self._connection = connection
+        self._silence = connection.gettimeout()
+        self._raw = connection.makefile("rb", buffering=0)
+        self._watch = watch
+
+    def readable(self) -> bool:
+        """Say that this can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Read what is there; raise FetchError where a limit is passed."""
+        self._connection.settimeout(self._watch.patience(self._silence))
+        try:
+            count: int | None = self._raw.readinto(buffer)
+        except TimeoutError:
+            self._watch.received(0)
+            raise
+        self._watch.received(count or 0)
+        return count
+
+    def close(self) -> None:
+        """Let go of the socket."""
+        self._raw.close()
+        super().close()
+
+
+class _Watched:
+    """What an HTTPResponse takes for a socket."""
+
+    def __init__(self, connection: socket.socket, watch: Watch) -> None:
+        self._reader = _WatchedReader(connection, watch)
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        """Return the reader, buffered as a socket's own file is."""
+        return io.BufferedReader(self._reader)
+
+
+class _WatchedResponse(HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(_Watched(sock, WATCH.get()), *args, **kwargs)  # type: ignore[arg-type] # it calls makefile() only
+
+    def begin(self) -> None:
+        """Read the headers, and refuse a length that makes no sense: urllib3 does that too, but leaves the socket open."""
+        super().begin()
+        body_length(urllib3.HTTPHeaderDict(self.headers.items()))
+
+
+class _HTTPConnection(urllib3.connection.HTTPConnection):
+    response_class = _WatchedResponse
+
+
+class _HTTPSConnection(urllib3.connection.HTTPSConnection):
+    response_class = _WatchedResponse
+
+
+class _HTTPPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _HTTPConnection
+
+
+class _HTTPSPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _HTTPSConnection
+
+
+class WatchedAdapter(HTTPAdapter):
+    """Pool connections that are read under the watch in :data:`WATCH`, also those through a proxy."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Make the pools."""
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        """Make the pools behind a proxy."""
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = self.poolmanager.pool_classes_by_scheme
+        return manager

@@ -1,0 +1,121 @@
+"""The command line ``dpp``."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from dpp.cli import main
+from dpp.cli.output import print_table
+
+
+@pytest.fixture
+def dpp(capsys):
+    """Run ``dpp`` in this process; return exit code, output and errors."""
+
+    def run(*arguments):
+        code = 0
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as error:
+            code = error.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def failed_batch(site, manifest, dpp):
+    """A batch of three files of which one failed, run once."""
+    files = manifest([{"url": site.add("/a.txt", "a")}, {"url": site.add("/b.txt", "b")}, {"url": f"{site.url}/missing"}])
+    assert dpp("run", files)[0] == 1
+    return files
+
+
+def test_run_ends_with_the_summary_and_the_exit_code(site, manifest, dpp):
+    code, out, _ = dpp("run", manifest([{"url": site.add("/a.txt", "a")}]), "--workers", 2)
+    assert code == 0
+    assert "1 of 1 ok, 0 failed" in out
+    assert re.search(r"results: \S+/runs/1/results.jsonl", out)
+
+
+def test_run_takes_the_same_settings_as_luigi(site, manifest, dpp, results):
+    files = manifest([{"url": site.add("/a.txt", "a")}])
+    code, _, _ = dpp("run", files, "--options", '{"checksum": {"algorithm": "md5"}}', "--workspace", "w", "--chunk-size", 5)
+    assert code == 0
+    assert "md5" in results("w")["a"]["result"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("run", "nothing.json"), 2, "No such file"),
+        (("run",), 2, "Missing argument"),
+        (("run", "x.json", "--workers", "0"), 2, "--workers"),
+        (("run", "x.json", "--options", "{"), 2, "expected JSON"),
+        (("run", "x.json", "--processor", "cheksum"), 2, "did you mean 'checksum'?"),
+        (("rnu",), 2, "rnu"),
+        (("report",), 2, "no batch at all"),
+        (("report", "--format", "xml"), 2, "xml"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_message(manifest, dpp, arguments, code, message):
+    manifest([])
+    got, out, err = dpp(*arguments)
+    assert (got, out) == (code, "")
+    assert message in err
+
+
+def test_report_names_each_failure(dpp, failed_batch):
+    code, out, _ = dpp("report")
+    assert code == 0
+    assert "2 of 3 ok (0 done before), 1 failed, 0 not done" in out
+    assert "download: http-404: the server answered 404" in out
+
+
+def test_report_gives_the_summary_as_json_and_the_files_as_json_lines(dpp, failed_batch):
+    summary = json.loads(dpp("report", "--format", "json")[1])
+    rows = [json.loads(line) for line in dpp("report", "--format", "jsonl")[1].splitlines()]
+    assert (summary["ok"], summary["failed"]) == (2, 1)
+    assert sorted(row["status"] for row in rows) == ["failed", "ok", "ok"]
+
+
+def test_report_finds_a_batch_by_the_beginning_of_its_name_and_a_run_by_its_number(dpp, failed_batch):
+    dpp("run", failed_batch)
+    assert ", run 1\n" in dpp("report", "x-", "--run", 1)[1]
+    assert ", run 2\n" in dpp("report")[1]
+    assert dpp("report", "y")[0] == 2
+    code, _, err = dpp("report", "--run", 3)
+    assert code == 2
+    assert "has no run 3, its last one is 2" in err
+
+
+def test_status_lists_batches_as_tab_separated_lines(dpp, failed_batch):
+    header, row = (line.split("\t") for line in dpp("status")[1].splitlines())
+    found = dict(zip(header, row, strict=True))
+    assert (found["run"], found["state"], found["ok"], found["failed"], found["total"]) == ("1", "failed", "2", "1", "3")
+
+
+def test_status_of_an_empty_workspace_says_so(dpp, tmp_path):
+    assert dpp("status")[2] == f"no batch was run in {tmp_path}/dpp-workspace\n"
+
+
+def test_plugins_lists_what_is_built_in(dpp):
+    lines = [line.split("\t") for line in dpp("plugins")[1].splitlines()]
+    assert lines[0] == ["name", "kind", "version", "distribution", "state"]
+    assert ["checksum", "processor", "1", "built in", "enabled"] in lines
+
+
+def test_help_shows_verbs_examples_and_exit_codes(dpp):
+    assert {"run", "plugins", "status", "report"} <= set(dpp("--help")[1].split())
+    assert "dpp run files.json --workers 4" in dpp("run", "--help")[1]
+    assert re.match(r"dpp, version \d", dpp("--version")[1])
+
+
+def test_a_table_is_aligned_on_a_terminal(monkeypatch, capsys):
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    print_table(("name", "count"), [("a", 1), ("[b]", 22)])
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [["name", "count"], ["a", "1"], ["[b]", "22"]]

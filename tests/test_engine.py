@@ -1,0 +1,284 @@
+"""Many files through one pipeline at once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+
+import pytest
+from dpp import BasePreProcessor, BaseProcessor, EnvironmentStop, FileData, Settings
+from dpp import engine as module
+from dpp.engine import Engine
+from dpp.ledger import Ledger, read_ledger
+from dpp.pipeline import Pipeline
+from dpp.plugins import Step, Steps, registry
+
+PATIENCE = 20
+
+
+def wait_for(condition):
+    """Wait until a condition holds; fail where it never does."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Make an engine around a function that processes a file; ``engine.rows`` reads its ledger."""
+    made = []
+
+    def engine(process=lambda file: file.id, pre_process=None, on_outcome=None, **settings):
+        processor = type("Do", (BaseProcessor,), {"process": lambda self, file: process(file)})
+        pre = [type("Pre", (BasePreProcessor,), {"pre_process": lambda self, file: pre_process(file)})] if pre_process else []
+        steps = Steps([Step("pre-processor", cls, {}) for cls in pre], Step("processor", processor, {}))
+        settings = Settings(**{"workspace": tmp_path / "ws", "attempts": 1, **settings})
+        pipeline = Pipeline(settings, registry(), f"run/{len(made)}", steps)
+        path = tmp_path / f"ledger{len(made)}.jsonl"
+        ledger = Ledger(path)
+        made.append((pipeline, ledger))
+        one = Engine(pipeline, ledger, on_outcome)
+        one.rows = lambda: list(read_ledger(path.with_name(path.name + ".open")))
+        return one
+
+    yield engine
+    for pipeline, ledger in made:
+        pipeline.close()
+        ledger.close()
+
+
+def files(site, count):
+    return [FileData(url=site.add(f"/f{number}", f"content {number}")) for number in range(count)]
+
+
+def test_each_file_gets_one_row(site, make):
+    given = [*files(site, 40), FileData(url=site.url + "/gone")]
+    engine = make()
+    engine.run(iter(given))
+    assert Counter(row.id for row in engine.rows()) == Counter(file.id for file in given)
+    assert {row.id for row in engine.rows() if not row.ok} == {"gone"}
+
+
+def test_no_files_are_no_rows(make):
+    engine = make()
+    engine.run([])
+    assert engine.rows() == []
+
+
+def test_outcomes_are_told_after_they_are_recorded(site, make):
+    told = []
+    engine = make(on_outcome=lambda outcome: told.append((outcome.id, outcome.id in {row.id for row in engine.rows()})))
+    engine.run(files(site, 5))
+    assert sorted(told) == [(f"f{number}", True) for number in range(5)]
+
+
+def test_files_that_are_complete_are_recalled_and_not_processed_again(site, make):
+    given = files(site, 5)
+    make().run(given[:3])
+    site.forget()
+    again = make()
+    again.run(given)
+    assert sorted((row.id, row.cached) for row in again.rows()) == [("f0", True), ("f1", True), ("f2", True), ("f3", False), ("f4", False)]
+    assert site.counts() == {"/f3": 1, "/f4": 1}
+
+
+def test_a_file_that_fails_stops_no_other(site, make):
+    def process(file):
+        if file.id in ("f2", "f5"):
+            raise ValueError(file.id)
+        return file.id
+
+    engine = make(process)
+    engine.run(files(site, 8))
+    assert {row.id for row in engine.rows() if not row.ok} == {"f2", "f5"}
+    assert len(engine.rows()) == 8
+
+
+def test_a_slow_processor_stops_downloads(site, make):
+    """One file at each place: processed, waiting, pre-processed, waiting, downloaded."""
+    go = threading.Event()
+    engine = make(
+        lambda file: go.wait(PATIENCE), download_threads=1, download_queue_size=1, pre_processing_queue_size=1, processing_limit=1
+    )
+    running = threading.Thread(target=engine.run, args=(files(site, 20),))
+    running.start()
+    wait_for(lambda: len(site.requests) >= 5)
+    assert not go.wait(0.3)
+    asked = len(site.requests)
+    go.set()
+    running.join(PATIENCE)
+    assert asked == 5
+    assert len(engine.rows()) == 20
+
+
+@pytest.mark.parametrize(("setting", "more"), [("download_queue_size", 3), ("pre_processing_queue_size", 3), ("processing_limit", 3)])
+def test_queues_are_as_long_as_the_settings_say(site, make, setting, more):
+    go = threading.Event()
+    sizes = {"download_threads": 1, "download_queue_size": 1, "pre_processing_queue_size": 1, "processing_limit": 1}
+    engine = make(lambda file: go.wait(PATIENCE), **{**sizes, setting: 1 + more})
+    running = threading.Thread(target=engine.run, args=(files(site, 20),))
+    running.start()
+    wait_for(lambda: len(site.requests) >= 5 + more)
+    assert not go.wait(0.3)
+    asked = len(site.requests)
+    go.set()
+    running.join(PATIENCE)
+    assert asked == 5 + more
+
+
+def test_the_source_of_files_is_not_read_ahead(site, make):
+    go = threading.Event()
+    taken = []
+    engine = make(
+        lambda file: go.wait(PATIENCE), download_threads=1, download_queue_size=1, pre_processing_queue_size=1, processing_limit=1
+    )
+    running = threading.Thread(target=engine.run, args=((taken.append(file) or file for file in files(site, 50)),))
+    running.start()
+    wait_for(lambda: len(taken) >= 7)
+    assert not go.wait(0.3)
+    read = len(taken)
+    go.set()
+    running.join(PATIENCE)
+    assert read == 7
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_as_many_files_are_processed_at_once_as_the_limit_says(site, make, limit):
+    together = threading.Barrier(limit)
+    lock = threading.Lock()
+    now, most = set(), []
+
+    def process(file):
+        with lock:
+            now.add(file.id)
+            most.append(len(now))
+        together.wait(PATIENCE)
+        with lock:
+            now.discard(file.id)
+
+    make(process, processing_limit=limit).run(files(site, limit * 4))
+    assert max(most) == limit
+
+
+def test_pre_processing_is_done_by_one_thread_and_processing_by_others(site, make):
+    threads = {"pre": set(), "process": set()}
+
+    def pre_process(file):
+        threads["pre"].add(threading.current_thread().name)
+        return file
+
+    make(lambda file: threads["process"].add(threading.current_thread().name), pre_process, processing_limit=2).run(files(site, 10))
+    assert threads["pre"] == {"pre-process-1"}
+    assert threads["process"] <= {"process-1", "process-2"}
+
+
+def test_an_environment_stop_ends_the_run_and_leaves_the_rest(site, make):
+    def process(file):
+        if file.id == "f3":
+            raise EnvironmentStop("the disk is full")
+        return file.id
+
+    taken = []
+    engine = make(process, processing_limit=1, download_threads=1, download_queue_size=1, pre_processing_queue_size=1)
+    with pytest.raises(EnvironmentStop, match="the disk is full"):
+        engine.run(taken.append(file) or file for file in files(site, 200))
+    assert [row.id for row in engine.rows()] == ["f0", "f1", "f2"]
+    assert len(taken) < 20
+
+
+def test_the_first_of_many_stops_is_raised(site, make):
+    first = threading.Event()
+
+    def process(file):
+        if file.id == "f0":
+            first.set()
+            raise EnvironmentStop("first")
+        first.wait(PATIENCE)
+        wait_for(lambda: engine._fault.error)
+        raise EnvironmentStop("later")
+
+    engine = make(process, processing_limit=4)
+    with pytest.raises(EnvironmentStop, match="first"):
+        engine.run(files(site, 4))
+
+
+def test_a_listener_that_raises_ends_the_run(site, make):
+    def tell(outcome):
+        raise RuntimeError("listener")
+
+    with pytest.raises(RuntimeError, match="listener"):
+        make(on_outcome=tell).run(files(site, 30))
+
+
+def interrupted(given, before=lambda: None):
+    yield from given
+    before()
+    raise KeyboardInterrupt
+
+
+def test_an_interrupt_lets_running_files_finish(site, make):
+    started, go = threading.Event(), threading.Event()
+
+    def process(file):
+        started.set()
+        go.wait(PATIENCE)
+        return "finished"
+
+    def before():
+        started.wait(PATIENCE)
+        threading.Timer(0.1, go.set).start()
+
+    engine = make(process, processing_limit=1)
+    with pytest.raises(KeyboardInterrupt):
+        engine.run(interrupted(files(site, 1), before))
+    assert [(row.id, row.result) for row in engine.rows()] == [("f0", "finished")]
+
+
+def test_an_interrupt_starts_no_more_files(site, make):
+    started, go = threading.Event(), threading.Event()
+
+    def process(file):
+        started.set()
+        go.wait(PATIENCE)
+
+    def before():
+        started.wait(PATIENCE)
+        threading.Timer(0.2, go.set).start()
+
+    engine = make(process, processing_limit=1, pre_processing_queue_size=1)
+    with pytest.raises(KeyboardInterrupt):
+        engine.run(interrupted(files(site, 8), before))
+    assert len(engine.rows()) == 1
+
+
+@pytest.mark.parametrize("count", [1, 12])
+def test_an_interrupt_waits_no_longer_than_the_grace_for_what_hangs(site, make, monkeypatch, count):
+    monkeypatch.setattr(module, "GRACE_SECONDS", 0.5)
+    started, go = threading.Event(), threading.Event()
+
+    def process(file):
+        started.set()
+        go.wait(PATIENCE)
+
+    engine = make(process, processing_limit=1, pre_processing_queue_size=1)
+    began = []
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            engine.run(interrupted(files(site, count), lambda: (started.wait(PATIENCE), began.append(time.monotonic()))))
+        took = time.monotonic() - began[0]
+    finally:
+        go.set()
+    assert 0.4 < took < 2
+    names = ("download-", "pre-process-", "process-")
+    wait_for(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith(names)])
+
+
+def test_an_error_of_the_source_ends_the_run(site, make):
+    def source():
+        yield from files(site, 3)
+        raise EnvironmentStop("the catalog is gone")
+
+    with pytest.raises(EnvironmentStop, match="the catalog is gone"):
+        make().run(source())

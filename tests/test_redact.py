@@ -1,0 +1,73 @@
+"""No secret gets through: not as it is written, nor decoded, nor in the middle of a message."""
+
+from __future__ import annotations
+
+import pytest
+from dpp.redact import MASK, redact_text, redact_url, secrets_of, url_secrets
+from hypothesis import given
+from hypothesis import strategies as st
+
+safe = st.text("abcdefghijklmnopqrstuvwxyzABCXYZ0123456789-_.~%+", min_size=6, max_size=30).map(lambda text: f"Zq{text}")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://me:pw@example.org/a.csv?sig=1", "https://***@example.org/a.csv?***"),
+        ("https://token@h:8080/a", "https://***@h:8080/a"),
+        ("https://a@b@h/x", "https://***@h/x"),
+        ("https://@h/x", "https://h/x"),
+        ("https://h/a.csv#access_token=1", "https://h/a.csv"),
+        ("https://h/a.csv", "https://h/a.csv"),
+        ("https://me:pw@[bad/x", MASK),
+        ("file:///tmp/x", "file:///tmp/x"),
+    ],
+)
+def test_urls_lose_user_query_and_fragment(url, expected):
+    assert redact_url(url) == expected
+
+
+@given(safe, safe, safe)
+def test_no_part_of_a_url_that_is_secret_is_shown(user, password, value):
+    url = f"https://{user}:{password}@example.org/a?sig={value}"
+    shown = redact_text(f"GET {url}: refused, as /a?sig={value} by {user} with {password}", url_secrets(url))
+    assert not any(secret in shown for secret in (user, password, value))
+    assert "https://***@example.org/a?*** refused" in shown.replace(": ", " ")
+
+
+@pytest.mark.parametrize("shown", ["p%40ss/word", "p@ss/word", "p%40ss%2Fword"])
+def test_a_password_is_masked_decoded_as_well(shown):
+    secrets = url_secrets("https://me:p%40ss%2Fword@h/") | {"p%40ss/word"}
+    assert redact_text(f"login with {shown} failed", secrets) == "login with *** failed"
+
+
+@pytest.mark.parametrize("shown", ["a%2Fb+c==", "a/b c==", "a/b+c=="])
+def test_values_of_a_query_are_masked_as_written_and_as_decoded(shown):
+    assert redact_text(f"bad signature {shown}", url_secrets("https://h/?x=1&sig=a%2Fb+c==")) == "bad signature ***"
+
+
+def test_a_url_that_is_none_is_a_secret_as_a_whole():
+    assert url_secrets("https://me:pw@[bad") == {"https://me:pw@[bad"}
+
+
+def test_secrets_of_a_file_are_its_headers_and_all_its_urls():
+    found = secrets_of(["https://me:word@h/", "https://g/?sig=s3cret"], {"Authorization": "Bearer t0ken"})
+    assert {"word", "me:word", "s3cret", "Bearer t0ken"} <= found
+    assert secrets_of([], None) == set()
+
+
+def test_the_longest_secret_goes_first():
+    assert redact_text("Bearer abcdef", ["abcd", "Bearer abcdef"]) == MASK
+
+
+def test_short_secrets_leave_words_alone():
+    assert redact_text("a bad day", ["a", "bad", ""]) == "a bad day"
+
+
+def test_urls_nobody_named_are_redacted_in_a_text():
+    text = "mirror 'sftp://u:secret@h/x' and <https://h/y?k=v> failed"
+    assert redact_text(text) == "mirror 'sftp://***@h/x' and <https://h/y?***> failed"
+
+
+def test_text_that_is_no_unicode_can_be_written_afterwards():
+    assert redact_text("no file caf\udce9") == "no file caf\\udce9"

@@ -1,0 +1,91 @@
+"""Settings: their defaults, their limits, and messages that name every wrong value."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+from dpp import ConfigurationError, Settings
+from dpp.settings import CHUNKS, GRAPH_LIMIT, SMALLEST_CHUNK, make_settings
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+
+def test_the_defaults_make_a_run(tmp_path):
+    settings = make_settings({})
+    assert (settings.workspace, settings.processor, settings.attempts) == (tmp_path / "dpp-workspace", "checksum", 3)
+
+
+def test_the_workspace_is_absolute_and_knows_the_home_folder(tmp_path):
+    assert make_settings({"workspace": "~/w"}).workspace == tmp_path / "w"
+    assert make_settings({"workspace": "a/../b"}).workspace == tmp_path / "b"
+
+
+def test_every_wrong_value_is_named_at_once():
+    with pytest.raises(ConfigurationError) as caught:
+        make_settings({"attempts": 0, "read_timeout": "soon", "nonsense": 1, "debug": "perhaps"})
+    assert str(caught.value).splitlines() == [
+        "attempts: should be greater than or equal to 1, got int",
+        "read_timeout: should be a valid number, unable to parse string as a number, got str",
+        "debug: should be a valid boolean, unable to interpret input, got str",
+        "nonsense: Extra inputs are not permitted, got int",
+    ]
+
+
+@pytest.mark.parametrize("name", ["retry_wait", "retry_wait_max", "retry_after_max", "connect_timeout", "read_timeout", "total_timeout"])
+@pytest.mark.parametrize("value", ["inf", "nan", float("inf"), -1])
+def test_times_are_finite_and_not_negative(name, value):
+    with pytest.raises(ConfigurationError, match=name):
+        make_settings({name: value})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"workspace": "~nobody-of-this-name/w"}, {"workspace": Path(os.fsdecode(b"caf\xe9"))}, {"workspace": "a\0b"}, {"log_file": "a\0b"}],
+)
+def test_a_path_that_can_not_be_is_refused(wrong):
+    with pytest.raises(ConfigurationError, match=f"^{next(iter(wrong))}: (is a path|begins with ~)"):
+        make_settings(wrong)
+
+
+@pytest.mark.parametrize("value", [object(), float("nan"), {1, 2}, "\udce9", b"x"])
+def test_options_hold_only_what_every_process_can_read(value):
+    with pytest.raises(ConfigurationError, match="options: should hold only what JSON can"):
+        make_settings({"options": {"line-count": {"x": value}}})
+
+
+def test_options_are_plain_however_they_were_frozen():
+    frozen = {"line-count": {"x": MappingProxyType({"a": (1, 2)})}}
+    settings = make_settings({"options": frozen})
+    assert settings.options == {"line-count": {"x": {"a": [1, 2]}}}
+    assert make_settings(settings.model_dump(mode="json")) == settings
+
+
+def test_settings_do_not_change():
+    with pytest.raises(ValidationError):
+        Settings().attempts = 5
+
+
+@pytest.mark.parametrize(
+    ("total", "expected"),
+    [(0, 1), (1, 1), (GRAPH_LIMIT, 1), (GRAPH_LIMIT + 1, SMALLEST_CHUNK), (CHUNKS * 100, 100), (CHUNKS * 100 + 1, 101)],
+)
+def test_dpp_chooses_the_size_of_chunks(total, expected):
+    assert Settings().chunk_size_for(total) == expected
+
+
+def test_a_given_chunk_size_counts():
+    assert make_settings({"chunk_size": 7}).chunk_size_for(1) == 7
+
+
+@given(st.integers(GRAPH_LIMIT + 1, 10**9))
+def test_the_number_of_chunks_is_bounded(total):
+    assert total / Settings().chunk_size_for(total) <= CHUNKS
+
+
+def test_a_missing_field_and_a_whole_value_of_another_kind_have_words():
+    with pytest.raises(ConfigurationError, match=r"^value: .* instance of Settings, got list$"):
+        make_settings([])
