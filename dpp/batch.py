@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from dpp import names
+from dpp.chain import Steps
 from dpp.errors import ConfigurationError
 from dpp.lock import Lock
 from dpp.manifest import Files, Row, describe_source, is_source, listed, read
 from dpp.pipeline import workspace_root
-from dpp.plugins import Registry, Steps
+from dpp.plugins import Registry
 from dpp.redact import redact_url
 from dpp.run import Run
 from dpp.settings import Settings

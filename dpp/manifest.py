@@ -88,9 +88,9 @@ def check(row: Row, schemes: Collection[str]) -> FileData | list[str]:
     try:
         file = FileData.model_validate(fields)
     except ValidationError as error:
-        problems += describe(error)
+        problems += [*describe(error), *_unknown_schemes([fields.get("url")], schemes)]
     else:
-        problems += [*_unstorable(file), *_unknown_schemes(file, schemes)]
+        problems += [*_unstorable(file), *_unknown_schemes([file.url, *(file.urls or ())], schemes)]
         if not problems:
             return file
     return [f"{row.where}: {problem}" for problem in problems]
@@ -109,10 +109,18 @@ def _unstorable(file: FileData) -> list[str]:
     return []
 
 
-def _unknown_schemes(file: FileData, schemes: Collection[str]) -> list[str]:
+def _unknown_schemes(urls: Iterable[Any], schemes: Collection[str]) -> list[str]:
     known = ", ".join(sorted(schemes))
-    found = {urlsplit(url).scheme.lower() for url in (file.url, *(file.urls or ()))}
+    found = {scheme.lower() for url in urls if (scheme := _scheme(url))}
     return [f"url: no fetcher for {scheme}: is installed, only for {known}" for scheme in sorted(found - set(schemes))]
+
+
+def _scheme(url: Any) -> str:
+    """Return the scheme of a URL; what is none has its own problem already."""
+    try:
+        return urlsplit(url).scheme if isinstance(url, str) else ""
+    except ValueError:
+        return ""
 
 
 @contextmanager

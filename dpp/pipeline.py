@@ -16,10 +16,11 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import from_json
 
+from dpp.chain import ConfiguredStep, Steps
 from dpp.errors import DppError, EnvironmentStop, FetchError, StageError
 from dpp.models import Failure, FileData, Outcome, Stage
 from dpp.names import file_key
-from dpp.plugins import Registry, Step, Steps
+from dpp.plugins import Registry
 from dpp.redact import redact_text, redact_url, secrets_of
 from dpp.settings import Settings
 from dpp.stages.download import Download, Downloader, load_download
@@ -252,13 +253,15 @@ def _failure(stage: Stage, error: BaseException, file: FileData) -> Failure:
     )
 
 
-def _pre_processed(step: Step, file: FileData, folder: Path) -> FileData:
+def _pre_processed(step: ConfiguredStep, file: FileData, folder: Path) -> FileData:
     """Return what one pre-processor makes of a file."""
     folder.mkdir()
     file.output_dir = folder
     made = step(file)
     if not isinstance(made, FileData):
         raise StageError(f"{step.name} returned {type(made).__name__} where a FileData was expected", "no-file")
+    if made.local_path is not None:
+        made.local_path = Path(made.local_path)
     if made.local_path is None or not made.local_path.exists():
         raise StageError(f"{step.name} returned a file whose local_path is not there: {made.local_path}", "no-file")
     made.output_dir = None
@@ -327,7 +330,7 @@ def _handed_over(job: Job) -> tuple[Any, FileData]:
     return None, job.file.model_copy(update={"error": job.failure}, deep=True)
 
 
-def _json_result(processor: Step, file: FileData) -> Any:
+def _json_result(processor: ConfiguredStep, file: FileData) -> Any:
     """Return the processor's result as a reader of its target will see it.
 
     pydantic's parser reads outcomes too: what it refuses, such as lists in lists in lists without end, is refused here.

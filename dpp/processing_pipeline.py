@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from dpp.batch import open_run
+from dpp.chain import ConfiguredStep, Steps, with_debug
 from dpp.logs import set_up_logging
 from dpp.models import FileData
 from dpp.pipeline import Pipeline
-from dpp.plugins import Step, Steps, registry, with_debug
+from dpp.plugins import registry
 from dpp.report import Summary
 from dpp.run import Run
 from dpp.settings import Settings, make_settings
@@ -119,7 +120,7 @@ class ProcessingPipeline:
 
     def _steps(self, settings: Settings) -> Steps:
         before, processor, after = (
-            [Step(kind, cls, with_debug(cls, {}, settings.debug))] if cls else []
+            [ConfiguredStep(kind, cls, with_debug(cls, {}, settings.debug))] if cls else []
             for kind, cls in zip(("pre-processor", "processor", "post-processor"), self._classes, strict=True)
         )
         return Steps(before, processor[0], after)

@@ -24,6 +24,7 @@ from typing import Any
 
 from dpp._version import __version__
 from dpp.catalog import Chunk, read_catalog, write_catalog
+from dpp.chain import Steps
 from dpp.engine import Engine
 from dpp.errors import INTERRUPTED, BatchFailed, ConfigurationError, EnvironmentStop
 from dpp.ledger import Ledger, read_ledger, read_ledgers
@@ -32,7 +33,7 @@ from dpp.manifest import Row
 from dpp.models import FileData, Outcome
 from dpp.names import file_key
 from dpp.pipeline import Job, Pipeline
-from dpp.plugins import Registry, Steps
+from dpp.plugins import Registry
 from dpp.report import Summary, fold, write_results
 from dpp.settings import Settings, make_settings
 from dpp.workspace import read_json, stops_run, write_atomic, write_json

@@ -115,5 +115,6 @@ def _sentence(location: tuple[int | str, ...], message: str, kind: str, value: A
     if kind == "missing":
         return f"{field} is missing"
     message = message.removeprefix("Value error, ").removeprefix("Input ")
-    got = "" if kind == "value_error" else f", got {type(value).__name__}"
+    shown = str(value) if isinstance(value, (bool, int, float)) else type(value).__name__
+    got = "" if kind == "value_error" else f", got {shown}"
     return f"{field}: {message}{got}"

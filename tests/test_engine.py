@@ -9,10 +9,11 @@ from collections import Counter
 import pytest
 from dpp import BasePreProcessor, BaseProcessor, EnvironmentStop, FileData, Settings
 from dpp import engine as module
+from dpp.chain import ConfiguredStep, Steps
 from dpp.engine import Engine
 from dpp.ledger import Ledger, read_ledger
 from dpp.pipeline import Pipeline
-from dpp.plugins import Step, Steps, registry
+from dpp.plugins import registry
 
 PATIENCE = 20
 
@@ -33,7 +34,7 @@ def make(tmp_path):
     def engine(process=lambda file: file.id, pre_process=None, on_outcome=None, **settings):
         processor = type("Do", (BaseProcessor,), {"process": lambda self, file: process(file)})
         pre = [type("Pre", (BasePreProcessor,), {"pre_process": lambda self, file: pre_process(file)})] if pre_process else []
-        steps = Steps([Step("pre-processor", cls, {}) for cls in pre], Step("processor", processor, {}))
+        steps = Steps([ConfiguredStep("pre-processor", cls, {}) for cls in pre], ConfiguredStep("processor", processor, {}))
         settings = Settings(**{"workspace": tmp_path / "ws", "attempts": 1, **settings})
         pipeline = Pipeline(settings, registry(), f"run/{len(made)}", steps)
         path = tmp_path / f"ledger{len(made)}.jsonl"

@@ -21,8 +21,9 @@ from dpp import (
     Outcome,
     Settings,
 )
+from dpp.chain import ConfiguredStep, Steps
 from dpp.pipeline import Job, Pipeline
-from dpp.plugins import Step, Steps, registry
+from dpp.plugins import registry
 from dpp.stages.builtin import Checksum
 
 from http_site import serve_file, status
@@ -43,9 +44,9 @@ def make(tmp_path):
 
     def pipeline(*pre, processor=Text, post=(), run="r/1", **settings):
         steps = Steps(
-            [Step("pre-processor", cls, {}) for cls in pre],
-            Step("processor", processor, {}),
-            [Step("post-processor", cls, {}) for cls in post],
+            [ConfiguredStep("pre-processor", cls, {}) for cls in pre],
+            ConfiguredStep("processor", processor, {}),
+            [ConfiguredStep("post-processor", cls, {}) for cls in post],
         )
         settings = Settings(**{"workspace": tmp_path / "ws", "attempts": 1, **settings})
         made.append(Pipeline(settings, registry(), run, steps))

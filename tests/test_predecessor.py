@@ -75,7 +75,7 @@ def test_every_option_does_its_part(classes, site, files, command, tmp_path):
     asked = ("processing_limit", "download_queue_size", "pre_processing_queue_size", "debug", "simulate_downloads")
     assert [settings[name] for name in asked] == [1, 1, 1, True, False]
     for text in (run.stderr, (tmp_path / "log.txt").read_text()):
-        assert re.search(r"^[\d-]+ [\d:,]+ DEBUG \[MainProcess process-1\] dpp.plugins: a: processor mine:Read$", text, re.MULTILINE)
+        assert re.search(r"^[\d-]+ [\d:,]+ DEBUG \[MainProcess process-1\] dpp.chain: a: processor mine:Read$", text, re.MULTILINE)
 
 
 def test_a_failed_file_ends_it_with_1_and_the_post_processor_hears_of_it(classes, site, manifest, command, tmp_path):

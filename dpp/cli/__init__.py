@@ -12,7 +12,7 @@ from dpp.cli.plugins import plugins
 from dpp.cli.report import report
 from dpp.cli.run import run
 from dpp.cli.status import status
-from dpp.errors import INTERRUPTED, DppError
+from dpp.errors import INTERRUPTED, DppError, PluginError
 from dpp.plugins import registry
 
 
@@ -29,7 +29,13 @@ class _Group(click.Group):
 
 
 def _offered() -> dict[str, click.Command]:
-    return {command.name or "": command for commands in registry().hook.dpp_commands() for command in commands}
+    """Return the verbs of plugins by name."""
+    offered: dict[str, click.Command] = {}
+    for plugin, command in registry().commands():
+        if command.name in offered:
+            raise PluginError(f"verb {command.name!r} is offered by two plugins, one of them {plugin}; DPP_DISABLE_PLUGINS leaves one out")
+        offered[str(command.name)] = command
+    return offered
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
+from dpp.chain import import_class
 from dpp.errors import INTERRUPTED, DppError
-from dpp.plugins import import_class
 from dpp.processing_pipeline import ProcessingPipeline
 from dpp.report import render
 

@@ -1,0 +1,155 @@
+"""The steps of a run: classes with their options, made into objects where they are needed."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import to_jsonable_python
+
+from dpp import names
+from dpp.errors import ConfigurationError, PluginError
+from dpp.settings import describe
+
+log = logging.getLogger(__name__)
+
+KINDS = {"pre-processor": "pre_process", "processor": "process", "post-processor": "post_process"}
+
+
+class ConfiguredStep:
+    """A step of a run: a class with its options, made into an object once a thread.
+
+    Args:
+        kind: ``pre-processor``, ``processor`` or ``post-processor``.
+        cls: The class, usually one of dpp's base classes' children.
+        options: Its options.
+
+    Raises:
+        ConfigurationError: It takes no such options.
+    """
+
+    def __init__(self, kind: str, cls: type[Any], options: Mapping[str, Any]) -> None:
+        self.kind = kind
+        self.cls = cls
+        self.name = step_name(cls)
+        self.version = str(getattr(cls, "version", "0"))
+        self.options = dict(options)
+        self._public_options = _checked_options(self.name, cls, options)
+        self._local = threading.local()
+
+    def __call__(self, *args: Any) -> Any:
+        """Call the step's method on this thread's object, which is made when first needed."""
+        if not hasattr(self._local, "object"):
+            self._local.object = self.cls(**self.options)
+        log.debug("%s: %s %s", args[-1].id, self.kind, self.name)
+        return getattr(self._local.object, KINDS[self.kind])(*args)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what makes this step's output what it is: name, version and options, without secrets."""
+        return {"kind": self.kind, "name": self.name, "version": self.version, "options": self._public_options}
+
+    def label(self) -> dict[str, str]:
+        """Return what a report says of this step."""
+        return {"kind": self.kind, "name": self.name, "version": self.version}
+
+
+@dataclass
+class Steps:
+    """The steps of a run, in order."""
+
+    pre_processors: list[ConfiguredStep]
+    processor: ConfiguredStep
+    post_processors: list[ConfiguredStep] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[ConfiguredStep]:
+        return iter([*self.pre_processors, self.processor, *self.post_processors])
+
+    def fingerprints(self) -> tuple[str, str, str]:
+        """Return the digests that name the targets of the chain, of the processor and of the whole."""
+        chain, processed, whole = (
+            names.digest(repr([_stable(step.identity()) for step in steps]), digits=12)
+            for steps in (self.pre_processors, [*self.pre_processors, self.processor], list(self))
+        )
+        return chain, processed, whole
+
+
+def _stable(value: Any) -> Any:
+    """Return a value whose ``repr`` does not depend on the order of keys."""
+    if isinstance(value, Mapping):
+        return sorted((str(name), _stable(item)) for name, item in value.items())
+    return [_stable(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def step_name(cls: type[Any]) -> str:
+    """Return the name that a class gives itself, or ``module:ClassName``."""
+    return str(getattr(cls, "name", "") or f"{cls.__module__}:{cls.__qualname__}")
+
+
+def with_debug(cls: type[Any], options: Mapping[str, Any], debug: bool) -> dict[str, Any]:
+    """Return the options, with ``debug`` for a class that has such an option or argument."""
+    if issubclass(cls, BaseModel):
+        return {**options, "debug": True} if debug and "debug" in cls.model_fields else dict(options)
+    takes = "debug" in inspect.signature(cls).parameters
+    return {**options, "debug": debug} if takes else dict(options)
+
+
+def import_class(kind: str, reference: str) -> type[Any]:
+    """Return the class that ``package.module:ClassName`` names; the current folder counts as well.
+
+    Args:
+        kind: ``pre-processor``, ``processor`` or ``post-processor``.
+        reference: Where the class is.
+
+    Raises:
+        PluginError: It can't be imported, or is of another kind.
+    """
+    module_name, _, class_name = reference.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        cls = getattr(importlib.import_module(module_name), class_name)
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"{kind} {reference!r} can't be imported: {type(error).__name__}: {error}") from error
+    if not has_method(cls, KINDS[kind]):
+        raise PluginError(f"{kind} {reference!r} is no class with a method {KINDS[kind]}()")
+    return cls  # type: ignore[no-any-return]
+
+
+def has_method(cls: Any, method: str) -> bool:
+    """Whether something is a class that can be made into an object with this method."""
+    return isinstance(cls, type) and callable(getattr(cls, method, None)) and not inspect.isabstract(cls)
+
+
+def _checked_options(name: str, cls: type[Any], options: Mapping[str, Any]) -> Any:
+    """Return the options that differ from their defaults, without secrets, after making an object once.
+
+    A constructor that raises something else than a ValidationError is left to fail file by file.
+    """
+    try:
+        made = cls(**options)
+    except ValidationError as error:
+        problems = "\n".join(f"  {problem}" for problem in describe(error))
+        raise ConfigurationError(f"options of {name}:\n{problems}") from error
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin's own constructor; it fails again for each file
+        log.warning("%s can't be made: %s: %s", name, type(error).__name__, error)
+        return names.digest(repr(_stable(options)))
+    if isinstance(made, BaseModel):
+        return to_jsonable_python(_ordered(made.model_dump(exclude_defaults=True)), fallback=str)
+    return _stable({option: str(value) for option, value in options.items() if option != "debug"})
+
+
+def _ordered(value: Any) -> Any:
+    """Return a value with lists for its sets: the order of a set of texts differs from process to process."""
+    if isinstance(value, Mapping):
+        return {name: _ordered(item) for name, item in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return sorted((_ordered(item) for item in value), key=repr)
+    return [_ordered(item) for item in value] if isinstance(value, (list, tuple)) else value
