@@ -26,6 +26,7 @@ from dpp.parameters import set_soft_defaults
 from dpp.processing_pipeline import ProcessingPipeline
 from dpp.report import Summary
 from dpp.settings import Settings
+from dpp.stages import http
 from dpp.steps import BaseFetcher, BasePostProcessor, BasePreProcessor, BaseProcessor, Part
 from dpp.tasks import DownloadTarget, FileChunk, PreProcessed, Processed, Report, RunBatch
 
@@ -59,6 +60,7 @@ __all__ = [
     "Summary",
     "__version__",
     "hookimpl",
+    "http",
 ]
 
 set_soft_defaults(sys.argv[1:])

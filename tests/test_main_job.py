@@ -21,6 +21,13 @@ import http_site
 BIN = Path(sys.executable).parent
 
 
+@pytest.fixture(params=["requests", "curl"], autouse=True)
+def fetcher(request, monkeypatch):
+    """Run every test of this page with each fetcher of http."""
+    if request.param == "requests":
+        monkeypatch.setenv("DPP_DISABLE_PLUGINS", "curl")
+
+
 def served(site, count):
     """Serve files of four kilobytes, each different; return their manifest entries."""
     return [{"url": site.add(f"/f{n}.bin", hashlib.sha256(b"%d" % n).digest() * 128)} for n in range(count)]

@@ -6,13 +6,16 @@ import json
 import re
 import signal
 import subprocess
+import sys
 import threading
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
 import http_site
-from conftest import BIN
+
+BIN = Path(sys.executable).parent
 
 COMMAND = "download-pipeline-processor"
 OPTIONS = """

@@ -276,11 +276,14 @@ class Watch:
         self._stall = settings.stall_timeout
         self._total = settings.total_timeout
         self._began = time.monotonic()
+        self._silence = settings.read_timeout
+        self._heard = self._began
         self._window_began: float | None = None
         self._window_bytes = 0
 
     def asked(self) -> None:
         """Take note of a request: what comes before its answer is a wait and no stall."""
+        self._heard = time.monotonic()
         self._window_began, self._window_bytes = None, 0
 
     def patience(self, silence: float | None) -> float | None:
@@ -293,11 +296,22 @@ class Watch:
     def received(self, count: int) -> None:
         """Take note of bytes; raise FetchError where a limit is passed."""
         now = time.monotonic()
+        if count:
+            self._heard = now
+            self._window_began = self._window_began or now
+        self._window_bytes += count
+        self._check(now)
+
+    def silent(self) -> None:
+        """Raise FetchError where a limit is passed, that for a server's silence among them; for libraries without that limit."""
+        now = time.monotonic()
+        if now - self._heard > self._silence:
+            raise FetchError(f"the server was silent for {self._silence:g} s (read_timeout)", "timeout", retryable=True)
+        self._check(now)
+
+    def _check(self, now: float) -> None:
         if self._total and now - self._began > self._total:
             raise FetchError(f"took longer than {self._total:g} s (total_timeout)", "timeout", retryable=True)
-        if count and self._window_began is None:
-            self._window_began = now
-        self._window_bytes += count
         if self._window_began is None or now - self._window_began < self._stall:
             return
         if self._window_bytes < STALL_BYTES_PER_SECOND * self._stall:

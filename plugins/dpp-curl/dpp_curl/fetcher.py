@@ -1,0 +1,258 @@
+"""One libcurl handle a thread, its connections kept, and its answers judged by the rules of dpp."""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import certifi
+import pycurl
+from dpp import BaseFetcher, FetchError, FileData, Part, Settings, __version__, http
+from requests import Request
+from requests.utils import get_environ_proxies, select_proxy
+
+AGENT = f"dpp/{__version__} {pycurl.version.split()[0]} libcurl/{pycurl.version_info()[1]}"
+CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+DISCARDED_BYTES = 64 * 1024
+_E_PROXY = 97  # CURLE_PROXY, which pycurl has no name for
+_SUPPRESS_CONNECT_HEADERS = 265  # CURLOPT_SUPPRESS_CONNECT_HEADERS, likewise
+
+_DNS = {pycurl.E_COULDNT_RESOLVE_HOST, pycurl.E_COULDNT_RESOLVE_PROXY}
+_TLS = {
+    pycurl.E_SSL_CONNECT_ERROR,
+    pycurl.E_PEER_FAILED_VERIFICATION,
+    pycurl.E_SSL_CACERT_BADFILE,
+    pycurl.E_SSL_CERTPROBLEM,
+    pycurl.E_SSL_CIPHER,
+    pycurl.E_SSL_ISSUER_ERROR,
+    pycurl.E_SSL_CRL_BADFILE,
+}
+_CONNECTION = {pycurl.E_COULDNT_CONNECT, pycurl.E_GOT_NOTHING, pycurl.E_SEND_ERROR, _E_PROXY}
+_BROKEN = {pycurl.E_PARTIAL_FILE, pycurl.E_RECV_ERROR}
+
+
+class CurlFetcher(BaseFetcher):
+    """Fetch over http and https with libcurl.
+
+    TLS is verified always, against ``$REQUESTS_CA_BUNDLE``, ``$CURL_CA_BUNDLE`` or certifi's list. Proxies come from
+    the environment, ``~/.netrc`` counts where the manifest gives no credentials, cookies are not kept.
+    """
+
+    settings: Settings
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._local = threading.local()
+        self._handles: list[pycurl.Curl] = []
+        self._netrc = Path("~/.netrc").expanduser().exists()
+        self._proxy = functools.lru_cache(maxsize=1024)(_proxy)
+
+    def fetch(self, url: str, file: FileData, part: Part) -> None:
+        """Write the whole of a URL into the part; see :class:`dpp.BaseFetcher`."""
+        watch = http.Watch(self.settings)
+        asked = part.offset
+        headers = http.request_headers(file.headers, part, AGENT)
+        for _ in range(http.MAX_REDIRECTS + 1):
+            watch.asked()
+            answer = _Answer(part, asked, watch)
+            self._perform(url, headers, answer, watch)
+            if answer.status not in http.REDIRECTS:
+                answer.finish(file.size)
+                return
+            url, headers = http.next_hop(url, answer.headers.get("Location"), headers)
+        raise FetchError(f"was redirected more than {http.MAX_REDIRECTS} times", "redirect")
+
+    def _perform(self, url: str, headers: Mapping[str, str], answer: _Answer, watch: http.Watch) -> None:
+        """Send one request and let the answer take what comes."""
+        handle = self._handle()
+        _refuse_line_breaks(headers)
+        handle.setopt(pycurl.URL, url if url.isascii() else _encoded(url))
+        handle.setopt(pycurl.HTTPHEADER, [f"{name}: {value}" if value else f"{name};" for name, value in headers.items()])
+        handle.setopt(pycurl.PROXY, self._proxy(*_origin(url)))
+        handle.setopt(pycurl.CONNECTTIMEOUT_MS, _milliseconds(watch.patience(self.settings.connect_timeout)))
+        handle.setopt(pycurl.TIMEOUT_MS, _milliseconds(watch.patience(None)))
+        handle.setopt(pycurl.HEADERFUNCTION, answer.take_header)
+        handle.setopt(pycurl.WRITEFUNCTION, answer.take_body)
+        handle.setopt(pycurl.XFERINFOFUNCTION, answer.check_limits)
+        if self._netrc:
+            given = any(name.lower() == "authorization" for name in headers)
+            handle.setopt(pycurl.NETRC, pycurl.NETRC_IGNORED if given else pycurl.NETRC_OPTIONAL)
+        try:
+            handle.perform()
+        except pycurl.error as error:
+            if not answer.is_enough:
+                raise answer.failure or self._mapped(answer, *error.args) from error
+        if answer.failure:
+            raise answer.failure
+
+    def _mapped(self, answer: _Answer, code: int, message: str) -> FetchError:
+        """Return what libcurl's error means; its own texts may hold the URL."""
+        if code == pycurl.E_OPERATION_TIMEDOUT:
+            limit = f"total_timeout, {self.settings.total_timeout:g} s" if answer.status else "connect_timeout or total_timeout"
+            return FetchError(f"the server did not answer in time ({limit})", "timeout", retryable=True)
+        if code in _DNS:
+            return FetchError("the host's name does not resolve", "dns", retryable=True)
+        if code in _TLS:
+            return FetchError(f"the TLS certificate or handshake was refused: {message}", "tls")
+        if code in _BROKEN and answer.status:
+            return FetchError("the connection broke before the body was complete", "truncated", retryable=True)
+        if code in _CONNECTION | _BROKEN:
+            reason = "connection refused" if code == pycurl.E_COULDNT_CONNECT else "the connection broke or was not made"
+            return FetchError(reason, "connection", retryable=True)
+        return FetchError(f"the answer or the URL makes no sense to libcurl (error {code})", "protocol")
+
+    def _handle(self) -> pycurl.Curl:
+        """Return this thread's handle."""
+        handle = getattr(self._local, "handle", None)
+        if handle is None:
+            handle = self._local.handle = self._new_handle()
+            self._handles.append(handle)
+        return handle
+
+    def _new_handle(self) -> pycurl.Curl:
+        handle = pycurl.Curl()
+        handle.setopt(pycurl.NOSIGNAL, 1)
+        handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
+        handle.setopt(pycurl.HTTP_CONTENT_DECODING, 0)
+        handle.setopt(_SUPPRESS_CONNECT_HEADERS, 1)
+        handle.setopt(pycurl.HTTPAUTH, pycurl.HTTPAUTH_BASIC)
+        handle.setopt(pycurl.NOPROGRESS, 0)
+        handle.setopt(pycurl.CAINFO, _authorities())
+        handle.setopt(pycurl.BUFFERSIZE, 256 * 1024)
+        return handle
+
+    def close(self) -> None:
+        """Close all connections."""
+        while self._handles:
+            self._handles.pop().close()
+
+
+class _Headers:
+    """The headers of an answer; see :class:`dpp.http.Headers`."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, list[str]] = {}
+
+    def add(self, line: str) -> None:
+        name, _, value = line.partition(":")
+        self._values.setdefault(name.strip().lower(), []).append(value.strip())
+
+    def get(self, name: str, /) -> str | None:
+        values = self._values.get(name.lower())
+        return ", ".join(values) if values else None
+
+    def getlist(self, name: str, /) -> Sequence[str]:
+        return self._values.get(name.lower(), [])
+
+
+class _Answer:
+    """Takes an answer from libcurl's callbacks: headers are judged when they are complete, a body goes into the part.
+
+    An exception must not leave a callback, so the first one is kept as ``failure`` and ends the transfer. The body of
+    an answer that is no file is read to its end where it is short, so that its connection can be used again; more of it
+    ``is_enough``.
+    """
+
+    def __init__(self, part: Part, asked: int, watch: http.Watch) -> None:
+        self.status = 0
+        self.headers = _Headers()
+        self.failure: BaseException | None = None
+        self.is_enough = False
+        self._part = part
+        self._asked = asked
+        self._watch = watch
+        self._body: http.Body | None = None
+        self._decoder = http.Decoder("")
+        self._received = self._written = 0
+
+    def take_header(self, data: bytes) -> int:
+        """Take a line of the header."""
+        try:
+            self._watch.received(len(data))
+            self._header_line(data.decode("latin-1").rstrip("\r\n"))
+        except BaseException as error:  # noqa: BLE001 - kept for the caller
+            self.failure = self.failure or error
+        return len(data)
+
+    def _header_line(self, line: str) -> None:
+        if line.startswith("HTTP/"):
+            self.status, self.headers = int(line.split(None, 2)[1]), _Headers()
+        elif line:
+            self.headers.add(line)
+        elif self.status >= HTTPStatus.OK and self.status not in http.REDIRECTS:
+            self._begin()
+
+    def _begin(self) -> None:
+        body = http.judge(self.status, self.headers, self._part, self._asked)
+        self._part.begin(body.offset, total=body.total, etag=body.etag, content_type=self.headers.get("Content-Type"))
+        self._body, self._decoder = body, http.Decoder(body.encoding)
+
+    def check_limits(self, *progress: int) -> int:
+        """Say whether to go on; libcurl asks at least once a second."""
+        try:
+            self._watch.silent()
+        except FetchError as error:
+            self.failure = self.failure or error
+            return 1
+        return 0
+
+    def take_body(self, data: bytes) -> int:
+        """Take some of the body; returning another number than its length ends the transfer."""
+        self._received += len(data)
+        if self._body is None:
+            self.is_enough = self._received > DISCARDED_BYTES
+            return 0 if self.is_enough else len(data)
+        try:
+            self._watch.received(len(data))
+            for decoded in self._decoder.feed(data):
+                self._written += len(decoded)
+                self._part.write(decoded)
+        except BaseException as error:  # noqa: BLE001 - kept for the caller
+            self.failure = error
+            return 0
+        return len(data)
+
+    def finish(self, expected: int | None) -> None:
+        """Make sure that the body was whole."""
+        if self._body is None:
+            raise FetchError("the connection ended before there was an answer", "connection", retryable=True)
+        self._decoder.finish()
+        http.check_end(self._body, self._received, self._written, expected)
+
+
+def _refuse_line_breaks(headers: Mapping[str, str]) -> None:
+    for name, value in headers.items():
+        if any(character in f"{name}{value}" for character in "\r\n\0") or not f"{name}{value}".isascii() or ":" in name:
+            raise FetchError("a header of the manifest cannot be sent: it has a line break or is not ASCII", "protocol")
+
+
+def _encoded(url: str) -> str:
+    """Return a URL in ASCII: the path percent-encoded, the host as IDNA."""
+    try:
+        return str(Request("GET", url).prepare().url)
+    except ValueError as error:
+        raise FetchError("the URL makes no sense to the HTTP library", "protocol") from error
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc.rpartition("@")[2]
+
+
+def _proxy(scheme: str, host: str) -> str:
+    """Return the proxy that the environment names for a host, or "" for none."""
+    url = f"{scheme}://{host}/"
+    return select_proxy(url, get_environ_proxies(url)) or ""
+
+
+def _authorities() -> str:
+    return next((os.environ[name] for name in CA_VARIABLES if os.environ.get(name)), certifi.where())
+
+
+def _milliseconds(seconds: float | None) -> int:
+    return 0 if seconds is None else max(1, round(seconds * 1000))
