@@ -56,6 +56,10 @@ class ConfiguredStep:
         """Return what makes this step's output what it is: name, version and options, without secrets."""
         return {"kind": self.kind, "name": self.name, "version": self.version, "options": self._public_options}
 
+    def options_digest(self) -> str:
+        """Return a digest of the options, which may hold secrets; "" where all are defaults."""
+        return names.digest(repr(_stable(self._public_options)), digits=8) if self._public_options else ""
+
     def label(self) -> dict[str, str]:
         """Return what a report says of this step."""
         return {"kind": self.kind, "name": self.name, "version": self.version}

@@ -7,6 +7,7 @@ failed. So the process that began a run watches over its end.
 from __future__ import annotations
 
 import atexit
+import ctypes
 import logging
 import multiprocessing
 import os
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SIGNAL_EXIT = 128
+_PR_SET_PDEATHSIG = 1
 
 
 class Ending:
@@ -47,7 +49,7 @@ class Ending:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         again, self._signal = bool(self._signal), self._signal or number
-        nothing_to_finish = os.getpid() != self._owner and not self._graceful
+        nothing_to_finish = not self.is_owner and not self._graceful
         if nothing_to_finish or (again and number == signal.SIGINT):
             os._exit(_SIGNAL_EXIT + number)
         if not again:
@@ -57,15 +59,31 @@ class Ending:
     def chunk(self) -> Iterator[None]:
         """Let a chunk finish what is on its way when a signal comes, and then end a child without a traceback."""
         self._graceful = True
+        self._end_with_owner()
         try:
             yield
         except KeyboardInterrupt:
-            if os.getpid() == self._owner:
+            if self.is_owner:
                 raise
             logging.shutdown()
             os._exit(_SIGNAL_EXIT + (self._signal or signal.SIGINT))
         finally:
             self._graceful = False
+
+    def _end_with_owner(self) -> None:
+        """Let a child get SIGTERM when the process that began the run is killed, so that it does not hold the batch's lock.
+
+        Linux only, see prctl(2), PR_SET_PDEATHSIG.
+        """
+        if not self.is_owner:
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != self._owner:
+                raise KeyboardInterrupt
+
+    @property
+    def is_owner(self) -> bool:
+        """Whether this process began the run."""
+        return os.getpid() == self._owner
 
     def conclude(self) -> tuple[Summary, int]:
         """Return the summary and the exit code, after the children have ended."""
@@ -92,7 +110,7 @@ class Ending:
             sys.__excepthook__(kind, error, trace)
 
     def _conclude_at_exit(self) -> None:
-        if os.getpid() != self._owner or self._run.summary() is not None:
+        if not self.is_owner or self._run.summary() is not None:
             return
         try:
             summary, code = self.conclude()

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from dpp.errors import DppError
+from dpp.redact import printable
 from dpp.settings import Settings
 from dpp.workspace import stops_run
 
@@ -32,8 +33,14 @@ def set_up_logging(settings: Settings) -> None:
 
 
 def _add(logger: logging.Logger, handler: logging.Handler, detailed: bool) -> None:
-    handler.setFormatter(logging.Formatter(DETAILED if detailed else FORMAT))
+    handler.setFormatter(_Formatter(DETAILED if detailed else FORMAT))
     logger.addHandler(handler)
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as text that is safe on a terminal."""
+        return printable(super().format(record))
 
 
 class _Console(logging.StreamHandler):  # type: ignore[type-arg]

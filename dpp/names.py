@@ -5,6 +5,7 @@ Whatever a manifest says, what comes out of here is one path component that stay
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 import unicodedata
@@ -14,6 +15,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 SLUG_LENGTH = 40
 NAME_BYTES = 180
 KEY_DIGITS = 16
+CACHED = 256  # files that are on their way at once; each asks for its names some ten times
 RESERVED_SUFFIXES = (".part", ".dpp.json")
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]')
 
@@ -34,17 +36,20 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9._-]+", "-", plain.lower()).strip("-._")[:SLUG_LENGTH] or "file"
 
 
+@functools.lru_cache(CACHED)
 def identity(url: str) -> str:
     """Return the URL as a cache knows it: without user part and fragment, so that a new password is no new file."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme.lower(), parts.netloc.rpartition("@")[2], parts.path, parts.query, ""))
 
 
+@functools.lru_cache(CACHED)
 def download_key(url: str) -> str:
     """Return the key of a download: two files with one URL share it, and so one download."""
     return f"{slug(stem(url))}-{digest(identity(url))}"
 
 
+@functools.lru_cache(CACHED)
 def file_key(file_id: str, url: str) -> str:
     """Return the key of a file: a slug of its id and a digest of id and URL."""
     return f"{slug(file_id)}-{digest(file_id, identity(url))}"
@@ -55,6 +60,7 @@ def shard(key: str) -> str:
     return key[-KEY_DIGITS:][:2]
 
 
+@functools.lru_cache(CACHED)
 def basename(url: str) -> str:
     """Return the last part of the URL's path, decoded, or the host where the path is empty."""
     parts = urlsplit(url)

@@ -74,6 +74,8 @@ def _shared_defaults() -> dict[tuple[str, str], str]:
 
 def _names_scheduler(config: Any, arguments: Sequence[str]) -> bool:
     options = ("scheduler_url", "scheduler_host", "default_scheduler_url", "default_scheduler_host")
+    if _given(arguments, "--local-scheduler", "--core-local-scheduler") or config.getboolean("core", "local_scheduler", False):
+        return False
     named = any(config.has_option("core", option) for option in options)
     return named or _given(arguments, "--scheduler-", "--core-scheduler-")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import time
 import traceback
@@ -18,14 +19,14 @@ from pydantic_core import from_json
 
 from dpp.chain import ConfiguredStep, Steps
 from dpp.errors import DppError, EnvironmentStop, FetchError, StageError
-from dpp.models import Failure, FileData, Outcome, Stage
+from dpp.models import Failure, FileData, Outcome, Stage, own_copy
 from dpp.names import file_key
 from dpp.plugins import Registry
 from dpp.redact import redact_text, redact_url, secrets_of
 from dpp.settings import Settings
 from dpp.stages.download import Download, Downloader, load_download
 from dpp.steps import BaseFetcher
-from dpp.workspace import Workspace, is_fatal, publishing, read_json, write_atomic, write_json
+from dpp.workspace import Workspace, is_fatal, publishing, read_bytes, read_json, write_atomic, write_json
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ class Pipeline:
     def recall(self, job: Job) -> Outcome | None:
         """Return the outcome of a file that is complete already, from its report alone."""
         try:
-            outcome = Outcome.model_validate_json(self.report_path(job.file).read_bytes())
+            outcome = Outcome.model_validate_json(read_bytes(self.report_path(job.file)))
         except (OSError, ValidationError):
             return None
         if not outcome.ok or not self._still_holds(outcome, job.file):
@@ -106,7 +107,7 @@ class Pipeline:
         if file.size not in (None, outcome.bytes) or file.sha256 not in (None, outcome.sha256):
             return False
         try:
-            return self.workspace.download(file).body.stat().st_size == outcome.bytes
+            return os.stat(self.workspace.download(file).body).st_size == outcome.bytes
         except FileNotFoundError:
             return True
 
@@ -124,7 +125,8 @@ class Pipeline:
     def has_result(self, file: FileData) -> bool:
         """Whether a file's result was worked out."""
         stored = read_json(self.result_path(file))
-        return isinstance(stored, dict) and "result" in stored
+        download = load_download(self.workspace.download(file), file)
+        return isinstance(stored, dict) and "result" in stored and (download is None or stored.get(_INPUT) == download.sha256)
 
     def result_path(self, file: FileData) -> Path:
         """Return where the processor's result for a file lies."""
@@ -132,7 +134,7 @@ class Pipeline:
 
     def prepared_path(self, file: FileData) -> Path:
         """Return where the chain of pre-processors leaves what it makes: the download, where there is no chain."""
-        return self._prepared_path(file) if self.steps.pre_processors else self.workspace.download(file).body
+        return self._prepared_path(file) if self.steps.pre_processors else Path(self.workspace.download(file).body)
 
     def _prepared_path(self, file: FileData) -> Path:
         return self.workspace.pre_processed(self.fingerprints[0], file)
@@ -148,7 +150,7 @@ class Pipeline:
         """Send the download through the chain of pre-processors; without any, it is what it is."""
         if job.download is None or job.failure:
             return
-        file = job.file.model_copy(update={"local_path": job.download.path}, deep=True)
+        file = own_copy(job.file, local_path=job.download.path)
         if not self.steps.pre_processors:
             job.prepared = file
             return
@@ -157,7 +159,7 @@ class Pipeline:
             job.prepared = _load_prepared(file, final, job.download) or self._chain(file, final, job.download)
 
     def _chain(self, file: FileData, final: Path, download: Download) -> FileData:
-        given = file.model_copy(deep=True)
+        given = own_copy(file)
         with publishing(final) as folder:
             for number, step in enumerate(self.steps.pre_processors):
                 file = _pre_processed(step, file, folder / str(number))
@@ -178,7 +180,7 @@ class Pipeline:
             if isinstance(stored, dict) and stored.get(_INPUT) == job.download.sha256 and "result" in stored:
                 job.result = stored["result"]
                 return
-            job.result = _json_result(self.steps.processor, job.prepared.model_copy(deep=True))
+            job.result = _json_result(self.steps.processor, own_copy(job.prepared))
             label = self.steps.processor.label()
             record = {"id": job.file.id, "processor": label, _INPUT: job.download.sha256, "result": job.result}
             write_json(path, record)
@@ -326,8 +328,8 @@ def _load_prepared(file: FileData, final: Path, download: Download) -> FileData 
 def _handed_over(job: Job) -> tuple[Any, FileData]:
     """Return what a post-processor gets to see: the result, or None and a file that says why."""
     if job.failure is None and job.prepared is not None:
-        return job.result, job.prepared.model_copy(deep=True)
-    return None, job.file.model_copy(update={"error": job.failure}, deep=True)
+        return job.result, own_copy(job.prepared)
+    return None, own_copy(job.file, error=job.failure)
 
 
 def _json_result(processor: ConfiguredStep, file: FileData) -> Any:

@@ -74,6 +74,7 @@ class Registry:
         self.origins = origins
         self.offers = offers
         self._manager = manager
+        self._steps: dict[str, Steps] = {}
 
     def _callers(self, hook: str) -> Iterator[tuple[str, Callable[..., Any]]]:
         """Yield each plugin's name and its part of a hook, in the order of a call, so that a failure is that plugin's alone."""
@@ -115,7 +116,7 @@ class Registry:
         return None
 
     def steps(self, settings: Settings) -> Steps:
-        """Return the steps that a batch names, with their options.
+        """Return the steps that a batch names, with their options; made once a process, as a constructor may take its time.
 
         Settings that leave out a kind of step, as those of a task of an early stage do, may have options for it all the same.
 
@@ -123,6 +124,15 @@ class Registry:
             ConfigurationError: A name is unknown, or an option is wrong; where there are several problems, all of them.
             PluginError: Two plugins offer a name, or a class can't be imported.
         """
+        wanted = settings.model_dump_json(include=STEP_SETTINGS | {"options", "debug"})
+        if wanted not in self._steps:
+            self._steps[wanted] = self._chosen(settings)
+        if settings.model_fields_set >= STEP_SETTINGS:
+            used = {step.name for step in self._steps[wanted]} | {name for _, name in _asked(settings)}
+            _refuse_unused(settings.options, used)
+        return self._steps[wanted]
+
+    def _chosen(self, settings: Settings) -> Steps:
         made: dict[str, list[ConfiguredStep]] = {kind: [] for kind in KINDS}
         problems: list[InputError] = []
         for kind, name in _asked(settings):
@@ -134,10 +144,7 @@ class Registry:
             raise ConfigurationError("\n".join(map(str, problems)))
         if problems:
             raise problems[0]
-        chosen = Steps(made["pre-processor"], made["processor"][0], made["post-processor"])
-        if settings.model_fields_set >= STEP_SETTINGS:
-            _refuse_unused(settings.options, {step.name for step in chosen} | {name for _, name in _asked(settings)})
-        return chosen
+        return Steps(made["pre-processor"], made["processor"][0], made["post-processor"])
 
     def _step(self, kind: str, name: str, settings: Settings) -> ConfiguredStep:
         cls = import_class(kind, name) if ":" in name else self._offered(kind, name)

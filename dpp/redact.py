@@ -13,6 +13,7 @@ from urllib.parse import unquote, unquote_plus, urlsplit, urlunsplit
 MASK = "***"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s'\"<>]+")
 _SHORTEST_SECRET = 4
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def redact_url(url: str) -> str:
@@ -48,6 +49,11 @@ def secrets_of(urls: Iterable[str], headers: Mapping[str, str] | None) -> set[st
     for url in urls:
         found |= url_secrets(url)
     return found
+
+
+def printable(text: str) -> str:
+    """Return text with control characters escaped, all but line feeds and tabs: what a server sends must not steer a terminal."""
+    return _CONTROL.sub(lambda match: f"\\x{ord(match.group()):02x}", text)
 
 
 def redact_text(text: str, secrets: Iterable[str] = ()) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 from dpp.models import Outcome
+from dpp.redact import printable
 from dpp.workspace import stops_run, temporary_name
 
 SHOWN_GROUPS = 20
@@ -95,7 +96,7 @@ def _count(summary: Summary, groups: dict[tuple[str, str], FailureGroup], outcom
 
 def write_results(path: Path, outcomes: Iterable[Outcome]) -> None:
     """Write one JSON line a file, atomically and in a stream."""
-    temporary = temporary_name(path)
+    temporary = Path(temporary_name(path))
     with stops_run(path):
         with temporary.open("wb") as stream:
             stream.writelines(outcome.model_dump_json().encode() + b"\n" for outcome in outcomes)
@@ -111,7 +112,7 @@ def render(summary: Summary) -> str:
     if len(summary.failures) > SHOWN_GROUPS:
         lines.append(f"  and {len(summary.failures) - SHOWN_GROUPS} more kinds of failure")
     lines.append(f"results: {summary.folder}/results.jsonl" if summary.folder else "results were not kept")
-    return "\n".join(lines)
+    return printable("\n".join(lines))
 
 
 def _counts(summary: Summary) -> str:

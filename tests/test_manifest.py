@@ -141,6 +141,27 @@ def test_all_problems_of_all_rows_are_reported():
     assert {re.split(r"[ :.]", problem.split(": ", 1)[1])[0] for problem in found} == {*wrong}
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X": "a\r\nY: t0ken"},
+        {"X": "t0ken\n"},
+        {"X": "t0ken\0"},
+        {"X": "t0ken\u2603"},
+        {"X\r\nY": "t0ken"},
+        {"X:": "t0ken"},
+        {"X\u00e9": "t0ken"},
+        {"": "t0ken"},
+        {"A": "fine", "B C": "t0ken"},
+    ],
+)
+def test_a_header_that_cannot_be_sent_is_a_problem_of_its_row(headers):
+    fine, (problem,), other = checked([{"url": URL}, {"url": OTHER, "headers": headers}, {"url": OTHER, "headers": {"X": "caf\u00e9"}}])
+    assert problem.startswith("entry 1: headers: ")
+    assert "t0ken" not in problem
+    assert (fine.headers, other.headers) == (None, {"X": "caf\u00e9"})
+
+
 @pytest.mark.parametrize("field", ["local_path", "output_dir", "processing_history", "error"])
 @pytest.mark.parametrize("value", [None, "x", []])
 def test_what_dpp_sets_while_it_runs_is_reserved(field, value):

@@ -55,7 +55,9 @@ def test_targets_stay_in_the_workspace_whatever_id_and_name_are(file_id, name):
     assume(file_id and name)
     file = FileData(url=URL, id=file_id, name=name)
     space = Workspace(Path("/w"))
-    for path in (*space.download(file), space.pre_processed("f", file), space.processed("f", file), space.report("f", file)):
+    paths = space.download(file)
+    downloads = map(Path, (paths.body, paths.sidecar, paths.part, paths.part_facts))
+    for path in (*downloads, space.pre_processed("f", file), space.processed("f", file), space.report("f", file)):
         assert os.path.normpath(path) == str(path)
         assert len(path.relative_to("/w").parts) == 4  # kind/shard/key/name or kind/fingerprint/shard/key
 

@@ -548,7 +548,7 @@ class TestResuming:
         assert pipeline.has_prepared(a)
         assert pipeline.has_result(a)
         assert make().has_prepared(a)
-        assert make().prepared_path(a) == pipeline.workspace.download(a).body
+        assert str(make().prepared_path(a)) == pipeline.workspace.download(a).body
 
 
 class TestRecall:

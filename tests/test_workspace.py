@@ -11,7 +11,18 @@ from pathlib import Path
 
 import pytest
 from dpp import EnvironmentStop, FileData
-from dpp.workspace import Workspace, is_fatal, publishing, read_json, stops_run, temporary_name, write_all, write_atomic, write_json
+from dpp.workspace import (
+    DownloadPaths,
+    Workspace,
+    is_fatal,
+    publishing,
+    read_json,
+    stops_run,
+    temporary_name,
+    write_all,
+    write_atomic,
+    write_json,
+)
 
 FILE = FileData(url="https://me:pw@h/data/a.tar.gz?sig=1", id="My id")
 
@@ -20,12 +31,18 @@ def left_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def all_of(paths: DownloadPaths) -> list[str]:
+    return [getattr(paths, field) for field in DownloadPaths.__slots__]
+
+
 def test_targets_lie_where_the_design_says():
     space = Workspace(Path("/w"))
     paths = space.download(FILE)
-    key = paths.body.parent.name
-    assert paths.body == Path("/w/downloads", key[-16:-14], key, "a.tar.gz")
-    assert [path.name for path in paths[1:]] == ["a.tar.gz.dpp.json", "a.tar.gz.part", "a.tar.gz.part.dpp.json"]
+    key = Path(paths.folder).name
+    assert paths.folder == f"/w/downloads/{key[-16:-14]}/{key}"
+    assert [paths.body, paths.sidecar, paths.part, paths.part_facts] == [
+        f"{paths.folder}/{name}" for name in ("a.tar.gz", "a.tar.gz.dpp.json", "a.tar.gz.part", "a.tar.gz.part.dpp.json")
+    ]
     made, result, report = space.pre_processed("f0", FILE), space.processed("f1", FILE), space.report("f2", FILE)
     assert made.parent.parent == Path("/w/pre_processed/f0")
     assert (result, report) == (
@@ -38,13 +55,13 @@ def test_targets_lie_where_the_design_says():
 
 def test_files_of_one_url_share_a_download_and_nothing_else():
     space, other = Workspace(Path("/w")), FILE.model_copy(update={"id": "my ID"})
-    assert space.download(FILE) == space.download(other)
+    assert all_of(space.download(FILE)) == all_of(space.download(other))
     assert space.report("f", FILE) != space.report("f", other)
 
 
 @pytest.mark.parametrize(("name", "expected"), [("a.tar", "a.tar.gz"), ("given.csv", "given.csv"), ("../x", "_x"), ("x.part", "x.part_")])
 def test_a_download_has_the_given_name_or_that_of_its_url(name, expected):
-    assert Workspace(Path("/w")).download(FILE.model_copy(update={"name": name})).body.name == expected
+    assert Workspace(Path("/w")).download(FILE.model_copy(update={"name": name})).body.rpartition("/")[2] == expected
 
 
 def test_small_files_appear_whole_and_leave_nothing_beside_them(tmp_path):
@@ -52,6 +69,14 @@ def test_small_files_appear_whole_and_leave_nothing_beside_them(tmp_path):
     write_atomic(tmp_path / "a" / "b" / "x", b"two")
     assert (tmp_path / "a" / "b" / "x").read_bytes() == b"two"
     assert left_in(tmp_path / "a" / "b") == ["x"]
+
+
+def test_a_name_without_a_folder_is_written_where_the_process_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_atomic("x", b"one")
+    assert Path(temporary_name("x")).absolute().parent == tmp_path
+    Workspace(Path()).check()
+    assert left_in(tmp_path) == ["x"]
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path):
@@ -167,6 +192,15 @@ def hold(paths, order) -> None:
         order.append("second")
 
 
+def test_a_lock_tells_whether_there_is_nothing_of_a_download(tmp_path):
+    paths, found = Workspace(tmp_path).download(FILE), []
+    for _ in range(2):
+        with paths.lock() as is_empty:
+            found.append(is_empty)
+            Path(paths.part).touch()
+    assert found == [True, False]
+
+
 def test_a_lock_that_can_not_be_had_stops_the_run(tmp_path):
     (tmp_path / "downloads").write_text("")
     with pytest.raises(EnvironmentStop, match="a file is in the way"), Workspace(tmp_path).download(FILE).lock():
@@ -213,7 +247,7 @@ def test_sweep_removes_what_dead_processes_left_and_nothing_else(tmp_path, dead_
     workspace = Workspace(tmp_path / "w")
     target = tmp_path / "w" / "reports" / "aa" / "a.json"
     write_atomic(target, b"{}")
-    mine = temporary_name(target)
+    mine = Path(temporary_name(target))
     abandoned = mine.with_name(mine.name.replace(f"-{os.getpid()}-", f"-{dead_pid}-"))
     folder = abandoned.with_name(abandoned.name.replace("a.json", "b"))
     elsewhere = abandoned.with_name(re.sub(r"\.[0-9a-f]{6}-", ".000000-", abandoned.name))

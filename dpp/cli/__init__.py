@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Any
-
 import click
 
 from dpp._version import __version__
+from dpp.cli.entry import enter
 from dpp.cli.plugins import plugins
 from dpp.cli.report import report
 from dpp.cli.run import run
 from dpp.cli.status import status
-from dpp.errors import INTERRUPTED, DppError, PluginError
+from dpp.errors import PluginError
 from dpp.plugins import registry
 
 
@@ -53,18 +51,6 @@ for _command in (plugins, report, run, status):
     dpp.add_command(_command)
 
 
-def main(arguments: list[str] | None = None) -> Any:
+def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exit with the code of what happened."""
-    try:
-        dpp.main(args=arguments, prog_name="dpp", standalone_mode=False)
-    except DppError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(error.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        sys.exit(1)
+    enter(dpp, "dpp", arguments)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from dpp.chain import import_class
-from dpp.errors import INTERRUPTED, DppError
+from dpp.cli.entry import enter
 from dpp.processing_pipeline import ProcessingPipeline
 from dpp.report import render
 
@@ -42,14 +42,4 @@ def command(files: str, pre_processor: str | None, processor: str | None, post_p
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exit with the code of what happened."""
-    try:
-        command.main(args=arguments, standalone_mode=False)
-    except DppError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(error.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
-        sys.exit(INTERRUPTED)
+    enter(command, "download-pipeline-processor", arguments)

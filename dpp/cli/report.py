@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader
 
 from dpp.batch import find_run
 from dpp.cli.options import workspace_option
+from dpp.redact import printable
 from dpp.report import Summary, human_bytes
 from dpp.run import Run
 
@@ -44,6 +45,6 @@ def _text(run: Run, summary: Summary) -> str:
     environment = Environment(loader=PackageLoader("dpp"), trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701 - plain text
     template = environment.get_template("report.txt.j2")
     failed = (outcome for outcome in run.results() if not outcome.ok)
-    return template.render(
-        summary=summary, asked=run.asked(), failed=failed, size=human_bytes(summary.bytes), ended=run.summary() is not None
+    return printable(
+        template.render(summary=summary, asked=run.asked(), failed=failed, size=human_bytes(summary.bytes), ended=run.summary() is not None)
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from dpp.settings import Settings
 from dpp.stages.http import RangeRefused
 from dpp.stages.part import PartFile
 from dpp.steps import BaseFetcher
-from dpp.workspace import SIDECAR_SUFFIX, DownloadPaths, Workspace, read_json, stops_run, write_atomic
+from dpp.workspace import SIDECAR_SUFFIX, DownloadPaths, Workspace, read_bytes, read_json, remove, stops_run, write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -53,24 +54,32 @@ def load_download(paths: DownloadPaths, file: FileData) -> Download | None:
     if not isinstance(size, int) or not isinstance(sha256, str):
         return None
     try:
-        whole = paths.body.stat().st_size == size
+        whole = os.stat(paths.body).st_size == size
     except OSError:
         return None
     expected = file.size in (None, size) and file.sha256 in (None, sha256)
-    return Download(paths.body, size, sha256) if whole and expected else None
+    return Download(Path(paths.body), size, sha256) if whole and expected else None
 
 
 def _linked(paths: DownloadPaths, file: FileData) -> Download | None:
     """Return the download of the same URL under another name, given this name too."""
-    for sidecar in paths.body.parent.glob(f"*{SIDECAR_SUFFIX}"):
-        other = paths._replace(body=sidecar.with_name(sidecar.name.removesuffix(SIDECAR_SUFFIX)), sidecar=sidecar)
+    others = [name.removesuffix(SIDECAR_SUFFIX) for name in os.listdir(paths.folder) if name.endswith(SIDECAR_SUFFIX)]
+    for other in (DownloadPaths(paths.folder, name) for name in others):
         if load_download(other, file):
             with stops_run(paths.body):
-                paths.body.unlink(missing_ok=True)
-                write_atomic(paths.sidecar, sidecar.read_bytes())
-                os.link(other.body, paths.body)
+                remove(paths.body)
+                write_atomic(paths.sidecar, read_bytes(other.sidecar))
+                _link_or_copy(other.body, paths)
             return load_download(paths, file)
     return None
+
+
+def _link_or_copy(body: str, paths: DownloadPaths) -> None:
+    try:
+        os.link(body, paths.body)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(body, paths.part)
+        os.replace(paths.part, paths.body)
 
 
 class Downloader:
@@ -107,22 +116,22 @@ class Downloader:
             EnvironmentStop: The workspace can't be written.
         """
         paths = self._workspace.download(file)
-        with paths.lock():
-            return load_download(paths, file) or _linked(paths, file) or self._fetched(paths, file, count_attempt)
+        with paths.lock() as is_empty:
+            known = None if is_empty else load_download(paths, file) or _linked(paths, file)
+            return known or self._fetched(paths, file, count_attempt, is_empty=is_empty)
 
-    def _fetched(self, paths: DownloadPaths, file: FileData, count_attempt: Callable[[], None]) -> Download:
+    def _fetched(self, paths: DownloadPaths, file: FileData, count_attempt: Callable[[], None], *, is_empty: bool) -> Download:
         if self._settings.simulate_downloads:
             return _simulated(paths, file, count_attempt, self._sleep)
         urls = [file.url, *(file.urls or ())]
         for url in urls[:-1]:
             try:
-                return self._from(url, paths, file, count_attempt)
+                return self._from(url, PartFile(paths, file.size), file, count_attempt)
             except StageError as error:
                 log.info("%s: %s; trying the next mirror", redact_url(url), error)
-        return self._from(urls[-1], paths, file, count_attempt)
+        return self._from(urls[-1], PartFile(paths, file.size, is_empty=is_empty and len(urls) == 1), file, count_attempt)
 
-    def _from(self, url: str, paths: DownloadPaths, file: FileData, count_attempt: Callable[[], None]) -> Download:
-        part = PartFile(paths, file.size)
+    def _from(self, url: str, part: PartFile, file: FileData, count_attempt: Callable[[], None]) -> Download:
         part.open_for(url)
         attempts = Retrying(
             stop=stop_after_attempt(self._settings.attempts),
@@ -137,10 +146,12 @@ class Downloader:
         except BaseException:
             part.suspend()
             raise
-        return Download(paths.body, sidecar["size"], sidecar["sha256"])
+        return Download(part.body, sidecar["size"], sidecar["sha256"])
 
     def _attempt(self, url: str, file: FileData, part: PartFile, count_attempt: Callable[[], None]) -> None:
-        fetcher = self._fetchers[urlsplit(url).scheme.lower()]
+        fetcher = self._fetchers.get(scheme := urlsplit(url).scheme.lower())
+        if fetcher is None:
+            raise FetchError(f"no fetcher for {scheme}: is installed", "unsupported-scheme")
         count_attempt()
         try:
             fetcher.fetch(url, file, part)
@@ -170,4 +181,4 @@ def _simulated(paths: DownloadPaths, file: FileData, count_attempt: Callable[[],
     part.begin()
     part.write(f"simulated download of {file.id}\n".encode())
     sidecar: dict[str, Any] = part.publish(file.model_copy(update={"size": None, "sha256": None}))
-    return Download(paths.body, sidecar["size"], sidecar["sha256"])
+    return Download(part.body, sidecar["size"], sidecar["sha256"])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+from pathlib import Path
 from typing import Any
 
 from dpp import names
 from dpp.errors import StageError
 from dpp.models import FileData
 from dpp.redact import redact_url
-from dpp.workspace import DownloadPaths, read_json, stops_run, write_all, write_json
+from dpp.workspace import DownloadPaths, read_json, remove, stops_run, write_all, write_json
 
 WORTH_CONTINUING = 64 * 1024
 _BLOCK = 1024 * 1024
@@ -22,21 +23,27 @@ class PartFile:
     Args:
         paths: Where the download lies.
         limit: Size in bytes that it may not pass, or None.
+        is_empty: Whether nothing can be there to continue.
 
     The facts of a part (entity tag, total size, source) are written down when it is begun, if it is
     large enough for that to pay, or else when it is left behind.
     """
 
-    def __init__(self, paths: DownloadPaths, limit: int | None = None) -> None:
+    def __init__(self, paths: DownloadPaths, limit: int | None = None, *, is_empty: bool = False) -> None:
         self._paths = paths
         self._limit = limit
         self._descriptor: int | None = None
         self._digest = hashlib.sha256()
         self._size = 0
         self._source = ""
-        facts = read_json(paths.part_facts)
+        self._facts_written = not is_empty and os.path.exists(paths.part_facts)
+        facts = read_json(paths.part_facts) if self._facts_written else None
         self._facts: dict[str, Any] = facts if isinstance(facts, dict) else {}
-        self._facts_written = paths.part_facts.exists()
+
+    @property
+    def body(self) -> Path:
+        """Where the download lies once it is published."""
+        return Path(self._paths.body)
 
     @property
     def etag(self) -> str | None:
@@ -49,7 +56,7 @@ class PartFile:
         if self._facts.get("source") != self._source or not self.etag:
             return 0
         try:
-            return self._paths.part.stat().st_size
+            return os.stat(self._paths.part).st_size
         except FileNotFoundError:
             return 0
 
@@ -114,7 +121,7 @@ class PartFile:
         facts = {name: value for name, value in self._facts.items() if name not in ("source", "total") and value}
         sidecar = {"url": redact_url(file.url), "size": self._size, "sha256": self._digest.hexdigest(), **facts}
         with stops_run(self._paths.body):
-            self._paths.body.unlink(missing_ok=True)
+            remove(self._paths.body)
             write_json(self._paths.sidecar, sidecar)
             os.replace(self._paths.part, self._paths.body)
             self._forget_facts()
@@ -144,7 +151,7 @@ class PartFile:
         self.close()
         self._facts = {}
         with stops_run(self._paths.part):
-            self._paths.part.unlink(missing_ok=True)
+            remove(self._paths.part)
             self._forget_facts()
 
     def close(self) -> None:
@@ -160,5 +167,5 @@ class PartFile:
 
     def _forget_facts(self) -> None:
         if self._facts_written:
-            self._paths.part_facts.unlink(missing_ok=True)
+            remove(self._paths.part_facts)
             self._facts_written = False

@@ -257,10 +257,10 @@ def test_a_failed_download_does_not_keep_others_from_it(site, make):
 def test_a_stale_part_is_never_taken(site, make, tmp_path, facts):
     url = site.add("/a", BODY)
     paths = Workspace(tmp_path / "ws").download(FileData(url=url))
-    paths.part.parent.mkdir(parents=True)
-    paths.part.write_bytes(b"garbage")
+    Path(paths.folder).mkdir(parents=True)
+    Path(paths.part).write_bytes(b"garbage")
     if facts:
-        paths.part_facts.write_text(facts)
+        Path(paths.part_facts).write_text(facts)
     assert make().fetch(url).path.read_bytes() == BODY
     assert "range" not in site.headers("/a")[0]
     assert left() == ["a", "a.dpp.json"]

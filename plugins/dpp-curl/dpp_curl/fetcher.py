@@ -6,6 +6,7 @@ import functools
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -70,9 +71,8 @@ class CurlFetcher(BaseFetcher):
     def _perform(self, url: str, headers: Mapping[str, str], answer: _Answer, watch: http.Watch) -> None:
         """Send one request and let the answer take what comes."""
         handle = self._handle()
-        _refuse_line_breaks(headers)
         handle.setopt(pycurl.URL, url if url.isascii() else _encoded(url))
-        handle.setopt(pycurl.HTTPHEADER, [f"{name}: {value}" if value else f"{name};" for name, value in headers.items()])
+        handle.setopt(pycurl.HTTPHEADER, _header_lines(headers))
         handle.setopt(pycurl.PROXY, self._proxy(*_origin(url)))
         handle.setopt(pycurl.CONNECTTIMEOUT_MS, _milliseconds(watch.patience(self.settings.connect_timeout)))
         handle.setopt(pycurl.TIMEOUT_MS, _milliseconds(watch.patience(None)))
@@ -127,9 +127,10 @@ class CurlFetcher(BaseFetcher):
         return handle
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections but those of threads that were left behind in the middle of a transfer."""
         while self._handles:
-            self._handles.pop().close()
+            with suppress(pycurl.error):
+                self._handles.pop().close()
 
 
 class _Headers:
@@ -225,10 +226,9 @@ class _Answer:
         http.check_end(self._body, self._received, self._written, expected)
 
 
-def _refuse_line_breaks(headers: Mapping[str, str]) -> None:
-    for name, value in headers.items():
-        if any(character in f"{name}{value}" for character in "\r\n\0") or not f"{name}{value}".isascii() or ":" in name:
-            raise FetchError("a header of the manifest cannot be sent: it has a line break or is not ASCII", "protocol")
+def _header_lines(headers: Mapping[str, str]) -> list[bytes]:
+    """Return headers as libcurl takes them: without a value, a colon would mean to leave the header out."""
+    return [(f"{name}: {value}" if value else f"{name};").encode("latin-1") for name, value in headers.items()]
 
 
 def _encoded(url: str) -> str:
