@@ -63,7 +63,7 @@ def read_catalog(path: Path, chunk: Chunk) -> Iterator[FileData]:
     with path.open("rb") as stream:
         stream.seek(chunk.offset)
         for _ in range(chunk.size):
-            yield FileData.model_validate_json(stream.readline())
+            yield FileData.model_validate_json(stream.readline())  # faster than model_construct, which is all Python
 
 
 class _Verdict(enum.Enum):

@@ -87,8 +87,8 @@ class FileData(BaseModel):
         url: Where the file comes from.
         id: What a report calls it; the URL's stem where the manifest gives none.
         name: Its name; the URL's stem where the manifest gives none.
-        sha256: Expected digest of the download, 64 hexadecimal digits.
-        size: Expected size of the download in bytes.
+        sha256: Digest of the download, 64 hexadecimal digits: expected in a manifest, verified from the download on.
+        size: Size of the download in bytes, likewise.
         headers: Request headers for this file only. Never shown.
         urls: Mirrors, tried in order after ``url``.
         local_path: The file to work on: the download, or what the pre-processor before made of it.

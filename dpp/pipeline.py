@@ -150,7 +150,7 @@ class Pipeline:
         """Send the download through the chain of pre-processors; without any, it is what it is."""
         if job.download is None or job.failure:
             return
-        file = own_copy(job.file, local_path=job.download.path)
+        file = own_copy(job.file, local_path=job.download.path, size=job.download.size, sha256=job.download.sha256)
         if not self.steps.pre_processors:
             job.prepared = file
             return
@@ -180,7 +180,8 @@ class Pipeline:
             if isinstance(stored, dict) and stored.get(_INPUT) == job.download.sha256 and "result" in stored:
                 job.result = stored["result"]
                 return
-            job.result = _json_result(self.steps.processor, own_copy(job.prepared))
+            handed = own_copy(job.prepared) if self.steps.post_processors else job.prepared
+            job.result = _json_result(self.steps.processor, handed)
             label = self.steps.processor.label()
             record = {"id": job.file.id, "processor": label, _INPUT: job.download.sha256, "result": job.result}
             write_json(path, record)

@@ -21,6 +21,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import from_json
+
 from dpp import names
 from dpp.errors import EnvironmentStop
 from dpp.models import FileData
@@ -137,8 +139,8 @@ def write_json(path: StrPath, value: Any) -> None:
 def read_json(path: StrPath) -> Any:
     """Return what a JSON file holds, or None where it is missing, cut or not JSON."""
     try:
-        return json.loads(read_bytes(path))
-    except (OSError, ValueError, RecursionError):
+        return from_json(read_bytes(path))
+    except (OSError, ValueError):
         return None
 
 
@@ -181,14 +183,22 @@ class DownloadPaths:
         The lock (flock on the folder) lets two files with one URL, or two batches, share one download.
         """
         with stops_run(self.folder):
-            with suppress(FileExistsError):
-                os.makedirs(self.folder)
+            _make_folder(self.folder)
             descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield not os.listdir(self.folder)
         finally:
             os.close(descriptor)
+
+
+def _make_folder(folder: str) -> None:
+    try:
+        os.mkdir(folder)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        os.makedirs(folder, exist_ok=True)
 
 
 class Workspace:

@@ -72,21 +72,22 @@ class PartFile:
         with stops_run(self._paths.part):
             if not offset:
                 self._forget_facts()
-            self._open()
+            self._open(0 if offset else os.O_TRUNC)
             self._keep(offset)
         self._facts = {"source": self._source, "etag": etag, "total": total, **facts}
         if etag and (total is None or total >= WORTH_CONTINUING):
             self._write_facts()
 
-    def _open(self) -> None:
+    def _open(self, flags: int) -> None:
         self.close()
-        self._descriptor = os.open(self._paths.part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._descriptor = os.open(self._paths.part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | flags, 0o666)
 
     def _keep(self, offset: int) -> None:
         """Cut the part at an offset and digest what stays."""
         assert self._descriptor is not None
-        os.ftruncate(self._descriptor, offset)
         self._digest, self._size = hashlib.sha256(), 0
+        if offset:
+            os.ftruncate(self._descriptor, offset)
         while self._size < offset:
             block = os.read(self._descriptor, _BLOCK)
             self._digest.update(block)

@@ -298,7 +298,7 @@ class TestLimits:
     def test_silence_ends_with_the_read_limit_or_the_total(self, site, download, silent, beginning, limits):
         error, took = timed(download, site.script("/a", silent(beginning)), limits)
         assert (error.error_class, error.retryable) == ("timeout", True)
-        assert took < 2
+        assert took < 3  # libcurl asks once a second
 
     @pytest.mark.parametrize(
         "beginning",

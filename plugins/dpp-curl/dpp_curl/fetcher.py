@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
@@ -20,6 +21,7 @@ from requests.utils import get_environ_proxies, select_proxy
 AGENT = f"dpp/{__version__} {pycurl.version.split()[0]} libcurl/{pycurl.version_info()[1]}"
 CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 DISCARDED_BYTES = 64 * 1024
+CHECK_SECONDS = 0.05
 _E_PROXY = 97  # CURLE_PROXY, which pycurl has no name for
 _SUPPRESS_CONNECT_HEADERS = 265  # CURLOPT_SUPPRESS_CONNECT_HEADERS, likewise
 
@@ -62,6 +64,7 @@ class CurlFetcher(BaseFetcher):
             watch.asked()
             answer = _Answer(part, asked, watch)
             self._perform(url, headers, answer, watch)
+            answer.complete()
             if answer.status not in http.REDIRECTS:
                 answer.finish(file.size)
                 return
@@ -76,7 +79,7 @@ class CurlFetcher(BaseFetcher):
         handle.setopt(pycurl.PROXY, self._proxy(*_origin(url)))
         handle.setopt(pycurl.CONNECTTIMEOUT_MS, _milliseconds(watch.patience(self.settings.connect_timeout)))
         handle.setopt(pycurl.TIMEOUT_MS, _milliseconds(watch.patience(None)))
-        handle.setopt(pycurl.HEADERFUNCTION, answer.take_header)
+        handle.setopt(pycurl.HEADERFUNCTION, answer.lines.append)
         handle.setopt(pycurl.WRITEFUNCTION, answer.take_body)
         handle.setopt(pycurl.XFERINFOFUNCTION, answer.check_limits)
         if self._netrc:
@@ -87,19 +90,17 @@ class CurlFetcher(BaseFetcher):
         except pycurl.error as error:
             if not answer.is_enough:
                 raise answer.failure or self._mapped(answer, *error.args) from error
-        if answer.failure:
-            raise answer.failure
 
     def _mapped(self, answer: _Answer, code: int, message: str) -> FetchError:
         """Return what libcurl's error means; its own texts may hold the URL."""
         if code == pycurl.E_OPERATION_TIMEDOUT:
-            limit = f"total_timeout, {self.settings.total_timeout:g} s" if answer.status else "connect_timeout or total_timeout"
+            limit = f"total_timeout, {self.settings.total_timeout:g} s" if answer.has_begun else "connect_timeout or total_timeout"
             return FetchError(f"the server did not answer in time ({limit})", "timeout", retryable=True)
         if code in _DNS:
             return FetchError("the host's name does not resolve", "dns", retryable=True)
         if code in _TLS:
             return FetchError(f"the TLS certificate or handshake was refused: {message}", "tls")
-        if code in _BROKEN and answer.status:
+        if code in _BROKEN and answer.has_begun:
             return FetchError("the connection broke before the body was complete", "truncated", retryable=True)
         if code in _CONNECTION | _BROKEN:
             reason = "connection refused" if code == pycurl.E_COULDNT_CONNECT else "the connection broke or was not made"
@@ -152,15 +153,18 @@ class _Headers:
 
 
 class _Answer:
-    """Takes an answer from libcurl's callbacks: headers are judged when they are complete, a body goes into the part.
+    """Takes an answer from libcurl's callbacks.
 
-    An exception must not leave a callback, so the first one is kept as ``failure`` and ends the transfer. The body of
-    an answer that is no file is read to its end where it is short, so that its connection can be used again; more of it
-    ``is_enough``.
+    Header lines are gathered, and judged when the body begins; lines after the body are trailers, and ignored. The body
+    goes into the part. An exception must not leave a callback, so the first one is kept as ``failure`` and ends the
+    transfer. The body of an answer that is no file is read to its end where it is short, so that its connection can be
+    used again; more of it ``is_enough``.
     """
 
     def __init__(self, part: Part, asked: int, watch: http.Watch) -> None:
         self.status = 0
+        self.lines: list[bytes] = []
+        self._lines_seen = 0
         self.headers = _Headers()
         self.failure: BaseException | None = None
         self.is_enough = False
@@ -170,22 +174,16 @@ class _Answer:
         self._body: http.Body | None = None
         self._decoder = http.Decoder("")
         self._received = self._written = 0
+        self._next_check = time.monotonic() + CHECK_SECONDS
 
-    def take_header(self, data: bytes) -> int:
-        """Take a line of the header."""
-        try:
-            self._watch.received(len(data))
-            self._header_line(data.decode("latin-1").rstrip("\r\n"))
-        except BaseException as error:  # noqa: BLE001 - kept for the caller
-            self.failure = self.failure or error
-        return len(data)
-
-    def _header_line(self, line: str) -> None:
-        if line.startswith("HTTP/"):
-            self.status, self.headers = int(line.split(None, 2)[1]), _Headers()
-        elif line:
-            self.headers.add(line)
-        elif self.status >= HTTPStatus.OK and self.status not in http.REDIRECTS:
+    def _judge(self) -> None:
+        """Read the headers, now that they are complete: those of the last answer, as interim ones may come before it."""
+        for line in b"".join(self.lines).decode("latin-1").split("\r\n"):
+            if line.startswith("HTTP/"):
+                self.status, self.headers = int(line.split(None, 2)[1]), _Headers()
+            elif line:
+                self.headers.add(line)
+        if self.status >= HTTPStatus.OK and self.status not in http.REDIRECTS:
             self._begin()
 
     def _begin(self) -> None:
@@ -195,28 +193,50 @@ class _Answer:
 
     def check_limits(self, *progress: int) -> int:
         """Say whether to go on; libcurl asks at least once a second."""
-        try:
-            self._watch.silent()
-        except FetchError as error:
-            self.failure = self.failure or error
-            return 1
-        return 0
+        return 0 if time.monotonic() < self._next_check or self._kept(self._check) else 1
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything of an answer came."""
+        return bool(self.lines)
+
+    def _check(self) -> None:
+        if len(self.lines) > self._lines_seen:
+            self._watch.received(sum(map(len, self.lines[self._lines_seen :])))
+            self._lines_seen = len(self.lines)
+        self._watch.silent()
+        self._next_check = time.monotonic() + CHECK_SECONDS
 
     def take_body(self, data: bytes) -> int:
         """Take some of the body; returning another number than its length ends the transfer."""
         self._received += len(data)
+        if not self.status and not self._kept(self._judge):
+            return len(data)
         if self._body is None:
             self.is_enough = self._received > DISCARDED_BYTES
             return 0 if self.is_enough else len(data)
+        return len(data) if self._kept(lambda: self._take(data)) else 0
+
+    def _take(self, data: bytes) -> None:
+        self._watch.received(len(data))
+        for decoded in self._decoder.feed(data):
+            self._written += len(decoded)
+            self._part.write(decoded)
+
+    def _kept(self, work: Callable[[], None]) -> bool:
+        """Do something in a callback; keep what it raises for the caller, and say whether it went well."""
         try:
-            self._watch.received(len(data))
-            for decoded in self._decoder.feed(data):
-                self._written += len(decoded)
-                self._part.write(decoded)
+            work()
         except BaseException as error:  # noqa: BLE001 - kept for the caller
-            self.failure = error
-            return 0
-        return len(data)
+            self.failure = self.failure or error
+        return self.failure is None
+
+    def complete(self) -> None:
+        """Judge an answer that had no body; raise what went wrong on the way."""
+        if not self.status:
+            self._judge()
+        if self.failure is not None:
+            raise self.failure
 
     def finish(self, expected: int | None) -> None:
         """Make sure that the body was whole."""
