@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check build clean
+.PHONY: help demo test check bench build clean
 
 help: ## Show this list.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -26,6 +26,9 @@ check: $(STAMP) ## Check style, types and layers.
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: $(STAMP) ## Measure dpp against other downloaders, from an nginx of its own on loopback (BENCH="--cases small,resume --scale 0.1").
+	$(BIN)/python benchmarks/bench.py $(BENCH)
 
 build: $(STAMP) ## Build the wheels and source archives of dpp and its plugins into dist/.
 	$(BIN)/python -m build --outdir dist .

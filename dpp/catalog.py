@@ -73,7 +73,11 @@ class _Verdict(enum.Enum):
 
 
 class _Ids:
-    """Tell new files from duplicates and conflicts; make derived ids unique."""
+    """Tell new files from duplicates and conflicts; make derived ids unique.
+
+    Where several URLs give one id, all of them get another, from their URLs: so an id does not depend on the order of
+    the manifest, and another line in it makes no file a new one but those whose id it shares.
+    """
 
     def __init__(self) -> None:
         self._given: dict[int, int] = {}
@@ -101,7 +105,10 @@ class _Ids:
         if content in self._without_id:
             return _Verdict.DUPLICATE
         self._without_id.add(content)
+        plain = file.id
         self.make_unique(file)
+        if file.id != plain and hash(plain) in self._derived:
+            self.contested.add(plain)
         return _Verdict.NEW
 
     def make_unique(self, file: FileData) -> None:
@@ -167,7 +174,7 @@ class _Writer:
 
 
 def _with_other_ids(path: Path, total: int, ids: _Ids) -> _Writer:
-    """Give another id to each file whose derived id a later file was given: the first of that id."""
+    """Give another id to each file whose derived id a later file has too: the first of that id."""
     changed = path.with_suffix(".new")
     with _Writer(changed) as writer:
         for file in read_catalog(path, Chunk(0, total)):

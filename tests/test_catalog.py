@@ -101,8 +101,15 @@ def test_of_very_many_problems_only_the_first_are_kept(catalog):
 def test_derived_ids_are_made_unique(catalog):
     urls = [f"https://h/{n}/data.csv" for n in range(3)]
     files = catalog([{"url": url} for url in urls])
-    assert [file.id for file in files] == ["data", marked("data", urls[1]), marked("data", urls[2])]
+    assert [file.id for file in files] == [marked("data", url) for url in urls]
     assert {file.name for file in files} == {"data"}
+
+
+def test_derived_ids_do_not_depend_on_the_order(catalog):
+    entries = [{"url": f"https://h/{path}"} for path in ("1/data.csv", "other.csv", "2/data.csv", "3/data.csv")]
+    there = {file.url: file.id for file in catalog(entries)}
+    assert {file.url: file.id for file in catalog(entries[::-1])} == there
+    assert there["https://h/other.csv"] == "other"
 
 
 def test_one_url_with_other_fields_is_another_file(catalog):
