@@ -1,0 +1,157 @@
+"""Measure dpp against other downloaders, side by side in one run: ``make bench``, or ``python benchmarks/bench.py --help``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from cases import CASES, has_curl_plugin, missing_peers
+from goals import Verdict, judge
+from measure import BenchError, Contender, alternate
+from servers import nginx_path
+
+TMPFS = Path("/dev/shm")
+NO_NGINX = "bench: nginx is missing, and the cases small, resume and large need it. Install it (Debian: apt-get install nginx-light), or "
+OTHERS = "leave them out: --cases scale,latency,cpu,plugins"
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=names, default=list(CASES), help=f"some of {','.join(CASES)}; default: all")
+    parser.add_argument("--scale", type=positive, default=1.0, help="part of the files, for a quick look: 0.1")
+    parser.add_argument("--rounds", type=rounds, default=3, help="how often everything is run, at least 3")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file as well")
+    return parser.parse_args()
+
+
+def names(text: str) -> list[str]:
+    wrong = [name for name in text.split(",") if name not in CASES]
+    if wrong:
+        raise argparse.ArgumentTypeError(f"no case {', '.join(wrong)}; there are {', '.join(CASES)}")
+    return text.split(",")
+
+
+def positive(text: str) -> float:
+    if not 0 < float(text) <= 1:
+        raise argparse.ArgumentTypeError("expected a number above 0 and up to 1")
+    return float(text)
+
+
+def rounds(text: str) -> int:
+    return max(3, int(text))
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """Make a folder in memory that others may read (nginx's workers are nobody), and remove it."""
+    folder = Path(tempfile.mkdtemp(prefix="dpp-bench-", dir=TMPFS if TMPFS.is_dir() else None))
+    try:
+        folder.chmod(0o755)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def run_case(name: str, options: argparse.Namespace) -> list[Contender]:
+    """Set a case up, run it, and clean up."""
+    case = CASES[name]
+    print(f"{name}:", file=sys.stderr, flush=True)
+    with scratch() as folder, cast("AbstractContextManager[list[Contender]]", case.setup(folder, options.scale)) as contenders:
+        missing = missing_peers(contenders)
+        for contender in missing:
+            print(f"  left out, not installed: {contender.command[0]}", file=sys.stderr)
+        present = [contender for contender in contenders if contender not in missing]
+        alternate(present, folder, options.rounds * case.times)
+        return present
+
+
+def table(heads: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table with aligned columns."""
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    lines = [heads, ["-" * width for width in widths], *rows]
+    return "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines)
+
+
+def figures(results: dict[str, list[Contender]]) -> str:
+    rows = [
+        [case, row.title, f"{row.files:,}", f"{row.median:.2f}", f"{min(row.seconds):.2f} to {max(row.seconds):.2f}",
+         f"{row.rate:,.0f}", f"{1e6 / row.rate:,.0f}", f"{row.peak:.0f}"]
+        for case, contenders in results.items() for row in contenders
+    ]  # fmt: skip
+    return table(["case", "what", "files", "s (median)", "s (range)", "files/s", "us a file", "peak MB"], rows)
+
+
+def verdicts(found: list[Verdict]) -> str:
+    rows = [
+        [verdict.goal.case, verdict.goal.text, f"{verdict.goal.sign} {verdict.goal.wanted:,g}", f"{verdict.value:,.5g}",
+         "yes" if verdict.goal.met(verdict.value) else "NO"]
+        for verdict in found
+    ]  # fmt: skip
+    return table(["case", "goal", "wanted", "measured", "met"], rows)
+
+
+def machine(options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "date": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "system": platform.release(),
+        "load_before": round(os.getloadavg()[0], 2),
+        "scale": options.scale,
+        "rounds": options.rounds,
+    }
+
+
+def measure(options: argparse.Namespace) -> int:
+    """Run the chosen cases, print the tables, return the exit code; when interrupted, with the cases that are done."""
+    about, results, failed, code = machine(options), {}, {}, 0
+    try:
+        for name in options.cases:
+            try:
+                results[name] = run_case(name, options)
+            except BenchError as error:
+                failed[name], code = str(error), 1
+                print(f"  FAILED: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("bench: interrupted; servers are stopped and files removed", file=sys.stderr)
+        code = 130
+    about["load_after"] = round(os.getloadavg()[0], 2)
+    publish(options.json, about, results, failed)
+    return code
+
+
+def publish(path: Path | None, about: dict[str, Any], results: dict[str, list[Contender]], failed: dict[str, str]) -> None:
+    """Print the figures, and write them as JSON where asked for."""
+    found = [verdict for name, contenders in results.items() for verdict in judge(name, contenders)]
+    print("; ".join(f"{name} {value}" for name, value in about.items()), figures(results), verdicts(found), sep="\n\n")
+    if path:
+        rows = {name: [row.row() for row in contenders] for name, contenders in results.items()}
+        goals = [verdict.row() for verdict in found]
+        path.write_text(json.dumps({"about": about, "cases": rows, "goals": goals, "failed": failed}, indent=1) + "\n")
+
+
+def main() -> int:
+    options = arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if nginx_path() is None and any(CASES[name].needs_nginx for name in options.cases):
+        print(NO_NGINX + OTHERS, file=sys.stderr)
+        return 3
+    if not has_curl_plugin():
+        print("bench: dpp-curl is not installed, so its rows and goals are left out", file=sys.stderr)
+    return measure(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""The servers that a benchmark starts on loopback and stops by their own process ids."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from measure import BenchError, environment
+
+STARTED = 10.0
+CONFIG = """
+daemon off;
+worker_processes 2;
+pid {folder}/nginx.pid;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    sendfile on;
+    tcp_nopush on;
+    keepalive_requests 1000000;
+    client_body_temp_path {folder}/temporary;
+    proxy_temp_path {folder}/temporary;
+    fastcgi_temp_path {folder}/temporary;
+    uwsgi_temp_path {folder}/temporary;
+    scgi_temp_path {folder}/temporary;
+    server {{ listen 127.0.0.1:{port} backlog=1024; root {folder}/www; autoindex on; }}
+}}
+"""
+
+
+def nginx_path() -> str | None:
+    """Return where nginx is; Debian puts it where only root looks."""
+    return shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Return as soon as somebody listens on the port."""
+    end = time.monotonic() + STARTED
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.02)
+    raise BenchError(f"the server did not start:\n{log.read_text(errors='replace')[-1500:]}")
+
+
+@contextmanager
+def stopped(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Stop a process at the end of the block, whatever ends it."""
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def nginx(folder: Path) -> Iterator[str]:
+    """Serve ``folder/www`` with an nginx of our own; yield its URL."""
+    port, log, config = free_port(), folder / "nginx.log", folder / "nginx.conf"
+    config.write_text(CONFIG.format(folder=folder, port=port))
+    (folder / "www").mkdir(exist_ok=True)
+    command = [str(nginx_path()), "-p", str(folder), "-c", str(config), "-e", str(log)]
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+    with stopped(process):
+        wait_for(port, process, log)
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def slow_server(folder: Path) -> Iterator[str]:
+    """Serve 4 KiB under any path, 100 ms after it was asked for; yield the server's URL."""
+    port, log = free_port(), folder / "slow.log"
+    script = Path(__file__).with_name("slow_server.py")
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, str(script), str(port)], stdout=output, stderr=output, env=environment({}), start_new_session=True
+        )
+    with stopped(process):
+        wait_for(port, process, log)
+        yield f"http://127.0.0.1:{port}"
