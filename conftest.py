@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -71,6 +73,30 @@ def manifest(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def install(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Install a plugin: a module and the metadata of its distribution, as pip would leave them.
+
+    The module begins with the ``HEADER`` of the test's own module.
+    """
+    site = tmp_path / "site-packages"
+    site.mkdir()
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
+
+    def write(name: str, source: str, module: str = "") -> None:
+        (site / f"{name}_plugin.py").write_text(request.module.HEADER + dedent(source))
+        info = site / f"dpp_{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: dpp-{name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[dpp]\n{name} = {module or f'{name}_plugin'}\n")
+        importlib.invalidate_caches()
+
+    yield write
+    for module in [module for module in sys.modules if module.endswith("_plugin")]:
+        del sys.modules[module]
 
 
 @pytest.fixture

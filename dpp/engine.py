@@ -9,7 +9,6 @@ A full queue stops the stage before it, so what is in memory and on its way does
 
 from __future__ import annotations
 
-import logging
 import math
 import queue
 import sys
@@ -20,8 +19,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dpp.ledger import Ledger
 from dpp.models import FileData, Outcome
 from dpp.pipeline import Job, Pipeline
-
-log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 10.0
 PATIENCE_SECONDS = 0.005

@@ -16,7 +16,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -124,6 +124,11 @@ class Run:
         """Return the chunks, in the order of the manifest."""
         return [Chunk(*chunk) for chunk in self.plan()["chunks"]]
 
+    @staticmethod
+    def is_graph(chunks: Sequence[Chunk]) -> bool:
+        """Whether every file has Luigi tasks of its own, and none is in a chunk with others."""
+        return all(chunk.size == 1 for chunk in chunks)
+
     def files(self, chunk: Chunk) -> Iterator[FileData]:
         """Yield the files of a chunk."""
         return read_catalog(self._private / "files.jsonl", chunk)
@@ -171,7 +176,8 @@ class Run:
         Another process that shares the run may have done so and ended it; then there is nothing to do.
         """
         with suppress(ConfigurationError, FileNotFoundError):
-            files = [file for chunk in self.chunks() if chunk.size == 1 for file in self.files(chunk)]
+            chunks = self.chunks()
+            files = [file for chunk in chunks for file in self.files(chunk)] if self.is_graph(chunks) else []
             known = (pipeline.recall(Job(file)) for file in files if not self.ledger(file_key(file.id, file.url)).exists())
             outcomes = [outcome for outcome in known if outcome]
             ledger = Ledger(self.ledger(f"known-{socket.gethostname()}-{os.getpid()}"))

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import gc
 import logging
+import multiprocessing
 import threading
-import time
 from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,7 @@ from dpp.errors import BatchFailed, ConfigurationError, ManifestError, StageErro
 from dpp.ledger import Ledger
 from dpp.logs import set_up_logging
 from dpp.manifest import Row, check
-from dpp.models import Failure, FileData, Outcome
+from dpp.models import Failure, FileData
 from dpp.names import file_key
 from dpp.parameters import (
     FilesParameter,
@@ -38,7 +38,8 @@ from dpp.parameters import (
     with_settings,
 )
 from dpp.pipeline import Job, Pipeline
-from dpp.plugins import option_names, registry
+from dpp.plugins import STEP_SETTINGS, option_names, registry
+from dpp.progress import Progress
 from dpp.report import Summary, render
 from dpp.run import Run
 from dpp.settings import Settings, make_settings
@@ -47,9 +48,7 @@ from dpp.workspace import read_json, write_json
 
 log = logging.getLogger(__name__)
 
-PROGRESS_SECONDS = 5.0
-_STEP_SETTINGS = {"pre_processors", "processor", "post_processors", "options"}
-_FILE_SETTINGS = [name for name in Settings.model_fields if name not in {*_STEP_SETTINGS, "chunk_size", "log_file"}]
+_FILE_SETTINGS = [name for name in Settings.model_fields if name not in {*STEP_SETTINGS, "options", "chunk_size", "log_file"}]
 
 
 class _SettingsTask(luigi.Task):
@@ -239,8 +238,9 @@ class FileChunk(luigi.Task):
         run = Run(Path(self.run_folder))
         settings, chunks = run.settings(), run.chunks()
         set_up_logging(settings)
-        gc.freeze()  # what was there before needs no looking through again and again: 5 % of a run's time
-        progress = _Progress(f"chunk {self.index + 1} of {len(chunks)}", chunks[self.index].size, self)
+        if multiprocessing.parent_process() is not None:
+            gc.freeze()  # what a worker begins with needs no looking through again and again: 5 % of a run's time
+        progress = Progress(f"chunk {self.index + 1} of {len(chunks)}", chunks[self.index].size, self)
         with self.ending.chunk() if self.ending else nullcontext():
             run.work(
                 Pipeline(settings, registry(), run.label), run.files(chunks[self.index]), self._ledger_name(), progress.count, progress.wait
@@ -254,38 +254,6 @@ class FileChunk(luigi.Task):
 def _say_why(_task: luigi.Task, message: str) -> None:
     """Log that a worker process vanished: Luigi says it below the level that is shown."""
     log.error("%s; the rest of the batch goes on", message)
-
-
-class _Progress:
-    """Say how far a chunk is, in the log every few seconds and at its end, and to Luigi's scheduler."""
-
-    def __init__(self, name: str, total: int, task: luigi.Task) -> None:
-        self._name, self._total, self._task = name, total, task
-        self._lock = threading.Lock()
-        self._done = self._failed = 0
-        self._said = time.monotonic()
-
-    def count(self, outcome: Outcome) -> None:
-        """Take note of an outcome."""
-        with self._lock:
-            self._done += 1
-            self._failed += not outcome.ok
-            if self._done == self._total:
-                self._say()
-
-    def wait(self) -> None:
-        """Take note that time passes."""
-        with self._lock:
-            if time.monotonic() - self._said > PROGRESS_SECONDS:
-                self._say()
-
-    def _say(self) -> None:
-        self._said = time.monotonic()
-        message = f"{self._done} of {self._total} files, {self._failed} failed"
-        log.info("%s: %s", self._name, message)
-        for report, value in (("set_status_message", message), ("set_progress_percentage", 100 * self._done // self._total)):
-            if callable(tell := getattr(self._task, report, None)):
-                tell(value)
 
 
 @with_settings(list(Settings.model_fields))
@@ -353,7 +321,7 @@ class RunBatch(_SettingsTask):
 
     def _tasks(self, run: Run) -> list[luigi.Task]:
         chunks = run.chunks()
-        if all(chunk.size == 1 for chunk in chunks):
+        if run.is_graph(chunks):
             return [self._report(file, run) for chunk in chunks for file in run.files(chunk)]
         return [FileChunk(run_folder=str(run.folder), index=index) for index in range(len(chunks))]
 

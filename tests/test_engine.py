@@ -97,62 +97,42 @@ def test_a_file_that_fails_stops_no_other(site, make):
     assert len(engine.rows()) == 8
 
 
+ONE_OF_EACH = {"download_threads": 1, "download_queue_size": 1, "pre_processing_queue_size": 1, "processing_limit": 1}
+
+
+def reached_while_held(engine, given, go, seen, count):
+    """Run an engine whose processor waits for ``go``; return how many were seen once no more came."""
+    running = threading.Thread(target=engine.run, args=(given,))
+    running.start()
+    wait_for(lambda: len(seen) >= count)
+    assert not go.wait(0.3)
+    reached = len(seen)
+    go.set()
+    running.join(PATIENCE)
+    return reached
+
+
 def test_a_slow_processor_stops_downloads(site, make):
     """One file at each place: processed, waiting, pre-processed, waiting, downloaded."""
     go = threading.Event()
-    engine = make(
-        lambda file: go.wait(PATIENCE),
-        lambda file: file,
-        download_threads=1,
-        download_queue_size=1,
-        pre_processing_queue_size=1,
-        processing_limit=1,
-    )
-    running = threading.Thread(target=engine.run, args=(files(site, 20),))
-    running.start()
-    wait_for(lambda: len(site.requests) >= 5)
-    assert not go.wait(0.3)
-    asked = len(site.requests)
-    go.set()
-    running.join(PATIENCE)
-    assert asked == 5
+    engine = make(lambda file: go.wait(PATIENCE), lambda file: file, **ONE_OF_EACH)
+    assert reached_while_held(engine, files(site, 20), go, site.requests, 5) == 5
     assert len(engine.rows()) == 20
 
 
 @pytest.mark.parametrize(("setting", "more"), [("download_queue_size", 3), ("pre_processing_queue_size", 3), ("processing_limit", 3)])
 def test_queues_are_as_long_as_the_settings_say(site, make, setting, more):
     go = threading.Event()
-    sizes = {"download_threads": 1, "download_queue_size": 1, "pre_processing_queue_size": 1, "processing_limit": 1}
-    engine = make(lambda file: go.wait(PATIENCE), lambda file: file, **{**sizes, setting: 1 + more})
-    running = threading.Thread(target=engine.run, args=(files(site, 20),))
-    running.start()
-    wait_for(lambda: len(site.requests) >= 5 + more)
-    assert not go.wait(0.3)
-    asked = len(site.requests)
-    go.set()
-    running.join(PATIENCE)
-    assert asked == 5 + more
+    engine = make(lambda file: go.wait(PATIENCE), lambda file: file, **{**ONE_OF_EACH, setting: 1 + more})
+    assert reached_while_held(engine, files(site, 20), go, site.requests, 5 + more) == 5 + more
 
 
 def test_the_source_of_files_is_not_read_ahead(site, make):
     go = threading.Event()
     taken = []
-    engine = make(
-        lambda file: go.wait(PATIENCE),
-        lambda file: file,
-        download_threads=1,
-        download_queue_size=1,
-        pre_processing_queue_size=1,
-        processing_limit=1,
-    )
-    running = threading.Thread(target=engine.run, args=((taken.append(file) or file for file in files(site, 50)),))
-    running.start()
-    wait_for(lambda: len(taken) >= 5)
-    assert not go.wait(0.3)
-    read = len(taken)
-    go.set()
-    running.join(PATIENCE)
-    assert read == 5
+    engine = make(lambda file: go.wait(PATIENCE), lambda file: file, **ONE_OF_EACH)
+    given = (taken.append(file) or file for file in files(site, 50))
+    assert reached_while_held(engine, given, go, taken, 5) == 5
 
 
 @pytest.mark.parametrize("limit", [1, 3])

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import os
-import sys
-from textwrap import dedent
 
 import pytest
 from dpp import ManifestError, PluginError, hookspecs
@@ -49,27 +45,6 @@ def dpp_file_finished():
 def dpp_batch_finished():
     raise ValueError("finished")
 """
-
-
-@pytest.fixture
-def install(tmp_path, monkeypatch):
-    """Install a plugin: a module and the metadata of its distribution, as pip would leave them."""
-    site = tmp_path / "site-packages"
-    site.mkdir()
-    monkeypatch.syspath_prepend(site)
-    monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
-
-    def write(name, source):
-        (site / f"{name}_plugin.py").write_text(HEADER + dedent(source))
-        info = site / f"dpp_{name}-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: dpp-{name}\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[dpp]\n{name} = {name}_plugin\n")
-        importlib.invalidate_caches()
-
-    yield write
-    for module in [module for module in sys.modules if module.endswith("_plugin")]:
-        del sys.modules[module]
 
 
 @pytest.fixture

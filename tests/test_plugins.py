@@ -57,27 +57,6 @@ def no_plugins_of_this_environment(monkeypatch):
 
 
 @pytest.fixture
-def install(tmp_path, monkeypatch):
-    """Install a plugin: a module and the metadata of its distribution, as pip would leave them."""
-    site = tmp_path / "site-packages"
-    site.mkdir()
-    monkeypatch.syspath_prepend(site)
-    monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
-
-    def write(name, source, module=None):
-        (site / f"{name}_plugin.py").write_text(HEADER + dedent(source))
-        info = site / f"dpp_{name}-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: dpp-{name}\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[dpp]\n{name} = {module or f'{name}_plugin'}\n")
-        importlib.invalidate_caches()
-
-    yield write
-    for module in [module for module in sys.modules if module.endswith("_plugin")]:
-        del sys.modules[module]
-
-
-@pytest.fixture
 def module(tmp_path):
     """Write a module into the current folder."""
     names = []
