@@ -96,6 +96,7 @@ def open_run(files: Files, settings: Settings, registry: Registry, *, shared: bo
     """
     steps = steps or registry.steps(settings)
     schemes = set(registry.fetchers())
+    registry.check_fetchers(settings)
     workspace = Workspace(workspace_root(settings))
     workspace.check()
     folder = workspace.batch(batch_name(files, steps))
@@ -106,7 +107,7 @@ def open_run(files: Files, settings: Settings, registry: Registry, *, shared: bo
         if last is not None and last.summary() is None:
             workspace.sweep()
         run = Run(folder / "runs" / str(last.number + 1 if last else 1), lock, registry)
-        run.begin(describe_source(files), _rows(files, registry), settings, steps, schemes)
+        run.begin(describe_source(files), _rows(files, settings, registry), settings, steps, schemes)
         registry.notify("dpp_batch_started", run=run.asked())
         return run
 
@@ -134,6 +135,6 @@ def _shared_run(folder: Path, lock: Lock, begin: Callable[[], Run]) -> Run:
     raise lock.held()
 
 
-def _rows(files: Files, registry: Registry) -> Iterator[Row]:
-    found = registry.rows(str(files)) if isinstance(files, (str, Path)) else None
+def _rows(files: Files, settings: Settings, registry: Registry) -> Iterator[Row]:
+    found = registry.rows(str(files), settings) if isinstance(files, (str, Path)) else None
     return read(files) if found is None else listed(found)

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import to_jsonable_python
 
 from dpp import names
-from dpp.errors import ConfigurationError, PluginError
-from dpp.settings import describe
+from dpp.errors import PluginError
+from dpp.settings import wrong_options
 
 log = logging.getLogger(__name__)
 
@@ -140,8 +140,7 @@ def _checked_options(name: str, cls: type[Any], options: Mapping[str, Any]) -> A
     try:
         made = cls(**options)
     except ValidationError as error:
-        problems = "\n".join(f"  {problem}" for problem in describe(error))
-        raise ConfigurationError(f"options of {name}:\n{problems}") from error
+        raise wrong_options(name, error) from error
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin's own constructor; it fails again for each file
         log.warning("%s can't be made: %s: %s", name, type(error).__name__, error)
         return names.digest(repr(_stable(options)))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
+from dpp.settings import Settings
 from dpp.steps import BaseFetcher, BasePostProcessor, BasePreProcessor, BaseProcessor
 
 if TYPE_CHECKING:
@@ -46,12 +47,13 @@ def dpp_fetchers() -> Mapping[str, type[BaseFetcher]] | None:
 
 
 @hookspec(firstresult=True)
-def dpp_sources(files: str) -> Iterable[Mapping[str, Any]] | None:
+def dpp_sources(files: str, settings: Settings) -> Iterable[Mapping[str, Any]] | None:
     """Return the files behind what ``--files`` names, as entries of a manifest; may be a generator.
 
     Args:
         files: What the user gave, such as ``sftp://host/folder/``. None leaves it to the next plugin, and
             at last to dpp, which takes it for a path.
+        settings: The settings of the run; :meth:`Settings.options_for` tells the plugin's own options.
     """
 
 

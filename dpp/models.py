@@ -167,9 +167,9 @@ def own_copy(file: FileData, **changes: Any) -> FileData:
 
     Fields that can't be changed in place are shared: a deep copy takes fifty microseconds, this one six.
     """
-    fields = {**(file.__pydantic_extra__ or {}), "headers": file.headers, "urls": file.urls}
+    fields = {**(file.__pydantic_extra__ or {}), "headers": file.headers, "urls": file.urls, "processing_history": file.processing_history}
     own = {name: copy.deepcopy(value) for name, value in fields.items() if not isinstance(value, _UNCHANGEABLE)}
-    return file.model_copy(update={**own, "processing_history": copy.deepcopy(file.processing_history), **changes})
+    return file.model_copy(update={**own, **changes})
 
 
 def _hides_method(field: str) -> bool:

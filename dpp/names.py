@@ -17,6 +17,7 @@ NAME_BYTES = 180
 KEY_DIGITS = 16
 CACHED = 256  # files that are on their way at once; each asks for its names some ten times
 RESERVED_SUFFIXES = (".part", ".dpp.json")
+_UNREADABLE = re.compile(r"[^a-z0-9._-]+")
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]')
 
 
@@ -32,8 +33,8 @@ def digest(*parts: str, digits: int = KEY_DIGITS) -> str:
 
 def slug(text: str) -> str:
     """Return at most 40 lower-case ASCII letters, digits, dots, dashes and underscores."""
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    return re.sub(r"[^a-z0-9._-]+", "-", plain.lower()).strip("-._")[:SLUG_LENGTH] or "file"
+    plain = text if text.isascii() else unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return _UNREADABLE.sub("-", plain.lower()).strip("-._")[:SLUG_LENGTH] or "file"
 
 
 @functools.lru_cache(CACHED)
@@ -64,12 +65,15 @@ def shard(key: str) -> str:
 def basename(url: str) -> str:
     """Return the last part of the URL's path, decoded, or the host where the path is empty."""
     parts = urlsplit(url)
-    return PurePosixPath(unquote(parts.path, errors="replace")).name or parts.hostname or "file"
+    named = [part for part in unquote(parts.path, errors="replace").split("/") if part not in ("", ".")]
+    return named[-1] if named else parts.hostname or "file"
 
 
 def stem(url: str) -> str:
     """Return the last part of the URL's path without its suffix."""
-    return PurePosixPath(basename(url)).stem
+    name = basename(url)
+    dot = name.rfind(".")
+    return name[:dot] if 0 < dot < len(name) - 1 else name
 
 
 def safe_name(name: str) -> str:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +23,7 @@ from dpp.redact import redact_text, redact_url, secrets_of
 from dpp.settings import Settings
 from dpp.stages.download import Download, Downloader, load_download
 from dpp.steps import BaseFetcher
-from dpp.workspace import Workspace, is_fatal, publishing, read_bytes, read_json, write_atomic, write_json
+from dpp.workspace import Workspace, is_fatal, json_line, publishing, read_bytes, read_json, write_atomic, write_json
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +73,7 @@ class Pipeline:
         self.steps = steps or registry.steps(settings)
         self.workspace = Workspace(workspace_root(settings))
         self.fingerprints = self.steps.fingerprints()
+        self._labels = [step.label() for step in self.steps]
         self._registry = registry
         classes = registry.fetchers()
         self._fetchers: dict[type[BaseFetcher], BaseFetcher] = {cls: cls(settings) for cls in set(classes.values())}
@@ -89,12 +87,15 @@ class Pipeline:
 
     def report_path(self, file: FileData) -> Path:
         """Return where a file's report lies."""
+        return Path(self._report_path(file))
+
+    def _report_path(self, file: FileData) -> str:
         return self.workspace.report(self.fingerprints[2], file)
 
     def recall(self, job: Job) -> Outcome | None:
         """Return the outcome of a file that is complete already, from its report alone."""
         try:
-            outcome = Outcome.model_validate_json(read_bytes(self.report_path(job.file)))
+            outcome = Outcome.model_validate_json(read_bytes(self._report_path(job.file)))
         except (OSError, ValidationError):
             return None
         if not outcome.ok or not self._still_holds(outcome, job.file):
@@ -124,12 +125,15 @@ class Pipeline:
 
     def has_result(self, file: FileData) -> bool:
         """Whether a file's result was worked out."""
-        stored = read_json(self.result_path(file))
+        stored = read_json(self._result_path(file))
         download = load_download(self.workspace.download(file), file)
         return isinstance(stored, dict) and "result" in stored and (download is None or stored.get(_INPUT) == download.sha256)
 
     def result_path(self, file: FileData) -> Path:
         """Return where the processor's result for a file lies."""
+        return Path(self._result_path(file))
+
+    def _result_path(self, file: FileData) -> str:
         return self.workspace.processed(self.fingerprints[1], file)
 
     def prepared_path(self, file: FileData) -> Path:
@@ -137,13 +141,13 @@ class Pipeline:
         return self._prepared_path(file) if self.steps.pre_processors else Path(self.workspace.download(file).body)
 
     def _prepared_path(self, file: FileData) -> Path:
-        return self.workspace.pre_processed(self.fingerprints[0], file)
+        return Path(self.workspace.pre_processed(self.fingerprints[0], file))
 
     def download(self, job: Job) -> None:
         """Get the file."""
         if job.failure:
             return
-        with self._stage(job, "download"):
+        with _Stage(job, "download"):
             job.download = self._downloader.get(job.file, job.count_attempt)
 
     def pre_process(self, job: Job) -> None:
@@ -154,7 +158,7 @@ class Pipeline:
         if not self.steps.pre_processors:
             job.prepared = file
             return
-        with self._stage(job, "pre-process"):
+        with _Stage(job, "pre-process"):
             final = self._prepared_path(job.file)
             job.prepared = _load_prepared(file, final, job.download) or self._chain(file, final, job.download)
 
@@ -174,25 +178,24 @@ class Pipeline:
         """Work out the result, or read it where it was worked out before from the same download."""
         if job.prepared is None or job.download is None or job.failure:
             return
-        with self._stage(job, "process"):
-            path = self.result_path(job.file)
+        with _Stage(job, "process"):
+            path = self._result_path(job.file)
             stored = read_json(path)
             if isinstance(stored, dict) and stored.get(_INPUT) == job.download.sha256 and "result" in stored:
                 job.result = stored["result"]
                 return
             handed = own_copy(job.prepared) if self.steps.post_processors else job.prepared
-            job.result = _json_result(self.steps.processor, handed)
-            label = self.steps.processor.label()
-            record = {"id": job.file.id, "processor": label, _INPUT: job.download.sha256, "result": job.result}
-            write_json(path, record)
+            record = {"id": job.file.id, "processor": self._labels[len(self.steps.pre_processors)], _INPUT: job.download.sha256}
+            line, job.result = _json_result(self.steps.processor, handed, record)
+            write_atomic(path, line)
 
     def report(self, job: Job) -> Outcome:
         """Run the post-processors and write the file's report; this ends the file's way, ok or failed."""
         for step in self.steps.post_processors:
-            with self._stage(job, "post-process"):
+            with _Stage(job, "post-process"):
                 step(*_handed_over(job))
         outcome = self._outcome(job)
-        write_atomic(self.report_path(job.file), outcome.model_dump_json().encode() + b"\n")
+        write_atomic(self._report_path(job.file), outcome.model_dump_json().encode() + b"\n")
         self._registry.notify("dpp_file_finished", outcome=outcome)
         return outcome
 
@@ -213,28 +216,46 @@ class Pipeline:
             bytes=download.size if download else None,
             sha256=download.sha256 if download else None,
             seconds={stage: round(spent, 6) for stage, spent in job.seconds.items()},
-            plugins=[step.label() for step in self.steps],
+            plugins=self._labels,
             result=None if failure else job.result,
             run=self.run,
             at=round(time.time(), 3),
         )
 
-    @contextmanager
-    def _stage(self, job: Job, stage: Stage) -> Iterator[None]:
-        """Time a stage, and turn what it raises into the job's failure; the first failure stays."""
-        began = time.perf_counter()
-        try:
-            yield
-        except (Exception, SystemExit) as error:  # a plugin's code
-            if isinstance(error, DppError) and not isinstance(error, StageError):
-                raise
-            if isinstance(error, OSError) and is_fatal(error):
-                raise EnvironmentStop(f"{stage} of {job.file.id}: {error.strerror}. Mend that and run the same command again.") from error
-            failure = _failure(stage, error, job.file)
-            log.info("%s failed in %s: %s: %s", job.file.id, stage, failure.error_class, failure.message)
-            job.failure = job.failure or failure
-        finally:
-            job.seconds[stage] = job.seconds.get(stage, 0.0) + time.perf_counter() - began
+
+class _Stage:
+    """Time a stage, and turn what it raises into the job's failure; the first failure stays.
+
+    Args:
+        job: The file on its way.
+        stage: What the failure calls the stage.
+    """
+
+    __slots__ = ("_began", "_job", "_stage")
+
+    def __init__(self, job: Job, stage: Stage) -> None:
+        self._job = job
+        self._stage = stage
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        seconds = self._job.seconds
+        seconds[self._stage] = seconds.get(self._stage, 0.0) + time.perf_counter() - self._began
+        return error is not None and self._is_the_files_own(error)
+
+    def _is_the_files_own(self, error: BaseException) -> bool:
+        """Take note of a failure, unless it is no single file's."""
+        job, stage = self._job, self._stage
+        if not isinstance(error, (Exception, SystemExit)) or (isinstance(error, DppError) and not isinstance(error, StageError)):
+            return False
+        if isinstance(error, OSError) and is_fatal(error):
+            raise EnvironmentStop(f"{stage} of {job.file.id}: {error.strerror}. Mend that and run the same command again.") from error
+        failure = _failure(stage, error, job.file)
+        log.info("%s failed in %s: %s: %s", job.file.id, stage, failure.error_class, failure.message)
+        job.failure = job.failure or failure
+        return True
 
 
 def workspace_root(settings: Settings) -> Path:
@@ -333,13 +354,14 @@ def _handed_over(job: Job) -> tuple[Any, FileData]:
     return None, own_copy(job.file, error=job.failure)
 
 
-def _json_result(processor: ConfiguredStep, file: FileData) -> Any:
-    """Return the processor's result as a reader of its target will see it.
+def _json_result(processor: ConfiguredStep, file: FileData, record: dict[str, Any]) -> tuple[bytes, Any]:
+    """Return a record with the processor's result as a line of JSON, and the result as a reader of that line will see it.
 
     pydantic's parser reads outcomes too: what it refuses, such as lists in lists in lists without end, is refused here.
     """
     result = processor(file)
     try:
-        return from_json(json.dumps({"result": result}, allow_nan=False))["result"]
+        line = json_line({**record, "result": result})
+        return line, from_json(line)["result"]
     except (TypeError, ValueError, RecursionError) as error:
         raise StageError(f"{processor.name} returned what JSON can't hold: {error}", "result") from error

@@ -95,7 +95,7 @@ class Registry:
             for commands in call():
                 yield from ((plugin, command) for command in commands)
 
-    def rows(self, files: str) -> Iterable[Mapping[str, Any]] | None:
+    def rows(self, files: str, settings: Settings) -> Iterable[Mapping[str, Any]] | None:
         """Return the files that a plugin finds behind a source such as a URL, or None where none does.
 
         Raises:
@@ -105,7 +105,7 @@ class Registry:
         for plugin, call in self._callers("dpp_sources"):
             try:
                 with _blaming(plugin, files):
-                    found = call(files=files)
+                    found = call(files=files, settings=settings)
             except PluginError as error:
                 failed = failed or error
             else:
@@ -129,7 +129,7 @@ class Registry:
             self._steps[wanted] = self._chosen(settings)
         if settings.model_fields_set >= STEP_SETTINGS:
             used = {step.name for step in self._steps[wanted]} | {name for _, name in _asked(settings)}
-            _refuse_unused(settings.options, used)
+            _refuse_unused(settings.options, used, self.fetchers())
         return self._steps[wanted]
 
     def _chosen(self, settings: Settings) -> Steps:
@@ -180,6 +180,16 @@ class Registry:
             chosen[offer.name] = offer
         return {scheme: offer.cls for scheme, offer in chosen.items()}
 
+    def check_fetchers(self, settings: Settings) -> None:
+        """Make the fetchers that have options, so that a wrong one is found before anything is fetched.
+
+        Raises:
+            ConfigurationError: An option is wrong.
+        """
+        for scheme, cls in self.fetchers().items():
+            if scheme in settings.options:
+                cls(settings).close()
+
 
 def _taken(kind: str, name: str, offers: Iterable[Offer]) -> str:
     both = " and ".join(str(offer.origin) for offer in offers)
@@ -216,15 +226,16 @@ def _asked(settings: Settings) -> Iterator[tuple[str, str]]:
 
 
 def option_names(settings: Settings) -> Iterator[str]:
-    """Yield the names under which options for the steps of a batch can stand: as they are asked for, and their own."""
+    """Yield the names under which options for a batch can stand: URL schemes, and steps, as they are asked for and their own names."""
+    yield from registry().fetchers()
     for kind, name in _asked(settings):
         yield name
         if ":" in name:
             yield step_name(import_class(kind, name))
 
 
-def _refuse_unused(options: Mapping[str, Any], used: set[str]) -> None:
-    unused = sorted(set(options) - used)
+def _refuse_unused(options: Mapping[str, Any], used: set[str], schemes: Iterable[str]) -> None:
+    unused = sorted(set(options) - used - set(schemes))
     if unused:
         raise ConfigurationError(f"options for {', '.join(unused)}, but this batch uses {', '.join(sorted(used))}")
 

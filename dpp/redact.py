@@ -12,6 +12,7 @@ from urllib.parse import unquote, unquote_plus, urlsplit, urlunsplit
 
 MASK = "***"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s'\"<>]+")
+_MAY_HIDE = re.compile(r"[@?#\[]")
 _SHORTEST_SECRET = 4
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -23,6 +24,8 @@ def redact_url(url: str) -> str:
         >>> redact_url("https://me:pw@example.org/a.csv?sig=1")
         'https://***@example.org/a.csv?***'
     """
+    if not _MAY_HIDE.search(url):
+        return url
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -6,12 +6,14 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import from_json
 
 from dpp.errors import ConfigurationError
+
+Options = TypeVar("Options", bound=BaseModel)
 
 GRAPH_LIMIT = 32
 SMALLEST_CHUNK = 64
@@ -73,6 +75,21 @@ class Settings(BaseModel):
         except (TypeError, ValueError, RecursionError) as error:
             raise ValueError("should hold only what JSON can") from error
 
+    def options_for(self, name: str, model: type[Options]) -> Options:
+        """Return the options of a plugin that is no step, such as a fetcher or a source, under its URL scheme.
+
+        Args:
+            name: Under which they stand: ``--options '{"sftp": {...}}'``, or a section of luigi.cfg.
+            model: A pydantic model with a field an option.
+
+        Raises:
+            ConfigurationError: An option is unknown or wrong; all of them are named.
+        """
+        try:
+            return model.model_validate(self.options.get(name, {}))
+        except ValidationError as error:
+            raise wrong_options(name, error) from error
+
     def chunk_size_for(self, total: int) -> int:
         """Return how many files make a chunk; 1 means that every file gets its own tasks.
 
@@ -103,6 +120,12 @@ def make_settings(values: dict[str, Any]) -> Settings:
         return Settings.model_validate(values)
     except ValidationError as error:
         raise ConfigurationError("\n".join(describe(error))) from error
+
+
+def wrong_options(name: str, error: ValidationError) -> ConfigurationError:
+    """Return the error that names every wrong option of a plugin."""
+    problems = "\n".join(f"  {problem}" for problem in describe(error))
+    return ConfigurationError(f"options of {name}:\n{problems}")
 
 
 def describe(error: ValidationError) -> list[str]:

@@ -48,7 +48,7 @@ from dpp.workspace import read_json, write_json
 
 log = logging.getLogger(__name__)
 
-_FILE_SETTINGS = [name for name in Settings.model_fields if name not in {*STEP_SETTINGS, "options", "chunk_size", "log_file"}]
+_FILE_SETTINGS = [name for name in Settings.model_fields if name not in {*STEP_SETTINGS, "chunk_size", "log_file"}]
 
 
 class _SettingsTask(luigi.Task):
@@ -153,7 +153,7 @@ class DownloadTarget(_SettingsTask):
         return self.batch_run.notes(file_key(self.file.id, self.file.url))
 
 
-@with_settings(["pre_processors", "options"])
+@with_settings(["pre_processors"])
 class PreProcessed(DownloadTarget):
     """Send one file through the chain of pre-processors; without any, this is the download."""
 

@@ -31,6 +31,7 @@ StrPath = str | Path
 SIDECAR_SUFFIX = ".dpp.json"
 PART_SUFFIX = ".part"
 _BLOCK = 64 * 1024
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _TEMPORARY = re.compile(r"\..*\.(?P<host>[0-9a-f]{6})-(?P<pid>\d+)-\d+\.tmp", re.DOTALL)
 
 _FATAL = {
@@ -44,18 +45,29 @@ _FATAL = {
 _DENIED = {errno.EACCES: "permission denied", errno.EPERM: "not permitted", errno.ENOTDIR: "a file is in the way"}
 
 
-@contextmanager
-def stops_run(path: StrPath) -> Iterator[None]:
+class stops_run:  # noqa: N801 - reads as a verb, like contextlib.suppress
     """Turn an OSError on one of our own files into EnvironmentStop, as no other file would fare better.
+
+    A class, as a generator takes three times as long, and a file passes through ten of these.
 
     Args:
         path: What was being written, for the message.
     """
-    try:
-        yield
-    except OSError as error:
-        reason = (_FATAL | _DENIED).get(error.errno or 0, error.strerror or str(error))
-        raise EnvironmentStop(f"cannot write {path}: {reason}. Nothing is lost: mend that and run the same command again.") from error
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: StrPath) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            reason = (_FATAL | _DENIED).get(error.errno or 0, error.strerror or str(error))
+            raise EnvironmentStop(
+                f"cannot write {self._path}: {reason}. Nothing is lost: mend that and run the same command again."
+            ) from error
 
 
 def is_fatal(error: OSError) -> bool:
@@ -126,14 +138,23 @@ def _create(path: str) -> int:
 
 def write_all(descriptor: int, data: bytes) -> None:
     """Write all of the data, however much one call takes."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
+    written = os.write(descriptor, data)
+    while written < len(data):
+        written += os.write(descriptor, memoryview(data)[written:])
 
 
 def write_json(path: StrPath, value: Any) -> None:
     """Write a value as JSON, atomically."""
-    write_atomic(path, json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+    write_atomic(path, json_line(value))
+
+
+def json_line(value: Any) -> bytes:
+    """Return a value as a line of JSON.
+
+    Raises:
+        TypeError, ValueError, RecursionError: JSON can't hold it.
+    """
+    return _JSON.encode(value).encode() + b"\n"
 
 
 def read_json(path: StrPath) -> Any:
@@ -152,7 +173,8 @@ def read_bytes(path: StrPath) -> bytes:
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return b"".join(iter(lambda: os.read(descriptor, _BLOCK), b""))
+        data = os.read(descriptor, _BLOCK)
+        return data if len(data) < _BLOCK else data + b"".join(iter(lambda: os.read(descriptor, _BLOCK), b""))
     finally:
         os.close(descriptor)
 
@@ -176,20 +198,36 @@ class DownloadPaths:
         self.part = self.body + PART_SUFFIX
         self.part_facts = self.part + SIDECAR_SUFFIX
 
-    @contextmanager
-    def lock(self) -> Iterator[bool]:
-        """Hold this download alone, among all threads and processes of this machine; yield whether there is nothing of it.
+    def lock(self) -> FolderLock:
+        """Return what holds this download alone."""
+        return FolderLock(self.folder)
 
-        The lock (flock on the folder) lets two files with one URL, or two batches, share one download.
-        """
-        with stops_run(self.folder):
-            _make_folder(self.folder)
-            descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+class FolderLock:
+    """Hold a folder alone, among all threads and processes of this machine; say whether it is empty.
+
+    The lock (flock on the folder, which is made where it is missing) lets two files with one URL, or two batches, share
+    one download.
+    """
+
+    __slots__ = ("_descriptor", "_folder")
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> bool:
+        with stops_run(self._folder):
+            _make_folder(self._folder)
+            self._descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield not os.listdir(self.folder)
-        finally:
-            os.close(descriptor)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            return not os.listdir(self._descriptor)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    def __exit__(self, *exc: object) -> None:
+        os.close(self._descriptor)
 
 
 def _make_folder(folder: str) -> None:
@@ -210,22 +248,23 @@ class Workspace:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._root = str(root)
 
     def download(self, file: FileData) -> DownloadPaths:
         """Return the paths of a file's download; files with one URL share the folder."""
         key = names.download_key(file.url)
         name = names.safe_name(names.basename(file.url) if file.name == names.stem(file.url) else file.name)
-        return DownloadPaths(f"{self.root}/downloads/{names.shard(key)}/{key}", name)
+        return DownloadPaths(f"{self._root}/downloads/{names.shard(key)}/{key}", name)
 
-    def pre_processed(self, fingerprint: str, file: FileData) -> Path:
+    def pre_processed(self, fingerprint: str, file: FileData) -> str:
         """Return the folder of what a chain of pre-processors made of a file; its record is beside it."""
         return self._sharded("pre_processed", fingerprint, file, "")
 
-    def processed(self, fingerprint: str, file: FileData) -> Path:
+    def processed(self, fingerprint: str, file: FileData) -> str:
         """Return the path of a processor's result."""
         return self._sharded("processed", fingerprint, file, ".json")
 
-    def report(self, fingerprint: str, file: FileData) -> Path:
+    def report(self, fingerprint: str, file: FileData) -> str:
         """Return the path of a file's report, which alone makes the file complete."""
         return self._sharded("reports", fingerprint, file, ".json")
 
@@ -233,9 +272,9 @@ class Workspace:
         """Return the folder of a batch."""
         return self.root / "batches" / name
 
-    def _sharded(self, kind: str, fingerprint: str, file: FileData, suffix: str) -> Path:
+    def _sharded(self, kind: str, fingerprint: str, file: FileData, suffix: str) -> str:
         key = names.file_key(file.id, file.url)
-        return Path(f"{self.root}/{kind}/{fingerprint}/{names.shard(key)}/{key}{suffix}")
+        return f"{self._root}/{kind}/{fingerprint}/{names.shard(key)}/{key}{suffix}"
 
     def check(self) -> None:
         """Make sure that the workspace can be written to, before anything is fetched.

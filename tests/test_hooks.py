@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from dpp import ManifestError, PluginError, hookspecs
+from dpp import ManifestError, PluginError, Settings, hookspecs
 from dpp.plugins import load_plugins
 from dpp.settings import make_settings
 
@@ -138,6 +138,49 @@ def test_dpp_fetchers_makes_a_scheme_known(install, manifest, run_batch, results
     assert (rows["gone"]["error_class"], rows["gone"]["attempts"]) == ("forgotten", 1)
 
 
+OPTIONS = """
+from pydantic import BaseModel
+
+class Options(BaseModel, extra="forbid"):
+    text: str = "ok"
+
+class Memory(BaseFetcher):
+    def __init__(self, settings):
+        super().__init__(settings)
+        self.options = settings.options_for("memory", Options)
+
+    def fetch(self, url, file, part):
+        part.begin()
+        part.write(self.options.text.encode())
+
+@hookimpl
+def dpp_fetchers():
+    return {"memory": Memory}
+
+@hookimpl
+def dpp_sources(files, settings):
+    return [{"url": f"memory://x/{settings.options_for('memory', Options).text}"}] if files == "memory://" else None
+"""
+
+
+def test_options_of_a_scheme_reach_its_fetcher_and_its_source(install, run_batch, results, tmp_path):
+    install("one", OPTIONS)
+    (tmp_path / "luigi.cfg").write_text("[memory]\ntext=four\n")
+    assert run_batch("memory://").returncode == 0
+    assert results()["four"]["bytes"] == 4
+    assert run_batch("memory://", "--options", '{"memory": {"text": "three"}}').returncode == 0
+    assert results()["three"]["bytes"] == 5
+
+
+def test_a_wrong_option_of_a_scheme_is_found_before_anything_is_fetched(install, manifest, run_batch, tmp_path):
+    install("one", OPTIONS)
+    run = run_batch(manifest([{"url": "memory://x/a"}]), "--options", '{"memory": {"txet": "three"}}')
+    assert run.returncode == 2
+    assert "options of memory:" in run.stderr
+    assert "txet" in run.stderr
+    assert not list(tmp_path.glob("dpp-workspace/downloads"))
+
+
 # dpp_sources
 
 SOURCE = """
@@ -169,8 +212,8 @@ def test_dpp_sources_may_leave_it_to_others(install):
     install("one", "@hookimpl\ndef dpp_sources(files):\n    return None\n")
     install("two", SOURCE)
     found = load_plugins()
-    assert [row["note"] for row in found.rows("listing://x")] == ["a", "b"]
-    assert found.rows("x.json") is None
+    assert [row["note"] for row in found.rows("listing://x", Settings())] == ["a", "b"]
+    assert found.rows("x.json", Settings()) is None
 
 
 def test_dpp_sources_problems_of_entries_are_told_like_those_of_a_manifest(install, run_batch):
@@ -193,21 +236,21 @@ def test_dpp_sources_that_fails_names_the_plugin(install, run_batch):
 def test_dpp_sources_that_fails_while_listing_names_the_plugin(install):
     install("one", "@hookimpl\ndef dpp_sources(files):\n    return (1 / n for n in (1, 0))\n")
     with pytest.raises(PluginError, match=r"plugin one \(dpp-one 1.0\) failed to list listing://x: ZeroDivisionError"):
-        list(load_plugins().rows("listing://x"))
+        list(load_plugins().rows("listing://x", Settings()))
 
 
 def test_dpp_sources_that_fails_stops_no_run_that_another_plugin_or_a_path_feeds(install):
     install("bad", "@hookimpl(tryfirst=True)\ndef dpp_sources(files):\n    raise OSError\n")
     install("good", SOURCE)
     found = load_plugins()
-    assert len(list(found.rows("listing://x"))) == 2
-    assert found.rows("x.json") is None
+    assert len(list(found.rows("listing://x", Settings()))) == 2
+    assert found.rows("x.json", Settings()) is None
 
 
 def test_dpp_sources_may_raise_an_error_of_dpp(install):
     install("one", "from dpp import ManifestError\n\n@hookimpl\ndef dpp_sources(files):\n    raise ManifestError(files, ['is empty'])\n")
     with pytest.raises(ManifestError, match="is empty"):
-        load_plugins().rows("listing://x")
+        load_plugins().rows("listing://x", Settings())
 
 
 # dpp_commands

@@ -57,7 +57,8 @@ def test_targets_stay_in_the_workspace_whatever_id_and_name_are(file_id, name):
     space = Workspace(Path("/w"))
     paths = space.download(file)
     downloads = map(Path, (paths.body, paths.sidecar, paths.part, paths.part_facts))
-    for path in (*downloads, space.pre_processed("f", file), space.processed("f", file), space.report("f", file)):
+    targets = map(Path, (space.pre_processed("f", file), space.processed("f", file), space.report("f", file)))
+    for path in (*downloads, *targets):
         assert os.path.normpath(path) == str(path)
         assert len(path.relative_to("/w").parts) == 4  # kind/shard/key/name or kind/fingerprint/shard/key
 

@@ -15,7 +15,7 @@ from dpp import (
     BasePreProcessor,
     BaseProcessor,
     EnvironmentStop,
-    FetchError,
+    Failure,
     FileData,
     InputError,
     Outcome,
@@ -620,9 +620,7 @@ def test_steps_come_from_the_settings_where_none_are_given(tmp_path, a):
 
 def test_stages_pass_over_what_has_failed(make, a):
     pipeline = make()
-    job = Job(a)
-    with pipeline._stage(job, "download"):
-        raise FetchError("down", "connection")
+    job = Job(a, failure=Failure(stage="download", error_class="connection", message="down"))
     for stage in (pipeline.download, pipeline.pre_process, pipeline.process):
         stage(job)
     assert (job.attempts, job.download, job.prepared, job.failure.error_class) == (0, None, None, "connection")

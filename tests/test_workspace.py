@@ -43,7 +43,7 @@ def test_targets_lie_where_the_design_says():
     assert [paths.body, paths.sidecar, paths.part, paths.part_facts] == [
         f"{paths.folder}/{name}" for name in ("a.tar.gz", "a.tar.gz.dpp.json", "a.tar.gz.part", "a.tar.gz.part.dpp.json")
     ]
-    made, result, report = space.pre_processed("f0", FILE), space.processed("f1", FILE), space.report("f2", FILE)
+    made, result, report = (Path(path) for path in (space.pre_processed("f0", FILE), space.processed("f1", FILE), space.report("f2", FILE)))
     assert made.parent.parent == Path("/w/pre_processed/f0")
     assert (result, report) == (
         Path("/w/processed/f1", made.parent.name, f"{made.name}.json"),

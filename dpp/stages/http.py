@@ -69,10 +69,10 @@ class Body(NamedTuple):
 
 def request_headers(given: Mapping[str, str] | None, part: Part, agent: str) -> dict[str, str]:
     """Return the headers to send: identity coding, what the manifest gives, and how to continue a part."""
-    own = {"Accept-Encoding": "identity"}
+    usual, own = {"User-Agent": agent, "Accept": "*/*"}, {"Accept-Encoding": "identity"}
     if part.offset and part.etag:
         own |= {"Range": f"bytes={part.offset}-", "If-Range": part.etag}
-    return _merged({"User-Agent": agent, "Accept": "*/*"}, given or {}, own)
+    return _merged(usual, given, own) if given else usual | own
 
 
 def _merged(*layers: Mapping[str, str]) -> dict[str, str]:
@@ -182,9 +182,10 @@ def body_length(headers: Headers) -> int | None:
     Raises:
         FetchError: The headers contradict each other, or themselves.
     """
-    values = {value.strip() for line in headers.getlist("Content-Length") for value in line.split(",")}
-    if _chunked(headers) or not values:
+    lines = headers.getlist("Content-Length")
+    if _chunked(headers) or not lines:
         return None
+    values = {value.strip() for line in lines for value in line.split(",")}
     if len(values) > 1 or not all(value.isascii() and value.isdigit() for value in values):
         raise FetchError(f"Content-Length makes no sense: {', '.join(sorted(values))[:80]}", "protocol")
     return int(values.pop())
@@ -193,14 +194,16 @@ def body_length(headers: Headers) -> int | None:
 def _chunked(headers: Headers) -> bool:
     """Whether the body comes in chunks; HTTP libraries take any other transfer coding for none, and its framing for the file."""
     codings = [coding.lower() for coding in headers.getlist("Transfer-Encoding")]
-    if codings not in ([], ["identity"], ["chunked"]):
+    if not codings:
+        return False
+    if codings not in (["identity"], ["chunked"]):
         raise FetchError(f"the server sent the body with Transfer-Encoding {', '.join(codings)[:80]!r}", "protocol")
     return codings == ["chunked"]
 
 
 def _encoding(headers: Headers) -> str:
     encoding = (headers.get("Content-Encoding") or "").strip().lower()
-    if encoding in ("", "identity"):
+    if not encoding or encoding == "identity":
         return ""
     if encoding in ("gzip", "x-gzip", "deflate"):
         return encoding.removeprefix("x-")

@@ -23,7 +23,7 @@ class PartFile:
     Args:
         paths: Where the download lies.
         limit: Size in bytes that it may not pass, or None.
-        is_empty: Whether nothing can be there to continue.
+        is_empty: Whether there is nothing yet, neither of a part nor of a download.
 
     The facts of a part (entity tag, total size, source) are written down when it is begun, if it is
     large enough for that to pay, or else when it is left behind.
@@ -35,7 +35,9 @@ class PartFile:
         self._descriptor: int | None = None
         self._digest = hashlib.sha256()
         self._size = 0
-        self._source = ""
+        self._is_empty = is_empty
+        self._url = ""
+        self._begun_from: str | None = None
         self._facts_written = not is_empty and os.path.exists(paths.part_facts)
         facts = read_json(paths.part_facts) if self._facts_written else None
         self._facts: dict[str, Any] = facts if isinstance(facts, dict) else {}
@@ -53,7 +55,7 @@ class PartFile:
     @property
     def offset(self) -> int:
         """How many bytes are there to continue from: 0 without a strong entity tag."""
-        if self._facts.get("source") != self._source or not self.etag:
+        if not self.etag or (self._begun_from != self._url and self._facts.get("source") != self._source()):
             return 0
         try:
             return os.stat(self._paths.part).st_size
@@ -62,7 +64,10 @@ class PartFile:
 
     def open_for(self, url: str) -> None:
         """Say where the next bytes come from; a part of another source is not continued."""
-        self._source = names.digest(names.identity(url))
+        self._url = url
+
+    def _source(self) -> str:
+        return names.digest(names.identity(self._url))
 
     def begin(self, offset: int = 0, *, total: int | None = None, etag: str | None = None, **facts: Any) -> None:
         """Start writing at an offset; see :class:`dpp.steps.Part`.
@@ -74,7 +79,7 @@ class PartFile:
                 self._forget_facts()
             self._open(0 if offset else os.O_TRUNC)
             self._keep(offset)
-        self._facts = {"source": self._source, "etag": etag, "total": total, **facts}
+        self._facts, self._begun_from = {"etag": etag, "total": total, **facts}, self._url
         if etag and (total is None or total >= WORTH_CONTINUING):
             self._write_facts()
 
@@ -122,7 +127,8 @@ class PartFile:
         facts = {name: value for name, value in self._facts.items() if name not in ("source", "total") and value}
         sidecar = {"url": redact_url(file.url), "size": self._size, "sha256": self._digest.hexdigest(), **facts}
         with stops_run(self._paths.body):
-            remove(self._paths.body)
+            if not self._is_empty:
+                remove(self._paths.body)
             write_json(self._paths.sidecar, sidecar)
             os.replace(self._paths.part, self._paths.body)
             self._forget_facts()
@@ -134,8 +140,7 @@ class PartFile:
             return StageError(f"expected {total} bytes as the source says, got {self._size}", "truncated")
         if file.size is not None and self._size != file.size:
             return StageError(f"expected {file.size} bytes as the manifest says, got {self._size}", "size")
-        got = self._digest.hexdigest()
-        if file.sha256 is not None and got != file.sha256:
+        if file.sha256 is not None and (got := self._digest.hexdigest()) != file.sha256:
             return StageError(f"expected sha256 {file.sha256} as the manifest says, got {got}", "checksum")
         return None
 
@@ -163,7 +168,7 @@ class PartFile:
                 os.close(descriptor)
 
     def _write_facts(self) -> None:
-        write_json(self._paths.part_facts, self._facts)
+        write_json(self._paths.part_facts, {**self._facts, "source": self._source()})
         self._facts_written = True
 
     def _forget_facts(self) -> None:

@@ -6,7 +6,7 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
@@ -135,21 +135,20 @@ class CurlFetcher(BaseFetcher):
 
 
 class _Headers:
-    """The headers of an answer; see :class:`dpp.http.Headers`."""
+    """The headers of an answer, decoded when asked for; see :class:`dpp.http.Headers`."""
 
-    def __init__(self) -> None:
-        self._values: dict[str, list[str]] = {}
-
-    def add(self, line: str) -> None:
-        name, _, value = line.partition(":")
-        self._values.setdefault(name.strip().lower(), []).append(value.strip())
+    def __init__(self, lines: Iterable[bytes]) -> None:
+        self._values: dict[bytes, list[bytes]] = {}
+        for line in lines:
+            name, _, value = line.partition(b":")
+            self._values.setdefault(name.strip().lower(), []).append(value)
 
     def get(self, name: str, /) -> str | None:
-        values = self._values.get(name.lower())
+        values = self.getlist(name)
         return ", ".join(values) if values else None
 
     def getlist(self, name: str, /) -> Sequence[str]:
-        return self._values.get(name.lower(), [])
+        return [value.strip().decode("latin-1") for value in self._values.get(name.lower().encode(), ())]
 
 
 class _Answer:
@@ -165,7 +164,7 @@ class _Answer:
         self.status = 0
         self.lines: list[bytes] = []
         self._lines_seen = 0
-        self.headers = _Headers()
+        self.headers = _Headers(())
         self.failure: BaseException | None = None
         self.is_enough = False
         self._part = part
@@ -178,11 +177,10 @@ class _Answer:
 
     def _judge(self) -> None:
         """Read the headers, now that they are complete: those of the last answer, as interim ones may come before it."""
-        for line in b"".join(self.lines).decode("latin-1").split("\r\n"):
-            if line.startswith("HTTP/"):
-                self.status, self.headers = int(line.split(None, 2)[1]), _Headers()
-            elif line:
-                self.headers.add(line)
+        starts = [number for number, line in enumerate(self.lines) if line.startswith(b"HTTP/")]
+        if starts:
+            self.status = int(self.lines[starts[-1]].split(None, 2)[1])
+            self.headers = _Headers(self.lines[starts[-1] + 1 :])
         if self.status >= HTTPStatus.OK and self.status not in http.REDIRECTS:
             self._begin()
 
@@ -193,7 +191,13 @@ class _Answer:
 
     def check_limits(self, *progress: int) -> int:
         """Say whether to go on; libcurl asks at least once a second."""
-        return 0 if time.monotonic() < self._next_check or self._kept(self._check) else 1
+        if time.monotonic() < self._next_check:
+            return 0
+        try:
+            self._check()
+        except BaseException as error:  # noqa: BLE001 - kept for the caller
+            self.failure = self.failure or error
+        return int(self.failure is not None)
 
     @property
     def has_begun(self) -> bool:
@@ -210,26 +214,24 @@ class _Answer:
     def take_body(self, data: bytes) -> int:
         """Take some of the body; returning another number than its length ends the transfer."""
         self._received += len(data)
-        if not self.status and not self._kept(self._judge):
-            return len(data)
-        if self._body is None:
-            self.is_enough = self._received > DISCARDED_BYTES
-            return 0 if self.is_enough else len(data)
-        return len(data) if self._kept(lambda: self._take(data)) else 0
+        try:
+            if not self.status:
+                self._judge()
+            if self._body is not None:
+                self._take(data)
+                return len(data)
+        except BaseException as error:  # noqa: BLE001 - kept for the caller
+            self.failure = self.failure or error
+            if self._body is not None:
+                return 0
+        self.is_enough = self._received > DISCARDED_BYTES
+        return 0 if self.is_enough else len(data)
 
     def _take(self, data: bytes) -> None:
         self._watch.received(len(data))
         for decoded in self._decoder.feed(data):
             self._written += len(decoded)
             self._part.write(decoded)
-
-    def _kept(self, work: Callable[[], None]) -> bool:
-        """Do something in a callback; keep what it raises for the caller, and say whether it went well."""
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001 - kept for the caller
-            self.failure = self.failure or error
-        return self.failure is None
 
     def complete(self) -> None:
         """Judge an answer that had no body; raise what went wrong on the way."""
