@@ -77,7 +77,9 @@ def latest_run(batch: Path) -> Run | None:
     return Run(batch / "runs" / str(max(numbers))) if numbers else None
 
 
-def open_run(files: Files, settings: Settings, registry: Registry, *, shared: bool = False, steps: Steps | None = None) -> Run:
+def open_run(
+    files: Files, settings: Settings, registry: Registry, *, workers: int = 1, shared: bool = False, steps: Steps | None = None
+) -> Run:
     """Begin a run of a batch, or join the one that others are at.
 
     Everything that the user can get wrong is found here, before anything is fetched.
@@ -86,6 +88,7 @@ def open_run(files: Files, settings: Settings, registry: Registry, *, shared: bo
         files: The manifest: a path, a source that a plugin knows, or a list.
         settings: The settings.
         registry: The plugins.
+        workers: Processes that are to work on it.
         shared: Whether several processes may work on the batch through one scheduler.
         steps: The steps, where they are not the ones that the settings name.
 
@@ -107,7 +110,7 @@ def open_run(files: Files, settings: Settings, registry: Registry, *, shared: bo
         if last is not None and last.summary() is None:
             workspace.sweep()
         run = Run(folder / "runs" / str(last.number + 1 if last else 1), lock, registry)
-        run.begin(describe_source(files), _rows(files, settings, registry), settings, steps, schemes)
+        run.begin(describe_source(files), _rows(files, settings, registry), settings, steps, schemes, workers)
         registry.notify("dpp_batch_started", run=run.asked())
         return run
 

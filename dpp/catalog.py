@@ -17,7 +17,7 @@ from typing import NamedTuple, Self
 
 from dpp import names
 from dpp.errors import SHOWN_PROBLEMS, ManifestError
-from dpp.manifest import Row, check
+from dpp.manifest import Listed, Row, as_text, check
 from dpp.models import FileData
 from dpp.workspace import stops_run
 
@@ -49,8 +49,8 @@ def write_catalog(path: Path, source: str, rows: Iterable[Row], schemes: Collect
     """
     ids = _Ids()
     with _Writer(path) as writer:
-        for file in _admitted(source, rows, schemes, ids):
-            writer.write(file)
+        for text in _admitted(source, rows, schemes, ids):
+            writer.write(text)
     if ids.contested:
         writer = _with_other_ids(path, len(writer.offsets), ids)
     if ids.duplicates:
@@ -86,8 +86,7 @@ class _Ids:
         self.contested: set[str] = set()
         self.duplicates = 0
 
-    def admit(self, file: FileData) -> _Verdict:
-        content = hash(file.model_dump_json())
+    def admit(self, file: FileData, content: int) -> _Verdict:
         verdict = self._given_id(file, content) if "id" in file.model_fields_set else self._derived_id(file, content)
         self.duplicates += verdict is _Verdict.DUPLICATE
         return verdict
@@ -113,8 +112,10 @@ class _Ids:
 
     def make_unique(self, file: FileData) -> None:
         """Leave a file its derived id where that is free, or make it one from its URL, or from all that it says."""
-        file.id = next(found for found in _wanted_ids(file) if hash(found) not in self._given and hash(found) not in self._derived)
-        self._derived.add(hash(file.id))
+        free = next(found for found in _wanted_ids(file) if hash(found) not in self._given and hash(found) not in self._derived)
+        if free != file.id:
+            file.id = free
+        self._derived.add(hash(free))
 
 
 def _wanted_ids(file: FileData) -> Iterator[str]:
@@ -124,16 +125,18 @@ def _wanted_ids(file: FileData) -> Iterator[str]:
     yield from (f"{file.id}-{names.digest(text, str(number), digits=8)}" for number in itertools.count())
 
 
-def _admitted(source: str, rows: Iterable[Row], schemes: Collection[str], ids: _Ids) -> Iterator[FileData]:
+def _admitted(source: str, rows: Iterable[Row], schemes: Collection[str], ids: _Ids) -> Iterator[str]:
     problems: list[str] = []
     total = 0
     for row in rows:
         found = check(row, schemes)
-        if isinstance(found, FileData):
-            verdict = ids.admit(found)
+        if isinstance(found, Listed):
+            file, text = found
+            derived = file.id
+            verdict = ids.admit(file, hash(text))
             if verdict is _Verdict.NEW and not total:
-                yield found
-            found = [_conflict(row, found)] if verdict is _Verdict.CONFLICT else []
+                yield text if file.id == derived else as_text(file)
+            found = [_conflict(row, file)] if verdict is _Verdict.CONFLICT else []
         total += len(found)
         problems += found[: SHOWN_PROBLEMS - len(problems)]
     if total:
@@ -161,8 +164,8 @@ class _Writer:
         with stops_run(self._path):
             self._stream.close()
 
-    def write(self, file: FileData) -> None:
-        line = file.model_dump_json(exclude_defaults=True).encode() + b"\n"
+    def write(self, text: str) -> None:
+        line = text.encode() + b"\n"
         with stops_run(self._path):
             self._stream.write(line)
         self.offsets.append(self._position)
@@ -181,6 +184,6 @@ def _with_other_ids(path: Path, total: int, ids: _Ids) -> _Writer:
             if file.id in ids.contested:
                 ids.contested.discard(file.id)
                 ids.make_unique(file)
-            writer.write(file)
+            writer.write(as_text(file))
     changed.replace(path)
     return writer

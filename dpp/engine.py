@@ -21,7 +21,7 @@ from dpp.models import FileData, Outcome
 from dpp.pipeline import Job, Pipeline
 
 GRACE_SECONDS = 10.0
-PATIENCE_SECONDS = 0.005
+PATIENCE_SECONDS = 0.02
 QUICK_SECONDS = 0.002
 POLL_SECONDS = 0.1
 

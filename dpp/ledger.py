@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -76,8 +77,20 @@ class Ledger:
             os.close(descriptor)
 
 
+class Row(NamedTuple):
+    """A line of a ledger, with its line feed, and the outcome that it says."""
+
+    outcome: Outcome
+    line: bytes
+
+
 def read_ledger(path: Path) -> Iterator[Outcome]:
-    """Yield the outcomes of a ledger; a line that is torn or is none is passed over."""
+    """Yield the outcomes of a ledger."""
+    return (row.outcome for row in read_rows(path))
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """Yield the rows of a ledger; a line that is torn or is none is passed over."""
     try:
         stream = path.open("rb")
     except FileNotFoundError:
@@ -85,12 +98,12 @@ def read_ledger(path: Path) -> Iterator[Outcome]:
     with stream:
         for line in stream:
             try:
-                yield Outcome.model_validate_json(line)
+                yield Row(Outcome.model_validate_json(line), line.rstrip(b"\n") + b"\n")
             except ValidationError:
                 continue
 
 
-def read_ledgers(folder: Path) -> Iterator[Outcome]:
-    """Yield the outcomes of all ledgers in a folder, finished or not, one a file."""
+def read_ledgers(folder: Path) -> Iterator[Row]:
+    """Yield the rows of all ledgers in a folder, finished or not."""
     for path in sorted(folder.glob("*.jsonl*")):
-        yield from read_ledger(path)
+        yield from read_rows(path)

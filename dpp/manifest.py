@@ -74,7 +74,14 @@ def read(files: Files) -> Iterator[Row]:
         yield from _reader(path, stream)
 
 
-def check(row: Row, schemes: Collection[str]) -> FileData | list[str]:
+class Listed(NamedTuple):
+    """A file of a manifest, and what a catalog says of it: JSON without what is not given."""
+
+    file: FileData
+    text: str
+
+
+def check(row: Row, schemes: Collection[str]) -> Listed | list[str]:
     """Return the file that a row describes, or every problem it has.
 
     Args:
@@ -90,29 +97,39 @@ def check(row: Row, schemes: Collection[str]) -> FileData | list[str]:
     except ValidationError as error:
         problems += [*describe(error), *_unknown_schemes([fields.get("url")], schemes)]
     else:
-        problems += [*_unstorable(file), *_unknown_schemes([file.url, *(file.urls or ())], schemes)]
+        problems += _unknown_schemes([file.url, *(file.urls or ())], schemes)
+        try:
+            text = _storable(file)
+        except ValueError as error:
+            problems.append(str(error))
         if not problems:
-            return file
+            return Listed(file, text)
     return [f"{row.where}: {problem}" for problem in problems]
 
 
-def _unstorable(file: FileData) -> list[str]:
-    """Return why a file can't go to a worker: what one says as JSON, the other has to understand."""
+def _storable(file: FileData) -> str:
+    """Return a file as JSON, or raise ValueError: what one process says, another has to understand."""
     try:
-        text = file.model_dump_json()
+        text = as_text(file)
         if file.model_extra:
             FileData.model_validate_json(text)
-    except PydanticSerializationError:
-        return ["holds what JSON can't: text that is not Unicode, an object of some other kind, or lists in lists without end"]
-    except ValidationError:
-        return ["is nested too deep"]
-    return []
+    except PydanticSerializationError as error:
+        raise ValueError(
+            "holds what JSON can't: text that is not Unicode, an object of some other kind, or lists in lists without end"
+        ) from error
+    except ValidationError as error:
+        raise ValueError("is nested too deep") from error
+    return text
+
+
+def as_text(file: FileData) -> str:
+    """Return a file as JSON without what is not given."""
+    return file.model_dump_json(exclude_defaults=True)
 
 
 def _unknown_schemes(urls: Iterable[Any], schemes: Collection[str]) -> list[str]:
-    known = ", ".join(sorted(schemes))
-    found = {scheme.lower() for url in urls if (scheme := _scheme(url))}
-    return [f"url: no fetcher for {scheme}: is installed, only for {known}" for scheme in sorted(found - set(schemes))]
+    unknown = {scheme for url in urls if (scheme := _scheme(url).lower()) and scheme not in schemes}
+    return [f"url: no fetcher for {scheme}: is installed, only for {', '.join(sorted(schemes))}" for scheme in sorted(unknown)]
 
 
 def _scheme(url: Any) -> str:

@@ -24,6 +24,7 @@ RUNTIME_FIELDS = frozenset({"local_path", "output_dir", "processing_history", "e
 _UNCHANGEABLE = (str, int, float, bool, type(None))
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_PLAIN_URL = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,4})?(/[!-~]*)?")
 _BAD_IN_URL = re.compile(r"[\x00-\x20\x7f]")
 
 
@@ -40,6 +41,8 @@ Label = Annotated[str, BeforeValidator(_text_or_int)]
 
 def check_url(url: str) -> str:
     """Return the URL as it is, or raise ValueError saying what is wrong with it."""
+    if _PLAIN_URL.fullmatch(url):
+        return url
     if _BAD_IN_URL.search(url):
         raise ValueError("has a blank or a control character; percent-encode it")
     scheme, host = _scheme_and_host(url)
@@ -148,7 +151,8 @@ class FileData(BaseModel):
         self._show_extra()
 
     def _show_extra(self) -> None:
-        self.__dict__.update({field: value for field, value in (self.__pydantic_extra__ or {}).items() if _hides_method(field)})
+        if self.__pydantic_extra__:
+            self.__dict__.update({field: value for field, value in self.__pydantic_extra__.items() if _hides_method(field)})
 
     def __setattr__(self, field: str, value: Any) -> None:
         super().__setattr__(field, value)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
+from dpp.ledger import Row
 from dpp.models import Outcome
 from dpp.redact import printable
 from dpp.workspace import stops_run, temporary_name
@@ -68,15 +69,16 @@ class Summary(BaseModel):
         return not self.failed and not self.missing
 
 
-def fold(summary: Summary, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
-    """Count outcomes into a summary while passing them on, each file once."""
+def fold(summary: Summary, rows: Iterable[Row]) -> Iterator[bytes]:
+    """Count the outcomes of ledgers into a summary while passing on their lines, each file once."""
     seen: set[int] = set()
     groups: dict[tuple[str, str], FailureGroup] = {}
-    for outcome in outcomes:
-        if hash(outcome.key) not in seen:
-            seen.add(hash(outcome.key))
+    for outcome, line in rows:
+        key = hash(outcome.key)
+        if key not in seen:
+            seen.add(key)
             _count(summary, groups, outcome)
-            yield outcome
+            yield line
     summary.missing = summary.total - len(seen)
     summary.failures = sorted(groups.values(), key=lambda group: -group.count)
 
@@ -94,12 +96,12 @@ def _count(summary: Summary, groups: dict[tuple[str, str], FailureGroup], outcom
     group.example = group.example or {"id": outcome.id, "url": outcome.url, "message": outcome.message or ""}
 
 
-def write_results(path: Path, outcomes: Iterable[Outcome]) -> None:
+def write_results(path: Path, lines: Iterable[bytes]) -> None:
     """Write one JSON line a file, atomically and in a stream."""
     temporary = Path(temporary_name(path))
     with stops_run(path):
         with temporary.open("wb") as stream:
-            stream.writelines(outcome.model_dump_json().encode() + b"\n" for outcome in outcomes)
+            stream.writelines(lines)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)

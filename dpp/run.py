@@ -58,7 +58,7 @@ class Run:
         self._lock = lock
         self._private = folder.parent.parent / "manifest"
 
-    def begin(self, source: str, rows: Iterator[Row], settings: Settings, steps: Steps, schemes: set[str]) -> None:
+    def begin(self, source: str, rows: Iterator[Row], settings: Settings, steps: Steps, schemes: set[str], workers: int) -> None:
         """Check the manifest and write down what this run is to do.
 
         Args:
@@ -67,6 +67,7 @@ class Run:
             settings: The settings.
             steps: The steps.
             schemes: URL schemes that can be fetched.
+            workers: Processes that are to work on it.
 
         Raises:
             ManifestError: Some row has a problem; all of them are in it.
@@ -75,7 +76,9 @@ class Run:
         with stops_run(self._private):
             self._private.mkdir(mode=0o700, parents=True)
         try:
-            chunks = write_catalog(self._private / "files.jsonl", source, rows, schemes, settings.chunk_size_for)
+            chunks = write_catalog(
+                self._private / "files.jsonl", source, rows, schemes, lambda total: settings.chunk_size_for(total, workers)
+            )
         except BaseException:
             self._forget_private()
             raise
@@ -202,11 +205,7 @@ class Run:
     def results(self) -> Iterator[Outcome]:
         """Yield the outcomes: the results where the run has ended, or what is recorded so far."""
         path = self.folder / "results.jsonl"
-        return read_ledger(path) if path.exists() else self.outcomes()
-
-    def outcomes(self) -> Iterator[Outcome]:
-        """Yield what is recorded so far."""
-        return read_ledgers(self.ledgers)
+        return read_ledger(path) if path.exists() else (row.outcome for row in read_ledgers(self.ledgers))
 
     def asked(self) -> dict[str, Any]:
         """Return ``run.json``: what was asked, without secrets."""
@@ -221,7 +220,7 @@ class Run:
     def progress(self) -> Summary:
         """Return a summary of what is recorded so far."""
         summary = self._empty_summary()
-        for _ in fold(summary, self.outcomes()):
+        for _ in fold(summary, read_ledgers(self.ledgers)):
             pass
         return summary
 
@@ -234,7 +233,7 @@ class Run:
     def finish(self) -> Summary:
         """Fold the ledgers into results and a summary, and forget what is private."""
         summary = self._empty_summary()
-        write_results(self.folder / "results.jsonl", fold(summary, self.outcomes()))
+        write_results(self.folder / "results.jsonl", fold(summary, read_ledgers(self.ledgers)))
         write_atomic(self.folder / "summary.json", summary.model_dump_json(indent=2).encode() + b"\n")
         self._forget_private()
         if self._registry is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 import multiprocessing
+import os
 import threading
 from contextlib import nullcontext
 from functools import cached_property
@@ -25,7 +26,7 @@ from dpp.ending import Ending
 from dpp.errors import BatchFailed, ConfigurationError, ManifestError, StageError
 from dpp.ledger import Ledger
 from dpp.logs import set_up_logging
-from dpp.manifest import Row, check
+from dpp.manifest import Listed, Row, check
 from dpp.models import Failure, FileData
 from dpp.names import file_key
 from dpp.parameters import (
@@ -47,6 +48,8 @@ from dpp.targets import FileTarget
 from dpp.workspace import read_json, write_json
 
 log = logging.getLogger(__name__)
+
+SHARERS = 4
 
 _FILE_SETTINGS = [name for name in Settings.model_fields if name not in {*STEP_SETTINGS, "chunk_size", "log_file"}]
 
@@ -99,8 +102,8 @@ class DownloadTarget(_SettingsTask):
         """The file."""
         labels = {name: value for name, value in (("id", self.id), ("name", self.name), ("url", self.url)) if value}
         found = check(Row("file", {**recursively_unfreeze(self.fields), **labels}), registry().fetchers())
-        if isinstance(found, FileData):
-            return found
+        if isinstance(found, Listed):
+            return found.file
         raise ManifestError(self.task_family, found)
 
     @cached_property
@@ -261,12 +264,16 @@ class RunBatch(_SettingsTask):
     """Run a batch of files: download, pre-process, process, report.
 
     A rerun does only what is missing. The run fails where a file failed, after all files had their turn.
+
+    Attributes:
+        workers: How many processes are to work on it, for a program that calls ``luigi.build``, which does not say so to tasks.
     """
 
     files = FilesParameter(default="", description="the files: a JSON list, JSON Lines, CSV or text file, or what a plugin knows")
 
     process = luigi.Parameter(default="", description="tells apart the processes that share a batch through one scheduler")
 
+    workers: int = 0
     _opened: Run | None = None
     _required: list[luigi.Task] | None = None
     ending: Ending | None = None
@@ -282,7 +289,8 @@ class RunBatch(_SettingsTask):
             if not self.files:
                 raise ConfigurationError("no files: give --files a JSON list, JSON Lines, CSV or text file with URLs")
             shared = not core().local_scheduler
-            self._opened = open_run(recursively_unfreeze(self.files), self.settings(), registry(), shared=shared)
+            workers = self.workers or _workers() * (SHARERS if shared else 1)
+            self._opened = open_run(recursively_unfreeze(self.files), self.settings(), registry(), workers=workers, shared=shared)
             total = sum(chunk.size for chunk in self._opened.chunks())
             self._watch(self._opened)
             log.info("run %d of batch %s: %d files", self._opened.number, self._opened.batch, total)
@@ -353,6 +361,11 @@ class RunBatch(_SettingsTask):
             raise BatchFailed(f"{summary.failed + summary.missing} of {summary.total} files failed; the same command retries them")
 
 
+def _workers() -> int:
+    """Return how many workers Luigi's command line asks for; a program's are not known here, so one for each processor."""
+    return int(core().workers) if running_from_command_line() else os.cpu_count() or 1
+
+
 def run_batch(files: Any, workers: int = 1, **settings: Any) -> tuple[Summary, int]:
     """Run a batch with Luigi in this process; return its summary and the exit code that says how it ended.
 
@@ -366,6 +379,7 @@ def run_batch(files: Any, workers: int = 1, **settings: Any) -> tuple[Summary, i
         EnvironmentStop: Somebody else runs the batch, or the workspace can't be written.
     """
     task = RunBatch(**{"files": files, **settings})
+    task.workers = workers
     set_up_logging(task.settings())
     run = task.open()
     try:

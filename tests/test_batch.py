@@ -109,7 +109,7 @@ def test_a_ledger_that_has_outcomes_already_is_not_worked_again(begin, local, re
         run.work(Pipeline(run.settings(), registry, run.label), run.files(chunk), "0", lambda outcome: seen.append(outcome.id))
         run.ledger("0").rename(run.ledger("0").with_name("0.jsonl.open"))
     assert sorted(seen) == ["f0", "f1"]
-    assert {outcome.id for outcome in run.outcomes()} == {"f0", "f1"}
+    assert {outcome.id for outcome in run.results()} == {"f0", "f1"}
     assert (run.progress().ok, run.progress().missing) == (2, 0)
 
 
@@ -119,7 +119,7 @@ def test_what_was_complete_before_is_recorded_for_a_small_batch(begin, work, loc
     first.release()
     again = begin([*local(2), {"url": "file:///none", "id": "x"}])
     again.record_known(Pipeline(again.settings(), registry, again.label))
-    assert sorted((outcome.id, outcome.cached) for outcome in again.outcomes()) == [("f0", True), ("f1", True)]
+    assert sorted((outcome.id, outcome.cached) for outcome in again.results()) == [("f0", True), ("f1", True)]
 
 
 def test_a_file_of_this_run_is_not_recorded_as_known(begin, work, local, registry):
@@ -132,7 +132,7 @@ def test_a_file_of_this_run_is_not_recorded_as_known(begin, work, local, registr
     ledger = Ledger(run.ledger(pipeline.recall(Job(file)).key))
     ledger.finish()
     run.record_known(pipeline)
-    assert list(run.outcomes()) == []
+    assert list(run.results()) == []
 
 
 def test_a_run_without_a_summary_that_nobody_works_on_is_summed_up(begin, local):

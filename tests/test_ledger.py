@@ -42,7 +42,7 @@ def test_it_has_its_final_name_only_when_it_is_finished(path):
 def test_an_outcome_is_there_as_soon_as_it_was_added(path):
     ledger = Ledger(path)
     ledger.append(outcome(1))
-    assert list(read_ledgers(path.parent)) == [outcome(1)]
+    assert [row.outcome for row in read_ledgers(path.parent)] == [outcome(1)]
     ledger.close()
 
 
@@ -137,7 +137,7 @@ def test_of_a_folder_all_ledgers_are_read_finished_or_not(path):
     path.parent.mkdir()
     for name in ("1.jsonl", "2.jsonl.open", "other.txt"):
         path.with_name(name).write_text(outcome(name).model_dump_json() + "\n")
-    assert [found.key for found in read_ledgers(path.parent)] == ["1.jsonl", "2.jsonl.open"]
+    assert [row.outcome.key for row in read_ledgers(path.parent)] == ["1.jsonl", "2.jsonl.open"]
 
 
 def test_a_ledger_that_is_not_there_is_empty(path):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from dpp import FileData, InputError, ManifestError
-from dpp.manifest import Row, check, describe_source, listed, read
+from dpp.manifest import Listed, Row, check, describe_source, listed, read
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +22,11 @@ SECRETS = ("hunter2", "s3cret", "t0ken")
 
 
 def checked(files) -> list[FileData | list[str]]:
-    return [check(row, SCHEMES) for row in read(files)]
+    return [plain(check(row, SCHEMES)) for row in read(files)]
+
+
+def plain(found: Listed | list[str]) -> FileData | list[str]:
+    return found.file if isinstance(found, Listed) else found
 
 
 def files_of(files) -> list[FileData]:
@@ -336,7 +340,7 @@ def test_any_json_gives_files_or_problems(written, content, as_lines):
     rows = list(read(written("x.jsonl" if as_lines else "x.json", text)))
     assert len(rows) == len(content)
     for row in rows:
-        found = check(row, SCHEMES)
+        found = plain(check(row, SCHEMES))
         assert found
         assert isinstance(found, FileData) or all(problem.startswith(f"{row.where}: ") for problem in found)
 
@@ -354,6 +358,6 @@ def test_any_bytes_give_files_or_problems(written, data, name, start):
 @given(st.dictionaries(st.integers() | st.text(max_size=4) | st.none(), st.just(1), max_size=3))
 def test_fields_with_names_that_are_no_text_are_problems(fields):
     (row,) = listed([{"url": URL, **fields}])
-    found = check(row, SCHEMES)
+    found = plain(check(row, SCHEMES))
     if not all(isinstance(name, str) for name in fields):
         assert any("Keys should be strings" in problem for problem in found)

@@ -6,6 +6,7 @@ import json
 
 import pytest
 from dpp import EnvironmentStop, Outcome, Summary
+from dpp.ledger import Row
 from dpp.report import SHOWN_GROUPS, fold, human_bytes, render, write_results
 
 
@@ -19,9 +20,13 @@ def failed(key: object, error_class: str | None = "http-404", stage: str | None 
     return ok(key, status="failed", stage=stage, error_class=error_class, message=f"why {key}", bytes=None)
 
 
+def row(outcome: Outcome) -> Row:
+    return Row(outcome, outcome.model_dump_json().encode() + b"\n")
+
+
 def folded(total: int, *outcomes: Outcome) -> tuple[Summary, list[str]]:
     summary = Summary(batch="b", run=1, total=total)
-    return summary, [outcome.key for outcome in fold(summary, outcomes)]
+    return summary, [json.loads(line)["key"] for line in fold(summary, map(row, outcomes))]
 
 
 def test_every_file_counts_once():
@@ -87,7 +92,7 @@ def test_bytes_have_iec_units(count, text):
 
 def test_results_are_written_as_a_whole_one_line_a_file(tmp_path):
     path = tmp_path / "results.jsonl"
-    write_results(path, [ok(1, result={"t": "a\nb"}), failed(2)])
+    write_results(path, [row(ok(1, result={"t": "a\nb"})).line, row(failed(2)).line])
     assert [json.loads(line)["status"] for line in path.read_text().splitlines()] == ["ok", "failed"]
     assert [file.name for file in tmp_path.iterdir()] == ["results.jsonl"]
 
