@@ -75,11 +75,14 @@ class Registry:
         self.offers = offers
         self._manager = manager
         self._steps: dict[str, Steps] = {}
+        self._parts: dict[str, list[tuple[str, Callable[..., Any]]]] = {}
 
-    def _callers(self, hook: str) -> Iterator[tuple[str, Callable[..., Any]]]:
-        """Yield each plugin's name and its part of a hook, in the order of a call, so that a failure is that plugin's alone."""
-        for implementation in reversed(getattr(self.hook, hook).get_hookimpls()):
-            yield implementation.plugin_name, _alone(self._manager, implementation.plugin, hook)
+    def _callers(self, hook: str) -> list[tuple[str, Callable[..., Any]]]:
+        """Return each plugin's name and its part of a hook, in the order of a call, so that a failure is that plugin's alone."""
+        if hook not in self._parts:
+            found = reversed(getattr(self.hook, hook).get_hookimpls())
+            self._parts[hook] = [(one.plugin_name, _alone(self._manager, one.plugin, hook)) for one in found]
+        return self._parts[hook]
 
     def notify(self, hook: str, **facts: Any) -> None:
         """Call a hook that only takes note; a plugin that fails in it is logged and stops nothing."""

@@ -45,16 +45,16 @@ class Checksum(BaseProcessor):
     def process(self, file: FileData) -> dict[str, Any]:
         """Return ``size``, the digest under its algorithm's name, and ``media_type``."""
         assert file.local_path is not None
-        return {
-            "size": file.local_path.stat().st_size,
-            self.algorithm: self._digest(file, file.local_path),
-            "media_type": media_type(file.local_path.name),
-        }
+        size, digest = self._known(file) or (file.local_path.stat().st_size, self._digest(file.local_path))
+        return {"size": size, self.algorithm: digest, "media_type": media_type(file.local_path.name)}
 
-    def _digest(self, file: FileData, path: Path) -> str:
-        """Return the digest: of a download that nothing was done to, the one worked out while it came."""
-        if self.algorithm == "sha256" and file.sha256 and not file.processing_history:
-            return file.sha256
+    def _known(self, file: FileData) -> tuple[int, str] | None:
+        """Return what was worked out while the download came, where nothing was done to it since."""
+        if self.algorithm == "sha256" and file.sha256 and file.size is not None and not file.processing_history:
+            return file.size, file.sha256
+        return None
+
+    def _digest(self, path: Path) -> str:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, self.algorithm).hexdigest()
 
