@@ -92,11 +92,11 @@ class _Ids:
         return verdict
 
     def _given_id(self, file: FileData, content: int) -> _Verdict:
-        known = self._given.get(hash(file.id))
+        known = self._given.get(names.mark(file.id))
         if known is not None:
             return _Verdict.DUPLICATE if known == content else _Verdict.CONFLICT
-        self._given[hash(file.id)] = content
-        if hash(file.id) in self._derived:
+        self._given[names.mark(file.id)] = content
+        if names.mark(file.id) in self._derived:
             self.contested.add(file.id)
         return _Verdict.NEW
 
@@ -106,16 +106,16 @@ class _Ids:
         self._without_id.add(content)
         plain = file.id
         self.make_unique(file)
-        if file.id != plain and hash(plain) in self._derived:
+        if file.id != plain and names.mark(plain) in self._derived:
             self.contested.add(plain)
         return _Verdict.NEW
 
     def make_unique(self, file: FileData) -> None:
         """Leave a file its derived id where that is free, or make it one from its URL, or from all that it says."""
-        free = next(found for found in _wanted_ids(file) if hash(found) not in self._given and hash(found) not in self._derived)
+        free = next(found for found in _wanted_ids(file) if names.mark(found) not in self._given and names.mark(found) not in self._derived)
         if free != file.id:
             file.id = free
-        self._derived.add(hash(free))
+        self._derived.add(names.mark(free))
 
 
 def _wanted_ids(file: FileData) -> Iterator[str]:
@@ -133,7 +133,7 @@ def _admitted(source: str, rows: Iterable[Row], schemes: Collection[str], ids: _
         if isinstance(found, Listed):
             file, text = found
             derived = file.id
-            verdict = ids.admit(file, hash(text))
+            verdict = ids.admit(file, names.mark(text))
             if verdict is _Verdict.NEW and not total:
                 yield text if file.id == derived else as_text(file)
             found = [_conflict(row, file)] if verdict is _Verdict.CONFLICT else []

@@ -15,13 +15,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 from dpp.ledger import Ledger
 from dpp.models import FileData, Outcome
 from dpp.pipeline import Job, Pipeline
 
 GRACE_SECONDS = 10.0
-PATIENCE_SECONDS = 0.02
+PATIENCE_SECONDS = 0.005
 QUICK_SECONDS = 0.002
 POLL_SECONDS = 0.1
 
@@ -136,9 +137,9 @@ class _Stage:
 class _Intake:
     """The first stage: threads that take files from an iterator.
 
-    It begins with one thread, and doubles them whenever none has taken a file for a while: where the network is slow
-    many downloads wait at once, and where it is fast they do not fight for Python's lock. Eight threads on loopback
-    took three times the processor time of one.
+    It begins with one thread, and starts all of them once that one has waited for a while for something else than a
+    processor: where the network is slow many downloads wait at once, and where it is fast they do not fight for
+    Python's lock. Eight threads on loopback took three times the processor time of one.
 
     Args:
         limit: Downloads at once.
@@ -151,15 +152,19 @@ class _Intake:
         self._files = files
         self._turn = threading.Lock()
         self._taken = time.monotonic()
+        self._first: int | None = None
         self._work = work
         self._limit = limit
 
     def run(self, over: Callable[[], bool]) -> None:
         """Take all files, with as many threads as it needs, or until waiting is over."""
         self._threads.grow(1)
+        checked, busy = time.monotonic(), 0.0
         while self._threads.started < self._limit and not over() and not self._threads.wait(PATIENCE_SECONDS):
-            if time.monotonic() - self._taken > PATIENCE_SECONDS:
-                self._threads.grow(self._threads.started)
+            before, (checked, busy) = (checked, busy), (time.monotonic(), _busy_seconds(self._first))
+            waited = (checked - before[0]) - (busy - before[1])
+            if checked - self._taken > PATIENCE_SECONDS and waited > PATIENCE_SECONDS / 2:
+                self._threads.grow(self._limit)
         self._threads.wait_until(over)
 
     def finish(self, over: Callable[[], bool]) -> None:
@@ -167,6 +172,7 @@ class _Intake:
         self._threads.wait_until(over)
 
     def _work_off(self) -> None:
+        self._first = self._first or threading.get_native_id()
         while (file := self._next()) is not None:
             self._work(Job(file))
 
@@ -174,6 +180,15 @@ class _Intake:
         with self._turn:
             self._taken = time.monotonic()
             return next(self._files, None)
+
+
+def _busy_seconds(thread: int | None) -> float:
+    """Return how long a thread has run or waited for a processor (proc(5), schedstat); 0 where the system does not tell."""
+    try:
+        ran, queued, _ = Path(f"/proc/self/task/{thread}/schedstat").read_text().split()
+    except (OSError, ValueError):
+        return 0.0
+    return (int(ran) + int(queued)) / 1e9
 
 
 class _Fault:

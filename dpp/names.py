@@ -17,6 +17,7 @@ NAME_BYTES = 180
 KEY_DIGITS = 16
 CACHED = 256  # files that are on their way at once; each asks for its names some ten times
 RESERVED_SUFFIXES = (".part", ".dpp.json")
+_SIXTY_BITS = (1 << 60) - 1
 _UNREADABLE = re.compile(r"[^a-z0-9._-]+")
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]')
 
@@ -29,6 +30,11 @@ def digest(*parts: str, digits: int = KEY_DIGITS) -> str:
         sha.update(b"%d:" % len(data))
         sha.update(data)
     return sha.hexdigest()[:digits]
+
+
+def mark(text: str) -> int:
+    """Return a hash of 60 bits, for this process only: an integer of that size takes 32 bytes, a larger one 48."""
+    return hash(text) & _SIXTY_BITS
 
 
 def slug(text: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
+from dpp import names
 from dpp.ledger import Row
 from dpp.models import Outcome
 from dpp.redact import printable
@@ -74,7 +75,7 @@ def fold(summary: Summary, rows: Iterable[Row]) -> Iterator[bytes]:
     seen: set[int] = set()
     groups: dict[tuple[str, str], FailureGroup] = {}
     for outcome, line in rows:
-        key = hash(outcome.key)
+        key = names.mark(outcome.key)
         if key not in seen:
             seen.add(key)
             _count(summary, groups, outcome)

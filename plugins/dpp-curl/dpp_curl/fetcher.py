@@ -6,7 +6,7 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
@@ -21,6 +21,7 @@ from requests.utils import get_environ_proxies, select_proxy
 AGENT = f"dpp/{__version__} {pycurl.version.split()[0]} libcurl/{pycurl.version_info()[1]}"
 CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 DISCARDED_BYTES = 64 * 1024
+GATHERED_BYTES = 256 * 1024  # libcurl hands over 16 KiB at a time: 16,000 calls for a file of 256 MiB
 CHECK_SECONDS = 0.05
 _E_PROXY = 97  # CURLE_PROXY, which pycurl has no name for
 _SUPPRESS_CONNECT_HEADERS = 265  # CURLOPT_SUPPRESS_CONNECT_HEADERS, likewise
@@ -89,6 +90,7 @@ class CurlFetcher(BaseFetcher):
             handle.perform()
         except pycurl.error as error:
             if not answer.is_enough:
+                answer.keep()
                 raise answer.failure or self._mapped(answer, *error.args) from error
 
     def _mapped(self, answer: _Answer, code: int, message: str) -> FetchError:
@@ -173,6 +175,8 @@ class _Answer:
         self._body: http.Body | None = None
         self._decoder = http.Decoder("")
         self._received = self._written = 0
+        self._gathered: list[bytes] = []
+        self._gathered_bytes = 0
         self._next_check = time.monotonic() + CHECK_SECONDS
 
     def _judge(self) -> None:
@@ -193,10 +197,7 @@ class _Answer:
         """Say whether to go on; libcurl asks at least once a second."""
         if time.monotonic() < self._next_check:
             return 0
-        try:
-            self._check()
-        except BaseException as error:  # noqa: BLE001 - kept for the caller
-            self.failure = self.failure or error
+        self.keep(self._check)
         return int(self.failure is not None)
 
     @property
@@ -214,29 +215,40 @@ class _Answer:
     def take_body(self, data: bytes) -> int:
         """Take some of the body; returning another number than its length ends the transfer."""
         self._received += len(data)
+        if not self.status:
+            self.keep(self._judge)
+        if self._body is None:
+            self.is_enough = self._received > DISCARDED_BYTES
+            return 0 if self.is_enough else len(data)
+        self._gathered.append(data)
+        self._gathered_bytes += len(data)
+        if self._gathered_bytes >= GATHERED_BYTES:
+            self.keep()
+        return len(data) if self.failure is None else 0
+
+    def keep(self, check: Callable[[], None] | None = None) -> None:
+        """Write what was gathered, and check something more; the first error is kept for the caller."""
         try:
-            if not self.status:
-                self._judge()
-            if self._body is not None:
-                self._take(data)
-                return len(data)
+            if self._gathered:
+                self._take()
+            if check:
+                check()
         except BaseException as error:  # noqa: BLE001 - kept for the caller
             self.failure = self.failure or error
-            if self._body is not None:
-                return 0
-        self.is_enough = self._received > DISCARDED_BYTES
-        return 0 if self.is_enough else len(data)
 
-    def _take(self, data: bytes) -> None:
+    def _take(self) -> None:
+        data = b"".join(self._gathered)
+        self._gathered, self._gathered_bytes = [], 0
         self._watch.received(len(data))
         for decoded in self._decoder.feed(data):
             self._written += len(decoded)
             self._part.write(decoded)
 
     def complete(self) -> None:
-        """Judge an answer that had no body; raise what went wrong on the way."""
+        """Judge an answer that had no body, and write the last of one that had; raise what went wrong on the way."""
         if not self.status:
             self._judge()
+        self.keep()
         if self.failure is not None:
             raise self.failure
 
