@@ -213,6 +213,35 @@ def cpu(folder: Path, scale: float) -> Iterator[list[Contender]]:
     yield [*contenders, *(Contender(f"plain-{n}", f"plain Python, {n} process(es)", [*plain, str(n)], few) for n in (1, 2))]
 
 
+@contextmanager
+def settings(folder: Path, scale: float) -> Iterator[list[Contender]]:
+    """What the defaults are chosen by: threads, limits and queues, with a slow server, a fast one, and slow processors."""
+    few, many = scaled(400, scale), scaled(4_000, scale)
+    small_files(folder / "www", many)
+    near = [f"file://{folder / 'www' / name}" for name in numbered(few)]
+    local = write_manifest(folder / "local.jsonl", near)
+    burn = ("--processor", "burn_processor:Burn", "--options", json.dumps({"burn": {"loops": loops_for_target()}}))
+    nap = ("--processor", "nap_processor:Nap")
+    path = {"PYTHONPATH": str(HERE)}
+    with slow_server(folder) as slow, nginx(folder) as fast:
+        far = write_manifest(folder / "far.jsonl", [f"{slow}/{name}" for name in numbered(few)])
+        quick = write_manifest(folder / "quick.jsonl", [f"{fast}/{name}" for name in numbered(many)])
+
+        def row(manifest: Path, files: int, what: str, *options: str) -> Contender:
+            shown = " ".join(option for option in options if option not in (*burn, *nap)) or "defaults"
+            return Contender(f"{what} {shown}", f"{what}: {shown}", dpp(manifest, *options), files, path)
+
+        yield [
+            *(row(far, few, "100 ms away", "--download-threads", str(count)) for count in (2, 4, 8, 16, 32)),
+            *(row(quick, many, "nginx", "--download-threads", str(count)) for count in (1, 8, 32)),
+            row(quick, many, "nginx", "--max-per-host", "16"),
+            row(quick, many, "nginx", "--rate-limit", "10G"),
+            *(row(local, few, "20 ms of Python", *burn, "--processing-limit", str(count)) for count in (1, 4, 16)),
+            *(row(local, few, "50 ms of waiting", *nap, "--processing-limit", str(count)) for count in (1, 4, 16)),
+            *(row(far, few, "100 ms away, 50 ms of waiting", *nap, "--download-queue-size", str(count)) for count in (1, 16, 64)),
+        ]
+
+
 def fake_plugins(site: Path, count: int) -> Path:
     """Write plugins as pip would leave them: a module each, and its distribution's metadata."""
     for number in range(count):
@@ -254,6 +283,7 @@ CASES = {
     "latency": Case(latency),
     "cpu": Case(cpu),
     "plugins": Case(plugins, times=3),
+    "settings": Case(settings, needs_nginx=True),
 }
 
 

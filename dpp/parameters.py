@@ -15,6 +15,7 @@ import luigi
 from luigi.configuration import get_config
 from luigi.freezing import recursively_freeze, recursively_unfreeze
 from luigi.setup_logging import InterfaceLogging
+from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
 from dpp import names
@@ -209,9 +210,14 @@ def _parameter(name: str, field: FieldInfo) -> luigi.Parameter[Any]:
         return luigi.BoolParameter(default=default, **common)
     if isinstance(default, tuple):
         return NamesParameter(default=default, **common)
-    if isinstance(default, (int, float)):
+    if isinstance(default, (int, float)) and not spelled(field):
         return NumberParameter(type(default), default=default, **common)
     return luigi.Parameter(default=str(default), **common)
+
+
+def spelled(field: FieldInfo) -> bool:
+    """Whether a setting can be written in words of its own, such as 20M, which the settings read."""
+    return any(isinstance(rule, BeforeValidator) for rule in field.metadata)
 
 
 def with_settings(names_: Sequence[str]) -> Callable[[type[luigi.Task]], type[luigi.Task]]:

@@ -16,6 +16,7 @@ from pydantic_core import from_json
 
 from dpp.chain import ConfiguredStep, Steps
 from dpp.errors import DppError, EnvironmentStop, FetchError, StageError
+from dpp.limits import Limits
 from dpp.models import Failure, FileData, Outcome, Stage, own_copy
 from dpp.names import file_key
 from dpp.plugins import Registry
@@ -65,9 +66,12 @@ class Pipeline:
         registry: Who offers the fetchers and steps.
         run: What the outcomes call this run.
         steps: The steps, where they are not the ones that the settings name.
+        shared: Folder for what the processes of a run share.
     """
 
-    def __init__(self, settings: Settings, registry: Registry, run: str = "", steps: Steps | None = None) -> None:
+    def __init__(
+        self, settings: Settings, registry: Registry, run: str = "", steps: Steps | None = None, shared: Path | None = None
+    ) -> None:
         self.settings = settings
         self.run = run
         self.steps = steps or registry.steps(settings)
@@ -78,7 +82,7 @@ class Pipeline:
         classes = registry.fetchers()
         self._fetchers: dict[type[BaseFetcher], BaseFetcher] = {cls: cls(settings) for cls in set(classes.values())}
         by_scheme = {scheme: self._fetchers[cls] for scheme, cls in classes.items()}
-        self._downloader = Downloader(settings, self.workspace, by_scheme)
+        self._downloader = Downloader(settings, self.workspace, by_scheme, limits=Limits(settings, shared))
 
     def close(self) -> None:
         """Let go of the fetchers' connections."""

@@ -98,7 +98,7 @@ class ProcessingPipeline:
             steps = self._steps(settings)
             run = open_run(files, settings, registry(), steps=steps)
             try:
-                return self._worked(run, Pipeline(settings, registry(), run.label, steps))
+                return self._worked(run, run.pipeline(settings, registry(), steps))
             finally:
                 run.release()
 

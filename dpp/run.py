@@ -136,6 +136,10 @@ class Run:
         """Yield the files of a chunk."""
         return read_catalog(self._private / "files.jsonl", chunk)
 
+    def pipeline(self, settings: Settings, registry: Registry, steps: Steps | None = None) -> Pipeline:
+        """Return a pipeline that works for this run, and keeps its limits with those of other processes."""
+        return Pipeline(settings, registry, self.label, steps, self._private / "limits")
+
     def ledger(self, name: str) -> Path:
         """Return the path of a ledger: that of a chunk's number or of a file's key."""
         return self.ledgers / f"{name}.jsonl"

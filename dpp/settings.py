@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import from_json
 
 from dpp.errors import ConfigurationError
 
+_UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
+_BYTES = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
+
+
+def _byte_count(value: Any) -> Any:
+    """Return a number of bytes; K, M and G stand for powers of 1024, as with curl, wget and aria2."""
+    if not isinstance(value, str):
+        return value
+    match = _BYTES.fullmatch(value.strip())
+    if match is None:
+        raise ValueError("should be a number of bytes such as 500K, 20M or 1.5G")
+    return round(float(match[1]) * _UNITS[match[2].lower()])
+
+
+ByteCount = Annotated[int, BeforeValidator(_byte_count)]
 Options = TypeVar("Options", bound=BaseModel)
 
 GRAPH_LIMIT = 32
@@ -38,6 +54,8 @@ class Settings(BaseModel):
     processing_limit: int = Field(4, ge=1, description="files processed at once in a worker")
     download_queue_size: int = Field(16, ge=1, description="downloaded files that may wait in a worker")
     pre_processing_queue_size: int = Field(16, ge=1, description="pre-processed files that may wait in a worker")
+    max_per_host: int = Field(0, ge=0, description="downloads at once from one host, over all workers; 0: no limit")
+    rate_limit: ByteCount = Field(0, ge=0, description="bytes a second of all downloads together, such as 500K or 20M; 0: no limit")
     attempts: int = Field(3, ge=1, description="how often a URL is tried")
     retry_wait: float = Field(0.5, ge=0, description="wait before the second attempt; doubles, with jitter")
     retry_wait_max: float = Field(30.0, ge=0, description="longest wait between attempts")

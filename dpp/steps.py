@@ -88,7 +88,12 @@ class Part(Protocol):
     Attributes:
         offset: How many bytes are there already that the source can be asked to continue from.
         etag: The strong entity tag (RFC 9110, section 8.8.3) of those bytes, if known.
+        waited: Seconds that ``write`` has waited for the run's ``rate_limit``, which no source is to blame for.
     """
+
+    @property
+    def waited(self) -> float:
+        """See the class."""
 
     @property
     def offset(self) -> int:

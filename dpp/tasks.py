@@ -114,7 +114,7 @@ class DownloadTarget(_SettingsTask):
     @cached_property
     def pipeline(self) -> Pipeline:
         """The stages, with this task's settings."""
-        return Pipeline(self.settings(), registry(), self.batch_run.label if self.batch_run else "")
+        return self.batch_run.pipeline(self.settings(), registry()) if self.batch_run else Pipeline(self.settings(), registry())
 
     def output(self) -> FileTarget:
         """Return the download."""
@@ -245,9 +245,7 @@ class FileChunk(luigi.Task):
             gc.freeze()  # what a worker begins with needs no looking through again and again: 5 % of a run's time
         progress = Progress(f"chunk {self.index + 1} of {len(chunks)}", chunks[self.index].size, self)
         with self.ending.chunk() if self.ending else nullcontext():
-            run.work(
-                Pipeline(settings, registry(), run.label), run.files(chunks[self.index]), self._ledger_name(), progress.count, progress.wait
-            )
+            run.work(run.pipeline(settings, registry()), run.files(chunks[self.index]), self._ledger_name(), progress.count, progress.wait)
 
     def _ledger_name(self) -> str:
         return f"{self.index:05d}"
@@ -350,7 +348,7 @@ class RunBatch(_SettingsTask):
     def run(self) -> None:
         """Sum up the run; fail where a file failed."""
         run = self.open()
-        run.record_known(Pipeline(self.settings(), registry(), run.label))
+        run.record_known(run.pipeline(self.settings(), registry()))
         summary = run.finish()
         if running_from_command_line():
             log.info("%s", render(summary))

@@ -217,7 +217,7 @@ class FolderLock:
 
     def __enter__(self) -> bool:
         with stops_run(self._folder):
-            _make_folder(self._folder)
+            make_folder(self._folder)
             self._descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
@@ -230,7 +230,8 @@ class FolderLock:
         os.close(self._descriptor)
 
 
-def _make_folder(folder: str) -> None:
+def make_folder(folder: str) -> None:
+    """Make a folder, and those above it, where they are missing."""
     try:
         os.mkdir(folder)
     except FileExistsError:

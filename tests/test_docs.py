@@ -32,7 +32,7 @@ import pytest
 from dpp import Outcome, Settings, Summary, errors, hookspecs
 from dpp.cli import dpp as dpp_command
 from dpp.cli.predecessor import command as predecessor_command
-from dpp.parameters import LOCAL_DEFAULTS, SOFT_DEFAULTS
+from dpp.parameters import LOCAL_DEFAULTS, SOFT_DEFAULTS, spelled
 from virtualenv.seed.wheels import embed
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -210,7 +210,7 @@ def settings_rows() -> list[str]:
     rows = []
     for name, field in Settings.model_fields.items():
         default = field.get_default(call_default_factory=True)
-        kind = "path" if isinstance(default, Path) else kinds[type(default).__name__]
+        kind = "bytes" if spelled(field) else "path" if isinstance(default, Path) else kinds[type(default).__name__]
         rows.append(f"| `{name}` | {kind} | {shown_default(default)} | {field.description} |")
     return rows
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 from pydantic.fields import FieldInfo
 
+from dpp.parameters import spelled
 from dpp.settings import Settings
 from dpp.tasks import RunBatch
 
@@ -47,6 +48,7 @@ def _option(name: str, field: FieldInfo) -> Callable[[Command], Command]:
     text = f"{description[:1].upper()}{description[1:]}."
     if isinstance(default, bool):
         return click.option(flag, is_flag=True, default=None, help=text)
-    kind = _JsonObject() if name == "options" else {int: click.INT, float: click.FLOAT}.get(type(default), click.STRING)
+    plain = None if spelled(field) else {int: click.INT, float: click.FLOAT}.get(type(default))
+    kind = _JsonObject() if name == "options" else plain or click.STRING
     shown = "" if default in ((), {}, "") else f"  [default: {default}]"
     return click.option(flag, type=kind, default=None, help=text + shown)

@@ -17,6 +17,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from tenacity.wait import wait_random_exponential
 
 from dpp.errors import FetchError, StageError
+from dpp.limits import Limits
 from dpp.models import FileData
 from dpp.redact import redact_url
 from dpp.settings import Settings
@@ -90,6 +91,7 @@ class Downloader:
         workspace: Where downloads lie.
         fetchers: A fetcher a URL scheme.
         sleep: How to wait between attempts, in seconds.
+        limits: What all processes of the run keep together.
     """
 
     def __init__(
@@ -98,8 +100,11 @@ class Downloader:
         workspace: Workspace,
         fetchers: Mapping[str, BaseFetcher],
         sleep: Callable[[float], None] = time.sleep,
+        limits: Limits | None = None,
     ) -> None:
         self._settings = settings
+        self._limits = limits or Limits(settings)
+        self._throttle = self._limits.throttle if settings.rate_limit else None
         self._workspace = workspace
         self._fetchers = fetchers
         self._sleep = sleep
@@ -133,10 +138,11 @@ class Downloader:
         urls = [file.url, *(file.urls or ())]
         for url in urls[:-1]:
             try:
-                return self._from(url, PartFile(paths, file.size), file, count_attempt)
+                return self._from(url, PartFile(paths, file.size, throttle=self._throttle), file, count_attempt)
             except StageError as error:
                 log.info("%s: %s; trying the next mirror", redact_url(url), error)
-        return self._from(urls[-1], PartFile(paths, file.size, is_empty=is_empty and len(urls) == 1), file, count_attempt)
+        part = PartFile(paths, file.size, is_empty=is_empty and len(urls) == 1, throttle=self._throttle)
+        return self._from(urls[-1], part, file, count_attempt)
 
     def _from(self, url: str, part: PartFile, file: FileData, count_attempt: Callable[[], None]) -> Download:
         part.open_for(url)
@@ -163,12 +169,13 @@ class Downloader:
         fetcher = self._fetchers.get(scheme := urlsplit(url).scheme.lower())
         if fetcher is None:
             raise FetchError(f"no fetcher for {scheme}: is installed", "unsupported-scheme")
-        count_attempt()
-        try:
-            fetcher.fetch(url, file, part)
-        except RangeRefused:
-            part.discard()
-            fetcher.fetch(url, file, part)
+        with self._limits.host(url):
+            count_attempt()
+            try:
+                fetcher.fetch(url, file, part)
+            except RangeRefused:
+                part.discard()
+                fetcher.fetch(url, file, part)
 
     def _wait(self, state: RetryCallState) -> float:
         """Return the server's own wait, up to a cap, or an exponential one with jitter."""

@@ -273,9 +273,12 @@ class Watch:
 
     Args:
         settings: ``stall_timeout`` and ``total_timeout``, in seconds of a monotonic clock.
+        part: Where the bytes go; what it waits for the run's rate limit is no stall and no silence of the server's.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, part: Part | None = None) -> None:
+        self._part = part
+        self._excused = 0.0
         self._stall = settings.stall_timeout
         self._total = settings.total_timeout
         self._began = time.monotonic()
@@ -296,8 +299,18 @@ class Watch:
         left = max(0.001, self._total - (time.monotonic() - self._began))
         return left if silence is None else min(silence, left)
 
+    def _excuse(self) -> None:
+        """Take no account of the time that the part has waited since last asked."""
+        if self._part is None or self._part.waited == self._excused:
+            return
+        waited, self._excused = self._part.waited - self._excused, self._part.waited
+        self._heard += waited
+        if self._window_began is not None:
+            self._window_began += waited
+
     def received(self, count: int) -> None:
         """Take note of bytes; raise FetchError where a limit is passed."""
+        self._excuse()
         now = time.monotonic()
         if count:
             self._heard = now
@@ -307,6 +320,7 @@ class Watch:
 
     def silent(self) -> None:
         """Raise FetchError where a limit is passed, that for a server's silence among them; for libraries without that limit."""
+        self._excuse()
         now = time.monotonic()
         if now - self._heard > self._silence:
             raise FetchError(f"the server was silent for {self._silence:g} s (read_timeout)", "timeout", retryable=True)

@@ -64,7 +64,7 @@ class RequestsFetcher(BaseFetcher):
 
     def fetch(self, url: str, file: FileData, part: Part) -> None:
         """Write the whole of a URL into the part; see :class:`dpp.steps.BaseFetcher`."""
-        watch = http.Watch(self.settings)
+        watch = http.Watch(self.settings, part)
         WATCH.set(watch)
         asked = part.offset
         headers = http.request_headers(file.headers, part, AGENT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,17 @@ class PartFile:
         paths: Where the download lies.
         limit: Size in bytes that it may not pass, or None.
         is_empty: Whether there is nothing yet, neither of a part nor of a download.
+        throttle: Called with the number of bytes that were written; waits, and returns for how many seconds.
 
     The facts of a part (entity tag, total size, source) are written down when it is begun, if it is
     large enough for that to pay, or else when it is left behind.
     """
 
-    def __init__(self, paths: DownloadPaths, limit: int | None = None, *, is_empty: bool = False) -> None:
+    def __init__(
+        self, paths: DownloadPaths, limit: int | None = None, *, is_empty: bool = False, throttle: Callable[[int], float] | None = None
+    ) -> None:
+        self.waited = 0.0
+        self._throttle = throttle
         self._paths = paths
         self._limit = limit
         self._descriptor: int | None = None
@@ -108,6 +114,8 @@ class PartFile:
             raise StageError(f"expected {self._limit} bytes as the manifest says, the source sends more", "size")
         with stops_run(self._paths.part):
             write_all(self._descriptor, data)
+        if self._throttle is not None:
+            self.waited += self._throttle(len(data))
 
     def publish(self, file: FileData) -> dict[str, Any]:
         """Verify size and digest, write the sidecar, and give the download its final name.

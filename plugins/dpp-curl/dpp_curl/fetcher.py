@@ -58,7 +58,7 @@ class CurlFetcher(BaseFetcher):
 
     def fetch(self, url: str, file: FileData, part: Part) -> None:
         """Write the whole of a URL into the part; see :class:`dpp.BaseFetcher`."""
-        watch = http.Watch(self.settings)
+        watch = http.Watch(self.settings, part)
         asked = part.offset
         headers = http.request_headers(file.headers, part, AGENT)
         for _ in range(http.MAX_REDIRECTS + 1):
