@@ -85,7 +85,7 @@ def _undecrypted(answer: Answer, source: Path) -> StageError:
         or _no_key(answer)
         or _no_protection(answer)
         or (
-            StageError("the message is truncated: its end is missing. Get it again, or ask its sender for it", "gpg-truncated")
+            StageError("the message is truncated: its end is missing; its sender should send a whole one", "gpg-truncated")
             if is_cut(source)
             else StageError(f"the message is broken or was changed; gpg: {answer.last_words()}", "gpg-corrupt")
         )

@@ -48,7 +48,7 @@ def test_a_batch_of_good_and_broken_files(ring, stranger, site, manifest, run_ba
     assert plain == ["good.csv"]
 
 
-def test_a_key_that_was_imported_since_lets_a_rerun_do_what_is_missing(ring, stranger, site, manifest, run_batch, results):
+def test_another_keyring_lets_a_rerun_do_what_is_missing_and_nothing_twice(ring, stranger, site, manifest, run_batch, results):
     messages = {"ours": ring.encrypt(TEXT, ring.acme), "foreign": stranger.encrypt(TEXT, stranger.key)}
     files = manifest([{"url": site.add(f"/{name}.csv.gpg", body), "id": name} for name, body in messages.items()])
     assert run_batch(files, *MAIN, *as_options(gnupghome=str(ring.home))).returncode == 1
