@@ -1,0 +1,112 @@
+"""The pre-processor ``gpg-decrypt``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from dpp import FileData, StageError
+from pydantic import Field, model_validator
+
+from dpp_gpg.options import GpgStep, Home, PrivateFile, Variable, first_line
+from dpp_gpg.packets import is_message
+from dpp_gpg.verdicts import check_decrypted
+
+SUFFIXES = {".gpg", ".pgp", ".asc"}
+TELLING_SUFFIXES = {".gpg", ".pgp"}  # .asc may also be a signature or a key
+DEFAULT_MAX_BYTES = 10 * 1024**3
+UNFINISHED = "unfinished.tmp"
+
+
+class GpgDecrypt(GpgStep):
+    """Decrypt OpenPGP messages: ``x.csv.gpg`` becomes ``x.csv``.
+
+    A message must be protected against changes and be whole, and its plain text must have been written as a whole; otherwise
+    the file fails and no plain text is left.
+
+    Attributes:
+        passphrase_env: Name of an environment variable that holds the passphrase of the secret key or of the message.
+        passphrase_file: Path of a file whose first line it is; only its owner may have access. With neither, the key has no
+            passphrase or gpg-agent knows it; nobody is asked.
+        signer: See :class:`GpgStep`; where it is not given, signatures within messages are not looked at.
+        required: Whether a file that is no encrypted message fails. If not, it passes unchanged, unless it is called
+            ``.gpg`` or ``.pgp``.
+        max_bytes: Largest plain text that is accepted, in bytes.
+    """
+
+    name = "gpg-decrypt"
+    version = "1"
+
+    # Where keys and passphrases are found does not change what comes out: no part of the cache key
+    gnupghome: Home = Field(default=None, validate_default=True, exclude=True)
+    passphrase_env: Variable = Field(default=None, exclude=True)
+    passphrase_file: PrivateFile = Field(default=None, exclude=True)
+    max_bytes: int = Field(default=DEFAULT_MAX_BYTES, ge=1)
+
+    @model_validator(mode="after")
+    def _options_agree(self) -> GpgDecrypt:
+        if self.passphrase_env and self.passphrase_file:
+            raise ValueError("passphrase_env and passphrase_file are both given; leave one of them out")
+        if self.signer and not self.required:
+            raise ValueError("required is false, so that files which nobody signed would pass in spite of signer; leave one of them out")
+        return self
+
+    def pre_process(self, file: FileData) -> FileData:
+        """Return the file with its plain text, or as it is; see the class."""
+        assert file.local_path is not None
+        assert file.output_dir is not None
+        if not is_message(file.local_path):
+            return self._passed(file, file.local_path)
+        target = file.output_dir / plain_name(file.local_path.name)
+        self._decrypt(file.local_path, target)
+        file.local_path, file.name = target, plain_name(file.name)
+        return file
+
+    def _passed(self, file: FileData, path: Path) -> FileData:
+        if self.required or path.suffix.lower() in TELLING_SUFFIXES:
+            advice = "with the option required=false it would pass, if it were not called .gpg or .pgp"
+            raise StageError(f"expected an encrypted OpenPGP message, got {_kind(path)}; {advice}", "gpg-not-encrypted")
+        return file
+
+    def _decrypt(self, source: Path, target: Path) -> None:
+        unfinished = target.with_name(UNFINISHED)
+        try:
+            answer = self._tool.decrypt(source, unfinished, self._passphrase(), self._gpg_options())
+            check_decrypted(answer, source, unfinished.stat().st_size if unfinished.exists() else 0, self.signer)
+            os.replace(unfinished, target)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    def _gpg_options(self) -> list[str]:
+        """Return options for this step; a signature that nobody asks for can't be checked without its key, and is left alone."""
+        return ["--max-output", str(self.max_bytes), *([] if self.signer else ["--skip-verify"])]
+
+    def _passphrase(self) -> bytes | None:
+        """Return the passphrase, read anew for each file so that no object holds it."""
+        try:
+            if self.passphrase_env:
+                return os.fsencode(os.environ[self.passphrase_env])
+            return first_line(self.passphrase_file) if self.passphrase_file else None
+        except (KeyError, OSError) as error:
+            raise StageError("the passphrase that was there at the start of the run cannot be read any more", "gpg-passphrase") from error
+
+    def _secret_variables(self) -> set[str]:
+        return {self.passphrase_env} if self.passphrase_env else set()
+
+
+def plain_name(name: str) -> str:
+    """Return a name without the suffix of an encrypted file.
+
+    Example:
+        >>> plain_name("x.csv.gpg")
+        'x.csv'
+    """
+    stem, dot, suffix = name.rpartition(".")
+    return stem if stem.strip(".") and f"{dot}{suffix}".lower() in SUFFIXES else name
+
+
+def _kind(path: Path) -> str:
+    """Say what a file is that is no message."""
+    if path.is_dir():
+        return "a folder"
+    return "another kind of file" if path.stat().st_size else "an empty file"
