@@ -18,21 +18,22 @@ from dpp.plugins import Registry
 from dpp.redact import redact_url
 from dpp.run import Run
 from dpp.settings import Settings
+from dpp.sources import Existing
 from dpp.workspace import Workspace
 
 SHARING_SECONDS = 600.0
 SHARING_PAUSE = 0.05
 
 
-def batch_name(files: Files, steps: Steps) -> str:
+def batch_name(files: Files, steps: Steps, title: str = "") -> str:
     """Return the name of a batch: the same manifest through the same steps is the same batch."""
     if not isinstance(files, (str, Path)):
-        title, where = "list", _spelled(files)
+        kind, where = "list", _spelled(files)
     elif is_source(files):
-        title, where = names.stem(redact_url(str(files))), str(files)
+        kind, where = names.stem(redact_url(str(files))), str(files)
     else:
-        title, where = Path(files).stem, str(Path(files).resolve())
-    return f"{names.slug(title)}-{names.digest(where, steps.fingerprints()[2], digits=10)}"
+        kind, where = Path(files).stem, str(Path(files).resolve())
+    return f"{names.slug(title or kind)}-{names.digest(where, steps.fingerprints()[2], digits=10)}"
 
 
 def _spelled(entries: Sequence[Any]) -> str:
@@ -78,7 +79,14 @@ def latest_run(batch: Path) -> Run | None:
 
 
 def open_run(
-    files: Files, settings: Settings, registry: Registry, *, workers: int = 1, shared: bool = False, steps: Steps | None = None
+    files: Files,
+    settings: Settings,
+    registry: Registry,
+    *,
+    name: str = "",
+    workers: int = 1,
+    shared: bool = False,
+    steps: Steps | None = None,
 ) -> Run:
     """Begin a run of a batch, or join the one that others are at.
 
@@ -88,6 +96,7 @@ def open_run(
         files: The manifest: a path, a source that a plugin knows, or a list.
         settings: The settings.
         registry: The plugins.
+        name: What people call the batch; the manifest's name if empty.
         workers: Processes that are to work on it.
         shared: Whether several processes may work on the batch through one scheduler.
         steps: The steps, where they are not the ones that the settings name.
@@ -102,7 +111,7 @@ def open_run(
     registry.check_fetchers(settings)
     workspace = Workspace(workspace_root(settings))
     workspace.check()
-    folder = workspace.batch(batch_name(files, steps))
+    folder = workspace.batch(batch_name(files, steps, name))
     lock = Lock(folder / "lock")
 
     def begin() -> Run:
@@ -110,7 +119,9 @@ def open_run(
         if last is not None and last.summary() is None:
             workspace.sweep()
         run = Run(folder / "runs" / str(last.number + 1 if last else 1), lock, registry)
-        run.begin(describe_source(files), _rows(files, settings, registry), settings, steps, schemes, workers)
+        existing = _existing(settings, registry)
+        rows = (row for row in _rows(files, settings, registry) if not (existing and row.fields and existing.has(row.fields)))
+        run.begin(describe_source(files), rows, settings, steps, schemes, workers, existing)
         registry.notify("dpp_batch_started", run=run.asked())
         return run
 
@@ -136,6 +147,17 @@ def _shared_run(folder: Path, lock: Lock, begin: Callable[[], Run]) -> Run:
                 return run
         time.sleep(SHARING_PAUSE)
     raise lock.held()
+
+
+def _existing(settings: Settings, registry: Registry) -> Existing | None:
+    """Return what is at the place whose files are to be left out, listed once."""
+    place = settings.skip_existing
+    if not place:
+        return None
+    listed_there = registry.rows(place, settings)
+    if listed_there is None:
+        raise ConfigurationError(f"skip_existing: {redact_url(place)} is no folder, and no plugin lists it")
+    return Existing(listed_there)
 
 
 def _rows(files: Files, settings: Settings, registry: Registry) -> Iterator[Row]:

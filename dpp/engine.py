@@ -282,7 +282,7 @@ class Engine:
         return guarded
 
     def _download(self, job: Job) -> None:
-        known = self._pipeline.recall(job)
+        known = self._pipeline.recalled(job)
         if known is not None:
             self._record(known)
             return

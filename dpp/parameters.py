@@ -27,6 +27,7 @@ from dpp.settings import Settings
 
 log = logging.getLogger(__name__)
 
+BATCH_SECTION = "batch:"
 REDACTED = "#redacted-"
 SIGNIFICANT = frozenset({"workspace", "pre_processors", "processor", "post_processors", "options", "simulate_downloads"})
 
@@ -231,6 +232,33 @@ def with_settings(names_: Sequence[str]) -> Callable[[type[luigi.Task]], type[lu
         return cls
 
     return decorate
+
+
+def named_batch(name: str, params: Mapping[str, luigi.Parameter[Any]]) -> dict[str, Any]:
+    """Return what the section ``[batch:NAME]`` of luigi.cfg says; its ``workers`` count as Luigi's own.
+
+    Raises:
+        ConfigurationError: There is no such section, or it has a setting that does not exist.
+    """
+    config = get_config()
+    section = _section(config, f"{BATCH_SECTION}{name}")
+    if not section:
+        known = sorted(found.removeprefix(BATCH_SECTION) for found in _sections(config) if found.startswith(BATCH_SECTION))
+        raise ConfigurationError(f"luigi.cfg has no section [{BATCH_SECTION}{name}]; it has batches {', '.join(known) or '(none)'}")
+    if (workers := section.pop("workers", None)) is not None:
+        config.set("core", "workers", str(workers))
+    unknown = sorted(set(section) - set(params))
+    if unknown:
+        raise ConfigurationError(f"[{BATCH_SECTION}{name}] of luigi.cfg: there is no setting {', '.join(unknown)}")
+    return {setting: _parsed(params[setting], value) for setting, value in section.items()}
+
+
+def _parsed(parameter: luigi.Parameter[Any], value: Any) -> Any:
+    return parameter.parse(value) if isinstance(value, str) else value
+
+
+def _sections(config: Any) -> list[str]:
+    return list(config.sections()) if hasattr(config, "sections") else list(config.data)
 
 
 def configured_options(plugins: Iterable[str]) -> dict[str, dict[str, Any]]:

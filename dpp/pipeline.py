@@ -24,7 +24,7 @@ from dpp.redact import redact_text, redact_url, secrets_of
 from dpp.settings import Settings
 from dpp.stages.download import Download, Downloader, load_download
 from dpp.steps import BaseFetcher
-from dpp.workspace import Workspace, is_fatal, json_line, publishing, read_bytes, read_json, write_atomic, write_json
+from dpp.workspace import Workspace, discard, is_fatal, json_line, publishing, read_bytes, read_json, write_atomic, write_json
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ class Job:
         download: Its download, from the first stage on.
         prepared: The file as the pre-processors left it.
         result: What the processor returned, after a trip through JSON.
+        bad_input: Whether a stage says that what was downloaded is at fault.
     """
 
     file: FileData
@@ -52,6 +53,7 @@ class Job:
     download: Download | None = None
     prepared: FileData | None = None
     result: Any = None
+    bad_input: bool = False
 
     def count_attempt(self) -> None:
         """Count an attempt to download."""
@@ -105,6 +107,13 @@ class Pipeline:
         if not outcome.ok or not self._still_holds(outcome, job.file):
             return None
         outcome.cached = outcome.run != self.run
+        return outcome
+
+    def recalled(self, job: Job) -> Outcome | None:
+        """Return the outcome of a file that is complete already, and remove what nobody needs of it any more."""
+        outcome = self.recall(job)
+        if outcome is not None:
+            self._leave(job, outcome)
         return outcome
 
     def _still_holds(self, outcome: Outcome, file: FileData) -> bool:
@@ -200,8 +209,18 @@ class Pipeline:
                 step(*_handed_over(job))
         outcome = self._outcome(job)
         write_atomic(self._report_path(job.file), outcome.model_dump_json().encode() + b"\n")
+        self._leave(job, outcome)
         self._registry.notify("dpp_file_finished", outcome=outcome)
         return outcome
+
+    def _leave(self, job: Job, outcome: Outcome) -> None:
+        """Remove what nobody needs any more: a download that is at fault, and with ``cleanup`` what became of a file that is ok."""
+        if job.bad_input or (self.settings.cleanup and outcome.ok):
+            self._downloader.forget(job.file, job.download)
+        elif job.download is not None:
+            job.download.release()
+        if self.settings.cleanup and outcome.ok and self.steps.pre_processors:
+            discard(self._prepared_path(job.file))
 
     def _outcome(self, job: Job) -> Outcome:
         failure, download = job.failure, job.download
@@ -259,6 +278,7 @@ class _Stage:
         failure = _failure(stage, error, job.file)
         log.info("%s failed in %s: %s: %s", job.file.id, stage, failure.error_class, failure.message)
         job.failure = job.failure or failure
+        job.bad_input = job.bad_input or (isinstance(error, StageError) and error.bad_input)
         return True
 
 

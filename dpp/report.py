@@ -45,6 +45,7 @@ class Summary(BaseModel):
         ok: Files that went through, now or in an earlier run.
         cached: How many of those an earlier run had done.
         failed: Files that failed.
+        skipped: Files that were left out, as they are where they should get to (``skip_existing``).
         missing: Files without an outcome: the run was stopped.
         bytes: Size of this run's downloads that went through.
         seconds: From the start of the run to its summary.
@@ -58,6 +59,7 @@ class Summary(BaseModel):
     ok: int = 0
     cached: int = 0
     failed: int = 0
+    skipped: int = 0
     missing: int = 0
     bytes: int = 0
     seconds: float = 0.0
@@ -123,6 +125,8 @@ def _counts(summary: Summary) -> str:
     if summary.cached:
         parts.append(f"{summary.cached} of them done before")
     parts.append(f"{summary.failed} failed")
+    if summary.skipped:
+        parts.append(f"{summary.skipped} left out, as they are there")
     if summary.missing:
         parts.append(f"{summary.missing} not done")
     return f"{', '.join(parts)}; {human_bytes(summary.bytes)} in {summary.seconds:.1f} s"

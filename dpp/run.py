@@ -36,6 +36,7 @@ from dpp.pipeline import Job, Pipeline
 from dpp.plugins import Registry
 from dpp.report import Summary, fold, write_results
 from dpp.settings import Settings, make_settings
+from dpp.sources import Existing
 from dpp.workspace import read_json, stops_run, write_atomic, write_json
 
 
@@ -58,7 +59,16 @@ class Run:
         self._lock = lock
         self._private = folder.parent.parent / "manifest"
 
-    def begin(self, source: str, rows: Iterator[Row], settings: Settings, steps: Steps, schemes: set[str], workers: int) -> None:
+    def begin(
+        self,
+        source: str,
+        rows: Iterator[Row],
+        settings: Settings,
+        steps: Steps,
+        schemes: set[str],
+        workers: int,
+        existing: Existing | None = None,
+    ) -> None:
         """Check the manifest and write down what this run is to do.
 
         Args:
@@ -68,6 +78,7 @@ class Run:
             steps: The steps.
             schemes: URL schemes that can be fetched.
             workers: Processes that are to work on it.
+            existing: Counts the files that were left out, as they are where they should get to.
 
         Raises:
             ManifestError: Some row has a problem; all of them are in it.
@@ -83,7 +94,8 @@ class Run:
             self._forget_private()
             raise
         total = sum(chunk.size for chunk in chunks)
-        write_json(self.folder / "run.json", self._asked(source, total, settings, steps))
+        skipped = existing.skipped if existing else 0
+        write_json(self.folder / "run.json", {**self._asked(source, total, settings, steps), "skipped": skipped})
         write_json(self._private / "plan.json", {"run": self.number, "settings": settings.model_dump(mode="json"), "chunks": chunks})
 
     def _asked(self, source: str, total: int, settings: Settings, steps: Steps) -> dict[str, Any]:
@@ -185,8 +197,8 @@ class Run:
         with suppress(ConfigurationError, FileNotFoundError):
             chunks = self.chunks()
             files = [file for chunk in chunks for file in self.files(chunk)] if self.is_graph(chunks) else []
-            known = (pipeline.recall(Job(file)) for file in files if not self.ledger(file_key(file.id, file.url)).exists())
-            outcomes = [outcome for outcome in known if outcome]
+            jobs = [Job(file) for file in files if not self.ledger(file_key(file.id, file.url)).exists()]
+            outcomes = [outcome for job in jobs if (outcome := pipeline.recalled(job))]
             ledger = Ledger(self.ledger(f"known-{socket.gethostname()}-{os.getpid()}"))
             for outcome in outcomes:
                 ledger.append(outcome)
@@ -231,8 +243,14 @@ class Run:
     def _empty_summary(self) -> Summary:
         asked = self.asked()
         spent = time.time() - float(asked.get("started_at", time.time()))
-        total = int(asked.get("total", 0))
-        return Summary(batch=self.batch, run=self.number, total=total, seconds=round(spent, 3), folder=str(self.folder))
+        return Summary(
+            batch=self.batch,
+            run=self.number,
+            total=int(asked.get("total", 0)),
+            skipped=int(asked.get("skipped", 0)),
+            seconds=round(spent, 3),
+            folder=str(self.folder),
+        )
 
     def finish(self) -> Summary:
         """Fold the ledgers into results and a summary, and forget what is private."""

@@ -49,6 +49,8 @@ class Settings(BaseModel):
     options: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description='options of plugins as JSON: {"line-count": {"skip_blank": true}}'
     )
+    skip_existing: str = Field("", description="leave out files that are there already: a folder, or a source such as s3://bucket/data/")
+    cleanup: bool = Field(default=False, description="remove downloads and pre-processed files of files that are ok")
     chunk_size: int = Field(0, ge=0, description="files a Luigi task; 1: a task a file and stage; 0: dpp chooses")
     download_threads: int = Field(8, ge=1, description="downloads at once in a worker")
     processing_limit: int = Field(4, ge=1, description="files processed at once in a worker")

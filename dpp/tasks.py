@@ -35,6 +35,7 @@ from dpp.parameters import (
     configured_options,
     exit_when_wrong,
     luigi_works,
+    named_batch,
     running_from_command_line,
     with_settings,
 )
@@ -132,13 +133,16 @@ class DownloadTarget(_SettingsTask):
         for stage in self.stages:
             getattr(self.pipeline, stage)(job)
         self.finish(job)
+        if job.download is not None:
+            job.download.release()
         self.pipeline.close()
 
     def finish(self, job: Job) -> None:
         """Leave notes for the next task of this file, or raise its failure where there is no batch."""
         if self.batch_run is not None:
             failure = job.failure.model_dump() if job.failure else None
-            write_json(self._notes_path(), {"failure": failure, "seconds": job.seconds, "attempts": job.attempts})
+            notes = {"failure": failure, "seconds": job.seconds, "attempts": job.attempts, "bad_input": job.bad_input}
+            write_json(self._notes_path(), notes)
         elif job.failure:
             raise StageError(f"{job.failure.stage} of {self.file.id}: {job.failure.message}", job.failure.error_class)
 
@@ -146,7 +150,7 @@ class DownloadTarget(_SettingsTask):
         """Return the job as the task before left it."""
         notes = self._notes()
         failure = Failure.model_validate(notes["failure"]) if notes.get("failure") else None
-        return Job(self.file, failure, notes.get("seconds", {}), notes.get("attempts", 0))
+        return Job(self.file, failure, notes.get("seconds", {}), notes.get("attempts", 0), bad_input=notes.get("bad_input", False))
 
     def _notes(self) -> dict[str, Any]:
         return (read_json(self._notes_path()) or {}) if self.batch_run else {}
@@ -267,7 +271,11 @@ class RunBatch(_SettingsTask):
         workers: How many processes are to work on it, for a program that calls ``luigi.build``, which does not say so to tasks.
     """
 
-    files = FilesParameter(default="", description="the files: a JSON list, JSON Lines, CSV or text file, or what a plugin knows")
+    files = FilesParameter(default="", description="the files: a JSON list, JSON Lines, CSV or text file, a folder, or what a plugin knows")
+
+    batch_name = luigi.Parameter(
+        default="", significant=False, description="name of a section [batch:NAME] of luigi.cfg, whose settings count"
+    )
 
     process = luigi.Parameter(default="", description="tells apart the processes that share a batch through one scheduler")
 
@@ -275,6 +283,13 @@ class RunBatch(_SettingsTask):
     _opened: Run | None = None
     _required: list[luigi.Task] | None = None
     ending: Ending | None = None
+
+    @classmethod
+    def get_param_values(cls, params: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Return the parameters' values; what is not given comes from the section of a named batch, if it says so."""
+        with exit_when_wrong():
+            named = named_batch(kwargs["batch_name"], dict(params)) if kwargs.get("batch_name") else {}
+        return super().get_param_values(params, args, {**named, **kwargs})
 
     def open(self) -> Run:
         """Return this process's run of the batch; begun, or joined, at the first call.
@@ -285,10 +300,14 @@ class RunBatch(_SettingsTask):
         """
         if self._opened is None:
             if not self.files:
-                raise ConfigurationError("no files: give --files a JSON list, JSON Lines, CSV or text file with URLs")
+                raise ConfigurationError(
+                    "no files: give a JSON list, JSON Lines, CSV or text file with URLs, a folder, or a source such as s3://"
+                )
             shared = not core().local_scheduler
             workers = self.workers or _workers() * (SHARERS if shared else 1)
-            self._opened = open_run(recursively_unfreeze(self.files), self.settings(), registry(), workers=workers, shared=shared)
+            self._opened = open_run(
+                recursively_unfreeze(self.files), self.settings(), registry(), name=self.batch_name, workers=workers, shared=shared
+            )
             total = sum(chunk.size for chunk in self._opened.chunks())
             self._watch(self._opened)
             log.info("run %d of batch %s: %d files", self._opened.number, self._opened.batch, total)
@@ -364,20 +383,20 @@ def _workers() -> int:
     return int(core().workers) if running_from_command_line() else os.cpu_count() or 1
 
 
-def run_batch(files: Any, workers: int = 1, **settings: Any) -> tuple[Summary, int]:
+def run_batch(files: Any = "", workers: int = 0, **settings: Any) -> tuple[Summary, int]:
     """Run a batch with Luigi in this process; return its summary and the exit code that says how it ended.
 
     Args:
-        files: The manifest: a path, a source, or a list of dicts.
-        workers: How many processes work on it.
-        settings: Settings that differ from their defaults and from luigi.cfg.
+        files: The manifest: a path, a source, or a list of dicts; may be left to a named batch.
+        workers: How many processes work on it; 0 for what luigi.cfg says, or one.
+        settings: Settings that differ from their defaults and from luigi.cfg; ``batch_name`` for a named batch.
 
     Raises:
         InputError: The manifest, a setting or a plugin is wrong; nothing was fetched.
         EnvironmentStop: Somebody else runs the batch, or the workspace can't be written.
     """
-    task = RunBatch(**{"files": files, **settings})
-    task.workers = workers
+    task = RunBatch(**({"files": files} if files else {}), **settings)
+    task.workers = workers = workers or int(core().workers)
     set_up_logging(task.settings())
     run = task.open()
     try:

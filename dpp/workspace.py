@@ -31,6 +31,7 @@ StrPath = str | Path
 SIDECAR_SUFFIX = ".dpp.json"
 PART_SUFFIX = ".part"
 _BLOCK = 64 * 1024
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _TEMPORARY = re.compile(r"\..*\.(?P<host>[0-9a-f]{6})-(?P<pid>\d+)-\d+\.tmp", re.DOTALL)
 
@@ -202,6 +203,20 @@ class DownloadPaths:
         """Return what holds this download alone."""
         return FolderLock(self.folder)
 
+    def hold(self) -> Hold | None:
+        """Hold this download together with others; None where there is none."""
+        with stops_run(self.folder), suppress(FileNotFoundError):
+            return Hold(os.open(self.folder, _FOLDER))
+        return None
+
+    def discard(self) -> None:
+        """Remove the download, its sidecar first, and its folder unless there is more in it."""
+        with stops_run(self.folder):
+            for path in (self.sidecar, self.part_facts, self.part, self.body):
+                remove(path)
+            with suppress(OSError):
+                Path(self.folder).rmdir()
+
 
 class FolderLock:
     """Hold a folder alone, among all threads and processes of this machine; say whether it is empty.
@@ -216,18 +231,53 @@ class FolderLock:
         self._folder = folder
 
     def __enter__(self) -> bool:
-        with stops_run(self._folder):
-            make_folder(self._folder)
-            self._descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-            return not os.listdir(self._descriptor)
-        except BaseException:
+        while True:
+            with stops_run(self._folder):
+                make_folder(self._folder)
+                self._descriptor = os.open(self._folder, _FOLDER)
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+                if os.fstat(self._descriptor).st_nlink:  # else it was removed while we waited
+                    return not os.listdir(self._descriptor)
+            except BaseException:
+                os.close(self._descriptor)
+                raise
             os.close(self._descriptor)
-            raise
 
     def __exit__(self, *exc: object) -> None:
         os.close(self._descriptor)
+
+    def share(self) -> Hold:
+        """Return what goes on holding the folder, together with others, when this lock is let go."""
+        return Hold(os.dup(self._descriptor))
+
+
+class Hold:
+    """Hold a folder together with others, so that nobody removes what is in it.
+
+    Args:
+        descriptor: The folder, opened; closed with :meth:`release`.
+    """
+
+    __slots__ = ("_descriptor",)
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+
+    def alone(self) -> bool:
+        """Hold the folder alone, if nobody else holds it."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def release(self) -> None:
+        """Let the folder go; a second time does nothing."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def make_folder(folder: str) -> None:
@@ -294,6 +344,13 @@ class Workspace:
                 Path(folder, name).unlink(missing_ok=True)
             for name in filter(_is_abandoned, folders):
                 shutil.rmtree(Path(folder, name), ignore_errors=True)
+
+
+def discard(folder: Path) -> None:
+    """Remove a published folder and the record beside it; the record first, so that none tells of what is gone."""
+    with stops_run(folder):
+        remove(f"{folder}.json")
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -13,13 +13,17 @@ from dpp.tasks import run_batch
 
 
 @click.command()
-@click.argument("files")
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that work on the batch.")
+@click.argument("files", default="")
+@click.option("--batch", "batch_name", help="Name of a section [batch:NAME] of luigi.cfg, whose settings count.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Processes that work on the batch.  [default: as in luigi.cfg's section core, or 1]"
+)
 @settings_options
-def run(files: str, workers: int, **given: Any) -> None:
+def run(files: str, workers: int | None, **given: Any) -> None:
     """Run the batch of FILES; run it again to do only what is missing.
 
-    FILES is a JSON list, JSON Lines (.jsonl), CSV with a header (.csv) or a text file of URLs (.txt).
+    FILES is a JSON list, JSON Lines (.jsonl), CSV with a header (.csv), a text file of URLs (.txt), a folder or a pattern
+    of local files, or what a plugin lists, such as sftp://host/folder/. A named batch may say it.
 
     \b
     Examples:
@@ -28,6 +32,6 @@ def run(files: str, workers: int, **given: Any) -> None:
       dpp run files.csv --options '{"checksum": {"algorithm": "md5"}}'
     """
     settings = {name: value for name, value in given.items() if value is not None}
-    summary, code = run_batch(files, workers, **settings)
+    summary, code = run_batch(files, workers or 0, **settings)
     click.echo(render(summary))
     sys.exit(code)

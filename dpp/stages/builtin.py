@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import mimetypes
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from pydantic import field_validator
 
 from dpp.hookspecs import hookimpl
 from dpp.models import FileData
+from dpp.sources import local_entries
 from dpp.stages.http_requests import RequestsFetcher
 from dpp.stages.local import LocalFetcher
 from dpp.steps import BaseFetcher, BaseProcessor
@@ -69,6 +70,12 @@ def media_type(name: str) -> str:
 def dpp_processors() -> list[type[BaseProcessor]]:
     """Offer the default processor."""
     return [Checksum]
+
+
+@hookimpl(trylast=True)
+def dpp_sources(files: str) -> Iterable[Mapping[str, Any]] | None:
+    """List a folder of this machine, or the files that match a pattern."""
+    return local_entries(files)
 
 
 @hookimpl(trylast=True)

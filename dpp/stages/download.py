@@ -8,7 +8,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,7 +24,7 @@ from dpp.settings import Settings
 from dpp.stages.http import RangeRefused
 from dpp.stages.part import PartFile
 from dpp.steps import BaseFetcher
-from dpp.workspace import SIDECAR_SUFFIX, DownloadPaths, Workspace, read_bytes, read_json, remove, stops_run, write_atomic
+from dpp.workspace import SIDECAR_SUFFIX, DownloadPaths, Hold, Workspace, read_bytes, read_json, remove, stops_run, write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +39,18 @@ class Download:
         path: Where it lies.
         size: Its size in bytes.
         sha256: Its digest.
+        hold: What keeps others from removing it, where that may happen.
     """
 
     path: Path
     size: int
     sha256: str
+    hold: Hold | None = None
+
+    def release(self) -> None:
+        """Let others remove it."""
+        if self.hold is not None:
+            self.hold.release()
 
 
 def load_download(paths: DownloadPaths, file: FileData) -> Download | None:
@@ -128,9 +135,29 @@ class Downloader:
             EnvironmentStop: The workspace can't be written.
         """
         paths = self._workspace.download(file)
-        with paths.lock() as is_empty:
+        lock = paths.lock()
+        with lock as is_empty:
             known = None if is_empty else load_download(paths, file) or _linked(paths, file)
-            return known or self._fetched(paths, file, count_attempt, is_empty=is_empty)
+            download = known or self._fetched(paths, file, count_attempt, is_empty=is_empty)
+            if not self._settings.cleanup:
+                return download
+            held = replace(download, hold=lock.share())
+        if os.path.exists(paths.body):
+            return held
+        held.release()  # somebody was done with it, and removed it, between the two locks
+        return self.get(file, count_attempt)
+
+    def forget(self, file: FileData, download: Download | None) -> None:
+        """Remove a file's download, unless somebody else is at it."""
+        paths = self._workspace.download(file)
+        hold = download.hold if download and download.hold else paths.hold()
+        if hold is None:
+            return
+        try:
+            if hold.alone():
+                paths.discard()
+        finally:
+            hold.release()
 
     def _fetched(self, paths: DownloadPaths, file: FileData, count_attempt: Callable[[], None], *, is_empty: bool) -> Download:
         if self._settings.simulate_downloads:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from pathlib import Path
-from urllib.parse import unquote_to_bytes, urlsplit
 
 from dpp.errors import FetchError
 from dpp.models import FileData
+from dpp.sources import local_path
 from dpp.steps import BaseFetcher, Part
 
 _BLOCK = 1024 * 1024
@@ -28,21 +27,6 @@ class LocalFetcher(BaseFetcher):
             raise FetchError(f"no permission to read {path}", "permission") from error
         except OSError as error:
             raise FetchError(f"cannot read {path}: {error.strerror}", "read", retryable=True) from error
-
-
-def local_path(url: str) -> Path:
-    """Return the path that a ``file:`` URL names.
-
-    Raises:
-        FetchError: It names another machine, or no absolute path.
-    """
-    parts = urlsplit(url)
-    if parts.netloc.lower() not in ("", "localhost"):
-        raise FetchError(f"file: URLs name files of this machine, not of {parts.hostname}", "protocol")
-    path = Path(os.fsdecode(unquote_to_bytes(parts.path)))
-    if not path.is_absolute() or "\0" in str(path):
-        raise FetchError("a file: URL needs an absolute path without NUL: file:///folder/file", "protocol")
-    return path
 
 
 def _copy(path: Path, part: Part) -> None:
