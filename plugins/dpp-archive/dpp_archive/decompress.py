@@ -12,8 +12,8 @@ from dpp_archive.limits import Budget
 from dpp_archive.unpack import mismatch, too_short, unpack
 
 KEPT = (
-    *("docx", "docm", "dotx", "xlsx", "xlsm", "xltx", "pptx", "pptm", "ppsx", "vsdx"),
-    *("odt", "ods", "odp", "odg", "epub", "kmz", "3mf", "xps", "oxps", "npz"),
+    *("docx", "docm", "dotx", "xlsx", "xlsm", "xlsb", "xltx", "pptx", "pptm", "ppsx", "vsdx"),
+    *("odt", "ods", "odp", "odg", "pages", "numbers", "key", "epub", "kmz", "3mf", "xps", "oxps", "npz"),
     *("jar", "war", "ear", "aar", "apk", "aab", "ipa", "xpi", "whl", "nupkg", "vsix"),
     *("bam", "svgz", "rds", "rdata", "gem", "crate", "ova"),
 )

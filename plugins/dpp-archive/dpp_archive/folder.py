@@ -86,8 +86,11 @@ class Folder:
         os.mkdir(self._root)
 
     def add_folder(self, name: str) -> None:
-        """Make a folder, and those above it; one that the archive named before may be named again."""
-        self._make(safe_parts(name), name)
+        """Make a folder, and those above it; one that the archive named before may be named again, and counts again."""
+        parts = safe_parts(name)
+        if parts in self._folders:
+            self._budget.count_member()
+        self._make(parts, name)
 
     def add_file(self, name: str, blocks: Iterable[Block], *, executable: bool = False) -> None:
         """Write a file, and make the folders above it.

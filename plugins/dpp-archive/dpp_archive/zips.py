@@ -86,11 +86,11 @@ def unpack_zip(source: BinaryIO, folder: Folder, budget: Budget) -> None:
     for member in sorted(_members(source), key=lambda member: member.header_offset):
         if member.header_offset < free:
             raise unsafe(member.orig_filename, "overlaps another one")
-        start = _data_start(source, member)
+        start = _data_start(source, member, directory)
         free = start + member.compress_size
+        if free > directory.start:
+            raise corrupt(f"{shown(member.orig_filename)} reaches into the central directory")
         _unpack_member(member, _Section(source, start, member.compress_size), folder, budget)
-    if free > directory.start:
-        raise corrupt("a member reaches into the central directory")
 
 
 def _find_directory(source: BinaryIO) -> Directory:
@@ -109,11 +109,12 @@ def _find_directory(source: BinaryIO) -> Directory:
         raise corrupt(f"{surplus} bytes follow its end")
     if disk or first_disk:
         raise StageError("the zip is one part of several; join them first", "archive-unsupported")
-    found = _find_directory64(source, tail_start + at) or Directory(start, tail_start + at, count, wraps=True)
-    length = found.end - found.start if not found.wraps else length
-    if found.start + length != found.end:
+    found = _find_directory64(source, tail_start + at)
+    if found:
+        return found
+    if start + length != tail_start + at:
         raise corrupt("its central directory is not where its end record says; it was cut, or joined to something else")
-    return found
+    return Directory(start, tail_start + at, count, wraps=True)
 
 
 def _find_directory64(source: BinaryIO, end: int) -> Directory | None:
@@ -164,14 +165,14 @@ def _members(source: BinaryIO) -> list[ZipInfo]:
     return members
 
 
-def _data_start(source: BinaryIO, member: ZipInfo) -> int:
+def _data_start(source: BinaryIO, member: ZipInfo, directory: Directory) -> int:
     """Return the offset of a member's data, which its local header says, and make sure that it is the same member's."""
-    source.seek(member.header_offset)
+    source.seek(min(member.header_offset, directory.start))  # an offset may be one that no file has
     header = source.read(_LOCAL.size)
     if len(header) < _LOCAL.size or not header.startswith(b"PK\3\4"):
         raise corrupt(f"{shown(member.orig_filename)} is not where the central directory says")
     _, flags, method, name_length, extra_length = _LOCAL.unpack(header)
-    name = source.read(name_length).decode("utf-8" if flags & _UTF8 else "cp437", "replace")
+    name = source.read(name_length).decode("utf-8" if member.flag_bits & _UTF8 else "cp437", "replace")
     if name != member.orig_filename or method != member.compress_type or flags & _ENCRYPTED:
         raise corrupt(f"{shown(member.orig_filename)} is another member where it lies than in the central directory")
     return int(member.header_offset + _LOCAL.size + name_length + extra_length)

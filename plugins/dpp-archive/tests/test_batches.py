@@ -13,7 +13,8 @@ import tarfile
 import zipfile
 
 import pytest
-from backports import zstd
+
+from dpp_archive.streams import zstd
 
 UNPACK = ("--pre-processors", "decompress", "--processor", "sizes:Sizes")
 SIZES = """

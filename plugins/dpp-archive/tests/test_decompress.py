@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 import dpp_archive
 from dpp_archive import Decompress
+from dpp_archive.decompress import KEPT
 from dpp_archive.formats import promised, unpacked_name
 
 PROJECT = Path(__file__).parents[1]
@@ -162,5 +163,6 @@ def test_the_readme_lists_every_option_and_error_class():
     classes = {
         f"archive-{word}" for word in ("truncated", "corrupt", "unsafe", "limit", "encrypted", "unsupported", "mismatch", "required")
     }
+    assert ", ".join(f"`{kept}`" for kept in KEPT) in " ".join(readme.split())
     assert [name for name in Decompress.model_fields if name != "debug" and f"| `{name}` |" not in readme] == []
     assert [name for name in classes if f"| `{name}` |" not in readme or f'"{name}"' not in sources] == []

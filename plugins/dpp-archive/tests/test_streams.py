@@ -10,9 +10,8 @@ import lzma
 import random
 
 import pytest
-from backports import zstd
 
-from dpp_archive.streams import MAGIC, decompressed
+from dpp_archive.streams import MAGIC, decompressed, zstd
 
 CHECKED = {zstd.CompressionParameter.checksum_flag: 1}
 PACK = {

@@ -311,6 +311,8 @@ def test_members_have_a_limit_and_folders_above_them_count(bench):
     assert "max_members" in str(bench.refusal(tar(*(member(f"{number}") for number in range(11))), "a.tar", max_members=10))
     assert "max_members" in str(bench.refusal(tar(member("d/" * 10 + "a")), "a.tar", max_members=10))
     assert len(bench.content(tar(member("d/" * 9 + "a")), "a.tar", max_members=10)) == 11
+    again = [member("d", None, type=tarfile.DIRTYPE) for _ in range(11)]
+    assert "max_members" in str(bench.refusal(tar(*again), "a.tar", max_members=10))
 
 
 def test_a_bomb_in_a_compressed_tar_is_refused(bench):

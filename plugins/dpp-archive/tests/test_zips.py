@@ -11,7 +11,8 @@ import zipfile
 import zlib
 
 import pytest
-from backports import zstd
+
+from dpp_archive.streams import zstd
 
 TEXT = b"".join(b"%d,%d\n" % (number, number * 7919 % 1000) for number in range(200))
 
@@ -193,6 +194,30 @@ def test_overlapping_members_are_refused(bench):
     struct.pack_into("<L", packed, packed.rindex(b"PK\1\2") + 42, 31)  # where the inner zip has its b
     error = bench.refusal(bytes(packed), "a.zip")
     assert (error.error_class, "overlaps" in str(error)) == ("archive-unsafe", True)
+
+
+@pytest.mark.parametrize("offset", [1, 2**31, 2**32 - 2])
+def test_a_member_that_is_not_where_the_directory_says_is_refused(bench, offset):
+    packed = bytearray(zipped(("a", b"x")))
+    struct.pack_into("<L", packed, packed.rindex(b"PK\1\2") + 42, offset)
+    assert bench.refusal(bytes(packed), "a.zip").error_class == "archive-corrupt"
+
+
+@pytest.mark.parametrize("offset", [2**63 - 1, 2**64 - 1])
+def test_an_offset_that_no_file_has_is_refused(bench, offset):
+    entry = by_hand(0, b"x", b"x")
+    body, directory = entry[:32], bytearray(entry[32:-22])
+    struct.pack_into("<HHHHHII", directory, 28, 1, 12, 0, 0, 0, 0, 2**32 - 1)
+    directory += struct.pack("<HHQ", 1, 8, offset)
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, len(directory), len(body), 0)
+    assert bench.refusal(body + bytes(directory) + end, "a.zip").error_class == "archive-corrupt"
+
+
+def test_a_member_that_reaches_into_the_directory_is_refused(bench):
+    packed = bytearray(zipped(("a", b"x" * 40), method=zipfile.ZIP_STORED))
+    at = packed.rindex(b"PK\1\2")
+    struct.pack_into("<II", packed, at + 20, 60, 60)
+    assert "reaches into" in str(bench.refusal(bytes(packed), "a.zip"))
 
 
 @pytest.mark.parametrize("size", [0, len(TEXT) - 1, len(TEXT) + 1, 2**31])
