@@ -114,16 +114,14 @@ def _records(header: Header, stream: Stream) -> dict[str, str]:
         raise StageError(f"the tar has an extended header of {header.size} bytes; {MAX_EXTENDED} are granted", "archive-limit")
     data = stream.exactly(header.size)
     _skip_padding(header, stream)
-    if header.kind in PAX:
-        records = pax_records(data)
-        if header.kind == tarfile.XGLTYPE:  # holds for all members, none of which can share these
-            return {} if records.keys().isdisjoint(("path", "linkpath", "size")) else _refuse_global()
+    if header.kind not in PAX:
+        return {"path" if header.kind == tarfile.GNUTYPE_LONGNAME else "linkpath": decoded(data.rstrip(b"\0"))}
+    records = pax_records(data)
+    if header.kind != tarfile.XGLTYPE:
         return records
-    return {"path" if header.kind == tarfile.GNUTYPE_LONGNAME else "linkpath": decoded(data.removesuffix(b"\0"))}
-
-
-def _refuse_global() -> dict[str, str]:
-    raise corrupt("a global header gives all members one name or size")
+    if not records.keys().isdisjoint(("path", "linkpath", "size")):
+        raise corrupt("a global header gives all members one name or size")
+    return {}
 
 
 def _unpack_member(header: Header, stream: Stream, folder: Folder) -> None:

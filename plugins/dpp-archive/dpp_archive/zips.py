@@ -107,11 +107,11 @@ def _find_directory(source: BinaryIO) -> Directory:
         raise StageError(f"the zip is cut short: {-surplus} bytes of its comment are missing; fetch it again", "archive-truncated")
     if surplus:
         raise corrupt(f"{surplus} bytes follow its end")
-    if disk or first_disk:
-        raise StageError("the zip is one part of several; join them first", "archive-unsupported")
     found = _find_directory64(source, tail_start + at)
     if found:
         return found
+    if disk or first_disk:
+        raise StageError("the zip is one part of several; join them first", "archive-unsupported")
     if start + length != tail_start + at:
         raise corrupt("its central directory is not where its end record says; it was cut, or joined to something else")
     return Directory(start, tail_start + at, count, wraps=True)
