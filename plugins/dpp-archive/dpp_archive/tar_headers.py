@@ -1,0 +1,143 @@
+"""Headers of tar archives: old ones, ustar, GNU and pax (POSIX.1-2017, pax, "EXTENDED DESCRIPTION").
+
+Parsed here and not by tarfile, which takes a damaged header for the end of the archive, reads extended headers of any size
+into memory, and does not say whether the end was reached.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dpp import StageError
+
+BLOCK = 512
+MAX_EXTENDED = 1024 * 1024
+ZEROS = bytes(BLOCK)
+REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
+PAX = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+EXTENDED = (*PAX, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+
+_USTAR = b"ustar\0"
+_MAGIC = slice(257, 263)
+_CHECKSUM = slice(148, 156)
+_OCTAL = re.compile(rb" *([0-7]*) *(?:\0.*)?", re.DOTALL)  # what follows a NUL is left over
+_BINARY = 0x80  # GNU: the rest of the field is a number with the highest byte first
+_NEGATIVE = 0xFF
+_RECORD = re.compile(rb"([0-9]{1,9}) ([^=]+)=")
+_DECIMAL = re.compile(r"[0-9]{1,18}")
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a tar says of a member.
+
+    Attributes:
+        name: Its path; what is not UTF-8 has become lone surrogates.
+        kind: The type flag, one byte.
+        size: Bytes of data that follow.
+        link: What a link leads to.
+        executable: Whether its owner may execute it.
+    """
+
+    name: str
+    kind: bytes
+    size: int
+    link: str
+    executable: bool
+
+
+def corrupt(what: str) -> StageError:
+    """Return the refusal of a damaged tar."""
+    return StageError(f"the tar is damaged: {what}", "archive-corrupt")
+
+
+def is_tar(block: bytes) -> bool:
+    """Whether a file that begins with this block is a tar: it has ustar's magic, or an older header with a valid checksum."""
+    if len(block) < BLOCK or block == ZEROS:
+        return False
+    return block[_MAGIC][:5] == _USTAR[:5] or _checksum_fits(block)
+
+
+def parse(block: bytes) -> Header:
+    """Return the header in a block of 512 bytes.
+
+    Raises:
+        StageError: It is none.
+    """
+    if not _checksum_fits(block):
+        raise corrupt("the checksum of a header does not fit")
+    prefix = _text(block[345:500]) if block[_MAGIC] == _USTAR else ""  # GNU's own magic has times there
+    name = _text(block[:100])
+    return Header(
+        name=f"{prefix}/{name}" if prefix else name,
+        kind=block[156:157],
+        size=_number(block[124:136]),
+        link=_text(block[157:257]),
+        executable=bool(_number(block[100:108]) & stat.S_IXUSR),
+    )
+
+
+def _checksum_fits(block: bytes) -> bool:
+    expected = _OCTAL.fullmatch(block[_CHECKSUM])
+    if expected is None or not expected[1]:
+        return False
+    unsigned = sum(block) - sum(block[_CHECKSUM]) + 8 * ord(" ")
+    signed = unsigned - 256 * sum(byte >= _BINARY for byte in block[: _CHECKSUM.start] + block[_CHECKSUM.stop :])  # as old tars did
+    return int(expected[1], 8) in (unsigned, signed)
+
+
+def _text(field: bytes) -> str:
+    return decoded(field.partition(b"\0")[0])
+
+
+def decoded(name: bytes) -> str:
+    """Return a name as text, with what is not UTF-8 as lone surrogates."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def _number(field: bytes) -> int:
+    if field[0] == _NEGATIVE:
+        raise corrupt("a header has a negative number")
+    if field[0] & _BINARY:
+        return int.from_bytes(field, "big") - (_BINARY << 8 * (len(field) - 1))
+    octal = _OCTAL.fullmatch(field)
+    if octal is None:
+        raise corrupt("a header has a number that is none")
+    return int(octal[1] or b"0", 8)
+
+
+def pax_records(data: bytes) -> dict[str, str]:
+    """Return the records of an extended header: ``LENGTH KEYWORD=VALUE`` and a line feed, one after another.
+
+    Raises:
+        StageError: They are none, or describe a sparse file.
+    """
+    data = data.rstrip(b"\0")
+    records, start = {}, 0
+    while start < len(data):
+        match = _RECORD.match(data, start)
+        end = start + int(match[1]) if match else 0
+        if match is None or not match.end() < end <= len(data) or data[end - 1 : end] != b"\n":
+            raise corrupt("an extended header is no list of records")
+        records[decoded(match[2])] = decoded(data[match.end() : end - 1])
+        start = end
+    return records
+
+
+def extended(header: Header, records: Mapping[str, str]) -> Header:
+    """Return a header with what extended headers before it say in its place.
+
+    Raises:
+        StageError: They say something that no size is, or describe a sparse file.
+    """
+    if any(keyword.startswith("GNU.sparse.") for keyword in records):
+        raise StageError(f"its member {header.name!r} is a sparse file; pack it without tar's --sparse", "archive-unsupported")
+    size = records.get("size") or str(header.size)
+    if not _DECIMAL.fullmatch(size):
+        raise corrupt("an extended header has a size that is none")
+    name, link = records.get("path") or header.name, records.get("linkpath") or header.link
+    return Header(name, header.kind, int(size), link, header.executable)
