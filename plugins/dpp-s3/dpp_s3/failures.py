@@ -50,6 +50,7 @@ _BY_CODE = {
     "SlowDown": Meaning("http-503", "the server asks to slow down", retryable=True),
     "InternalError": Meaning("http-500", _ANOTHER_TIME, retryable=True),
     "BadDigest": Meaning("checksum", "what arrived is not what was sent", retryable=True),
+    "XAmzContentSHA256Mismatch": Meaning("checksum", "what arrived is not what was sent", retryable=True),
     "PreconditionFailed": Meaning("exists", "there is an object with this key already"),
     "NotImplemented": Meaning("not-offered", "the server does not offer this"),
     "ConditionalRequestConflict": Meaning("conflict", "somebody else wrote to the same key at the same time", retryable=True),

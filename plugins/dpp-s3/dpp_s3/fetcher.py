@@ -39,10 +39,18 @@ class S3Fetcher(BaseFetcher):
 
     def fetch(self, url: str, file: FileData, part: Part) -> None:
         """Write the whole of an object into the part; see :class:`dpp.BaseFetcher`."""
+        self._was_used = True
+        try:
+            self._fetch(url, part)
+        except FetchError as error:
+            if error.error_class == "checksum":
+                part.begin()  # what came is wrong from some byte on: nothing of it is worth to be continued
+            raise
+
+    def _fetch(self, url: str, part: Part) -> None:
         from dpp_s3.client import client_for  # noqa: PLC0415 - boto3 takes long to import
         from dpp_s3.failures import mapped  # noqa: PLC0415
 
-        self._was_used = True
         asked = part.offset
         watch = http.Watch(self.settings)
         with mapped(f"cannot fetch {location.shown(url)}"):

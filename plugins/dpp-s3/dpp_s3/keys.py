@@ -88,9 +88,8 @@ def key_for(template: str, prefix: str, upload: Upload, file: FileData, sha256: 
     Raises:
         StageError: The file has no such field, or the key would be no good one.
     """
-    values = _own(upload, sha256)
-    for field in fields_of(template):
-        values.setdefault(field, _value(field, file))
+    own = _own(upload, sha256)
+    values = {field: own[field] if field in own else _value(field, file) for field in fields_of(template)}
     key = prefix + template.format_map(values)
     if problem := _problem(key):
         raise StageError(f"the key for {upload.name!r} would be {key!r}, which {problem}; change the template or the manifest", "s3-key")

@@ -50,6 +50,13 @@ def parse(url: str) -> Location:
     return Location(parts.netloc, key, {name: values[0] for name, values in query.items()})
 
 
+def bucket(name: str) -> str:
+    """Return the name of a bucket as it is, or raise ValueError where it can be none."""
+    if not _BUCKET.fullmatch(name):
+        raise ValueError(f"{name!r} is no name of a bucket; a folder in it goes into destination, s3://bucket/folder/")
+    return name
+
+
 def object_url(bucket: str, key: str) -> str:
     """Return the URL of an object.
 

@@ -29,7 +29,10 @@ class S3Upload(Connection, BasePostProcessor):
         if_exists: What to do about an object that is there: leave it as it is (and say so if its content is another),
             overwrite it, or fail the file if its content is another.
         multipart_bytes: Up to which size a file goes in one piece, and the size of the parts of a larger one.
-        attempts: How often a request is tried.
+        attempts: How often a request is tried; the other limits are those of downloads, too:
+        retry_wait: Wait before the second attempt, in seconds; doubles, with jitter.
+        connect_timeout: Limit for a connection to be made, in seconds.
+        read_timeout: Limit for the server's silence, in seconds.
     """
 
     name = "s3-upload"
@@ -41,6 +44,9 @@ class S3Upload(Connection, BasePostProcessor):
     if_exists: IfExists = "skip"
     multipart_bytes: int = Field(default=64 * MIB, ge=5 * MIB, le=5 * 1024 * MIB, exclude=True)
     attempts: int = Field(default=3, ge=1, exclude=True)
+    retry_wait: float = Field(default=0.5, ge=0, allow_inf_nan=False, exclude=True)
+    connect_timeout: float = Field(default=10.0, gt=0, allow_inf_nan=False, exclude=True)
+    read_timeout: float = Field(default=60.0, gt=0, allow_inf_nan=False, exclude=True)
 
     @field_validator("key")
     @classmethod
@@ -58,7 +64,7 @@ class S3Upload(Connection, BasePostProcessor):
     def _place(self) -> tuple[str, str]:
         """Return the bucket and what keys begin with."""
         if self.destination is None:
-            return location.parse(f"s3://{self.bucket}").bucket, ""
+            return location.bucket(self.bucket or ""), ""
         if not self.destination.lower().startswith("s3://"):
             raise ValueError("destination should be a URL such as s3://bucket/data/")
         place = location.parse(self.destination)
@@ -90,11 +96,19 @@ class S3Upload(Connection, BasePostProcessor):
         with _opened(path) as stream:
             return Content(stream, self.multipart_bytes).sha256()
 
+    def _settings(self) -> Settings:
+        return Settings(
+            attempts=self.attempts,
+            retry_wait=self.retry_wait,
+            connect_timeout=self.connect_timeout,
+            read_timeout=self.read_timeout,
+        )
+
     def _send(self, path: Path, bucket: str, key: str) -> None:
         from dpp_s3.client import client_for  # noqa: PLC0415 - boto3 takes long to import
         from dpp_s3.transfer import Transfer  # noqa: PLC0415
 
-        settings = Settings(attempts=self.attempts)
+        settings = self._settings()
         with _opened(path) as stream:
             Transfer(client_for(self, settings), settings, bucket, key).put(Content(stream, self.multipart_bytes), self.if_exists)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import os
@@ -33,7 +34,7 @@ def module(name: str) -> ModuleType:
 
 
 swift = module("swift")
-faults = module("faults")
+fault_module = module("faults")
 
 
 class Store:
@@ -46,14 +47,11 @@ class Store:
         self.client.create_bucket(Bucket=self.bucket)
         self.credentials = folder / f"{self.bucket}.json"
         self.write_credentials(server.endpoint_url)
+        self.options = {"credentials_file": str(self.credentials)}
 
     def write_credentials(self, endpoint_url, **changes):
         known = {"token": self.server.access_key, "secret": self.server.secret_key, "endpoint_url": endpoint_url}
         self.credentials.write_text(json.dumps(known | changes))
-
-    @property
-    def options(self):
-        return {"credentials_file": str(self.credentials)}
 
     def put(self, **objects):
         for key, body in objects.items():
@@ -68,7 +66,9 @@ class Store:
         return [found["Key"] for found in self.client.list_multipart_uploads(Bucket=self.bucket).get("Uploads", ())]
 
 
+@functools.cache
 def client(server, service="s3"):
+    """Return a client, made once, as that takes long."""
     return boto3.Session(server.access_key, server.secret_key, region_name="us-east-1").client(
         service, endpoint_url=server.endpoint_url, config=Config(retries={"total_max_attempts": 1})
     )
@@ -95,6 +95,7 @@ def moto_server(tmp_path_factory):
     try:
         yield with_user(f"http://127.0.0.1:{port}")
     finally:
+        client.cache_clear()
         process.terminate()
         process.wait()
         log.close()
@@ -133,22 +134,24 @@ def swift_server(tmp_path_factory):
 @pytest.fixture
 def moto(moto_server, tmp_path):
     """A bucket in moto."""
-    store = Store(moto_server, tmp_path)
-    yield store
-    store.client.close()
+    return Store(moto_server, tmp_path)
 
 
 @pytest.fixture(params=["moto", "swift"])
 def store(request, tmp_path):
     """A bucket in each of the servers."""
-    store = Store(request.getfixturevalue(f"{request.param}_server"), tmp_path)
-    yield store
-    store.client.close()
+    return Store(request.getfixturevalue(f"{request.param}_server"), tmp_path)
+
+
+@pytest.fixture
+def faults():
+    """What a proxy can do wrong."""
+    return fault_module
 
 
 @pytest.fixture
 def faulty(store):
     """A proxy before the store's server, where the credentials file now points to."""
-    with faults.proxy(store.server.endpoint_url) as proxy:
+    with fault_module.proxy(store.server.endpoint_url) as proxy:
         store.write_credentials(proxy.url)
         yield proxy

@@ -30,7 +30,9 @@ class Proxy:
     def __init__(self, backend: str) -> None:
         self.backend = urlsplit(backend).netloc
         self.url = ""
+        self.server: Server | None = None
         self.seen: list[str] = []
+        self.ranges: list[str | None] = []
         self._faults: list[tuple[str, Callable[[Handler, bytes], None]]] = []
         self._lock = threading.Lock()
 
@@ -38,9 +40,10 @@ class Proxy:
         """Let the next requests whose "METHOD /path?query" holds all these words fail, one a fault."""
         self._faults += [(request, fault) for fault in faults]
 
-    def take(self, request: str) -> Callable[[Handler, bytes], None]:
+    def take(self, request: str, asked_range: str | None) -> Callable[[Handler, bytes], None]:
         with self._lock:
             self.seen.append(request)
+            self.ranges.append(asked_range)
             for number, (wanted, fault) in enumerate(self._faults):
                 if all(word in request for word in wanted.split()):
                     return self._faults.pop(number)[1]
@@ -61,7 +64,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.server.proxy.take(f"{self.command} {self.path}")(self, body)
+        self.server.proxy.take(f"{self.command} {self.path}", self.headers.get("Range"))(self, body)
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = do
 
@@ -149,6 +152,7 @@ def proxy(backend: str) -> Iterator[Proxy]:
     """Run a proxy before a backend."""
     server = Server(("127.0.0.1", 0), Handler)
     server.proxy = Proxy(backend)
+    server.proxy.server = server
     server.proxy.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
