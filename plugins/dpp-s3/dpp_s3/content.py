@@ -36,13 +36,18 @@ class Content:
         self._descriptor = stream.fileno()
         self.name = Path(stream.name).name
         self.size = os.fstat(self._descriptor).st_size
-        smallest = -(-self.size // PARTS)
-        self._part_bytes = max(part_bytes, min(-(-smallest // MIB) * MIB, LARGEST_PART))
+        needed = -(-self.size // PARTS)
+        self._part_bytes = part_bytes if part_bytes >= needed else min(-(-needed // MIB) * MIB, LARGEST_PART)
 
     @property
     def is_large(self) -> bool:
         """Whether it goes in several parts."""
         return self.size > self._part_bytes
+
+    @property
+    def part_count(self) -> int:
+        """How many parts it has; one where it is empty."""
+        return -(-self.size // self._part_bytes) or 1
 
     @functools.cached_property
     def digests(self) -> list[bytes]:
@@ -68,13 +73,15 @@ class Content:
 
     def part(self, number: int) -> dict[str, Any]:
         """Return the arguments that send a part, counted from 0; anew for each attempt."""
-        start = number * self._part_bytes
-        window = Window(self._descriptor, start, min(self.size - start, self._part_bytes), self.name)
+        window = self._window(number)
         return {"Body": window, "ContentLength": window.size, "ContentMD5": b64encode(self.digests[number]).decode()}
 
     def _windows(self) -> Iterator[Window]:
-        starts = range(0, self.size, self._part_bytes) or (0,)
-        return (Window(self._descriptor, start, min(self.size - start, self._part_bytes), self.name) for start in starts)
+        return map(self._window, range(self.part_count))
+
+    def _window(self, number: int) -> Window:
+        start = number * self._part_bytes
+        return Window(self._descriptor, start, min(self.size - start, self._part_bytes), self.name)
 
 
 class Window(io.RawIOBase):

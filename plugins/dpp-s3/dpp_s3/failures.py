@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, NamedTuple, TypeVar
@@ -13,7 +13,7 @@ from botocore.parsers import ResponseParserError
 from dpp import DppError, FetchError, Settings, http
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 from tenacity.wait import wait_random_exponential
-from urllib3.exceptions import NameResolutionError
+from urllib3.exceptions import HTTPError, NameResolutionError
 
 Answer = TypeVar("Answer")
 _SHOWN_CODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -78,7 +78,7 @@ _WITHOUT_ANSWER: dict[tuple[type[Exception], ...], Meaning] = {
     (exceptions.ChecksumError, exceptions.FlexibleChecksumError): Meaning(
         "checksum", "what came is not what the server says it stored", retryable=True
     ),
-    (exceptions.ResponseStreamingError, exceptions.IncompleteReadError): Meaning(
+    (exceptions.ResponseStreamingError, exceptions.IncompleteReadError, HTTPError): Meaning(
         "truncated", "the connection broke before the body was complete", retryable=True
     ),
     (exceptions.HTTPClientError, exceptions.ConnectionError): Meaning("connection", "the connection was refused, or broke", retryable=True),
@@ -100,7 +100,7 @@ def mapped(what: str) -> Iterator[None]:
         yield
     except exceptions.ClientError as error:
         raise _refusal(error, what) from error
-    except (exceptions.BotoCoreError, ResponseParserError) as error:
+    except (exceptions.BotoCoreError, ResponseParserError, HTTPError) as error:
         cause = getattr(error, "kwargs", {}).get("error")
         if isinstance(cause, DppError):  # raised while boto3 read the body to be sent
             raise cause from error
@@ -132,6 +132,17 @@ def _by_number(status: int) -> Meaning:
 def _without_answer(error: Exception) -> Meaning:
     found = (meaning for kinds, meaning in _WITHOUT_ANSWER.items() if isinstance(error, kinds))
     return next(found, Meaning("protocol", f"the request or the answer makes no sense to boto3 ({type(error).__name__})"))
+
+
+def fact(answer: Mapping[str, Any], name: str) -> Any:
+    """Return what every S3 server's answer has.
+
+    Raises:
+        FetchError: This one's has not.
+    """
+    if name not in answer:
+        raise FetchError(f"the answer has no {name}, so it is not that of an S3 server; check endpoint_url", "protocol")
+    return answer[name]
 
 
 def attempted(settings: Settings, what: str, ask: Callable[[], Answer]) -> Answer:

@@ -52,7 +52,7 @@ class S3Fetcher(BaseFetcher):
         from dpp_s3.failures import mapped  # noqa: PLC0415
 
         asked = part.offset
-        watch = http.Watch(self.settings)
+        watch = http.Watch(self.settings, part)
         with mapped(f"cannot fetch {location.shown(url)}"):
             answer = _asked(client_for(self._connection, self.settings), _request(url, part, asked), asked)
             with closing(answer["Body"]):
@@ -97,13 +97,12 @@ def _asked(client: Any, request: dict[str, str], asked: int) -> GetObjectOutputT
 
 def _begin(answer: GetObjectOutputTypeDef, part: Part, asked: int) -> None:
     """Start writing where the answer begins."""
-    offset, total = 0, answer["ContentLength"]
-    if answer["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.PARTIAL_CONTENT:
-        match = _CONTENT_RANGE.fullmatch(answer.get("ContentRange", ""))
-        if not asked or match is None or int(match[1]) != asked or int(match[3]) != asked + total:
-            raise http.RangeRefused("the server sent another range than was asked for")
-        offset, total = asked, asked + total
+    offset, total = 0, answer.get("ContentLength")
     etag = answer.get("ETag", "")
+    if answer["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.PARTIAL_CONTENT:
+        offset, total = asked, _end_of_range(answer, asked)
+        if etag != part.etag:
+            raise http.RangeRefused("the object has changed, or the server does not say that it has not")
     part.begin(
         offset,
         total=total,
@@ -111,6 +110,15 @@ def _begin(answer: GetObjectOutputTypeDef, part: Part, asked: int) -> None:
         content_type=answer.get("ContentType"),
         last_modified=answer["LastModified"].isoformat() if "LastModified" in answer else None,
     )
+
+
+def _end_of_range(answer: GetObjectOutputTypeDef, asked: int) -> int:
+    """Return the size of the whole object, where an answer has it from the offset that was asked for to its end."""
+    match = _CONTENT_RANGE.fullmatch(answer.get("ContentRange", ""))
+    total = int(match[3]) if match else 0
+    if not asked or match is None or (int(match[1]), int(match[2])) != (asked, total - 1):
+        raise http.RangeRefused("the server sent another range than was asked for")
+    return total
 
 
 def _write(answer: GetObjectOutputTypeDef, part: Part, watch: http.Watch) -> None:

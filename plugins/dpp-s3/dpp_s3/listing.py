@@ -92,6 +92,8 @@ class S3Files:
         seen = ""
         while True:
             page = self._page(asked)
+            if "IsTruncated" not in page:
+                raise ConfigurationError(f"cannot list {self._where}: the answer is not that of an S3 server; check endpoint_url")
             yield page
             if not page.get("IsTruncated"):
                 return

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from dpp import FetchError, Settings, StageError
 
 from dpp_s3.content import Content
 from dpp_s3.etags import digest_of
-from dpp_s3.failures import attempted, mapped
+from dpp_s3.failures import attempted, fact, mapped
 from dpp_s3.location import object_url
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Transfer:
         if same or (if_exists == "skip" and same is None):
             log.debug("%s is there already", self._where)
             return
-        sizes = f"{there['ContentLength']} bytes, {content.name} has {content.size}"
+        sizes = f"{fact(there, 'ContentLength')} bytes, {content.name} has {content.size}"
         if if_exists != "skip":
             raise StageError(f"{self._where} is there already with other content ({sizes}); if_exists=overwrite replaces it", "exists")
         log.warning("%s is there already with other content (%s); left as it is (if_exists=skip)", self._where, sizes)
@@ -100,16 +101,17 @@ class Transfer:
                 raise
             return  # who may write but not read has the entity tag of the answer, which was compared
         if _is_same(there, content) is False:
-            if there["ETag"] == answer["ETag"]:
+            if there.get("ETag") == answer["ETag"]:
                 self._withdraw()
-            raise self._damaged(f"{there['ContentLength']} bytes with the entity tag {there['ETag']} are there")
+            raise self._damaged(f"{there['ContentLength']} bytes with the entity tag {there.get('ETag')} are there")
 
     def _send_whole(self, content: Content, conditions: dict[str, Any]) -> Any:
         def once() -> Any:
             answer: Any = self._client.put_object(**self._object, **content.part(0), **conditions)
+            etag = fact(answer, "ETag")
             if _differ(digest_of(answer), content.digest):
                 self._withdraw()
-                raise self._damaged(f"the server got {answer['ETag']}")
+                raise self._damaged(f"the server got {etag}")
             return answer
 
         return attempted(self._settings, self._what, once)
@@ -128,7 +130,7 @@ class Transfer:
     def _send_parts(self, content: Content, conditions: dict[str, Any]) -> Any:
         upload = self._object | {"UploadId": self._begun()}
         try:
-            parts = [self._send_part(upload, number, content) for number in range(len(content.digests))]
+            parts = [self._send_part(upload, number, content) for number in range(content.part_count)]
             return self._completed(upload, parts, content, conditions)
         except BaseException:
             self._abort(upload)
@@ -142,12 +144,13 @@ class Transfer:
 
         def once() -> str:
             self._abort_leftovers()
-            return self._client.create_multipart_upload(**self._object)["UploadId"]
+            return str(fact(self._client.create_multipart_upload(**self._object), "UploadId"))
 
         try:
             return attempted(self._settings, self._what, once)
         except BaseException:
-            self._abort_leftovers()
+            with suppress(FetchError):
+                self._abort_leftovers()
             raise
 
     def _abort_leftovers(self) -> None:
@@ -159,6 +162,8 @@ class Transfer:
                 )
                 found = [upload for page in pages for upload in page.get("Uploads", ())]
         except FetchError as error:
+            if error.retryable:
+                raise
             log.info("%s; what a dead run may have left there stays", error)
             return
         for upload in found:
@@ -168,9 +173,10 @@ class Transfer:
     def _send_part(self, upload: Any, number: int, content: Content) -> CompletedPartTypeDef:
         def once() -> str:
             answer: Any = self._client.upload_part(**upload, PartNumber=number + 1, **content.part(number))
+            etag = str(fact(answer, "ETag"))
             if _differ(digest_of(answer), content.digests[number].hex()):
-                raise self._damaged(f"the server got {answer['ETag']} as part {number + 1}")
-            return str(answer["ETag"])
+                raise self._damaged(f"the server got {etag} as part {number + 1}")
+            return etag
 
         return {"PartNumber": number + 1, "ETag": attempted(self._settings, self._what, once)}
 
@@ -196,7 +202,7 @@ class Transfer:
 
 def _is_same(there: Any, content: Content) -> bool | None:
     """Whether an object has this content; None where its entity tag does not tell, and the size is the same."""
-    if there["ContentLength"] != content.size:
+    if fact(there, "ContentLength") != content.size:
         return False
     digest = digest_of(there)
     if digest is None or _form(digest) != _form(content.digest):

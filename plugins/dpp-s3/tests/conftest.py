@@ -26,7 +26,8 @@ SETTING_UP = 3  # requests to moto that are done by anybody: they make the user
 def module(name: str) -> ModuleType:
     """Import a module of this folder, under a name that no package has."""
     spec = importlib.util.spec_from_file_location(f"dpp_s3_tests_{name}", HERE / f"{name}.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     loaded = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = loaded
     spec.loader.exec_module(loaded)
@@ -93,6 +94,7 @@ def moto_server(tmp_path_factory):
     arguments = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     process = subprocess.Popen(arguments, env=environment, stdout=log, stderr=log)
     try:
+        wait_for(process, port)
         yield with_user(f"http://127.0.0.1:{port}")
     finally:
         client.cache_clear()
@@ -102,8 +104,7 @@ def moto_server(tmp_path_factory):
 
 
 def with_user(endpoint_url):
-    """Wait for moto, make a user there, and return who may ask for what."""
-    wait_for_port(int(endpoint_url.rpartition(":")[2]))
+    """Make a user in moto, and return who may ask for what."""
     iam = client(swift.Server(endpoint_url, "nobody", "nothing"), "iam")
     iam.create_user(UserName="tester")
     iam.put_user_policy(UserName="tester", PolicyName="all", PolicyDocument=json.dumps(ALLOWED))
@@ -112,9 +113,9 @@ def with_user(endpoint_url):
     return swift.Server(endpoint_url, made["AccessKeyId"], made["SecretAccessKey"])
 
 
-def wait_for_port(port):
+def wait_for(process, port):
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and process.poll() is None:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:

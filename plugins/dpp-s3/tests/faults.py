@@ -44,10 +44,11 @@ class Proxy:
         with self._lock:
             self.seen.append(request)
             self.ranges.append(asked_range)
-            for number, (wanted, fault) in enumerate(self._faults):
-                if all(word in request for word in wanted.split()):
-                    return self._faults.pop(number)[1]
-        return forward
+            found = next((entry for entry in self._faults if all(word in request for word in entry[0].split())), None)
+            if found is None:
+                return forward
+            self._faults.remove(found)
+            return found[1]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -66,7 +67,7 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.proxy.take(f"{self.command} {self.path}", self.headers.get("Range"))(self, body)
 
-    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = do
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = do  # noqa: N815 - http.server wants them so
 
     def asked(self, body: bytes) -> Answer:
         """Return what the backend answers."""
@@ -89,7 +90,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"" if self.command == "HEAD" else answer.body)
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *args: object) -> None:
         """Keep quiet."""
 
 

@@ -43,7 +43,7 @@ def test_a_broken_body_is_continued_where_it_broke(store, faulty, fetch, faults)
 def test_a_later_run_continues_a_part(store, faulty, fetch, faults):
     store.put(a=BODY)
     faulty.fail("GET /a", faults.cut_after(100_000))
-    with pytest.raises(FetchError, match="cannot fetch .*: the connection broke before the body was complete") as caught:
+    with pytest.raises(FetchError, match=r"cannot fetch .*: the connection broke before the body was complete") as caught:
         fetch("a")
     assert (caught.value.error_class, caught.value.retryable) == ("truncated", True)
     assert fetch("a") == BODY
@@ -70,7 +70,7 @@ def test_a_body_that_is_not_what_its_entity_tag_says_is_fetched_anew(store, faul
 def test_a_body_that_stays_wrong_is_a_failure(store, faulty, fetch, faults, tmp_path):
     store.put(a=BODY)
     faulty.fail("GET /a", faults.corrupt_answer)
-    with pytest.raises(FetchError, match="expected content with MD5|is not what the server says"):
+    with pytest.raises(FetchError, match=r"expected content with MD5|is not what the server says"):
         fetch("a")
     assert not list(tmp_path.glob("downloads/*/*/*"))
 
@@ -146,7 +146,7 @@ def test_what_is_no_s3_server_is_told(site, store, fetch):
     store.write_credentials(site.url)
     site.add(f"/{store.bucket}/a", "<html>")
     assert fetch("a") == b"<html>"  # an object is bytes, whoever sends them
-    with pytest.raises(FetchError, match="not-found|no such object"):
+    with pytest.raises(FetchError, match="there is no such object"):
         fetch("b")
 
 

@@ -109,6 +109,14 @@ def test_wrong_credentials_are_refused(store):
     assert "canary" not in str(caught.value)
 
 
+def test_what_is_no_s3_server_is_told(site, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    site.script("/bucket?list-type=2&prefix=&encoding-type=url", lambda handler: handler.send(200, b"<html></html>"))
+    with pytest.raises(ConfigurationError, match="the answer is not that of an S3 server; check endpoint_url"):
+        list(S3Files("bucket", endpoint_url=site.url, region="us-east-1").list_files())
+
+
 def test_wrong_options_are_named():
     with pytest.raises(ConfigurationError, match="endpoint:"):
         S3Files("bucket", endpoint="https://s3.example.org")

@@ -118,7 +118,7 @@ def test_another_content_is_overwritten_if_asked(store, upload, made):
 
 def test_another_content_is_a_failure_if_asked(store, upload, made):
     store.put(**{"a.csv": b"old!"})
-    with pytest.raises(StageError, match="is there already with other content .4 bytes, a.csv has 4.") as caught:
+    with pytest.raises(StageError, match=r"is there already with other content \(4 bytes, a\.csv has 4\)") as caught:
         upload(if_exists="fail").post_process({}, made(b"nice"))
     assert (caught.value.error_class, store.objects()) == ("exists", {"a.csv": b"old!"})
 
@@ -212,7 +212,7 @@ def test_who_may_only_write_can_overwrite(store, faulty, faults, upload, made):
 
 
 def test_a_missing_bucket_is_named(upload, made):
-    with pytest.raises(StageError, match="cannot upload s3://no-such-bucket/a.csv: there is no such bucket") as caught:
+    with pytest.raises(StageError, match=r"cannot upload s3://no-such-bucket/a\.csv: there is no such bucket") as caught:
         upload(bucket="no-such-bucket").post_process({}, made(b"x"))
     assert caught.value.error_class == "bucket"
 
@@ -220,7 +220,7 @@ def test_a_missing_bucket_is_named(upload, made):
 def test_a_file_that_has_gone_is_named(upload, made):
     file = made(b"x")
     file.local_path.unlink()
-    with pytest.raises(StageError, match="cannot read .*a.csv: No such file"):
+    with pytest.raises(StageError, match=r"cannot read .*a\.csv: No such file"):
         upload().post_process({}, file)
 
 
