@@ -17,7 +17,7 @@ from dpp_s3.etags import md5_of
 if TYPE_CHECKING:
     from types_boto3_s3.type_defs import GetObjectOutputTypeDef
 
-BLOCK = 16 * 1024  # boto3 hands out whole blocks: a larger one would hide a server that has stalled
+BLOCK = 64 * 1024  # boto3 hands out whole blocks only: larger ones would hide a server that has stalled, smaller ones are slow
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)", re.ASCII)
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]*"')
 _CHANGED = (HTTPStatus.PRECONDITION_FAILED, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
