@@ -1,0 +1,35 @@
+"""S3 for dpp: list a bucket, fetch its objects, upload files into one.
+
+Importing this is cheap: boto3, which takes some 90 ms, is imported with the first request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from dpp import BaseFetcher, BasePostProcessor, Settings, hookimpl
+
+from dpp_s3.fetcher import S3Fetcher
+from dpp_s3.listing import S3Files, listed
+from dpp_s3.upload import S3Upload
+
+__all__ = ["S3Fetcher", "S3Files", "S3Upload", "dpp_fetchers", "dpp_post_processors", "dpp_sources"]
+
+
+@hookimpl
+def dpp_fetchers() -> Mapping[str, type[BaseFetcher]]:
+    """Offer s3."""
+    return {"s3": S3Fetcher}
+
+
+@hookimpl
+def dpp_post_processors() -> list[type[BasePostProcessor]]:
+    """Offer the upload."""
+    return [S3Upload]
+
+
+@hookimpl
+def dpp_sources(files: str, settings: Settings) -> Iterable[Mapping[str, Any]] | None:
+    """List ``s3://bucket/prefix?pattern=*.csv``; leave anything else to other plugins."""
+    return listed(files, settings) if files.lower().startswith("s3://") else None

@@ -1,0 +1,80 @@
+"""URLs of buckets and objects: ``s3://bucket/key``, the key percent-encoded (RFC 3986, section 2.1)."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+_BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
+
+
+class Location(NamedTuple):
+    """A bucket and what is named in it.
+
+    Attributes:
+        bucket: Name of the bucket.
+        key: Key of an object or prefix of keys, decoded.
+        query: Parameters of the URL, each given once.
+    """
+
+    bucket: str
+    key: str
+    query: dict[str, str]
+
+    def __str__(self) -> str:
+        return object_url(self.bucket, self.key)
+
+
+def parse(url: str) -> Location:
+    """Return what an ``s3:`` URL names.
+
+    Raises:
+        ValueError: It names no bucket, holds credentials, or is not percent-encoded; the text shows no secret.
+    """
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
+        raise ValueError("credentials do not belong into a URL; use credentials_file, a profile or the environment")
+    if not _BUCKET.fullmatch(parts.netloc):
+        raise ValueError("names no bucket; expected s3://bucket/key")
+    if parts.fragment or url.endswith("#"):
+        raise ValueError("has a # that is not percent-encoded; write %23")
+    try:
+        key = unquote(parts.path[1:], errors="strict")
+        query = parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query), errors="strict")
+    except ValueError:  # its text shows the query
+        raise ValueError("is not percent-encoded UTF-8 with parameters such as ?limit=5") from None
+    repeated = [name for name, values in query.items() if len(values) > 1]
+    if repeated:
+        raise ValueError(f"gives {', '.join(repeated)} more than once")
+    return Location(parts.netloc, key, {name: values[0] for name, values in query.items()})
+
+
+def bucket(name: str) -> str:
+    """Return the name of a bucket as it is, or raise ValueError where it can be none."""
+    if not _BUCKET.fullmatch(name):
+        raise ValueError(f"{name!r} is no name of a bucket; a folder in it goes into destination, s3://bucket/folder/")
+    return name
+
+
+def object_url(bucket: str, key: str) -> str:
+    """Return the URL of an object.
+
+    Example:
+        >>> object_url("bucket", "a b/c.csv")
+        's3://bucket/a%20b/c.csv'
+    """
+    return f"s3://{bucket}/{quote(key, errors='surrogatepass')}"
+
+
+def shown(url: str) -> str:
+    """Return a URL as messages show it: without what may be a secret in a user part or a query.
+
+    Example:
+        >>> shown("s3://key:secret@bucket/a.csv?x=y")
+        's3://bucket/a.csv'
+    """
+    scheme, _, rest = url.partition("://")
+    bucket, slash, key = rest.partition("?")[0].partition("#")[0].partition("/")
+    bucket = bucket.rpartition("@")[2]
+    return f"{scheme}://{bucket}{slash}{key}" if _BUCKET.fullmatch(bucket) else f"{scheme}://***"

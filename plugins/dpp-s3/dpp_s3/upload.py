@@ -1,0 +1,120 @@
+"""The post-processor ``s3-upload``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, Self
+
+from dpp import BasePostProcessor, FileData, Settings, StageError
+from pydantic import Field, field_validator, model_validator
+
+from dpp_s3 import keys, location
+from dpp_s3.connection import Connection
+from dpp_s3.content import MIB, Content
+
+IfExists = Literal["skip", "overwrite", "fail"]
+
+
+class S3Upload(Connection, BasePostProcessor):
+    """Upload what the pre-processors made of a file, or each regular file of the folder that they made.
+
+    Files that failed are not uploaded. Doing it twice gives the same objects, so that a run that was killed can be taken up
+    again: an object appears when it is whole, and parts that a dead run left behind under its key are removed.
+
+    Attributes:
+        bucket: Name of the bucket.
+        key: Template of the objects' keys; its fields are ``name``, ``stem``, ``ext`` and ``sha256`` of what is uploaded, and
+            any other field of the file.
+        destination: Bucket and first part of the keys in one, ``s3://bucket/data/``; instead of ``bucket``.
+        if_exists: What to do about an object that is there: leave it as it is (and say so if its content is another),
+            overwrite it, or fail the file if its content is another.
+        multipart_bytes: Up to which size a file goes in one piece, and the size of the parts of a larger one.
+        attempts: How often a request is tried; the other limits are those of downloads, too:
+        retry_wait: Wait before the second attempt, in seconds; doubles, with jitter.
+        connect_timeout: Limit for a connection to be made, in seconds.
+        read_timeout: Limit for the server's silence, in seconds.
+    """
+
+    name = "s3-upload"
+    version = "1"
+
+    bucket: str | None = None
+    key: str = "{name}"
+    destination: str | None = None
+    if_exists: IfExists = "skip"
+    multipart_bytes: int = Field(default=64 * MIB, ge=5 * MIB, le=5 * 1024 * MIB, exclude=True)
+    attempts: int = Field(default=3, ge=1, exclude=True)
+    retry_wait: float = Field(default=0.5, ge=0, allow_inf_nan=False, exclude=True)
+    connect_timeout: float = Field(default=10.0, gt=0, allow_inf_nan=False, exclude=True)
+    read_timeout: float = Field(default=60.0, gt=0, allow_inf_nan=False, exclude=True)
+
+    @field_validator("key")
+    @classmethod
+    def _key_is_a_template(cls, key: str) -> str:
+        keys.fields_of(key)
+        return key
+
+    @model_validator(mode="after")
+    def _goes_somewhere(self) -> Self:
+        if (self.bucket is None) == (self.destination is None):
+            raise ValueError("give either bucket or destination, such as s3://bucket/data/")
+        self._place()
+        return self
+
+    def _place(self) -> tuple[str, str]:
+        """Return the bucket and what keys begin with."""
+        if self.destination is None:
+            return location.bucket(self.bucket or ""), ""
+        if not self.destination.lower().startswith("s3://"):
+            raise ValueError("destination should be a URL such as s3://bucket/data/")
+        place = location.parse(self.destination)
+        if place.query:
+            raise ValueError("destination takes no parameters")
+        return place.bucket, place.key if place.key.endswith("/") or not place.key else f"{place.key}/"
+
+    def post_process(self, result: Any, file: FileData) -> None:
+        """Upload the file, unless it failed; see :class:`dpp.BasePostProcessor`.
+
+        Raises:
+            StageError: It has no key, or could not be uploaded.
+        """
+        if file.error is not None or file.local_path is None:
+            return
+        bucket, prefix = self._place()
+        chosen: dict[str, keys.Upload] = {}
+        for upload in keys.uploads(file.local_path):
+            key = keys.key_for(self.key, prefix, upload, file, self._sha256(upload.path))
+            if key in chosen:
+                raise StageError(f"{chosen[key].name!r} and {upload.name!r} would both get the key {key!r}; use {{name}}", "s3-key")
+            chosen[key] = upload
+        for key, upload in chosen.items():
+            self._send(upload.path, bucket, key)
+
+    def _sha256(self, path: Path) -> str:
+        if "sha256" not in keys.fields_of(self.key):
+            return ""
+        with _opened(path) as stream:
+            return Content(stream, self.multipart_bytes).sha256()
+
+    def _settings(self) -> Settings:
+        return Settings(
+            attempts=self.attempts,
+            retry_wait=self.retry_wait,
+            connect_timeout=self.connect_timeout,
+            read_timeout=self.read_timeout,
+        )
+
+    def _send(self, path: Path, bucket: str, key: str) -> None:
+        from dpp_s3.client import client_for  # noqa: PLC0415 - boto3 takes long to import
+        from dpp_s3.transfer import Transfer  # noqa: PLC0415
+
+        settings = self._settings()
+        with _opened(path) as stream:
+            Transfer(client_for(self, settings), settings, bucket, key).put(Content(stream, self.multipart_bytes), self.if_exists)
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except (FileNotFoundError, PermissionError) as error:
+        raise StageError(f"cannot read {path}: {error.strerror}", "read") from error

@@ -1,0 +1,158 @@
+"""S3 servers on loopback, a bucket for each test, and a proxy that fails as it is told to."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import boto3
+import pytest
+from botocore.config import Config
+
+HERE = Path(__file__).parent
+ALLOWED = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
+SETTING_UP = 3  # requests to moto that are done by anybody: they make the user
+
+
+def module(name: str) -> ModuleType:
+    """Import a module of this folder, under a name that no package has."""
+    spec = importlib.util.spec_from_file_location(f"dpp_s3_tests_{name}", HERE / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = loaded
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+swift = module("swift")
+fault_module = module("faults")
+
+
+class Store:
+    """A bucket on a server, and who may use it."""
+
+    def __init__(self, server, folder):
+        self.server = server
+        self.bucket = f"bucket-{secrets.token_hex(4)}"
+        self.client = client(server)
+        self.client.create_bucket(Bucket=self.bucket)
+        self.credentials = folder / f"{self.bucket}.json"
+        self.write_credentials(server.endpoint_url)
+        self.options = {"credentials_file": str(self.credentials)}
+
+    def write_credentials(self, endpoint_url, **changes):
+        known = {"token": self.server.access_key, "secret": self.server.secret_key, "endpoint_url": endpoint_url}
+        self.credentials.write_text(json.dumps(known | changes))
+
+    def put(self, **objects):
+        for key, body in objects.items():
+            self.client.put_object(Bucket=self.bucket, Key=key, Body=body)
+
+    def objects(self):
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
+        keys = [found["Key"] for page in pages for found in page.get("Contents", ())]
+        return {key: self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read() for key in keys}
+
+    def open_uploads(self):
+        return [found["Key"] for found in self.client.list_multipart_uploads(Bucket=self.bucket).get("Uploads", ())]
+
+
+@functools.cache
+def client(server, service="s3"):
+    """Return a client, made once, as that takes long."""
+    return boto3.Session(server.access_key, server.secret_key, region_name="us-east-1").client(
+        service, endpoint_url=server.endpoint_url, config=Config(retries={"total_max_attempts": 1})
+    )
+
+
+@pytest.fixture(autouse=True)
+def no_other_credentials(monkeypatch):
+    """Keep the machine's own AWS settings out."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture(scope="session")
+def moto_server(tmp_path_factory):
+    """moto's server, which checks signatures but no checksums of bodies."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = (tmp_path_factory.mktemp("moto") / "log").open("wb")
+    environment = {**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": str(SETTING_UP)}
+    arguments = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(arguments, env=environment, stdout=log, stderr=log)
+    try:
+        wait_for(process, port)
+        yield with_user(f"http://127.0.0.1:{port}")
+    finally:
+        client.cache_clear()
+        process.terminate()
+        process.wait()
+        log.close()
+
+
+def with_user(endpoint_url):
+    """Make a user in moto, and return who may ask for what."""
+    iam = client(swift.Server(endpoint_url, "nobody", "nothing"), "iam")
+    iam.create_user(UserName="tester")
+    iam.put_user_policy(UserName="tester", PolicyName="all", PolicyDocument=json.dumps(ALLOWED))
+    made = iam.create_access_key(UserName="tester")["AccessKey"]
+    iam.close()
+    return swift.Server(endpoint_url, made["AccessKeyId"], made["SecretAccessKey"])
+
+
+def wait_for(process, port):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    pytest.fail("moto's server did not start; pip install 'moto[server]'")
+
+
+@pytest.fixture(scope="session")
+def swift_server(tmp_path_factory):
+    """OpenStack Swift, which checks everything."""
+    with swift.swift(tmp_path_factory.mktemp("swift")) as server:
+        yield server
+
+
+@pytest.fixture
+def moto(moto_server, tmp_path):
+    """A bucket in moto."""
+    return Store(moto_server, tmp_path)
+
+
+@pytest.fixture(params=["moto", "swift"])
+def store(request, tmp_path):
+    """A bucket in each of the servers."""
+    return Store(request.getfixturevalue(f"{request.param}_server"), tmp_path)
+
+
+@pytest.fixture
+def faults():
+    """What a proxy can do wrong."""
+    return fault_module
+
+
+@pytest.fixture
+def faulty(store):
+    """A proxy before the store's server, where the credentials file now points to."""
+    with fault_module.proxy(store.server.endpoint_url) as proxy:
+        store.write_credentials(proxy.url)
+        yield proxy

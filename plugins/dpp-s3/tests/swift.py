@@ -1,0 +1,174 @@
+"""A real object store for tests: OpenStack Swift with its s3api, from wheels, on loopback ports and in one folder.
+
+Four processes of some 60 MB: a proxy, and a server each for accounts, containers and objects, which keep everything on one
+"device", a folder whose file system needs extended attributes. No memcached: the proxy asks again instead.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+SECONDS = 60
+MODULES = {kind: f"swift.{'obj' if kind == 'object' else kind}.server" for kind in ("account", "container", "object", "proxy")}
+START = """
+import sys
+from swift.common import utils
+utils.set_swift_dir(sys.argv.pop(1))
+from importlib import import_module
+sys.exit(import_module(sys.argv.pop(1)).main())
+"""
+RINGS = """
+import sys
+from swift.common.ring import RingBuilder
+folder, *ports = sys.argv[1:]
+for kind, port in zip(("account", "container", "object"), ports[:3]):
+    builder = RingBuilder(1, 1, 0)
+    builder.add_dev({"region": 1, "zone": 1, "ip": "127.0.0.1", "port": int(port), "device": "d1", "weight": 1})
+    builder.rebalance()
+    builder.get_ring().save(f"{folder}/{kind}.ring.gz")
+"""
+COMMON = """
+[DEFAULT]
+bind_ip = 127.0.0.1
+bind_port = {port}
+swift_dir = {folder}
+devices = {folder}/devices
+user = {user}
+workers = 0
+mount_check = false
+disable_fallocate = true
+fallocate_reserve = 0
+log_level = WARNING
+log_address = {folder}/no-syslog
+"""
+STORAGE = """
+[pipeline:main]
+pipeline = {kind}-server
+[app:{kind}-server]
+use = egg:swift#{kind}
+"""
+PROXY = """
+[pipeline:main]
+pipeline = catch_errors listing_formats bulk s3api tempauth copy slo proxy-server
+[app:proxy-server]
+use = egg:swift#proxy
+account_autocreate = true
+[filter:catch_errors]
+use = egg:swift#catch_errors
+[filter:listing_formats]
+use = egg:swift#listing_formats
+[filter:bulk]
+use = egg:swift#bulk
+[filter:copy]
+use = egg:swift#copy
+[filter:slo]
+use = egg:swift#slo
+[filter:s3api]
+use = egg:swift#s3api
+location = us-east-1
+s3_acl = false
+[filter:tempauth]
+use = egg:swift#tempauth
+user_test_tester = {secret} .admin
+"""
+
+
+class Server(NamedTuple):
+    """Where an S3 server answers, and to whom."""
+
+    endpoint_url: str
+    access_key: str
+    secret_key: str
+
+
+@contextmanager
+def swift(folder: Path) -> Iterator[Server]:
+    """Run Swift with its data in a folder that is there and empty; it ends with the block."""
+    check_folder(folder)
+    ports = dict(zip(MODULES, free_ports(len(MODULES)), strict=True))
+    server = Server(f"http://127.0.0.1:{ports['proxy']}", "test:tester", secrets.token_hex(16))
+    (folder / "devices" / "d1").mkdir(parents=True)
+    (folder / "swift.conf").write_text(f"[swift-hash]\nswift_hash_path_suffix = {secrets.token_hex(8)}\n")
+    call("-c", RINGS, folder, *ports.values())
+    with ExitStack() as stack:
+        for kind, port in ports.items():
+            write_configuration(folder, kind, port, server.secret_key)
+            stack.enter_context(running(folder, kind))
+        for port in ports.values():
+            wait_for(f"http://127.0.0.1:{port}/", folder)
+        yield server
+
+
+def check_folder(folder: Path) -> None:
+    try:
+        os.setxattr(folder, "user.dpp", b"1")
+    except OSError as error:
+        pytest.fail(f"Swift needs extended attributes, which the file system of {folder} does not have: {error}; use --basetemp")
+    done = subprocess.run([sys.executable, "-c", "import swift.proxy.server"], cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.fail(f"Swift can't be imported; pip install 'swift>=2.38', which has wheels for all it needs:\n{done.stderr}")
+
+
+def free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+def call(*arguments: object) -> None:
+    done = subprocess.run([sys.executable, *map(str, arguments)], cwd=arguments[2], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def write_configuration(folder: Path, kind: str, port: int, secret: str) -> None:
+    text = COMMON + (PROXY if kind == "proxy" else STORAGE)
+    (folder / f"{kind}.conf").write_text(text.format(folder=folder, port=port, user=getpass.getuser(), kind=kind, secret=secret))
+
+
+@contextmanager
+def running(folder: Path, kind: str) -> Iterator[None]:
+    """Run one server; its log is beside its configuration."""
+    arguments = [sys.executable, "-W", "ignore", "-c", START, str(folder), MODULES[kind], str(folder / f"{kind}.conf")]
+    environment = {**os.environ, "EVENTLET_NO_GREENDNS": "yes"}
+    with (folder / f"{kind}.log").open("wb") as log:
+        process = subprocess.Popen(arguments, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            yield
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def wait_for(url: str, folder: Path) -> None:
+    """Wait until a server answers, whatever: it is asked for what is not there."""
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+        except urllib.error.HTTPError as error:
+            with error:
+                return
+        except OSError:
+            time.sleep(0.1)
+    logs = "\n".join(f"{path.name}:\n{path.read_text()}" for path in sorted(folder.glob("*.log")))
+    pytest.fail(f"Swift did not answer within {SECONDS} s:\n{logs}")
