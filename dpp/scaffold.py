@@ -90,4 +90,13 @@ def _render(name: str, kind: str, folder: Path, *, pretend: bool = False) -> Non
     """Fill in the template."""
     import copier  # noqa: PLC0415 - takes a third of the time in which dpp's other verbs start
 
-    copier.run_copy(str(TEMPLATE), folder, data={"name": name, "kind": kind}, defaults=True, overwrite=True, quiet=True, pretend=pretend)
+    copier.run_copy(
+        str(TEMPLATE),
+        folder,
+        data={"name": name, "kind": kind},
+        settings=copier.Settings(),  # else defaults of the user's own, for other templates, would count
+        defaults=True,
+        overwrite=True,
+        quiet=True,
+        pretend=pretend,
+    )

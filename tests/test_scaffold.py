@@ -206,6 +206,12 @@ def test_it_needs_no_git_and_asks_nothing(tmp_path):
     assert (run.returncode, run.stderr) == (0, b"")
 
 
+def test_a_user_s_own_settings_for_copier_do_not_count(command, tmp_path):
+    (tmp_path / "settings.yml").write_text("defaults:\n  module: another\n")
+    assert command("dpp", "new-plugin", NAME, COPIER_SETTINGS_PATH="settings.yml").returncode == 0
+    assert (tmp_path / f"dpp-{NAME}" / "dpp_word_tally").is_dir()
+
+
 def test_other_verbs_do_without_copier_and_dpp_without_pytest():
     done = call(sys.executable, "-c", "import dpp.cli, sys; print({'copier', 'pytest', 'dpp.testing'} & set(sys.modules))")
     assert done.stdout == "set()\n"
