@@ -1,12 +1,10 @@
-"""Fixtures: a server, a clean environment, and the commands as users run them."""
+"""Fixtures of this repository: a server, a clean environment, an installed plugin. Those that run batches are of dpp.testing."""
 
 from __future__ import annotations
 
 import importlib
-import json
 import logging
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).parent / "tests"))
 
 import http_site
 
-BIN = Path(sys.executable).parent
+pytest_plugins = ["dpp.testing", "pytester"]
+
 LOOPBACK = ("127.", "::1", "localhost")
 
 
@@ -30,7 +29,6 @@ def refuse_the_world(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 sys.addaudithook(refuse_the_world)
-Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(autouse=True)
@@ -64,18 +62,6 @@ def site() -> Iterator[http_site.Site]:
 
 
 @pytest.fixture
-def manifest(tmp_path: Path) -> Callable[..., Path]:
-    """Write a list of entries as a JSON manifest."""
-
-    def write(entries: list[dict[str, Any]], name: str = "x.json") -> Path:
-        path = tmp_path / name
-        path.write_text(json.dumps(entries))
-        return path
-
-    return write
-
-
-@pytest.fixture
 def install(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Install a plugin: a module and the metadata of its distribution, as pip would leave them.
 
@@ -97,41 +83,3 @@ def install(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     yield write
     for module in [module for module in sys.modules if module.endswith("_plugin")]:
         del sys.modules[module]
-
-
-@pytest.fixture
-def command(tmp_path: Path) -> Run:
-    """Run a console script of this environment in tmp_path, as a user would."""
-
-    def run(name: str, *arguments: object, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [BIN / name, *map(str, arguments)],
-            cwd=tmp_path,
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-
-    return run
-
-
-@pytest.fixture
-def run_batch(command: Run) -> Run:
-    """Run the main job: ``luigi --module dpp RunBatch --files FILES ...``."""
-    return lambda files, *arguments, **environment: command(
-        "luigi", "--module", "dpp", "RunBatch", "--files", files, *arguments, **environment
-    )
-
-
-@pytest.fixture
-def results(tmp_path: Path) -> Callable[..., dict[str, dict[str, Any]]]:
-    """Return the rows of the last run's results.jsonl, by id."""
-
-    def read(workspace: str = "dpp-workspace") -> dict[str, dict[str, Any]]:
-        folders = sorted((tmp_path / workspace).glob("batches/*/runs/*/"), key=lambda folder: int(folder.name))
-        lines = (folders[-1] / "results.jsonl").read_text().splitlines()
-        return {row["id"]: row for row in map(json.loads, lines)}
-
-    return read

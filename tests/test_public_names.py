@@ -7,6 +7,7 @@ import inspect
 from pathlib import Path
 
 import dpp
+import dpp.testing
 import pytest
 
 REPOSITORY = Path(__file__).parent.parent
@@ -15,9 +16,9 @@ PLUGINS = [
 ]
 
 
-def public_objects():
-    for name in dpp.__all__:
-        value = getattr(dpp, name)
+def public_objects(module=dpp):
+    for name in module.__all__:
+        value = getattr(module, name)
         yield name, value
         members = vars(value).items() if inspect.isclass(value) else ()
         yield from ((f"{name}.{member}", found) for member, found in members if is_documentable(member, found))
@@ -49,6 +50,17 @@ def test_the_names_are_those_that_the_package_imports():
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, value in public_objects() if name != "__version__"])
 def test_every_public_name_has_a_docstring(name, value):
     assert value.__doc__
+
+
+@pytest.mark.parametrize(("name", "value"), list(public_objects(dpp.testing)))
+def test_every_public_name_for_tests_has_a_docstring(name, value):
+    assert value.__doc__
+
+
+def test_the_names_for_tests_are_those_that_the_package_imports():
+    tree = ast.parse(Path(dpp.testing.__file__).read_text())
+    found = [alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    assert sorted({*found} - {"annotations"}) == dpp.testing.__all__
 
 
 def test_there_are_plugins_to_look_at():

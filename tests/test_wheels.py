@@ -104,3 +104,15 @@ def test_the_wheels_bring_their_types(installed):
 @pytest.mark.parametrize("command", ["dpp", "download-pipeline-processor", "luigi"])
 def test_the_commands_are_there(tool, command):
     assert tool(command, "--help").returncode == 0
+
+
+def test_a_new_plugin_installs_and_passes_its_tests(installed, tmp_path):
+    """As its author does it, in an environment that has only dpp's wheel."""
+    binaries = tmp_path / "venv/bin"
+    call(sys.executable, "-m", "venv", tmp_path / "venv")
+    call(binaries / "pip", "install", "--quiet", *(installed / "dist").glob("dpp-*.whl"))
+    call(binaries / "dpp", "new-plugin", "word-tally", "--output", tmp_path / "new")
+    call(binaries / "pip", "install", "--quiet", "--editable", f"{tmp_path / 'new'}[test]")
+    call(binaries / "pytest", tmp_path / "new")
+    call(binaries / "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path / "dist", tmp_path / "new")
+    assert [path.name for path in (tmp_path / "dist").iterdir()] == ["dpp_word_tally-0.1.0-py3-none-any.whl"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from dpp.cli.output import print_table
-from dpp.plugins import registry
+from dpp.plugins import Origin, registry
 
 
 @click.command()
@@ -18,9 +18,10 @@ def plugins() -> None:
     """
     found = registry()
     rows = [(offer.name, offer.kind, getattr(offer.cls, "version", ""), offer.origin.distribution, "enabled") for offer in found.offers]
-    rows += [
-        (origin.plugin, "plugin", "", origin.distribution, f"{origin.state}: {origin.reason}")
-        for origin in found.origins
-        if origin.state != "enabled"
-    ]
+    offering = {offer.origin for offer in found.offers}
+    rows += [(origin.plugin, "plugin", "", origin.distribution, _state(origin)) for origin in found.origins if origin not in offering]
     print_table(("name", "kind", "version", "distribution", "state"), rows)
+
+
+def _state(origin: Origin) -> str:
+    return f"{origin.state}: {origin.reason}" if origin.reason else origin.state

@@ -1,9 +1,10 @@
-"""What is dpp-curl's own; that it behaves as dpp's fetcher is shown by the conformance suite, tests/stages/test_http_fetchers.py."""
+"""What is dpp-curl's own, and the contract of fetchers; that it behaves as dpp's does is shown by tests/stages/test_http_fetchers.py."""
 
 from __future__ import annotations
 
 import threading
 
+import dpp.testing
 import pytest
 from dpp import FetchError, FileData, Settings
 from dpp.plugins import load_plugins
@@ -11,6 +12,19 @@ from dpp.stages.download import Downloader
 from dpp.workspace import Workspace
 
 from dpp_curl import CurlFetcher
+
+
+class TestContract(dpp.testing.FetcherSuite):
+    plugin = CurlFetcher
+    schemes = ("http", "https")
+
+    @pytest.fixture
+    def serve(self, site):
+        return lambda name, body: site.add(f"/{name}", body)
+
+    @pytest.fixture
+    def missing(self, site):
+        return f"{site.url}/missing"
 
 
 @pytest.fixture

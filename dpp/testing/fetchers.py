@@ -1,0 +1,174 @@
+"""The contract of fetchers, as tests for a plugin's own test module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+import pytest
+
+from dpp.errors import ConfigurationError, FetchError
+from dpp.models import FileData
+from dpp.settings import Settings
+from dpp.stages.download import Downloader
+from dpp.stages.part import WORTH_CONTINUING
+from dpp.steps import BaseFetcher
+from dpp.testing.parts import MemoryPart, Stopped
+from dpp.testing.suites import assert_offered
+from dpp.workspace import Workspace
+
+BODY = bytes(range(256)) * (4 * WORTH_CONTINUING // 256)
+CHANGED = BODY[::-1] + b"and longer"
+STOP = 100_000
+THREADS = 4
+Serve = Callable[[str, bytes], str]
+
+
+class FetcherSuite:
+    """The contract of a fetcher; see :class:`dpp.BaseFetcher`. A class that derives from it gives the fixtures ``serve`` and ``missing``.
+
+    Attributes:
+        plugin: The class under test.
+        schemes: The URL schemes that it is offered for.
+    """
+
+    plugin: ClassVar[type[Any]]
+    schemes: ClassVar[tuple[str, ...]]
+
+    @pytest.fixture
+    def serve(self) -> Serve:
+        """Return a function that puts bytes under a name, in place of what was there, and returns their URL. Has to be overridden."""
+        raise NotImplementedError("give the suite a fixture serve: a function (name, bytes) -> URL")
+
+    @pytest.fixture
+    def missing(self) -> str:
+        """Return the URL of a file that is not there. Has to be overridden."""
+        raise NotImplementedError("give the suite a fixture missing: the URL of a file that is not there")
+
+    @pytest.fixture
+    def refused(self) -> list[str]:
+        """Return URLs of what is no file, such as a folder; none unless overridden."""
+        return []
+
+    @pytest.fixture
+    def options(self) -> dict[str, Any]:
+        """Return the options that the fetcher is tested with; none unless overridden."""
+        return {}
+
+    @pytest.fixture
+    def settings(self, options: dict[str, Any], tmp_path: Path) -> Settings:
+        """Return the settings of a run with one attempt a file."""
+        given = {scheme: options for scheme in self.schemes if options}
+        return Settings(attempts=1, workspace=tmp_path / "workspace", options=given)
+
+    @pytest.fixture
+    def fetcher(self, settings: Settings) -> Iterator[BaseFetcher]:
+        """Make the fetcher, and close it in the end."""
+        made = self.plugin(settings)
+        yield made
+        made.close()
+
+    def test_it_is_offered(self) -> None:
+        """An installed entry point or the package's hook offers it for its schemes, in lower case."""
+        assert self.schemes == tuple(scheme.lower() for scheme in self.schemes)
+        for scheme in self.schemes:
+            assert_offered("fetcher", scheme, self.plugin)
+
+    def test_it_can_be_made_for_a_batch_that_does_not_need_it(self) -> None:
+        """Every batch makes every fetcher: without options, it neither fails nor connects."""
+        self.plugin(Settings()).close()
+
+    def test_an_unknown_option_is_refused(self, options: dict[str, Any]) -> None:
+        """A misspelled option is found before anything is fetched."""
+        for scheme in self.schemes if options else ():
+            with pytest.raises(ConfigurationError, match="no_such_option"):
+                self.plugin(Settings(options={scheme: {**options, "no_such_option": 1}}))
+
+    @pytest.mark.parametrize("size", [1, len(BODY)])
+    def test_a_file_comes_as_it_is(self, fetcher: BaseFetcher, settings: Settings, serve: Serve, size: int) -> None:
+        """Downloaded into a workspace as a batch does it."""
+        url = serve("whole.bin", BODY[:size])
+        got = _downloaded(fetcher, settings, FileData(url=url))
+        assert got.read_bytes() == BODY[:size]
+
+    def test_an_empty_file_comes_where_it_is_expected(self, fetcher: BaseFetcher, settings: Settings, serve: Serve) -> None:
+        """A manifest that says size 0 gets an empty file."""
+        assert _downloaded(fetcher, settings, FileData(url=serve("empty.bin", b""), size=0)).read_bytes() == b""
+
+    def test_the_size_is_announced(self, fetcher: BaseFetcher, serve: Serve) -> None:
+        """Only so can a body that is cut short be told from a whole one."""
+        total = _fetched(fetcher, serve("whole.bin", BODY), MemoryPart()).total
+        assert total == len(BODY), f"begin() should say the size in bytes as total, {len(BODY)}, and said {total}"
+
+    def test_a_missing_file_is_final(self, fetcher: BaseFetcher, missing: str) -> None:
+        """Another attempt would find no more."""
+        _is_refused(fetcher, missing)
+
+    def test_what_is_no_file_is_refused(self, fetcher: BaseFetcher, refused: list[str]) -> None:
+        """A folder or a path that leads outside has no bytes to give."""
+        for url in refused:
+            _is_refused(fetcher, url)
+
+    def test_a_part_with_an_entity_tag_is_continued(self, fetcher: BaseFetcher, serve: Serve) -> None:
+        """A fetcher that gives an entity tag gets its part back, and sends only what is missing; another starts over."""
+        url = serve("whole.bin", BODY)
+        left = _interrupted(fetcher, url)
+        part = _fetched(fetcher, url, MemoryPart(bytes(left.data), left.etag))
+        assert part.data == BODY
+        expected = STOP if left.etag else 0
+        assert part.began_at == expected, f"begin() should be called with offset {expected}, after an entity tag of {left.etag}"
+
+    def test_a_part_of_a_file_that_changed_is_started_over(self, fetcher: BaseFetcher, serve: Serve) -> None:
+        """Bytes of two versions make no file."""
+        left = _interrupted(fetcher, serve("whole.bin", BODY))
+        part = _fetched(fetcher, serve("whole.bin", CHANGED), MemoryPart(bytes(left.data), left.etag))
+        assert (part.began_at, part.data == CHANGED) == (0, True)
+
+    def test_an_error_of_the_part_ends_the_attempt(self, fetcher: BaseFetcher, serve: Serve) -> None:
+        """It passes through as it is, and the fetcher can be used again."""
+        url = serve("whole.bin", BODY)
+        _interrupted(fetcher, url)
+        assert _fetched(fetcher, url, MemoryPart()).data == BODY
+
+    def test_one_object_serves_all_threads(self, fetcher: BaseFetcher, serve: Serve) -> None:
+        """Each file gets its own bytes, however many come at once."""
+        bodies = [bytes([number]) * (number + 1) * 10_000 for number in range(4 * THREADS)]
+        urls = [serve(f"{number}.bin", body) for number, body in enumerate(bodies)]
+        with ThreadPoolExecutor(THREADS) as threads:
+            parts = list(threads.map(lambda url: _fetched(fetcher, url, MemoryPart()), urls))
+        assert [bytes(part.data) for part in parts] == bodies
+
+
+def _downloaded(fetcher: BaseFetcher, settings: Settings, file: FileData) -> Path:
+    """Return the path of a download, made as a batch makes it."""
+    downloader = Downloader(settings, Workspace(settings.workspace), {urlsplit(file.url).scheme.lower(): fetcher})
+    return downloader.get(file, lambda: None).path
+
+
+def _fetched(fetcher: BaseFetcher, url: str, part: MemoryPart) -> MemoryPart:
+    """Return the part after one attempt that went well."""
+    fetcher.fetch(url, FileData(url=url), part)
+    assert part.began_at is not None, "begin() was not called"
+    assert part.problems == []
+    return part
+
+
+def _interrupted(fetcher: BaseFetcher, url: str) -> MemoryPart:
+    """Return the part after an attempt that its own error ended."""
+    part = MemoryPart(stops_after=STOP)
+    with pytest.raises(Stopped):
+        fetcher.fetch(url, FileData(url=url), part)
+    assert part.problems == []
+    return part
+
+
+def _is_refused(fetcher: BaseFetcher, url: str) -> None:
+    part = MemoryPart()
+    with pytest.raises(FetchError) as caught:
+        fetcher.fetch(url, FileData(url=url), part)
+    assert not caught.value.retryable, "another attempt can't succeed, so retryable should be False"
+    assert (str(caught.value) != "", caught.value.error_class != "") == (True, True), "say what failed, and in which class of errors"
+    assert part.data == b""

@@ -1,0 +1,95 @@
+"""pytest fixtures: manifests, batches run as users run them, their results, and files made ready for a step."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dpp.models import FileData
+from dpp.testing.files import Bench
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+SECONDS = 120
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Callable[..., Path]:
+    """Write a list of entries as a JSON manifest: ``manifest([{"url": ...}], name="x.json") -> Path``."""
+
+    def write(entries: list[dict[str, Any]], name: str = "x.json") -> Path:
+        path = tmp_path / name
+        path.write_text(json.dumps(entries))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Run:
+    """Run a console script of this environment in ``tmp_path``, as a user would.
+
+    ``command(name, *arguments, timeout=120, VARIABLE="value") -> subprocess.CompletedProcess``; the limit is in seconds.
+    """
+
+    def run(name: str, *arguments: object, timeout: float = SECONDS, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(  # noqa: S603 - what the test asks for
+            [_script(name), *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return run
+
+
+def _script(name: str) -> str:
+    """Return the path of a console script: beside this Python, as in a virtual environment, or else on the PATH."""
+    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+    if found is None:
+        pytest.fail(f"there is no command {name} in this environment; pip install dpp brings it")
+    return found
+
+
+@pytest.fixture
+def run_batch(command: Run) -> Run:
+    """Run the main job in ``tmp_path``: ``luigi --module dpp RunBatch --files FILES ...``."""
+    return lambda files, *arguments, **environment: command(
+        "luigi", "--module", "dpp", "RunBatch", "--files", files, *arguments, **environment
+    )
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Callable[..., dict[str, dict[str, Any]]]:
+    """Return the rows of the last run's ``results.jsonl`` by id: ``results(workspace="dpp-workspace")``."""
+
+    def read(workspace: str = "dpp-workspace") -> dict[str, dict[str, Any]]:
+        folders = sorted((tmp_path / workspace).glob("batches/*/runs/*/"), key=lambda folder: int(folder.name))
+        lines = (folders[-1] / "results.jsonl").read_text().splitlines()
+        return {row["id"]: row for row in map(json.loads, lines)}
+
+    return read
+
+
+@pytest.fixture
+def ready_file(tmp_path: Path) -> Callable[..., FileData]:
+    """Make a file ready for a step: ``ready_file(name, body, **fields) -> FileData``.
+
+    Its ``local_path`` has the body, bytes or text; its ``output_dir`` is a new empty folder.
+    """
+    bench = Bench(tmp_path / "ready")
+
+    def make(name: str, body: bytes | str, **fields: Any) -> FileData:
+        return bench.file(name, body.encode() if isinstance(body, str) else body, **fields)
+
+    return make

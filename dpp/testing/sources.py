@@ -1,0 +1,106 @@
+"""The contract of sources, as tests for a plugin's own test module."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from dpp.catalog import read_catalog, write_catalog
+from dpp.manifest import listed
+from dpp.models import FileData
+from dpp.plugins import load_plugins
+from dpp.redact import url_secrets
+from dpp.settings import Settings
+from dpp.testing.suites import hook_of
+
+FOREIGN = ["", "x.json", "folder/x.json", "https://example.org/x.json", "nobody-knows-this://host/folder/", "nobody-knows-this:", "://"]
+SHORTEST_SECRET = 4
+
+
+class SourceSuite:
+    """The contract of a source; see the hook ``dpp_sources``. A class that derives from it gives the fixture ``files``.
+
+    Attributes:
+        plugin: The module with the function ``dpp_sources``.
+        schemes: URL schemes that the entries need and that only the plugin under test has a fetcher for.
+    """
+
+    plugin: ClassVar[Any]
+    schemes: ClassVar[tuple[str, ...]] = ()
+
+    @pytest.fixture
+    def files(self) -> str:
+        """Return what ``--files`` says, for a source of at least one file; with a password if it can have one. Has to be overridden."""
+        raise NotImplementedError("give the suite a fixture files: what --files says, such as sftp://me:secret@127.0.0.1:2222/outbox/")
+
+    @pytest.fixture
+    def foreign(self) -> list[str]:
+        """Return what ``--files`` may say that is for others."""
+        return FOREIGN
+
+    @pytest.fixture
+    def options(self) -> dict[str, dict[str, Any]]:
+        """Return the options of the run, by URL scheme; none unless overridden."""
+        return {}
+
+    @pytest.fixture
+    def settings(self, options: dict[str, dict[str, Any]], tmp_path: Path) -> Settings:
+        """Return the settings of the run."""
+        return Settings(workspace=tmp_path / "workspace", options=options)
+
+    @pytest.fixture
+    def entries(self, files: str, settings: Settings) -> list[Mapping[str, Any]]:
+        """Return the entries that the source yields."""
+        return self.listing(files, settings)
+
+    def asked(self, files: str, settings: Settings) -> Any:
+        """Return what the hook returns; its function may take fewer arguments than the hook has."""
+        hook = hook_of(self.plugin, "dpp_sources")
+        assert hook is not None, f"{self.plugin.__name__} has no function dpp_sources that is marked @hookimpl"
+        given = {"files": files, "settings": settings}
+        return hook(**{name: given[name] for name in inspect.signature(hook).parameters})
+
+    def listing(self, files: str, settings: Settings) -> list[Mapping[str, Any]]:
+        """Return the entries of a source that the plugin knows."""
+        found = self.asked(files, settings)
+        assert found is not None, f"the plugin leaves {files.partition(':')[0]}: to others"
+        return list(found)
+
+    def catalog(self, entries: list[Mapping[str, Any]], folder: Path) -> list[FileData]:
+        """Return the files of the entries, checked and named as a batch does it.
+
+        Raises:
+            ManifestError: An entry has a problem; all of them are named.
+        """
+        schemes = {*load_plugins().fetchers(), *self.schemes}
+        path = folder / "files.jsonl"
+        chunks = write_catalog(path, "the source", listed(entries), schemes, lambda total: max(total, 1))
+        return list(chain.from_iterable(read_catalog(path, chunk) for chunk in chunks))
+
+    def test_it_finds_files(self, entries: list[Mapping[str, Any]]) -> None:
+        """Without any, the other tests would show nothing."""
+        assert entries
+
+    def test_its_entries_are_those_of_a_manifest(self, entries: list[Mapping[str, Any]], tmp_path: Path) -> None:
+        """Each can be fetched, and none is there twice."""
+        files = self.catalog(entries, tmp_path)
+        assert len({file.id for file in files}) == len(files) == len(entries)
+
+    def test_it_finds_the_same_files_twice(self, entries: list[Mapping[str, Any]], files: str, settings: Settings) -> None:
+        """In the same order, so that a rerun is the same batch."""
+        assert self.listing(files, settings) == entries
+
+    def test_it_leaves_to_others_what_it_does_not_know(self, foreign: list[str], settings: Settings) -> None:
+        """None lets the next plugin, and at last dpp itself, have a look."""
+        assert {files: self.asked(files, settings) for files in foreign} == dict.fromkeys(foreign)
+
+    def test_secrets_stay_out_of_ids_and_names(self, entries: list[Mapping[str, Any]], files: str, tmp_path: Path) -> None:
+        """Ids are shown in reports, logs and the names of files."""
+        secrets = {secret for secret in url_secrets(files) if len(secret) >= SHORTEST_SECRET}
+        shown = [text for file in self.catalog(entries, tmp_path) for text in (file.id, file.name)]
+        assert [secret for secret in secrets if any(secret in text for text in shown)] == []
