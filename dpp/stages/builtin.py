@@ -25,7 +25,8 @@ class Checksum(BaseProcessor):
     """Tell a file's size in bytes, its digest and its media type.
 
     The media type is guessed from the name, as Python's ``mimetypes`` does it (RFC 6838 names); of a compressed
-    file it is that of the compression.
+    file it is that of the compression. Of a folder, such as an archive that was unpacked, it tells the number of files,
+    their size, and the digest of the list of their digests.
 
     Attributes:
         algorithm: Any name that Python's ``hashlib.new`` knows and whose digests have a fixed length.
@@ -46,7 +47,10 @@ class Checksum(BaseProcessor):
     def process(self, file: FileData) -> dict[str, Any]:
         """Return ``size``, the digest under its algorithm's name, and ``media_type``."""
         assert file.local_path is not None
-        size, digest = self._known(file) or (file.local_path.stat().st_size, self._digest(file.local_path))
+        known = self._known(file)
+        if known is None and file.local_path.is_dir():
+            return self._folder(file.local_path)
+        size, digest = known or (file.local_path.stat().st_size, self._digest(file.local_path))
         return {"size": size, self.algorithm: digest, "media_type": media_type(file.local_path.name)}
 
     def _known(self, file: FileData) -> tuple[int, str] | None:
@@ -54,6 +58,13 @@ class Checksum(BaseProcessor):
         if self.algorithm == "sha256" and file.sha256 and file.size is not None and not file.processing_history:
             return file.size, file.sha256
         return None
+
+    def _folder(self, folder: Path) -> dict[str, Any]:
+        """Return the number of files, their size, and the digest of their paths and digests, as ``sha256sum`` would list them."""
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        lines = "".join(f"{self._digest(path)}  {path.relative_to(folder)}\n" for path in paths)
+        digest = hashlib.new(self.algorithm, lines.encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest()
+        return {"files": len(paths), "size": sum(path.stat().st_size for path in paths), self.algorithm: digest}
 
     def _digest(self, path: Path) -> str:
         with path.open("rb") as stream:
