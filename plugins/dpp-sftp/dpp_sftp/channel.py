@@ -32,19 +32,20 @@ class Channel(Session):
 
     Attributes:
         received: Bytes that came so far.
-        answers: Answers that came so far.
+        asked: Number of the last request.
+        answered: Number of the latest request that was answered.
         failure: Why the session is of no use any more.
     """
 
     def __init__(self) -> None:
         self.received = 0
-        self.answers = 0
+        self.asked = 0
+        self.answered = 0
         self.failure: Exception | None = None
         self._loop = asyncio.get_running_loop()
         self._unread = bytearray()
         self._waiting: dict[int, tuple[Answer, int]] = {}
         self._outbox: list[bytes] = []
-        self._last = 0
 
     def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
         """Keep the channel; called by asyncssh."""
@@ -69,8 +70,8 @@ class Channel(Session):
             The body of the answer, to be awaited. It raises StatusError where the server refuses, WireError where it
             makes no sense, and Broken where the session ends.
         """
-        self._last = (self._last + 1) & 0xFFFFFFFF
-        return self._send(kind, self._last, body, self._last, wanted)
+        self.asked = (self.asked + 1) & 0xFFFFFFFF
+        return self._send(kind, self.asked, body, self.asked, wanted)
 
     def _send(self, kind: int, number: int, body: bytes, key: int, wanted: int) -> Answer:
         answer: Answer = self._loop.create_future()
@@ -141,10 +142,10 @@ class Channel(Session):
 
     def _answer(self, message: bytes) -> None:
         """Give a message to whoever waits for it."""
-        self.answers += 1
         kind = message[0]
         start, key = (1, _VERSION) if kind == Kind.VERSION else (_HEAD - _LENGTH, int.from_bytes(message[1 : _HEAD - _LENGTH]))
         answer, wanted = self._waiting.pop(key, (None, 0))
+        self.answered = max(self.answered, key)
         if answer is None or len(message) < start:
             raise WireError("the server answers what was not asked")
         try:

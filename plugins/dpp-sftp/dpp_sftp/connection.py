@@ -66,14 +66,14 @@ class Connection:
             FetchError: A limit was passed, or the connection broke.
             Stale: It had broken before this began.
         """
-        answers = self._channel.answers
+        before = self._channel.asked
         self.uses += 1
         watch.asked()
         heart = _Heart(self._loop, self._channel, watch, self._pause)
         try:
             return self._loop.run_until_complete(work(self._channel))
         except Broken as error:
-            if self.uses > 1 and self._channel.answers == answers:
+            if self.uses > 1 and self._channel.answered <= before:
                 raise Stale from error
             raise FetchError(f"the connection to {self._server} broke: {error}", "connection", retryable=True) from error
         except WireError as error:

@@ -77,8 +77,10 @@ class Pool:
                 self._idle.append(connection)
                 self._changed.notify()
                 return
-        self._forget()
-        connection.close()
+        try:
+            connection.close()
+        finally:
+            self._forget()
 
     def _forget(self, refused: FetchError | None = None) -> None:
         with self._changed:
