@@ -1,0 +1,161 @@
+"""One connection to a server, logged in, with an SFTP session and an event loop of its own.
+
+The loop runs only while a thread works with the connection, in that thread: so nothing is handed from one thread to
+another, and nothing runs when the process forks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import asyncssh
+from dpp import FetchError, http
+
+from dpp_sftp.address import Server
+from dpp_sftp.channel import Channel
+from dpp_sftp.wire import Broken, WireError
+
+T = TypeVar("T")
+FAREWELL_SECONDS = 1.0
+_TURNS = 3  # of the loop, until an aborted transport has told its protocol and closed its socket
+
+
+class Stale(Exception):
+    """A connection had died since it was used last; nothing is known of the server."""
+
+
+class Connection:
+    """A connection that is logged in.
+
+    Args:
+        server: The server, for messages.
+        pause: How often to look at the limits, in seconds.
+        opened: Opens it.
+
+    Attributes:
+        uses: How often it was worked with.
+    """
+
+    def __init__(
+        self, server: Server, pause: float, opened: Callable[[], Coroutine[Any, Any, tuple[asyncssh.SSHClientConnection, Channel]]]
+    ) -> None:
+        self._server = server
+        self._pause = pause
+        self.uses = 0
+        self._loop = asyncio.new_event_loop()
+        self._loop.set_default_executor(_Inline())
+        try:
+            self._ssh, self._channel = self._loop.run_until_complete(opened())
+        except BaseException:
+            self._end_loop()
+            raise
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether it can be used again."""
+        return self._channel.failure is None
+
+    def run(self, work: Callable[[Channel], Coroutine[Any, Any, T]], watch: http.Watch) -> T:
+        """Do something with the session, within the limits of a watch.
+
+        Raises:
+            FetchError: A limit was passed, or the connection broke.
+            Stale: It had broken before this began.
+        """
+        before = self._channel.asked
+        self.uses += 1
+        watch.asked()
+        heart = _Heart(self._loop, self._channel, watch, self._pause)
+        try:
+            return self._loop.run_until_complete(work(self._channel))
+        except Broken as error:
+            if self.uses > 1 and self._channel.answered <= before:
+                raise Stale from error
+            raise FetchError(f"the connection to {self._server} broke: {error}", "connection", retryable=True) from error
+        except WireError as error:
+            self._channel.fail(error)
+            raise FetchError(f"{self._server} does not speak as an SFTP server should: {error}", "protocol") from error
+        except (KeyboardInterrupt, SystemExit) as error:
+            self._channel.fail(Broken(type(error).__name__))
+            raise
+        finally:
+            heart.stop()
+
+    def close(self) -> None:
+        """Say goodbye, where the server still listens, and wait a second at most for it to be heard."""
+        with suppress(TimeoutError, OSError, asyncssh.Error):
+            self._loop.run_until_complete(self._farewell())
+        self._end_loop()
+
+    async def _farewell(self) -> None:
+        if self.is_sound:
+            self._ssh.close()
+        else:
+            self._ssh.abort()
+        async with asyncio.timeout(FAREWELL_SECONDS):
+            await self._ssh.wait_closed()
+
+    def _end_loop(self) -> None:
+        self._loop.run_until_complete(_settled())
+        self._loop.close()
+
+
+async def _settled() -> None:
+    """Let what asyncssh left under way in this loop end, so that nothing is open once the loop is closed."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
+
+
+class _Heart:
+    """Look at the limits of a watch from time to time while a loop runs; the first that is passed ends the session.
+
+    Args:
+        loop: The loop.
+        channel: What is watched.
+        watch: The limits.
+        pause: Seconds between looks.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, channel: Channel, watch: http.Watch, pause: float) -> None:
+        self._loop = loop
+        self._channel = channel
+        self._watch = watch
+        self._seen = channel.received
+        self._pause = pause
+        self._timer = loop.call_later(self._pause, self._beat)
+
+    def _beat(self) -> None:
+        try:
+            if count := self._channel.received - self._seen:
+                self._seen += count
+                self._watch.received(count)
+            self._watch.silent()
+        except FetchError as error:
+            self._channel.fail(error)
+        else:
+            self._timer = self._loop.call_later(self._pause, self._beat)
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._timer.cancel()
+
+
+class _Inline(ThreadPoolExecutor):
+    """Do what asyncssh gives to threads, such as signing, right away: nobody else waits for this loop."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Call a function and return its result as a future."""
+        future: Future[T] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001 - it is whoever asked that wants it
+            future.set_exception(error)
+        return future

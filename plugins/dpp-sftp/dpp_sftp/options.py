@@ -1,0 +1,107 @@
+"""The options of ``sftp``: how to log in, and whom to trust. Secrets stand there by reference only."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+DEFAULT_KNOWN_HOSTS = ("~/.ssh/known_hosts", "/etc/ssh/ssh_known_hosts")
+SESSIONS = 4
+
+
+class SftpOptions(BaseModel):
+    """Options of the fetcher and the source, under ``sftp`` in ``--options`` or in luigi.cfg.
+
+    There is none that switches the check of host keys off.
+
+    Attributes:
+        user: Who logs in, where the URL does not say; default: the user of this process.
+        key_file: A private key to log in with, instead of the agent's and those in ``~/.ssh``.
+        key_passphrase_env: Name of the environment variable that holds the key's passphrase.
+        password_env: Name of the environment variable that holds the password.
+        password_file: File whose first line is the password.
+        known_hosts: Files that say whose host keys are trusted; ``~/.ssh/known_hosts`` and ``/etc/ssh/ssh_known_hosts`` if empty.
+        sessions: Most connections to a server at once, for each process.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    user: str = ""
+    key_file: Path | None = None
+    key_passphrase_env: str = ""
+    password_env: str = ""
+    password_file: Path | None = None
+    known_hosts: tuple[Path, ...] = ()
+    sessions: int = Field(SESSIONS, ge=1)
+
+    @field_validator("known_hosts", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return [path.strip() for path in value.split(",") if path.strip()] if isinstance(value, str) else value
+
+    def password(self) -> str:
+        """Return the password that the options refer to, or "".
+
+        Raises:
+            ValueError: What they refer to is not there.
+        """
+        if self.password_env:
+            return _variable("password_env", self.password_env)
+        if self.password_file is None:
+            return ""
+        lines = _read("password_file", self.password_file).splitlines()
+        if not lines or not lines[0]:
+            raise ValueError(f"option password_file: {self.password_file} is empty; its first line should be the password")
+        return lines[0]
+
+    def passphrase(self) -> str | None:
+        """Return the passphrase of the key, or None.
+
+        Raises:
+            ValueError: What the options refer to is not there.
+        """
+        return _variable("key_passphrase_env", self.key_passphrase_env) if self.key_passphrase_env else None
+
+    def key_path(self) -> Path | None:
+        """Return the path of the key, with ``~`` resolved, or None."""
+        return self.key_file and _expanded(self.key_file)
+
+    def known_hosts_text(self) -> str:
+        """Return what the files of known hosts say, one after another.
+
+        Raises:
+            ValueError: A file that was asked for can't be read.
+        """
+        if self.known_hosts:
+            return "\n".join(_read("known_hosts", path) for path in self.known_hosts)
+        found = [path for path in map(_expanded, map(Path, DEFAULT_KNOWN_HOSTS)) if path.is_file()]
+        return "\n".join(_read("known_hosts", path) for path in found)
+
+    @property
+    def known_hosts_names(self) -> str:
+        """How messages call the files of known hosts."""
+        return ", ".join(map(str, self.known_hosts or DEFAULT_KNOWN_HOSTS))
+
+
+def _variable(option: str, name: str) -> str:
+    value = os.environ.get(name)
+    if not value:
+        raise ValueError(f"option {option}: the environment variable {name} is not set, or empty")
+    return value
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:  # the name of nobody on this machine, or no home
+        return path
+
+
+def _read(option: str, path: Path) -> str:
+    try:
+        return _expanded(path).read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise ValueError(f"option {option}: cannot read {path}: {error.strerror}") from error

@@ -1,0 +1,94 @@
+"""A server for all tests of this package, and what they do with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from dpp import FileData, Settings
+from dpp.stages.download import Downloader
+from dpp.workspace import Workspace
+
+from dpp_sftp import SftpFetcher, dpp_sources
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import tcp_proxy
+from sshd import sshd
+
+LONG_AGO = 1_700_000_000
+
+
+@pytest.fixture(scope="session")
+def sshd_for_all(tmp_path_factory):
+    with sshd(tmp_path_factory.mktemp("sshd"), "LogLevel VERBOSE") as running:
+        yield running
+
+
+@pytest.fixture
+def server(sshd_for_all, monkeypatch):
+    """A server on loopback, and no agent."""
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    return sshd_for_all
+
+
+@pytest.fixture
+def proxy(server):
+    """A proxy before the server, vouched for."""
+    with tcp_proxy.proxy(server.host, server.port) as running:
+        server.vouch_for(running.port)
+        yield running
+
+
+@pytest.fixture
+def outbox(tmp_path):
+    """Write a file into a folder that the server serves, and return its path."""
+    folder = tmp_path / "outbox"
+    folder.mkdir()
+
+    def put(name: str | bytes, data: bytes = b"data", mtime: int = LONG_AGO) -> Path:
+        path = folder / os.fsdecode(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        os.utime(path, (mtime, mtime))
+        return path
+
+    put.folder = folder
+    return put
+
+
+@pytest.fixture
+def fetch(server, tmp_path):
+    """Download a URL or a path of the server, in one attempt."""
+    fetchers = []
+
+    def get(where, options=None, settings=None, **fields):
+        given = Settings(**{"attempts": 1, "options": {"sftp": {**server.options, **(options or {})}}, **(settings or {})})
+        fetchers.append(SftpFetcher(given))
+        downloader = Downloader(given, Workspace(tmp_path / "workspace"), {"sftp": fetchers[-1]})
+        url = where if "://" in str(where) else server.url(where)
+        return downloader.get(FileData(url=url, **fields), lambda: None).path.read_bytes()
+
+    yield get
+    for fetcher in fetchers:
+        fetcher.close()
+
+
+@pytest.fixture
+def listed(server, outbox):
+    """List the folder with a query, and return the entries."""
+
+    def entries(query="", options=None, url=None):
+        settings = Settings(attempts=1, options={"sftp": {**server.options, **(options or {})}})
+        return list(dpp_sources(files=f"{url or server.url(outbox.folder)}{query}", settings=settings))
+
+    return entries
+
+
+@pytest.fixture
+def options(server):
+    """The options as the command line takes them."""
+    return lambda **more: ("--options", json.dumps({"sftp": {**server.options, **more}}))

@@ -1,0 +1,135 @@
+"""A server of asyncssh's: for logins with a password, which sshd could only check against real accounts, and for one that lies."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+
+Reply = Callable[[int, int, bytes], bytes | None]
+
+
+class _Login(asyncssh.SSHServer):
+    """Let one user in by password; count what was tried."""
+
+    def __init__(
+        self, password: str, tried: list[str], connections: list[asyncssh.SSHServerConnection], reply: Reply | None, piece: int
+    ) -> None:
+        self._reply = reply
+        self._piece = piece
+        self._password = password
+        self._tried = tried
+        self._connections = connections
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self._connections.append(conn)
+
+    def session_requested(self) -> bool | _Liar:
+        return _Liar(self._reply, self._piece) if self._reply else False
+
+    def begin_auth(self, username: str) -> bool:
+        return bool(self._password)
+
+    def password_auth_supported(self) -> bool:
+        return True
+
+    def validate_password(self, username: str, password: str) -> bool:
+        self._tried.append(password)
+        return password == self._password
+
+
+class _Liar(asyncssh.SSHServerSession[bytes]):
+    """Answer each request of SFTP with what is made up for it; None ends the session."""
+
+    def __init__(self, reply: Reply, piece: int) -> None:
+        self._reply = reply
+        self._piece = piece
+        self._unread = b""
+
+    def connection_made(self, chan: Any) -> None:
+        self._channel = chan
+
+    def subsystem_requested(self, subsystem: str) -> bool:
+        return True
+
+    def data_received(self, data: bytes, datatype: Any) -> None:
+        self._unread += data
+        while len(self._unread) >= 4 and len(self._unread) >= (end := 4 + int.from_bytes(self._unread[:4])):
+            request, self._unread = self._unread[4:end], self._unread[end:]
+            answer = self._reply(request[0], int.from_bytes(request[1:5]), request[5:])
+            if answer is None:
+                self._channel.close()
+                return
+            for start in range(0, len(answer), self._piece):
+                self._channel.write(answer[start : start + self._piece])
+
+
+@contextmanager
+def odd_server(folder: Path, *, password: str = "", reply: Reply | None = None, piece: int = 2**30) -> Iterator[tuple[int, list[str]]]:
+    """Run a server; yield its port and the passwords that were tried.
+
+    Args:
+        folder: Has ``host_key``.
+        password: Lets in; "" lets everybody in.
+        piece: In how large pieces answers are sent, in bytes.
+        reply: Says what is answered to a request of SFTP: kind, number and body; without it, files of this machine are served.
+    """
+    loop, tried, connections = asyncio.new_event_loop(), list[str](), list[asyncssh.SSHServerConnection]()
+    keys = [str(folder / "host_key")]
+    listening = asyncssh.listen(
+        "127.0.0.1",
+        0,
+        server_host_keys=keys,
+        server_factory=lambda: _Login(password, tried, connections, reply, piece),
+        sftp_factory=reply is None,
+        encoding=None,
+    )
+    server = loop.run_until_complete(listening)
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield server.get_port(), tried
+    finally:
+        asyncio.run_coroutine_threadsafe(_end(server, connections), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+async def _end(server: asyncssh.SSHAcceptor, connections: list[asyncssh.SSHServerConnection]) -> None:
+    server.close()
+    for connection in connections:
+        connection.abort()
+        await connection.wait_closed()
+    await server.wait_closed()
+    rest = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_default_executor()
+
+
+def message(kind: int, number: int, body: bytes) -> bytes:
+    """Return an answer as bytes."""
+    return struct.pack(">IBI", len(body) + 5, kind, number) + body
+
+
+def string(data: bytes) -> bytes:
+    """Return bytes with their length before them."""
+    return struct.pack(">I", len(data)) + data
+
+
+def attributes(size: int, mode: int = 0o100644, mtime: int = 1) -> bytes:
+    """Return attributes: size, mode and times."""
+    return struct.pack(">IQIII", 0x1 | 0x4 | 0x8, size, mode, mtime, mtime)
+
+
+def status(code: int) -> bytes:
+    """Return the body of a status."""
+    return struct.pack(">I", code) + string(b"\x1b[31mso") + string(b"")

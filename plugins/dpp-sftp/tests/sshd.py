@@ -1,0 +1,154 @@
+"""A real OpenSSH server on loopback, with keys and configuration of its own, run by whoever runs the tests.
+
+    with sshd(tmp_path) as server:
+        files = server.url(folder)
+        options = {"sftp": server.options}
+
+Needs Debian's openssh-server and openssh-client; they do not have to be configured, and no other server is touched.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+HOST = "127.0.0.1"
+SECONDS = 20.0
+CONFIG = """
+Port {port}
+ListenAddress 127.0.0.1
+HostKey {folder}/host_key
+AuthorizedKeysFile {folder}/authorized_keys
+PidFile none
+UsePAM no
+StrictModes no
+PermitRootLogin yes
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+MaxStartups 100
+Subsystem sftp internal-sftp
+{more}
+"""
+
+
+@dataclass
+class Server:
+    """A server that runs.
+
+    Attributes:
+        host: Its address.
+        port: Its port.
+        known_hosts: A file that vouches for it.
+        key_file: A private key that it lets in.
+        folder: Where its files lie: ``host_key``, ``log``.
+        user: Who is let in: the user of this process.
+    """
+
+    host: str
+    port: int
+    known_hosts: Path
+    key_file: Path
+    folder: Path
+    user: str
+
+    @property
+    def options(self) -> dict[str, object]:
+        """Options of ``sftp`` that let one in."""
+        return {"known_hosts": str(self.known_hosts), "key_file": str(self.key_file)}
+
+    @property
+    def host_key(self) -> str:
+        """The public host key, as known hosts have it: type and key."""
+        return " ".join((self.folder / "host_key.pub").read_text().split()[:2])
+
+    @property
+    def log(self) -> str:
+        """What the server has logged."""
+        return (self.folder / "log").read_text()
+
+    def url(self, path: Path | str, port: int | None = None) -> str:
+        """Return the URL of a path, with a slash at the end where it is a folder."""
+        slash = "/" if Path(path).is_dir() else ""
+        return f"sftp://{self.user}@{self.host}:{port or self.port}{quote(str(path))}{slash}"
+
+    def vouch_for(self, port: int) -> None:
+        """Let the host key be known for another port too, such as that of a proxy."""
+        with self.known_hosts.open("a") as known:
+            known.write(f"[{self.host}]:{port} {self.host_key}\n")
+
+
+@contextmanager
+def sshd(folder: Path, more: str = "") -> Iterator[Server]:
+    """Run a server until the end of the block.
+
+    Args:
+        folder: Takes keys, configuration and log; a ``host_key`` that is there is used.
+        more: More lines of sshd_config(5).
+    """
+    for name in ("host_key", "client_key"):
+        if not (folder / name).exists():
+            make_key(folder / name)
+    shutil.copy(folder / "client_key.pub", folder / "authorized_keys")
+    if os.getuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    port = free_port()
+    (folder / "sshd_config").write_text(CONFIG.format(port=port, folder=folder, more=more))
+    process = subprocess.Popen(
+        [program("sshd"), "-D", "-f", folder / "sshd_config", "-E", folder / "log"], start_new_session=True, stdin=subprocess.DEVNULL
+    )
+    server = Server(HOST, port, folder / "known_hosts", folder / "client_key", folder, pwd.getpwuid(os.getuid()).pw_name)
+    server.vouch_for(port)
+    try:
+        _wait_for(process, server)
+        yield server
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def make_key(path: Path, *more: str) -> Path:
+    """Make a key pair without a passphrase, or with what ssh-keygen(1) is told."""
+    arguments = ["-q", "-t", "ed25519", "-f", str(path), *(more or ("-N", ""))]
+    subprocess.run([program("ssh-keygen"), *arguments], check=True, stdin=subprocess.DEVNULL)
+    return path
+
+
+def program(name: str) -> str:
+    """Return the path of a program, or fail the test."""
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if found is None:
+        pytest.fail(f"{name} is missing: apt-get install openssh-server openssh-client")
+    return found
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _wait_for(process: subprocess.Popen[bytes], server: Server) -> None:
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with socket.create_connection((server.host, server.port), 1) as probe:
+                probe.settimeout(SECONDS)
+                if probe.recv(4) == b"SSH-":
+                    return
+        except ConnectionRefusedError:
+            time.sleep(0.01)
+    pytest.fail(f"sshd did not start; it says:\n{server.log if (server.folder / 'log').exists() else ''}")

@@ -1,0 +1,124 @@
+"""Whole batches, as users run them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+
+import pytest
+from odd_server import odd_server
+
+CANARY = "canary-5ecret/%40"
+
+
+def test_a_folder_of_a_server_is_a_batch_and_a_rerun_does_only_what_is_missing(server, outbox, run_batch, results, options):
+    for number in range(40):
+        outbox(f"{number:02d} ü#?%.gpg", b"%d" % number)
+    outbox("left.txt")
+    files = f"{server.url(outbox.folder)}?pattern=*.gpg"
+    run = run_batch(files, "--workers", 2, *options())
+    assert run.returncode == 0, run.stderr
+    rows = results()
+    assert len(rows) == 40
+    assert rows["07 ü#?%.gpg"]["bytes"] == 1
+    outbox("new.gpg", b"new")
+    assert run_batch(files, "--workers", 2, *options()).returncode == 0
+    assert [row["id"] for row in results().values() if not row["cached"]] == ["new.gpg"]
+
+
+def test_a_small_batch_goes_file_by_file(server, outbox, run_batch, results, options):
+    for name in "abc":
+        outbox(name, name.encode())
+    run = run_batch(server.url(outbox.folder), *options())
+    assert run.returncode == 0, run.stderr
+    assert {name: row["status"] for name, row in results().items()} == dict.fromkeys("abc", "ok")
+
+
+def test_a_file_that_is_removed_after_the_listing_fails_alone(server, outbox, manifest, run_batch, results, options):
+    entries = [{"url": server.url(outbox(name)), "id": name} for name in "abc"]
+    (outbox.folder / "b").unlink()
+    run = run_batch(manifest(entries), *options())
+    assert run.returncode == 1, run.stderr
+    assert {name: row["error_class"] for name, row in results().items()} == {"a": None, "b": "not-found", "c": None}
+
+
+def test_a_batch_that_is_killed_continues_where_it_was(server, proxy, outbox, run_batch, results, options):
+    content = os.urandom(8 * 1024 * 1024)
+    outbox("big", content)
+    proxy.cuts = [0, 6 * 1024 * 1024]
+    proxy.cuts[0] = 1024 * 1024  # the listing, which is not that long
+    files = server.url(outbox.folder, proxy.port)
+    assert run_batch(files, "--attempts", 1, *options()).returncode == 1
+    assert results()["big"]["error_class"] == "truncated"
+    run = run_batch(files, *options())
+    assert run.returncode == 0, run.stderr
+    assert proxy.served[-1] < 5 * 1024 * 1024
+
+
+def test_a_host_key_that_is_not_known_stops_the_batch_before_it_begins(server, outbox, run_batch, tmp_path, options):
+    outbox("a")
+    (tmp_path / "empty").write_text("")
+    run = run_batch(server.url(outbox.folder), *options(known_hosts=str(tmp_path / "empty")))
+    assert run.returncode == 2
+    assert f"ssh-keyscan -p {server.port} 127.0.0.1 | ssh-keygen -lf -" in run.stderr
+
+
+def test_a_wrong_option_stops_the_batch_before_it_begins(manifest, run_batch, options):
+    run = run_batch(manifest([{"url": "sftp://127.0.0.1/a"}]), *options(sessions=0))
+    assert run.returncode == 2
+    assert "options of sftp" in run.stderr
+
+
+def test_options_may_stand_in_luigi_cfg(server, outbox, run_batch, results, tmp_path):
+    outbox("a")
+    lines = [f"{name} = {value}\n" for name, value in {**server.options, "sessions": 1}.items()]
+    (tmp_path / "luigi.cfg").write_text("[sftp]\n" + "".join(lines))
+    run = run_batch(server.url(outbox.folder))
+    assert run.returncode == 0, run.stderr
+    assert results()["a"]["status"] == "ok"
+
+
+class Spy(threading.Thread):
+    """Look at the command lines of all processes until told to stop."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.enough, self.seen = threading.Event(), set()
+
+    def run(self):
+        while not self.enough.wait(0.05):
+            shown = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
+            self.seen |= set(shown.stdout.splitlines())
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_password_appears_nowhere(server, outbox, run_batch, tmp_path, right):
+    outbox("a")
+    outbox("b")
+    spy = Spy()
+    spy.start()
+    with odd_server(server.folder, password=CANARY if right else "other") as (port, tried):
+        server.vouch_for(port)
+        given = json.dumps({"sftp": {"known_hosts": str(server.known_hosts), "password_env": "ACME_PASSWORD"}})
+        log = ("--debug", "--log-file", tmp_path / "dpp.log")
+        run = run_batch(server.url(outbox.folder, port), "--options", given, *log, ACME_PASSWORD=CANARY)
+    spy.enough.set()
+    spy.join()
+    assert run.returncode == (0 if right else 2), run.stderr
+    assert CANARY in tried
+    kept = [path for path in tmp_path.rglob("*") if path.is_file()]
+    shown = [run.stdout, run.stderr, *spy.seen, *(path.read_text(errors="replace") + str(path) for path in kept)]
+    assert not [text for text in shown if "canary-5ecret" in text]
+
+
+def test_a_password_in_a_url_is_only_where_it_has_to_be(server, outbox, manifest, run_batch, tmp_path, options):
+    url = server.url(outbox("a")).replace("@", ":canary-5ecret@")
+    run = run_batch(
+        manifest([{"url": url}, {"url": url.replace("/a", "/missing")}]), "--debug", "--log-file", tmp_path / "dpp.log", *options()
+    )
+    assert run.returncode == 1
+    kept = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "x.json"]
+    assert not [path for path in kept if "canary-5ecret" in path.read_text(errors="replace")]
+    assert "canary-5ecret" not in run.stdout + run.stderr

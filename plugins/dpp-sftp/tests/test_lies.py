@@ -1,0 +1,181 @@
+"""Servers that say what no server should."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from dpp import FetchError, FileData, InputError, Settings
+from odd_server import attributes, message, odd_server, status, string
+
+from dpp_sftp import SftpFetcher, dpp_sources
+from dpp_sftp.wire import Code, Kind
+
+HONEST = {
+    Kind.OPEN: lambda number, _: message(Kind.HANDLE, number, string(b"h")),
+    Kind.OPENDIR: lambda number, _: message(Kind.HANDLE, number, string(b"h")),
+    Kind.CLOSE: lambda number, _: message(Kind.STATUS, number, status(Code.OK)),
+    Kind.STAT: lambda number, _: message(Kind.ATTRS, number, attributes(0, 0o040755)),
+    Kind.FSTAT: lambda number, _: message(Kind.ATTRS, number, attributes(100)),
+}
+
+
+class Nothing:
+    """A part that takes what comes."""
+
+    def __init__(self):
+        self.offset, self.etag, self.data = 0, None, b""
+
+    def begin(self, offset=0, **facts):
+        pass
+
+    def write(self, data):
+        self.data += data
+
+
+@pytest.fixture
+def lying(server, request):
+    """Run a server that answers some requests in its own way; yield a function that does something with its port."""
+    lies = {}
+
+    def reply(kind, number, body):
+        if kind == Kind.INIT:
+            return lies.get(kind, lambda *_: struct.pack(">IBI", 5, Kind.VERSION, 3))(number, body)
+        return {**HONEST, **lies}[kind](number, body)
+
+    with odd_server(server.folder, reply=reply, piece=getattr(request, "param", 2**30)) as (port, _):
+        server.vouch_for(port)
+        yield lies, port
+
+
+@pytest.fixture
+def fetched(lying, server):
+    """Fetch a file of a server with these lies."""
+    made = SftpFetcher(Settings(read_timeout=2, options={"sftp": server.options}))
+
+    def fetch(lies, **fields):
+        lying[0].update(lies)
+        url, part = server.url("/a", lying[1]), Nothing()
+        made.fetch(url, FileData(url=url, **fields), part)
+        return part.data
+
+    yield fetch
+    made.close()
+
+
+@pytest.fixture
+def listed(lying, server):
+    """List a folder of a server with these lies."""
+
+    def entries(lies, query=""):
+        lying[0].update(lies)
+        settings = Settings(attempts=1, read_timeout=2, options={"sftp": server.options})
+        return list(dpp_sources(files=server.url("/in/", lying[1]) + query, settings=settings))
+
+    return entries
+
+
+def data(content):
+    return lambda number, _: message(Kind.DATA, number, string(content))
+
+
+def failed(code):
+    return lambda number, _: message(Kind.STATUS, number, status(code))
+
+
+@pytest.mark.parametrize(
+    ("lies", "error_class"),
+    [
+        ({Kind.INIT: lambda *_: struct.pack(">IBI", 5, Kind.VERSION, 6)}, "protocol"),
+        ({Kind.INIT: lambda *_: b"Welcome to my shell\n"}, "protocol"),
+        ({Kind.INIT: lambda *_: None}, "connection"),
+        ({Kind.OPEN: lambda number, _: message(Kind.HANDLE, number + 9, string(b"h"))}, "protocol"),
+        ({Kind.OPEN: lambda number, _: message(Kind.HANDLE, number, b"\xff\xff\xff\xff")}, "protocol"),
+        ({Kind.OPEN: lambda number, _: message(Kind.ATTRS, number, b"")}, "protocol"),
+        ({Kind.OPEN: failed(Code.OK)}, "protocol"),
+        ({Kind.OPEN: failed(Code.FAILURE)}, "read"),
+        ({Kind.OPEN: failed(Code.PERMISSION_DENIED)}, "permission"),
+        ({Kind.OPEN: failed(Code.CONNECTION_LOST)}, "connection"),
+        ({Kind.OPEN: failed(4711)}, "read"),
+        ({Kind.OPEN: lambda number, _: message(Kind.STATUS, number, b"")}, "protocol"),
+        ({Kind.OPEN: lambda *_: b"\xff\xff\xff\xff"}, "protocol"),
+        ({Kind.OPEN: lambda *_: b"\0\0\0\0"}, "protocol"),
+        ({Kind.OPEN: lambda *_: b"\0\0\0\1\x66"}, "protocol"),
+        ({Kind.OPEN: lambda *_: b""}, "timeout"),
+        ({Kind.FSTAT: lambda number, _: message(Kind.ATTRS, number, bytes(4))}, "protocol"),
+        ({Kind.READ: data(b"")}, "protocol"),
+        ({Kind.READ: data(bytes(101))}, "protocol"),
+        ({Kind.READ: failed(Code.END)}, "truncated"),
+        ({Kind.READ: failed(Code.FAILURE)}, "read"),
+        ({Kind.READ: lambda *_: None}, "truncated"),
+    ],
+)
+@pytest.mark.parametrize("fields", [{}, {"size": 100}])
+def test_a_lie_is_a_failure_of_the_file(fetched, lies, error_class, fields):
+    with pytest.raises(FetchError) as caught:
+        fetched(lies, **fields)
+    assert caught.value.error_class == error_class
+    assert "\x1b" not in str(caught.value)
+
+
+def test_short_answers_are_asked_for_again(fetched):
+    content = bytes(range(100))
+
+    def seven(number, body):
+        offset, count = struct.unpack(">QI", body[-12:])
+        return message(Kind.DATA, number, string(content[offset : offset + min(count, 7)]))
+
+    assert fetched({Kind.READ: seven}, size=100) == content
+
+
+@pytest.mark.parametrize("lying", [1, 7], indirect=True)
+def test_answers_may_come_in_crumbs(fetched):
+    assert fetched({Kind.READ: data(bytes(100))}, size=100) == bytes(100)
+
+
+@pytest.mark.parametrize("name", [b"../up", b"a/b", b"", b"nul\0", b"x" * 5000])
+def test_what_is_no_name_is_not_listed(listed, name):
+    row = string(name) + string(b"") + attributes(1)
+    with pytest.raises(InputError, match=r"\(protocol\).*no name of a file"):
+        listed({Kind.READDIR: lambda number, _: message(Kind.NAME, number, struct.pack(">I", 1) + row)})
+
+
+def test_folders_without_end_come_to_an_end(listed):
+    row = string(b"folder" * 40) + string(b"") + attributes(0, 0o040755)
+    rows = []
+
+    def opened(number, _):
+        rows[:] = [row]
+        return message(Kind.HANDLE, number, string(b"h"))
+
+    def listing(number, _):
+        return message(Kind.NAME, number, struct.pack(">I", 1) + rows.pop()) if rows else failed(Code.END)(number, _)
+
+    with pytest.raises(InputError, match="no name of a file"):
+        listed({Kind.OPENDIR: opened, Kind.READDIR: listing}, "?recursive=true")
+
+
+def test_a_folder_without_end_is_given_up(listed, monkeypatch):
+    monkeypatch.setattr("dpp_sftp.listing.MOST_NAMES", 1000)
+    row = string(b"a") + string(b"") + attributes(1)
+    with pytest.raises(InputError, match="more than 1000 names"):
+        listed({Kind.READDIR: lambda number, _: message(Kind.NAME, number, struct.pack(">I", 50) + row * 50)})
+    with pytest.raises(InputError, match="does not say that this is the end"):
+        listed({Kind.READDIR: lambda number, _: message(Kind.NAME, number, bytes(4))})
+
+
+def test_a_listing_that_ends_in_the_middle_is_none(listed):
+    with pytest.raises(InputError, match="a message ends in the middle"):
+        listed({Kind.READDIR: lambda number, _: message(Kind.NAME, number, struct.pack(">I", 1_000_000))})
+    with pytest.raises(InputError, match=r"\(connection\)"):
+        listed({Kind.READDIR: lambda *_: None})
+
+
+def test_kinds_that_are_not_said_are_asked_for(listed):
+    row = string(b"a") + string(b"") + bytes(4)
+    rows = [lambda number: message(Kind.NAME, number, struct.pack(">I", 1) + row)]
+    lies = {
+        Kind.READDIR: lambda number, _: rows.pop()(number) if rows else message(Kind.STATUS, number, status(Code.END)),
+        Kind.STAT: lambda number, body: message(Kind.ATTRS, number, attributes(7, 0o100644 if body.endswith(b"a") else 0o040755)),
+    }
+    assert [(entry["id"], entry["size"]) for entry in listed(lies)] == [("a", 7)]
