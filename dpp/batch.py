@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from dpp import names
 from dpp.chain import Steps
 from dpp.errors import ConfigurationError
 from dpp.lock import Lock
 from dpp.manifest import Files, Row, describe_source, is_source, listed, read
-from dpp.pipeline import workspace_root
+from dpp.models import FileData
+from dpp.pipeline import Pipeline, workspace_root
 from dpp.plugins import Registry
 from dpp.redact import redact_url
 from dpp.run import Run
@@ -120,7 +124,9 @@ def open_run(
             workspace.sweep()
         run = Run(folder / "runs" / str(last.number + 1 if last else 1), lock, registry)
         existing = _existing(settings, registry)
-        rows = (row for row in _rows(files, settings, registry) if not (existing and row.fields and existing.has(row.fields)))
+        rows = _rows(files, settings, registry)
+        if existing:
+            rows = _left(rows, existing, Pipeline(settings, registry, steps=steps))
         run.begin(describe_source(files), rows, settings, steps, schemes, workers, existing)
         registry.notify("dpp_batch_started", run=run.asked())
         return run
@@ -158,6 +164,19 @@ def _existing(settings: Settings, registry: Registry) -> Existing | None:
     if listed_there is None:
         raise ConfigurationError(f"skip_existing: {redact_url(place)} is no folder, and no plugin lists it")
     return Existing(listed_there)
+
+
+def _left(rows: Iterator[Row], existing: Existing, pipeline: Pipeline) -> Iterator[Row]:
+    """Yield the rows of files that are not there yet; with ``cleanup``, forget what an earlier run had of the others.
+
+    A run that was killed after it had uploaded a file, and before it could say so, leaves that file's copies behind.
+    """
+    for row in rows:
+        if row.fields is None or not existing.has(row.fields):
+            yield row
+        elif pipeline.settings.cleanup:
+            with suppress(ValidationError):
+                pipeline.forget(FileData.model_validate(row.fields))
 
 
 def _rows(files: Files, settings: Settings, registry: Registry) -> Iterator[Row]:

@@ -88,13 +88,11 @@ class StageError(DppError):
     Args:
         message: What failed, what was expected and what came, without secrets.
         error_class: A short, stable word to group by, such as ``checksum`` or ``http-404``.
-        bad_input: Whether what was downloaded is at fault, such as an archive that is cut: a later run fetches it anew.
     """
 
-    def __init__(self, message: str, error_class: str, *, bad_input: bool = False) -> None:
+    def __init__(self, message: str, error_class: str) -> None:
         super().__init__(message)
         self.error_class = error_class
-        self.bad_input = bad_input
 
 
 class FetchError(StageError):

@@ -43,7 +43,6 @@ class Job:
         download: Its download, from the first stage on.
         prepared: The file as the pre-processors left it.
         result: What the processor returned, after a trip through JSON.
-        bad_input: Whether a stage says that what was downloaded is at fault.
     """
 
     file: FileData
@@ -53,7 +52,6 @@ class Job:
     download: Download | None = None
     prepared: FileData | None = None
     result: Any = None
-    bad_input: bool = False
 
     def count_attempt(self) -> None:
         """Count an attempt to download."""
@@ -79,6 +77,7 @@ class Pipeline:
         self.steps = steps or registry.steps(settings)
         self.workspace = Workspace(workspace_root(settings))
         self.fingerprints = self.steps.fingerprints()
+        self._blaming = {error_class for step in self.steps for error_class in getattr(step.cls, "blames_input", ())}
         self._labels = [step.label() for step in self.steps]
         self._registry = registry
         classes = registry.fetchers()
@@ -215,12 +214,16 @@ class Pipeline:
 
     def _leave(self, job: Job, outcome: Outcome) -> None:
         """Remove what nobody needs any more: a download that is at fault, and with ``cleanup`` what became of a file that is ok."""
-        if job.bad_input or (self.settings.cleanup and outcome.ok):
-            self._downloader.forget(job.file, job.download)
+        if outcome.error_class in self._blaming or (self.settings.cleanup and outcome.ok):
+            self.forget(job.file, job.download)
         elif job.download is not None:
             job.download.release()
-        if self.settings.cleanup and outcome.ok and self.steps.pre_processors:
-            discard(self._prepared_path(job.file))
+
+    def forget(self, file: FileData, download: Download | None = None) -> None:
+        """Remove a file's download, unless another file of the same URL is at it, and what the pre-processors made of it."""
+        self._downloader.forget(file, download)
+        if self.steps.pre_processors:
+            discard(self._prepared_path(file))
 
     def _outcome(self, job: Job) -> Outcome:
         failure, download = job.failure, job.download
@@ -278,7 +281,6 @@ class _Stage:
         failure = _failure(stage, error, job.file)
         log.info("%s failed in %s: %s: %s", job.file.id, stage, failure.error_class, failure.message)
         job.failure = job.failure or failure
-        job.bad_input = job.bad_input or (isinstance(error, StageError) and error.bad_input)
         return True
 
 

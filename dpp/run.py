@@ -223,6 +223,11 @@ class Run:
         path = self.folder / "results.jsonl"
         return read_ledger(path) if path.exists() else (row.outcome for row in read_ledgers(self.ledgers))
 
+    def percent(self) -> int:
+        """Return how much of the batch has an outcome; of a run that is under way, by counting lines."""
+        lines = sum(path.read_bytes().count(b"\n") for path in self.ledgers.glob("*.jsonl*"))
+        return min(100, 100 * lines // max(1, int(self.asked().get("total", 0))))
+
     def asked(self) -> dict[str, Any]:
         """Return ``run.json``: what was asked, without secrets."""
         asked = read_json(self.folder / "run.json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,6 +20,8 @@ class Step(BaseModel, ABC):
     Attributes:
         name: ClassVar. How a batch asks for it; defaults to ``module:ClassName``.
         version: ClassVar. Part of the cache key: raise it when the same input gives another output.
+        blames_input: ClassVar. Error classes of its failures for which what was downloaded is at fault, such as an archive
+            that is cut: a later run fetches the file anew.
         debug: Whether the run was started with detailed logs; not part of the cache key.
     """
 
@@ -26,6 +29,7 @@ class Step(BaseModel, ABC):
 
     name: ClassVar[str] = ""
     version: ClassVar[str] = "0"
+    blames_input: ClassVar[Collection[str]] = ()
 
     debug: bool = Field(default=False, exclude=True)
 

@@ -141,8 +141,7 @@ class DownloadTarget(_SettingsTask):
         """Leave notes for the next task of this file, or raise its failure where there is no batch."""
         if self.batch_run is not None:
             failure = job.failure.model_dump() if job.failure else None
-            notes = {"failure": failure, "seconds": job.seconds, "attempts": job.attempts, "bad_input": job.bad_input}
-            write_json(self._notes_path(), notes)
+            write_json(self._notes_path(), {"failure": failure, "seconds": job.seconds, "attempts": job.attempts})
         elif job.failure:
             raise StageError(f"{job.failure.stage} of {self.file.id}: {job.failure.message}", job.failure.error_class)
 
@@ -150,7 +149,7 @@ class DownloadTarget(_SettingsTask):
         """Return the job as the task before left it."""
         notes = self._notes()
         failure = Failure.model_validate(notes["failure"]) if notes.get("failure") else None
-        return Job(self.file, failure, notes.get("seconds", {}), notes.get("attempts", 0), bad_input=notes.get("bad_input", False))
+        return Job(self.file, failure, notes.get("seconds", {}), notes.get("attempts", 0))
 
     def _notes(self) -> dict[str, Any]:
         return (read_json(self._notes_path()) or {}) if self.batch_run else {}
@@ -247,7 +246,7 @@ class FileChunk(luigi.Task):
         set_up_logging(settings)
         if multiprocessing.parent_process() is not None:
             gc.freeze()  # what a worker begins with needs no looking through again and again: 5 % of a run's time
-        progress = Progress(f"chunk {self.index + 1} of {len(chunks)}", chunks[self.index].size, self)
+        progress = Progress(f"chunk {self.index + 1} of {len(chunks)}", chunks[self.index].size, self, run.percent)
         with self.ending.chunk() if self.ending else nullcontext():
             run.work(run.pipeline(settings, registry()), run.files(chunks[self.index]), self._ledger_name(), progress.count, progress.wait)
 

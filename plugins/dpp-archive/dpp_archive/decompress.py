@@ -33,6 +33,7 @@ class Decompress(BasePreProcessor):
 
     name = "decompress"
     version = "1"
+    blames_input = frozenset({f"archive-{word}" for word in ("corrupt", "limit", "mismatch", "truncated", "unsafe")})
 
     required: bool = False
     check_suffix: bool = True

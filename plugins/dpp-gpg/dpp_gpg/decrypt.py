@@ -36,6 +36,9 @@ class GpgDecrypt(GpgStep):
 
     name = "gpg-decrypt"
     version = "1"
+    blames_input = frozenset(
+        {f"gpg-{word}" for word in ("corrupt", "limit", "no-key", "not-encrypted", "signer", "truncated", "unprotected")}
+    )
 
     # Where keys and passphrases are found does not change what comes out: no part of the cache key
     gnupghome: Home = Field(default=None, validate_default=True, exclude=True)

@@ -32,6 +32,7 @@ class GpgVerify(GpgStep):
 
     name = "gpg-verify"
     version = "1"
+    blames_input = frozenset({"gpg-bad-signature", "gpg-signer"})
 
     signature_field: str = "signature"
 

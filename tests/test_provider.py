@@ -1,0 +1,261 @@
+"""A provider's files, end to end: from a real sshd, decrypted by gpg, unpacked, into a real object store (Swift's S3)."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import io
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+from pathlib import Path
+from types import ModuleType
+
+import boto3
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+PASSPHRASE = "canary-passphrase-7f3a"
+NUMBERS = random.Random(1)
+
+
+def module(plugin: str, name: str) -> ModuleType:
+    """Import a module of a plugin's tests."""
+    path = ROOT / "plugins" / plugin / "tests" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"{plugin.replace('-', '_')}_{name}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = loaded
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+gpg_tests, sshd_tests, swift_tests = module("dpp-gpg", "conftest"), module("dpp-sftp", "sshd"), module("dpp-s3", "swift")
+
+
+def tar_gz(name: str, data: bytes) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        member = tarfile.TarInfo(name)
+        member.size = len(data)
+        archive.addfile(member, io.BytesIO(data))
+    return packed.getvalue()
+
+
+def zipped(name: str, data: bytes) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr(name, data)
+    return packed.getvalue()
+
+
+PACKINGS = {
+    "": lambda name, data: data,
+    ".gz": lambda name, data: gzip.compress(data),
+    ".tar.gz": tar_gz,
+    ".zip": zipped,
+}
+
+
+class Provider:
+    """A server with 40 files, who may read them, and a bucket that holds five of them already."""
+
+    def __init__(self, folder, server, store, pgp, stranger):
+        self.folder, self.server, self.store, self.pgp, self.stranger = folder, server, store, pgp, stranger
+        self.outbox = folder / "outbox"
+        self.outbox.mkdir()
+        self.plain = {f"{kind}{number:02}.{kind}": self.text(kind, number) for number in range(13) for kind in ("csv", "pdf", "xml")}
+        self.plain = dict(list(self.plain.items())[:38])
+        self.packed = {name: list(PACKINGS)[number % 4] for number, name in enumerate(self.plain)}
+        for name in self.plain:
+            self.send(name)
+        self.there, self.corrupt = list(self.plain)[:5], [name for name in self.plain if self.packed[name] == ".gz"][-3:]
+        for name, break_it in zip(self.corrupt, (self.wrong_key, self.truncated, self.bomb), strict=True):
+            self.path(name).write_bytes(break_it(name))
+        for name in list(self.plain)[5:7]:
+            self.path(name).with_name(f"{self.path(name).name}.sig").write_bytes(b"a signature")
+        self.client = boto3.client(
+            "s3",
+            endpoint_url=store.endpoint_url,
+            aws_access_key_id=store.access_key,
+            aws_secret_access_key=store.secret_key,
+            region_name="us-east-1",
+        )
+
+    @staticmethod
+    def text(kind, number):
+        return f"{kind} {number} canary-plain-text\n".encode() + NUMBERS.randbytes(2000)
+
+    def path(self, name):
+        return self.outbox / f"{self.file_name(name)}.gpg"
+
+    def file_name(self, name):
+        packing = self.packed[name]
+        return f"{name.partition('.')[0]}{packing}" if packing in (".tar.gz", ".zip") else f"{name}{packing}"
+
+    def message(self, name):
+        return PACKINGS[self.packed[name]](name, self.plain[name])
+
+    def send(self, name):
+        self.path(name).write_bytes(self.pgp.encrypt(self.message(name), "acme@example.org"))
+
+    def wrong_key(self, name):
+        return self.stranger.encrypt(self.message(name), "other@example.org")
+
+    def truncated(self, name):
+        return self.path(name).read_bytes()[:-300]
+
+    def bomb(self, name):
+        return self.pgp.encrypt(gzip.compress(bytes(40_000_000)), "acme@example.org", "--compress-algo", "none")
+
+    def bucket(self):
+        """Make a bucket with the five files that are there already; return its name."""
+        name = f"bucket-{random.randrange(10**9)}"
+        self.client.create_bucket(Bucket=name)
+        for there in self.there:
+            self.client.put_object(Bucket=name, Key=self.key(there), Body=self.plain[there])
+        return name
+
+    @staticmethod
+    def key(name):
+        return f"data/{name.rpartition('.')[2]}/acme/{name}"
+
+    def objects(self, bucket):
+        listed = self.client.list_objects_v2(Bucket=bucket).get("Contents", ())
+        return {found["Key"]: self.client.get_object(Bucket=bucket, Key=found["Key"])["Body"].read() for found in listed}
+
+    def configure(self, folder, bucket):
+        """Write what the batch needs into luigi.cfg; secrets only as where they are found."""
+        credentials = folder / "credentials.json"
+        credentials.write_text(
+            json.dumps({"token": self.store.access_key, "secret": self.store.secret_key, "endpoint_url": self.store.endpoint_url})
+        )
+        options = {
+            "sftp": self.server.options,
+            "s3": {"credentials_file": str(credentials)},
+            "gpg-decrypt": {"gnupghome": str(self.pgp.home), "passphrase_env": "ACME_PASSPHRASE"},
+            "decompress": {"max_bytes": 10_000_000},
+            "s3-upload": {"bucket": bucket, "key": "data/{ext}/acme/{name}", "credentials_file": str(credentials)},
+        }
+        settings = {
+            "files": f"sftp://{self.server.user}@{self.server.host}:{self.server.port}{self.outbox}/?pattern=*.gpg",
+            "skip_existing": f"s3://{bucket}/data/",
+            "pre_processors": "gpg-decrypt,decompress",
+            "post_processors": "s3-upload",
+            "cleanup": "true",
+            "options": json.dumps(options),
+            "retry_wait": "0.01",
+        }
+        text = "\n".join(f"{name}={value}" for name, value in settings.items())
+        (folder / "luigi.cfg").write_text(f"[batch:acme]\n{text}\n")
+
+    def expected(self, without=()):
+        return {self.key(name): data for name, data in self.plain.items() if name not in without}
+
+
+@pytest.fixture(scope="module")
+def provider(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("provider")
+    pgp, stranger = gpg_tests.Pgp(), gpg_tests.Pgp()
+    pgp.make_key("acme@example.org", PASSPHRASE)
+    stranger.make_key("other@example.org")
+    (folder / "sshd").mkdir()
+    (folder / "swift").mkdir()
+    with sshd_tests.sshd(folder / "sshd") as server, swift_tests.swift(folder / "swift") as store:
+        yield Provider(folder, server, store, pgp, stranger)
+    pgp.close()
+    stranger.close()
+
+
+COMMANDS = {
+    "luigi": ["luigi", "--module", "dpp", "RunBatch", "--batch-name", "acme", "--workers", "4"],
+    "dpp": ["dpp", "run", "--batch", "acme", "--workers", "4"],
+}
+
+
+def start(folder, name="luigi"):
+    """Start the batch as a group of its own; its output goes to a file."""
+    program, *arguments = COMMANDS[name]
+    with (folder / "output.txt").open("ab") as output:
+        environment = {**os.environ, "ACME_PASSPHRASE": PASSPHRASE}
+        return subprocess.Popen(
+            [str(BIN / program), *arguments], cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
+
+
+def rows(folder):
+    runs = sorted(folder.glob("dpp-workspace/batches/*/runs/*/results.jsonl"), key=lambda path: int(path.parent.name))
+    return {row["id"]: row for row in map(json.loads, runs[-1].read_text().splitlines())}
+
+
+def left_in(folder, *needles):
+    """Return the files of a workspace that hold one of these."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return [str(path) for path in files if any(needle in path.read_bytes() for needle in needles)]
+
+
+@pytest.mark.parametrize("command", ["luigi", "dpp"])
+def test_forty_files_of_a_provider_get_into_the_bucket(provider, tmp_path, command):
+    bucket = provider.bucket()
+    provider.configure(tmp_path, bucket)
+    broken = {name: provider.path(name).read_bytes() for name in provider.corrupt}
+    before = {found["Key"]: found["LastModified"] for found in provider.client.list_objects_v2(Bucket=bucket)["Contents"]}
+    assert start(tmp_path, command).wait(100) == 1, (tmp_path / "output.txt").read_text()
+    output = (tmp_path / "output.txt").read_text()
+
+    assert provider.objects(bucket) == provider.expected(without=provider.corrupt)
+    after = {found["Key"]: found["LastModified"] for found in provider.client.list_objects_v2(Bucket=bucket)["Contents"]}
+    assert before.items() <= after.items()  # what was there is left alone
+    assert "30 of 33 ok, 3 failed, 5 left out" in output
+    failures = {row["name"]: row["error_class"] for row in rows(tmp_path).values() if row["status"] == "failed"}
+    reasons = ("gpg-no-key", "gpg-truncated", "archive-limit")
+    assert failures == {provider.path(name).name: reason for name, reason in zip(provider.corrupt, reasons, strict=True)}
+    assert not left_in(tmp_path / "dpp-workspace", b"canary-plain-text")
+    percents = [int(found) for found in re.findall(r"(\d+) % of the batch", output)]
+    assert len(set(percents)) > 1
+    assert max(percents) == percents[-1] == 100
+
+    for name in provider.corrupt:
+        provider.send(name)
+    try:
+        again = start(tmp_path, command)
+        assert again.wait(100) == 0, (tmp_path / "output.txt").read_text()
+    finally:
+        for name, data in broken.items():
+            provider.path(name).write_bytes(data)
+    assert provider.objects(bucket) == provider.expected()
+    assert set(rows(tmp_path)) == {provider.path(name).name for name in provider.corrupt}
+    secrets = (PASSPHRASE, provider.store.secret_key)
+    assert not [secret for secret in secrets if secret in (tmp_path / "output.txt").read_text()]
+    assert not left_in(tmp_path / "dpp-workspace", *map(str.encode, secrets))
+
+
+def test_a_provider_batch_that_is_killed_again_and_again_ends_with_the_same_bucket(provider, tmp_path):
+    bucket = provider.bucket()
+    provider.configure(tmp_path, bucket)
+    kills = 0
+    for pause in (NUMBERS.uniform(0.6, 2.5) for _ in range(20)):
+        running = start(tmp_path)
+        try:
+            running.wait(pause)
+        except subprocess.TimeoutExpired:
+            os.killpg(running.pid, signal.SIGKILL)
+            running.wait(10)
+            kills += 1
+    assert kills
+    deadline = time.monotonic() + 60
+    while (code := start(tmp_path).wait(100)) == 3 and time.monotonic() < deadline:  # a child of the last one still holds the lock
+        time.sleep(0.05)
+    assert code == 1, (tmp_path / "output.txt").read_text()[-3000:]
+    assert provider.objects(bucket) == provider.expected(without=provider.corrupt)
+    assert not provider.client.list_multipart_uploads(Bucket=bucket).get("Uploads")
+    assert not left_in(tmp_path / "dpp-workspace", b"canary-plain-text")
