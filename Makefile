@@ -18,7 +18,8 @@ $(STAMP): setup.cfg pyproject.toml $(wildcard plugins/*/pyproject.toml)
 demo: $(STAMP) ## Run a batch of real files that are served on loopback, and show what comes of it.
 	$(BIN)/python examples/demo.py
 
-test: $(STAMP) ## Run all tests, with coverage.
+test: $(STAMP) ## Run all tests, with coverage; installs the servers that they start, where it may.
+	scripts/install-system-packages
 	$(BIN)/python -m pytest --numprocesses 4 --cov --cov-report=term
 
 check: $(STAMP) ## Check style, types and layers.

@@ -116,3 +116,18 @@ def test_a_new_plugin_installs_and_passes_its_tests(installed, tmp_path):
     call(binaries / "pytest", tmp_path / "new")
     call(binaries / "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path / "dist", tmp_path / "new")
     assert [path.name for path in (tmp_path / "dist").iterdir()] == ["dpp_word_tally-0.1.0-py3-none-any.whl"]
+
+
+def test_each_plugin_installs_beside_dpp_and_shows_up(installed, tmp_path):
+    plugins = sorted(path.name for path in (REPOSITORY / "plugins").iterdir() if (path / "pyproject.toml").exists())
+    call(sys.executable, "-m", "venv", tmp_path / "venv")
+    pip = tmp_path / "venv/bin/pip"
+    call(pip, "install", "--quiet", *(installed / "dist").glob("dpp-[0-9]*.whl"))
+    for plugin in plugins:
+        source = shutil.copytree(REPOSITORY / "plugins" / plugin, tmp_path / plugin, ignore=LEFT_OUT)
+        call(sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path / "dist", source)
+        call(pip, "install", "--quiet", *(tmp_path / "dist").glob(f"{plugin.replace('-', '_')}-*.whl"))
+        listed = subprocess.run([tmp_path / "venv/bin/dpp", "plugins"], capture_output=True, text=True, check=True, cwd=tmp_path)
+        assert f"{plugin} 0.1.0" in listed.stdout
+        assert "broken" not in listed.stdout + listed.stderr
+        call(pip, "uninstall", "--quiet", "--yes", plugin)
