@@ -15,7 +15,7 @@ from pathlib import Path
 
 from burn import loops_for_target
 from measure import BIN, Contender, timed
-from servers import nginx, slow_server
+from servers import nginx, slow_server, sshd
 
 HERE = Path(__file__).resolve().parent
 MIB = 1 << 20
@@ -48,7 +48,7 @@ def scaled(number: int, scale: float) -> int:
     return max(100, round(number * scale))
 
 
-def dpp(manifest: Path, *options: str, workers: int = 4) -> list[str]:
+def dpp(manifest: Path | str, *options: str, workers: int = 4) -> list[str]:
     """Return the main job's command."""
     return [str(BIN / "luigi"), "--module", "dpp", "RunBatch", "--files", str(manifest), "--workers", str(workers), *options]
 
@@ -242,6 +242,32 @@ def settings(folder: Path, scale: float) -> Iterator[list[Contender]]:
         ]
 
 
+@contextmanager
+def sftp(folder: Path, scale: float) -> Iterator[list[Contender]]:
+    """Files of 64 KiB from OpenSSH's server."""
+    files = scaled(500, scale)
+    outbox = folder / "outbox"
+    outbox.mkdir()
+    numbers = random.Random(1)
+    for name in numbered(files):
+        (outbox / name).write_bytes(numbers.randbytes(64 * 1024))
+    (folder / "sshd").mkdir(mode=0o700)
+    with sshd(folder / "sshd") as server:
+        commands = folder / "commands"
+        commands.write_text("".join(f"get {outbox / name}\n" for name in numbered(files)))
+        common = ["-o", f"UserKnownHostsFile={server.known_hosts}", "-o", f"IdentityFile={server.key_file}", "-o", "IdentitiesOnly=yes"]
+        batch = ["sftp", "-q", "-b", str(commands), "-P", str(server.port), *common, f"{server.user}@{server.host}"]
+        flags = {"host": server.host, "port": server.port, "user": server.user, "key-file": server.key_file}
+        remote = [f"--sftp-{name}={value}" for name, value in {**flags, "known-hosts-file": server.known_hosts}.items()]
+        rclone = ["rclone", "copy", f":sftp:{outbox}", ".", "--config", os.devnull, "--sftp-disable-hashcheck"]
+        source = f"sftp://{server.user}@{server.host}:{server.port}{outbox}/"
+        yield [
+            Contender("dpp", "dpp --workers 2", dpp(source, "--options", json.dumps({"sftp": server.options}), workers=2), files),
+            Contender("sftp", "sftp -b", batch, files, outputs=files),
+            Contender("rclone", "rclone", [*rclone, *remote], files, outputs=files),
+        ]
+
+
 def fake_plugins(site: Path, count: int) -> Path:
     """Write plugins as pip would leave them: a module each, and its distribution's metadata."""
     for number in range(count):
@@ -283,6 +309,7 @@ CASES = {
     "latency": Case(latency),
     "cpu": Case(cpu),
     "plugins": Case(plugins, times=3),
+    "sftp": Case(sftp),
     "settings": Case(settings, needs_nginx=True),
 }
 

@@ -57,6 +57,7 @@ GOALS = (
     Goal("large", "peak memory, dpp with dpp-curl, MB", "<=", 120, peak("dpp-curl")),
     Goal("latency", "files/s with dpp-curl, of 640 at best", ">=", 0.9 * 640, rate("dpp-curl")),
     Goal("cpu", "time(--workers 1) / time(--workers 2)", ">=", 1.85, ratio("workers-1", "workers-2")),
+    Goal("sftp", "time(sftp -b) / time(dpp)", ">=", 1.0, ratio("sftp", "dpp")),
     Goal("plugins", "time(ten plugins) / time(none)", "<=", 1.02, ratio("ten", "none")),
 )
 

@@ -15,6 +15,11 @@ from pathlib import Path
 
 from measure import BenchError, environment
 
+sys.path.append(str(Path(__file__).resolve().parent.parent / "plugins" / "dpp-sftp" / "tests"))
+from sshd import sshd
+
+__all__ = ["nginx", "nginx_path", "slow_server", "sshd"]
+
 STARTED = 10.0
 CONFIG = """
 daemon off;
