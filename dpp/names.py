@@ -45,9 +45,14 @@ def slug(text: str) -> str:
 
 @functools.lru_cache(CACHED)
 def identity(url: str) -> str:
-    """Return the URL as a cache knows it: without user part and fragment, so that a new password is no new file."""
+    """Return the URL as a cache knows it: without password and fragment, so that a new password is no new file.
+
+    Nor does http's user part make another file; elsewhere, as with sftp, each user has files of their own.
+    """
     parts = urlsplit(url)
-    return urlunsplit((parts.scheme.lower(), parts.netloc.rpartition("@")[2], parts.path, parts.query, ""))
+    scheme, (user, _, host) = parts.scheme.lower(), parts.netloc.rpartition("@")
+    name = "" if scheme in ("http", "https") else user.partition(":")[0]
+    return urlunsplit((scheme, f"{name}@{host}" if name else host, parts.path, parts.query, ""))
 
 
 @functools.lru_cache(CACHED)

@@ -140,3 +140,9 @@ def test_a_digest_keeps_its_parts_apart():
 
 def test_the_shard_is_the_beginning_of_the_digest():
     assert names.shard("some-id-0123456789abcdef") == "01"
+
+
+def test_users_of_a_server_have_files_of_their_own_but_not_of_the_web():
+    assert names.identity("sftp://a:1@h/x") == names.identity("SFTP://a:2@h/x#y") == "sftp://a@h/x"
+    assert names.identity("sftp://a@h/x") != names.identity("sftp://b@h/x")
+    assert names.identity("https://a:1@h/x") == names.identity("https://h/x") == "https://h/x"
