@@ -159,12 +159,13 @@ class _Intake:
     def run(self, over: Callable[[], bool]) -> None:
         """Take all files, with as many threads as it needs, or until waiting is over."""
         self._threads.grow(1)
-        checked, busy = time.monotonic(), 0.0
+        since, busy = time.monotonic(), 0.0
         while self._threads.started < self._limit and not over() and not self._threads.wait(PATIENCE_SECONDS):
-            before, (checked, busy) = (checked, busy), (time.monotonic(), _busy_seconds(self._first))
-            waited = (checked - before[0]) - (busy - before[1])
-            if checked - self._taken > PATIENCE_SECONDS and waited > PATIENCE_SECONDS / 2:
+            now, spent = time.monotonic(), _busy_seconds(self._first)
+            waited = (now - since) - (spent - busy)
+            if now - self._taken > PATIENCE_SECONDS and waited > PATIENCE_SECONDS / 2:
                 self._threads.grow(self._limit)
+            since, busy = now, spent
         self._threads.wait_until(over)
 
     def finish(self, over: Callable[[], bool]) -> None:

@@ -13,7 +13,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,6 +23,7 @@ from dpp.workspace import make_folder, stops_run
 
 POLL_SECONDS = (0.005, 0.02)
 BURST_SECONDS = 0.25
+_UNLIMITED = nullcontext()
 
 
 class Limits:
@@ -43,13 +44,14 @@ class Limits:
         self._turn = threading.Lock()
         self._free_at = 0.0
 
+    def host(self, url: str) -> AbstractContextManager[None]:
+        """Return what holds one of a host's places while something is downloaded from it."""
+        host = urlsplit(url).netloc.rpartition("@")[2].lower() if self._most and self._folder else ""
+        return self._held(host) if host else _UNLIMITED
+
     @contextmanager
-    def host(self, url: str) -> Iterator[None]:
-        """Hold one of a host's places while something is downloaded from it; wait for one where all are taken."""
-        host = urlsplit(url).netloc.rpartition("@")[2].lower()
-        if not self._most or not host or self._folder is None:
-            yield
-            return
+    def _held(self, host: str) -> Iterator[None]:
+        """Hold a place; wait for one where all are taken."""
         while (place := self._place(names.digest(host))) is None:
             self._sleep(random.uniform(*POLL_SECONDS))  # noqa: S311 - a pause, not a secret
         try:

@@ -197,7 +197,7 @@ class Pipeline:
                 job.result = stored["result"]
                 return
             handed = own_copy(job.prepared) if self.steps.post_processors else job.prepared
-            record = {"id": job.file.id, "processor": self._labels[len(self.steps.pre_processors)], _INPUT: job.download.sha256}
+            record = {"id": job.file.id, "processor": self.steps.processor.label(), _INPUT: job.download.sha256}
             line, job.result = _json_result(self.steps.processor, handed, record)
             write_atomic(path, line)
 

@@ -27,7 +27,7 @@ from dpp.catalog import Chunk, read_catalog, write_catalog
 from dpp.chain import Steps
 from dpp.engine import Engine
 from dpp.errors import INTERRUPTED, BatchFailed, ConfigurationError, EnvironmentStop
-from dpp.ledger import Ledger, read_ledger, read_ledgers
+from dpp.ledger import Ledger, count_lines, read_ledger, read_ledgers
 from dpp.lock import Lock
 from dpp.manifest import Row
 from dpp.models import FileData, Outcome
@@ -225,7 +225,7 @@ class Run:
 
     def percent(self) -> int:
         """Return how much of the batch has an outcome; of a run that is under way, by counting lines."""
-        lines = sum(path.read_bytes().count(b"\n") for path in self.ledgers.glob("*.jsonl*"))
+        lines = sum(count_lines(path) for path in self.ledgers.glob("*.jsonl*"))
         return min(100, 100 * lines // max(1, int(self.asked().get("total", 0))))
 
     def asked(self) -> dict[str, Any]:

@@ -58,19 +58,18 @@ class Query(BaseModel):
         return itertools.islice(files, self.offset, None if self.limit is None else self.offset + self.limit)
 
 
-def read_query(url: str, **more: Any) -> Query:
+def read_query(url: str) -> Query:
     """Return what a source's URL asks for.
 
     Args:
         url: The URL, such as ``file:///data/?pattern=*.csv&recursive=true``.
-        more: Values where the URL says nothing.
 
     Raises:
         ConfigurationError: The query has a field or a value that makes no sense; it is not shown, as it may be secret.
     """
     given = {name: values if name == "pattern" else values[-1] for name, values in parse_qs(urlsplit(url).query).items()}
     try:
-        return Query.model_validate({**more, **given})
+        return Query.model_validate(given)
     except ValidationError as error:
         raise ConfigurationError(
             f"{redact_url(url)}: {'; '.join(describe(error))}; a source takes pattern, recursive, offset, limit"

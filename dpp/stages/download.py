@@ -111,7 +111,6 @@ class Downloader:
     ) -> None:
         self._settings = settings
         self._limits = limits or Limits(settings)
-        self._throttle = self._limits.throttle if settings.rate_limit else None
         self._workspace = workspace
         self._fetchers = fetchers
         self._sleep = sleep
@@ -165,10 +164,10 @@ class Downloader:
         urls = [file.url, *(file.urls or ())]
         for url in urls[:-1]:
             try:
-                return self._from(url, PartFile(paths, file.size, throttle=self._throttle), file, count_attempt)
+                return self._from(url, PartFile(paths, file.size, throttle=self._limits.throttle), file, count_attempt)
             except StageError as error:
                 log.info("%s: %s; trying the next mirror", redact_url(url), error)
-        part = PartFile(paths, file.size, is_empty=is_empty and len(urls) == 1, throttle=self._throttle)
+        part = PartFile(paths, file.size, is_empty=is_empty and len(urls) == 1, throttle=self._limits.throttle)
         return self._from(urls[-1], part, file, count_attempt)
 
     def _from(self, url: str, part: PartFile, file: FileData, count_attempt: Callable[[], None]) -> Download:

@@ -6,6 +6,7 @@ Sources: RFC 9110 (HTTP semantics), sections 8.8.3 (entity tags), 10.2.3 (Retry-
 
 from __future__ import annotations
 
+import os
 import re
 import time
 import zlib
@@ -22,6 +23,7 @@ from dpp.redact import redact_url
 from dpp.settings import Settings
 from dpp.steps import Part
 
+CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 MAX_REDIRECTS = 10
 RETRYABLE = frozenset({408, 425, 429}) | frozenset(range(500, 600))
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -111,6 +113,17 @@ def _with_user_of(url: str, target: str) -> str:
     user, at, _ = urlsplit(url).netloc.rpartition("@")
     parts = urlsplit(target)
     return target if "@" in parts.netloc else parts._replace(netloc=f"{user}{at}{parts.netloc}").geturl()
+
+
+def site(url: str) -> tuple[str, str]:
+    """Return a URL's scheme and host with port, for which the environment names proxies and credentials."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc.rpartition("@")[2]
+
+
+def authorities() -> str:
+    """Return the certificates that the environment names, as for requests and curl; "" for a library's own."""
+    return next((os.environ[name] for name in CA_VARIABLES if os.environ.get(name)), "")
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +25,6 @@ from dpp.stages import http
 from dpp.stages.http_watched import WATCH, WatchedAdapter
 from dpp.steps import BaseFetcher, Part
 
-CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 AGENT = f"dpp/{__version__} python-requests/{requests.__version__}"
 _BLOCK = 256 * 1024
 _TLS = (requests.exceptions.SSLError, urllib3.exceptions.SSLError)
@@ -90,7 +88,7 @@ class RequestsFetcher(BaseFetcher):
 
     def _get(self, url: str, headers: dict[str, str], watch: http.Watch) -> requests.Response:
         limits = (watch.patience(self.settings.connect_timeout), self.settings.read_timeout)
-        proxies, verify, netrc = self._environment(*_origin(url))
+        proxies, verify, netrc = self._environment(*http.site(url))
         request = requests.Request("GET", url, headers=headers, auth=_credentials(url, headers) or netrc).prepare()
         return self._session.send(request, timeout=limits, stream=True, allow_redirects=False, proxies=proxies, verify=verify)
 
@@ -99,19 +97,13 @@ class RequestsFetcher(BaseFetcher):
         self._session.close()
 
 
-def _origin(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.netloc.rpartition("@")[2]
-
-
 def _environment(scheme: str, host: str) -> tuple[dict[str, str], str | bool, tuple[str, str] | None]:
     """Return what the environment says for a host: proxies, certificates, and credentials of ~/.netrc.
 
     requests asks for all of it at every request, which takes half as long as the request itself.
     """
     url = f"{scheme}://{host}/"
-    verify = next((os.environ[name] for name in CA_VARIABLES if os.environ.get(name)), True)
-    return dict(get_environ_proxies(url)), verify, get_netrc_auth(url)
+    return dict(get_environ_proxies(url)), http.authorities() or True, get_netrc_auth(url)
 
 
 def _credentials(url: str, headers: dict[str, str]) -> Callable[[Any], Any] | None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import certifi
 import pycurl
@@ -19,7 +17,6 @@ from requests import Request
 from requests.utils import get_environ_proxies, select_proxy
 
 AGENT = f"dpp/{__version__} {pycurl.version.split()[0]} libcurl/{pycurl.version_info()[1]}"
-CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 DISCARDED_BYTES = 64 * 1024
 GATHERED_BYTES = 256 * 1024  # libcurl hands over 16 KiB at a time: 16,000 calls for a file of 256 MiB
 CHECK_SECONDS = 0.05
@@ -77,7 +74,7 @@ class CurlFetcher(BaseFetcher):
         handle = self._handle()
         handle.setopt(pycurl.URL, url if url.isascii() else _encoded(url))
         handle.setopt(pycurl.HTTPHEADER, _header_lines(headers))
-        handle.setopt(pycurl.PROXY, self._proxy(*_origin(url)))
+        handle.setopt(pycurl.PROXY, self._proxy(*http.site(url)))
         handle.setopt(pycurl.CONNECTTIMEOUT_MS, _milliseconds(watch.patience(self.settings.connect_timeout)))
         handle.setopt(pycurl.TIMEOUT_MS, _milliseconds(watch.patience(None)))
         handle.setopt(pycurl.HEADERFUNCTION, answer.lines.append)
@@ -125,7 +122,7 @@ class CurlFetcher(BaseFetcher):
         handle.setopt(_SUPPRESS_CONNECT_HEADERS, 1)
         handle.setopt(pycurl.HTTPAUTH, pycurl.HTTPAUTH_BASIC)
         handle.setopt(pycurl.NOPROGRESS, 0)
-        handle.setopt(pycurl.CAINFO, _authorities())
+        handle.setopt(pycurl.CAINFO, http.authorities() or certifi.where())
         handle.setopt(pycurl.BUFFERSIZE, 256 * 1024)
         return handle
 
@@ -273,19 +270,10 @@ def _encoded(url: str) -> str:
         raise FetchError("the URL makes no sense to the HTTP library", "protocol") from error
 
 
-def _origin(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.netloc.rpartition("@")[2]
-
-
 def _proxy(scheme: str, host: str) -> str:
     """Return the proxy that the environment names for a host, or "" for none."""
     url = f"{scheme}://{host}/"
     return select_proxy(url, get_environ_proxies(url)) or ""
-
-
-def _authorities() -> str:
-    return next((os.environ[name] for name in CA_VARIABLES if os.environ.get(name)), certifi.where())
 
 
 def _milliseconds(seconds: float | None) -> int:
