@@ -20,7 +20,7 @@ from pydantic import (
 from dpp import names
 
 Stage = Literal["download", "pre-process", "process", "post-process", "report"]
-RUNTIME_FIELDS = frozenset({"local_path", "output_dir", "processing_history", "error"})
+RUNTIME_FIELDS = frozenset({"exploded", "local_path", "output_dir", "processing_history", "error"})
 _UNCHANGEABLE = (str, int, float, bool, type(None))
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
@@ -96,6 +96,7 @@ class FileData(BaseModel):
         urls: Mirrors, tried in order after ``url``.
         local_path: The file to work on: the download, or what the pre-processor before made of it.
         output_dir: Where a pre-processor writes what it makes; published as a whole when the chain is through.
+        exploded: Whether later steps take each regular file of the folder at ``local_path`` for a file of its own; a pre-processor says so.
         processing_history: One entry a pre-processor that the file went through.
         error: Why the file failed earlier, for post-processors.
     """
@@ -111,6 +112,7 @@ class FileData(BaseModel):
     urls: list[str] | None = None
     local_path: Path | None = None
     output_dir: Path | None = Field(default=None, exclude=True)
+    exploded: bool = False
     processing_history: list[dict[str, Any]] = Field(default_factory=list)
     error: Failure | None = None
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import time
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,14 @@ from dpp.limits import Limits
 from dpp.models import Failure, FileData, Outcome, Stage, own_copy
 from dpp.names import file_key
 from dpp.plugins import Registry
+from dpp.prepared import INPUT, is_exploded, load_prepared, members, naming, prepare
 from dpp.redact import redact_text, redact_url, secrets_of
 from dpp.settings import Settings
 from dpp.stages.download import Download, Downloader, load_download
 from dpp.steps import BaseFetcher
-from dpp.workspace import Workspace, discard, is_fatal, json_line, publishing, read_bytes, read_json, write_atomic, write_json
+from dpp.workspace import Workspace, discard, is_fatal, json_line, read_bytes, read_json, write_atomic
 
 log = logging.getLogger(__name__)
-
-_INPUT = "input_sha256"
 
 
 @dataclass
@@ -133,13 +132,13 @@ class Pipeline:
         download = load_download(self.workspace.download(file), file)
         if download is None or not self.steps.pre_processors:
             return download is not None
-        return _load_prepared(file, self._prepared_path(file), download) is not None
+        return load_prepared(file, self._prepared_path(file), download) is not None
 
     def has_result(self, file: FileData) -> bool:
         """Whether a file's result was worked out."""
         stored = read_json(self._result_path(file))
         download = load_download(self.workspace.download(file), file)
-        return isinstance(stored, dict) and "result" in stored and (download is None or stored.get(_INPUT) == download.sha256)
+        return isinstance(stored, dict) and "result" in stored and (download is None or stored.get(INPUT) == download.sha256)
 
     def result_path(self, file: FileData) -> Path:
         """Return where the processor's result for a file lies."""
@@ -172,19 +171,8 @@ class Pipeline:
             return
         with _Stage(job, "pre-process"):
             final = self._prepared_path(job.file)
-            job.prepared = _load_prepared(file, final, job.download) or self._chain(file, final, job.download)
-
-    def _chain(self, file: FileData, final: Path, download: Download) -> FileData:
-        given = own_copy(file)
-        with publishing(final) as folder:
-            for number, step in enumerate(self.steps.pre_processors):
-                file = _pre_processed(step, file, folder / str(number))
-            _gather(file, folder, download)
-        assert file.local_path is not None
-        if file.local_path != download.path:
-            file.local_path = final / file.local_path.relative_to(folder)
-        write_json(final.with_name(f"{final.name}.json"), _record(given, file, final, download))
-        return file
+            chain = self.steps.pre_processors
+            job.prepared = load_prepared(file, final, job.download) or prepare(chain, file, final, job.download)
 
     def process(self, job: Job) -> None:
         """Work out the result, or read it where it was worked out before from the same download."""
@@ -193,11 +181,11 @@ class Pipeline:
         with _Stage(job, "process"):
             path = self._result_path(job.file)
             stored = read_json(path)
-            if isinstance(stored, dict) and stored.get(_INPUT) == job.download.sha256 and "result" in stored:
+            if isinstance(stored, dict) and stored.get(INPUT) == job.download.sha256 and "result" in stored:
                 job.result = stored["result"]
                 return
             handed = own_copy(job.prepared) if self.steps.post_processors else job.prepared
-            record = {"id": job.file.id, "processor": self.steps.processor.label(), _INPUT: job.download.sha256}
+            record = {"id": job.file.id, "processor": self.steps.processor.label(), INPUT: job.download.sha256}
             line, job.result = _json_result(self.steps.processor, handed, record)
             write_atomic(path, line)
 
@@ -205,7 +193,9 @@ class Pipeline:
         """Run the post-processors and write the file's report; this ends the file's way, ok or failed."""
         for step in self.steps.post_processors:
             with _Stage(job, "post-process"):
-                step(*_handed_over(job))
+                for name, handed in _handed_over(job):
+                    with naming(name):
+                        step(*handed)
         outcome = self._outcome(job)
         write_atomic(self._report_path(job.file), outcome.model_dump_json().encode() + b"\n")
         self._leave(job, outcome)
@@ -291,93 +281,39 @@ def workspace_root(settings: Settings) -> Path:
 
 def _failure(stage: Stage, error: BaseException, file: FileData) -> Failure:
     secrets = secrets_of([file.url, *(file.urls or ())], file.headers)
+    told = " ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])
     if isinstance(error, StageError):
         status = error.http_status if isinstance(error, FetchError) else None
-        return Failure(stage=stage, error_class=error.error_class, message=redact_text(str(error), secrets), http_status=status)
+        return Failure(stage=stage, error_class=error.error_class, message=redact_text(told, secrets), http_status=status)
     lines = "".join(traceback.format_exception(error))
     return Failure(
         stage=stage,
         error_class=type(error).__name__,
-        message=redact_text(str(error) or type(error).__name__, secrets),
+        message=redact_text(told, secrets),
         traceback=redact_text(lines, secrets),
     )
 
 
-def _pre_processed(step: ConfiguredStep, file: FileData, folder: Path) -> FileData:
-    """Return what one pre-processor makes of a file."""
-    folder.mkdir()
-    file.output_dir = folder
-    made = step(file)
-    if not isinstance(made, FileData):
-        raise StageError(f"{step.name} returned {type(made).__name__} where a FileData was expected", "no-file")
-    if made.local_path is not None:
-        made.local_path = Path(made.local_path)
-    if made.local_path is None or not made.local_path.exists():
-        raise StageError(f"{step.name} returned a file whose local_path is not there: {made.local_path}", "no-file")
-    made.output_dir = None
-    made.processing_history = [*made.processing_history, step.label()]
-    return made
+def _handed_over(job: Job) -> Iterator[tuple[str, tuple[Any, FileData]]]:
+    """Yield what a post-processor gets to see: the result, of each member by its name; or None and a file that says why."""
+    if job.failure is not None or job.prepared is None:
+        yield "", (None, own_copy(job.file, error=job.failure))
+    elif is_exploded(job.prepared):
+        for name, member in members(job.prepared).items():
+            yield name, (job.result[name], member)
+    else:
+        yield "", (job.result, own_copy(job.prepared))
 
 
-def _gather(file: FileData, folder: Path, download: Download) -> None:
-    """Keep in the folder what the chain ended with, and nothing else."""
-    path = file.local_path
-    assert path is not None
-    if path != download.path and not path.is_relative_to(folder):
-        file.local_path = _copied(path, folder / "kept")
-    for step_folder in list(folder.iterdir()):
-        if file.local_path is not None and not file.local_path.is_relative_to(step_folder):
-            shutil.rmtree(step_folder)
-
-
-def _copied(path: Path, folder: Path) -> Path:
-    folder.mkdir()
-    target = folder / path.name
-    return Path(shutil.copytree(path, target) if path.is_dir() else shutil.copy2(path, target))
-
-
-def _record(given: FileData, file: FileData, final: Path, download: Download) -> dict[str, Any]:
-    """Return what has to be known of a pre-processed file to take it up again."""
-    path = file.local_path
-    assert path is not None
-    before = given.model_dump(mode="json", exclude={"local_path", "headers"})
-    after = file.model_dump(mode="json", exclude={"local_path", "headers", "error"})
-    return {
-        _INPUT: download.sha256,
-        "local_path": None if path == download.path else str(path.relative_to(final)),
-        "folder": path.is_dir(),
-        "extent": _extent(path),
-        "fields": {name: value for name, value in after.items() if before.get(name) != value or name not in before},
-    }
-
-
-def _extent(path: Path) -> list[int]:
-    """Return how many files there are and their bytes, for a file or a folder."""
-    if not path.is_dir():
-        return [1, path.stat().st_size]
-    sizes = [child.stat().st_size for child in path.rglob("*") if child.is_file()]
-    return [len(sizes), sum(sizes)]
-
-
-def _load_prepared(file: FileData, final: Path, download: Download) -> FileData | None:
-    record = read_json(final.with_name(f"{final.name}.json"))
-    if not isinstance(record, dict) or record.get(_INPUT) != download.sha256:
-        return None
-    path = final / record["local_path"] if record["local_path"] else download.path
-    try:
-        extent = _extent(path)
-    except OSError:
-        return None
-    if extent != record["extent"] or path.is_dir() is not record["folder"]:
-        return None
-    return FileData.model_validate({**file.model_dump(), **record["fields"], "local_path": path})
-
-
-def _handed_over(job: Job) -> tuple[Any, FileData]:
-    """Return what a post-processor gets to see: the result, or None and a file that says why."""
-    if job.failure is None and job.prepared is not None:
-        return job.result, own_copy(job.prepared)
-    return None, own_copy(job.file, error=job.failure)
+def _processed(processor: ConfiguredStep, file: FileData) -> Any:
+    """Return the result of a file, or those of the members of an exploded folder by their names."""
+    if not is_exploded(file):
+        return processor(file)
+    results = {}
+    for name, member in members(file).items():
+        with naming(name):
+            results[name] = processor(member)
+    return results
 
 
 def _json_result(processor: ConfiguredStep, file: FileData, record: dict[str, Any]) -> tuple[bytes, Any]:
@@ -385,7 +321,7 @@ def _json_result(processor: ConfiguredStep, file: FileData, record: dict[str, An
 
     pydantic's parser reads outcomes too: what it refuses, such as lists in lists in lists without end, is refused here.
     """
-    result = processor(file)
+    result = _processed(processor, file)
     try:
         line = json_line({**record, "result": result})
         return line, from_json(line)["result"]

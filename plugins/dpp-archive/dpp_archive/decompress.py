@@ -25,6 +25,7 @@ class Decompress(BasePreProcessor):
     Attributes:
         required: Whether a file that is not unpacked is a failure.
         check_suffix: Whether a file whose name says that it is compressed or an archive, and that is not, is a failure.
+        explode: Whether each file of an archive goes on as a file of its own: later steps are called once for each of them.
         keep: Suffixes of files that are archives inside, and not meant to be unpacked.
         max_bytes: Bytes that a file may unpack to; ``100GiB`` works as well as a number.
         max_ratio: How many times its own size a file may unpack to; 16 MiB pass in any case.
@@ -37,6 +38,7 @@ class Decompress(BasePreProcessor):
 
     required: bool = False
     check_suffix: bool = True
+    explode: bool = False
     keep: tuple[str, ...] = KEPT
     max_bytes: ByteSize = Field(ByteSize(100 * 1024**3), gt=0)
     max_ratio: float = Field(1000, ge=1, allow_inf_nan=False)
@@ -54,6 +56,7 @@ class Decompress(BasePreProcessor):
         budget = Budget(path.stat().st_size, self.max_bytes, self.max_ratio, self.max_members)
         file.local_path = unpack(path, kind, into, budget, promise)
         file.name = file.local_path.name
+        file.exploded = self.explode
         return file
 
     def _kind(self, path: Path, promise: Promise | None) -> str | None:

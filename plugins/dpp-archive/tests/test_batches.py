@@ -99,6 +99,17 @@ def test_a_rerun_unpacks_only_what_was_repaired(files, site, run_batch, results)
     assert {name for name, row in results().items() if not row["cached"]} == {"cut.csv.gz", "evil.tar", "bomb.gz"}
 
 
+@pytest.mark.parametrize("arguments", [(), ("--chunk-size", 4)])
+def test_each_file_of_an_archive_goes_on_as_one_of_its_own(site, manifest, run_batch, results, arguments):
+    inner = zipped(**{"deep/x.csv": b"1\n2\n", "y.csv": b"3\n"})
+    files = [{"url": site.add("/one.csv.gz", gzip.compress(b"0\n"))}, {"url": site.add("/two.tar", tar(inner=inner, z=b"4\n"))}]
+    options = '{"decompress": {"explode": true}}'
+    run = run_batch(manifest(files), "--pre-processors", "decompress,decompress", "--options", options, *arguments)
+    assert run.returncode == 0, run.stderr
+    assert results()["one.csv"]["result"]["size"] == 2
+    assert {name: made["size"] for name, made in results()["two"]["result"].items()} == {"inner/deep/x.csv": 4, "inner/y.csv": 2, "z": 2}
+
+
 def test_the_options_are_part_of_the_cache_key(site, manifest, run_batch, tmp_path):
     files = manifest([{"url": site.add("/a.xlsx", zipped(x=b"1"))}])
     assert run_batch(files, *UNPACK).returncode == 0

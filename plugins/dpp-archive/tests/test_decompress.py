@@ -138,7 +138,7 @@ def test_documents_that_are_zips_inside_are_left_alone(bench):
         {"max_ratio": "inf"},
         {"max_members": 0},
         {"required": "perhaps"},
-        {"explode": True},
+        {"explode": "perhaps"},
     ],
 )
 def test_wrong_options_are_refused(options):
