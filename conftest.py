@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent / "tests"))
-
 import http_site
 
 pytest_plugins = ["dpp.testing", "pytester"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import io
 import json
 import os
@@ -16,30 +15,17 @@ import tarfile
 import time
 import zipfile
 from pathlib import Path
-from types import ModuleType
 
 import boto3
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from pgp import Pgp
+from sshd import sshd
+from swift_server import swift
+
 BIN = Path(sys.executable).parent
 PASSPHRASE = "canary-passphrase-7f3a"
 NUMBERS = random.Random(1)
-
-
-def module(plugin: str, name: str) -> ModuleType:
-    """Import a module of a plugin's tests."""
-    path = ROOT / "plugins" / plugin / "tests" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"{plugin.replace('-', '_')}_{name}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = loaded
-    spec.loader.exec_module(loaded)
-    return loaded
-
-
-gpg_tests, sshd_tests, swift_tests = module("dpp-gpg", "conftest"), module("dpp-sftp", "sshd"), module("dpp-s3", "swift")
 
 
 def tar_gz(name: str, data: bytes) -> bytes:
@@ -165,12 +151,12 @@ class Provider:
 @pytest.fixture(scope="module")
 def provider(tmp_path_factory):
     folder = tmp_path_factory.mktemp("provider")
-    pgp, stranger = gpg_tests.Pgp(), gpg_tests.Pgp()
+    pgp, stranger = Pgp(), Pgp()
     pgp.make_key("acme@example.org", PASSPHRASE)
     stranger.make_key("other@example.org")
     (folder / "sshd").mkdir()
     (folder / "swift").mkdir()
-    with sshd_tests.sshd(folder / "sshd") as server, swift_tests.swift(folder / "swift") as store:
+    with sshd(folder / "sshd") as server, swift(folder / "swift") as store:
         yield Provider(folder, server, store, pgp, stranger)
     pgp.close()
     stranger.close()

@@ -1,9 +1,8 @@
-"""Keys that are made for the tests, and gpg to make messages and signatures with."""
+"""Keys that are made for the tests."""
 
 from __future__ import annotations
 
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,49 +10,10 @@ from types import SimpleNamespace
 import pytest
 from dpp import FileData, StageError
 
+from pgp import Pgp
+
 PASSPHRASE = "correct hörse 😀 staple"
 PAST = "20200101T000000"
-
-
-class Pgp:
-    """gpg with a keyring of its own, in a folder whose path is short: the path of an agent's socket may have 107 bytes only."""
-
-    def __init__(self):
-        self.home = Path(tempfile.mkdtemp(prefix="g", dir="/tmp"))
-
-    def __call__(self, *arguments, data=b"", check=True):
-        options = ["--homedir", self.home, "--batch", "--yes", "--quiet", "--trust-model", "always", "--pinentry-mode", "loopback"]
-        done = subprocess.run(["gpg", *map(str, [*options, *arguments])], input=data, capture_output=True, check=False)
-        assert done.returncode == 0 or not check, done.stderr.decode()
-        return done.stdout
-
-    def make_key(self, user_id, passphrase="", *, at="", expires="never"):
-        """Make a key to sign with, and one to encrypt to; return the fingerprint."""
-        time = ["--faked-system-time", at] if at else []
-        secret = ["--passphrase-fd", "0"]
-        line = f"{passphrase}\n".encode()
-        self(*time, *secret, "--quick-generate-key", user_id, "ed25519", "cert,sign", expires, data=line)
-        fingerprint = self.fingerprint(user_id)
-        self(*time, *secret, "--quick-add-key", fingerprint, "cv25519", "encr", expires, data=line)
-        return fingerprint
-
-    def fingerprint(self, user_id):
-        listed = self("--list-keys", "--with-colons", user_id).decode().splitlines()
-        return next(line.split(":")[9] for line in listed if line.startswith("fpr"))
-
-    def encrypt(self, data, recipient, *options):
-        return self("--recipient", recipient, *options, "--encrypt", data=data)
-
-    def sign(self, data, fingerprint, *options):
-        return self("--local-user", fingerprint, *options, "--detach-sign", data=data)
-
-    def forget(self):
-        """Stop the agent, which remembers passphrases."""
-        subprocess.run(["gpgconf", "--homedir", self.home, "--kill", "all"], check=True)
-
-    def close(self):
-        self.forget()
-        shutil.rmtree(self.home)
 
 
 @pytest.fixture(scope="session")

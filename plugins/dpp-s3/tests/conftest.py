@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import json
 import os
 import secrets
@@ -11,31 +10,16 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
-from types import ModuleType
 
 import boto3
 import pytest
 from botocore.config import Config
 
-HERE = Path(__file__).parent
+import faults as fault_module
+from swift_server import Server, swift
+
 ALLOWED = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
 SETTING_UP = 3  # requests to moto that are done by anybody: they make the user
-
-
-def module(name: str) -> ModuleType:
-    """Import a module of this folder, under a name that no package has."""
-    spec = importlib.util.spec_from_file_location(f"dpp_s3_tests_{name}", HERE / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = loaded
-    spec.loader.exec_module(loaded)
-    return loaded
-
-
-swift = module("swift")
-fault_module = module("faults")
 
 
 class Store:
@@ -105,12 +89,12 @@ def moto_server(tmp_path_factory):
 
 def with_user(endpoint_url):
     """Make a user in moto, and return who may ask for what."""
-    iam = client(swift.Server(endpoint_url, "nobody", "nothing"), "iam")
+    iam = client(Server(endpoint_url, "nobody", "nothing"), "iam")
     iam.create_user(UserName="tester")
     iam.put_user_policy(UserName="tester", PolicyName="all", PolicyDocument=json.dumps(ALLOWED))
     made = iam.create_access_key(UserName="tester")["AccessKey"]
     iam.close()
-    return swift.Server(endpoint_url, made["AccessKeyId"], made["SecretAccessKey"])
+    return Server(endpoint_url, made["AccessKeyId"], made["SecretAccessKey"])
 
 
 def wait_for(process, port):
@@ -128,7 +112,7 @@ def wait_for(process, port):
 @pytest.fixture(scope="session")
 def swift_server(tmp_path_factory):
     """OpenStack Swift, which checks everything."""
-    with swift.swift(tmp_path_factory.mktemp("swift")) as server:
+    with swift(tmp_path_factory.mktemp("swift")) as server:
         yield server
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,11 +11,8 @@ from dpp import FileData, Settings
 from dpp.stages.download import Downloader
 from dpp.workspace import Workspace
 
-from dpp_sftp import SftpFetcher, dpp_sources
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 import tcp_proxy
+from dpp_sftp import SftpFetcher, dpp_sources
 from sshd import sshd
 
 LONG_AGO = 1_700_000_000

@@ -1,4 +1,4 @@
-"""A server of asyncssh's: for logins with a password, which sshd could only check against real accounts, and for one that lies."""
+"""A server of asyncssh's that lies, as OpenSSH's never would."""
 
 from __future__ import annotations
 
@@ -16,32 +16,21 @@ Reply = Callable[[int, int, bytes], bytes | None]
 
 
 class _Login(asyncssh.SSHServer):
-    """Let one user in by password; count what was tried."""
+    """Let everybody in."""
 
-    def __init__(
-        self, password: str, tried: list[str], connections: list[asyncssh.SSHServerConnection], reply: Reply | None, piece: int
-    ) -> None:
+    def __init__(self, connections: list[asyncssh.SSHServerConnection], reply: Reply, piece: int) -> None:
+        self._connections = connections
         self._reply = reply
         self._piece = piece
-        self._password = password
-        self._tried = tried
-        self._connections = connections
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._connections.append(conn)
 
-    def session_requested(self) -> bool | _Liar:
-        return _Liar(self._reply, self._piece) if self._reply else False
+    def session_requested(self) -> _Liar:
+        return _Liar(self._reply, self._piece)
 
     def begin_auth(self, username: str) -> bool:
-        return bool(self._password)
-
-    def password_auth_supported(self) -> bool:
-        return True
-
-    def validate_password(self, username: str, password: str) -> bool:
-        self._tried.append(password)
-        return password == self._password
+        return False
 
 
 class _Liar(asyncssh.SSHServerSession[bytes]):
@@ -71,30 +60,28 @@ class _Liar(asyncssh.SSHServerSession[bytes]):
 
 
 @contextmanager
-def odd_server(folder: Path, *, password: str = "", reply: Reply | None = None, piece: int = 2**30) -> Iterator[tuple[int, list[str]]]:
-    """Run a server; yield its port and the passwords that were tried.
+def odd_server(folder: Path, *, reply: Reply, piece: int = 2**30) -> Iterator[int]:
+    """Run a server; yield its port.
 
     Args:
         folder: Has ``host_key``.
-        password: Lets in; "" lets everybody in.
+        reply: Says what is answered to a request of SFTP: kind, number and body.
         piece: In how large pieces answers are sent, in bytes.
-        reply: Says what is answered to a request of SFTP: kind, number and body; without it, files of this machine are served.
     """
-    loop, tried, connections = asyncio.new_event_loop(), list[str](), list[asyncssh.SSHServerConnection]()
+    loop, connections = asyncio.new_event_loop(), list[asyncssh.SSHServerConnection]()
     keys = [str(folder / "host_key")]
     listening = asyncssh.listen(
         "127.0.0.1",
         0,
         server_host_keys=keys,
-        server_factory=lambda: _Login(password, tried, connections, reply, piece),
-        sftp_factory=reply is None,
+        server_factory=lambda: _Login(connections, reply, piece),
         encoding=None,
     )
     server = loop.run_until_complete(listening)
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
-        yield server.get_port(), tried
+        yield server.get_port()
     finally:
         asyncio.run_coroutine_threadsafe(_end(server, connections), loop).result()
         loop.call_soon_threadsafe(loop.stop)

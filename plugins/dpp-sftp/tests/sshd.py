@@ -4,7 +4,8 @@
         files = server.url(folder)
         options = {"sftp": server.options}
 
-Needs Debian's openssh-server and openssh-client; they do not have to be configured, and no other server is touched.
+Needs Debian's openssh-server and openssh-client, and for a password openssl and util-linux; they do not have to be configured, and no
+other server and no user of the machine is touched.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import pytest
 
 HOST = "127.0.0.1"
 SECONDS = 20.0
+USER = "acme"  # whom a password lets in
 CONFIG = """
 Port {port}
 ListenAddress 127.0.0.1
@@ -35,12 +37,13 @@ PidFile none
 UsePAM no
 StrictModes no
 PermitRootLogin yes
-PasswordAuthentication no
+PasswordAuthentication {passwords}
 KbdInteractiveAuthentication no
 MaxStartups 100
 Subsystem sftp internal-sftp
 {more}
 """
+WITH_USERS = 'mount --bind "$0" /etc/passwd && exec "$@"'
 
 
 @dataclass
@@ -53,7 +56,7 @@ class Server:
         known_hosts: A file that vouches for it.
         key_file: A private key that it lets in.
         folder: Where its files lie: ``host_key``, ``log``.
-        user: Who is let in: the user of this process.
+        user: Who is let in: the user of this process, or where there is a password, ``acme``.
     """
 
     host: str
@@ -90,12 +93,13 @@ class Server:
 
 
 @contextmanager
-def sshd(folder: Path, more: str = "") -> Iterator[Server]:
+def sshd(folder: Path, more: str = "", password: str = "") -> Iterator[Server]:
     """Run a server until the end of the block.
 
     Args:
         folder: Takes keys, configuration and log; a ``host_key`` that is there is used.
         more: More lines of sshd_config(5).
+        password: Lets a user ``acme`` in, whom this server alone knows, and who owns what the user of this process owns.
     """
     for name in ("host_key", "client_key"):
         if not (folder / name).exists():
@@ -104,11 +108,19 @@ def sshd(folder: Path, more: str = "") -> Iterator[Server]:
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     port = free_port()
-    (folder / "sshd_config").write_text(CONFIG.format(port=port, folder=folder, more=more))
-    process = subprocess.Popen(
-        [program("sshd"), "-D", "-f", folder / "sshd_config", "-E", folder / "log"], start_new_session=True, stdin=subprocess.DEVNULL
-    )
-    server = Server(HOST, port, folder / "known_hosts", folder / "client_key", folder, pwd.getpwuid(os.getuid()).pw_name)
+    (folder / "sshd_config").write_text(CONFIG.format(port=port, folder=folder, more=more, passwords="yes" if password else "no"))
+    command = [
+        *(knowing_user(folder, password) if password else []),
+        program("sshd"),
+        "-D",
+        "-f",
+        folder / "sshd_config",
+        "-E",
+        folder / "log",
+    ]
+    process = subprocess.Popen(command, start_new_session=True, stdin=subprocess.DEVNULL)
+    user = USER if password else pwd.getpwuid(os.getuid()).pw_name
+    server = Server(HOST, port, folder / "known_hosts", folder / "client_key", folder, user)
     server.vouch_for(port)
     try:
         _wait_for(process, server)
@@ -116,6 +128,15 @@ def sshd(folder: Path, more: str = "") -> Iterator[Server]:
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def knowing_user(folder: Path, password: str) -> list[str]:
+    """Return a command for a program that is to know one more user; nobody else sees the /etc/passwd that it sees."""
+    hashed = subprocess.run([program("openssl"), "passwd", "-6", "-stdin"], input=password, capture_output=True, text=True, check=True)
+    users = folder / "passwd"
+    users.write_text(f"{Path('/etc/passwd').read_text()}{USER}:{hashed.stdout.strip()}:{os.getuid()}:{os.getgid()}::{folder}:/bin/sh\n")
+    privileges = [] if os.getuid() == 0 else ["--user", "--map-current-user", "--keep-caps"]
+    return [program("unshare"), "--mount", *privileges, program("sh"), "-c", WITH_USERS, str(users)]
 
 
 def make_key(path: Path, *more: str) -> Path:
@@ -129,7 +150,7 @@ def program(name: str) -> str:
     """Return the path of a program, or fail the test."""
     found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if found is None:
-        pytest.fail(f"{name} is missing: apt-get install openssh-server openssh-client")
+        pytest.fail(f"{name} is missing: scripts/install-system-packages")
     return found
 
 

@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import threading
-
-import pytest
-from odd_server import odd_server
-
-CANARY = "canary-5ecret/%40"
 
 
 def test_a_folder_of_a_server_is_a_batch_and_a_rerun_does_only_what_is_missing(server, outbox, run_batch, results, options):
@@ -78,39 +70,6 @@ def test_options_may_stand_in_luigi_cfg(server, outbox, run_batch, results, tmp_
     run = run_batch(server.url(outbox.folder))
     assert run.returncode == 0, run.stderr
     assert results()["a"]["status"] == "ok"
-
-
-class Spy(threading.Thread):
-    """Look at the command lines of all processes until told to stop."""
-
-    def __init__(self):
-        super().__init__(daemon=True)
-        self.enough, self.seen = threading.Event(), set()
-
-    def run(self):
-        while not self.enough.wait(0.05):
-            shown = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
-            self.seen |= set(shown.stdout.splitlines())
-
-
-@pytest.mark.parametrize("right", [True, False])
-def test_a_password_appears_nowhere(server, outbox, run_batch, tmp_path, right):
-    outbox("a")
-    outbox("b")
-    spy = Spy()
-    spy.start()
-    with odd_server(server.folder, password=CANARY if right else "other") as (port, tried):
-        server.vouch_for(port)
-        given = json.dumps({"sftp": {"known_hosts": str(server.known_hosts), "password_env": "ACME_PASSWORD"}})
-        log = ("--debug", "--log-file", tmp_path / "dpp.log")
-        run = run_batch(server.url(outbox.folder, port), "--options", given, *log, ACME_PASSWORD=CANARY)
-    spy.enough.set()
-    spy.join()
-    assert run.returncode == (0 if right else 2), run.stderr
-    assert CANARY in tried
-    kept = [path for path in tmp_path.rglob("*") if path.is_file()]
-    shown = [run.stdout, run.stderr, *spy.seen, *(path.read_text(errors="replace") + str(path) for path in kept)]
-    assert not [text for text in shown if "canary-5ecret" in text]
 
 
 def test_a_password_in_a_url_is_only_where_it_has_to_be(server, outbox, manifest, run_batch, tmp_path, options):

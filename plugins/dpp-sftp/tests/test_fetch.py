@@ -11,9 +11,9 @@ from contextlib import contextmanager
 
 import pytest
 from dpp import FetchError, FileData, Settings, StageError
-from sshd import free_port
 
 from dpp_sftp import SftpFetcher
+from sshd import free_port
 
 MIB = 1024 * 1024
 KIB = 1024

@@ -6,10 +6,10 @@ import struct
 
 import pytest
 from dpp import FetchError, FileData, InputError, Settings
-from odd_server import attributes, message, odd_server, status, string
 
 from dpp_sftp import SftpFetcher, dpp_sources
 from dpp_sftp.wire import Code, Kind
+from odd_server import attributes, message, odd_server, status, string
 
 HONEST = {
     Kind.OPEN: lambda number, _: message(Kind.HANDLE, number, string(b"h")),
@@ -43,7 +43,7 @@ def lying(server, request):
             return lies.get(kind, lambda *_: struct.pack(">IBI", 5, Kind.VERSION, 3))(number, body)
         return {**HONEST, **lies}[kind](number, body)
 
-    with odd_server(server.folder, reply=reply, piece=getattr(request, "param", 2**30)) as (port, _):
+    with odd_server(server.folder, reply=reply, piece=getattr(request, "param", 2**30)) as port:
         server.vouch_for(port)
         yield lies, port
 

@@ -6,10 +6,9 @@ import subprocess
 
 import pytest
 from dpp import FetchError, FileData, InputError, Settings
-from odd_server import odd_server
-from sshd import make_key, program, sshd
 
 from dpp_sftp import SftpFetcher
+from sshd import make_key, program, sshd
 
 
 def fingerprint(key):
@@ -164,33 +163,34 @@ def test_keys_of_an_agent_are_used(fetch, outbox, server, tmp_path, monkeypatch)
 
 
 @pytest.fixture
-def with_password(server, outbox, fetch):
-    """Fetch from a server that wants a password; also what was tried there."""
-    with odd_server(server.folder, password="open sesame") as (port, tried):
-        server.vouch_for(port)
-        url = server.url(outbox("a"), port)
-        yield lambda **options: fetch(options.pop("url", url), {"key_file": None, **options}), url, tried
+def with_password(server, outbox, fetch, tmp_path):
+    """Fetch from a server that takes a password; also the URL, and how often a password was refused."""
+    (tmp_path / "door").mkdir()
+    with sshd(tmp_path / "door", password="open sesame/%40 ü") as door:
+        options = {"key_file": None, "known_hosts": str(door.known_hosts)}
+        url = door.url(outbox("a"))
+        yield lambda url=url, **more: fetch(url, {**options, **more}), url, lambda: door.log.count("Failed password")
 
 
 def test_a_password_comes_from_a_variable_or_a_file(with_password, monkeypatch, tmp_path):
     get, _, _ = with_password
-    monkeypatch.setenv("ACME_PASSWORD", "open sesame")
+    monkeypatch.setenv("ACME_PASSWORD", "open sesame/%40 ü")
     assert get(password_env="ACME_PASSWORD") == b"data"
-    (tmp_path / "password").write_text("open sesame\n")
+    (tmp_path / "password").write_text("open sesame/%40 ü\n")
     assert get(password_file=str(tmp_path / "password")) == b"data"
 
 
 def test_a_password_in_the_url_works_too(with_password):
     get, url, _ = with_password
-    assert get(url=url.replace("@", ":open%20sesame@")) == b"data"
+    assert get(url=url.replace("@", ":open%20sesame%2f%2540%20%C3%BC@")) == b"data"
 
 
 def test_a_wrong_password_is_tried_once_and_not_shown(with_password, monkeypatch):
-    get, _, tried = with_password
+    get, _, refused = with_password
     monkeypatch.setenv("ACME_PASSWORD", "canary-5ecret")
     with pytest.raises(FetchError) as caught:
         get(password_env="ACME_PASSWORD")
-    assert (caught.value.error_class, tried) == ("auth", ["canary-5ecret"])
+    assert (caught.value.error_class, refused()) == ("auth", 1)
     assert "canary" not in str(caught.value)
 
 
