@@ -109,16 +109,10 @@ def sshd(folder: Path, more: str = "", password: str = "") -> Iterator[Server]:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     port = free_port()
     (folder / "sshd_config").write_text(CONFIG.format(port=port, folder=folder, more=more, passwords="yes" if password else "no"))
-    command = [
-        *(knowing_user(folder, password) if password else []),
-        program("sshd"),
-        "-D",
-        "-f",
-        folder / "sshd_config",
-        "-E",
-        folder / "log",
-    ]
-    process = subprocess.Popen(command, start_new_session=True, stdin=subprocess.DEVNULL)
+    before = knowing_user(folder, password) if password else []
+    arguments = ["-D", "-f", folder / "sshd_config", "-E", folder / "log"]
+    with (folder / "log").open("ab") as log:
+        process = subprocess.Popen([*before, program("sshd"), *arguments], start_new_session=True, stdin=subprocess.DEVNULL, stderr=log)
     user = USER if password else pwd.getpwuid(os.getuid()).pw_name
     server = Server(HOST, port, folder / "known_hosts", folder / "client_key", folder, user)
     server.vouch_for(port)
