@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import http_site
+from luigi_server import luigid
 
 BIN = Path(sys.executable).parent
 
@@ -178,28 +179,16 @@ def test_a_second_run_of_the_same_batch_says_who_holds_it(site, manifest, run_ba
 
 
 @pytest.fixture
-def luigid(tmp_path):
-    """A central scheduler on a free port; yields its URL."""
-    with http_site.Server(("127.0.0.1", 0), http_site.Handler) as free:
-        port = free.server_port
-    arguments = ["--port", str(port), "--address", "127.0.0.1", "--state-path", str(tmp_path / "luigid.state")]
-    process = subprocess.Popen([BIN / "luigid", *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    for line in process.stderr:
-        if "listening on" in line.lower() or "Scheduler starting up" in line:
-            break
-    reader = threading.Thread(target=process.stderr.read, daemon=True)
-    reader.start()
-    yield f"http://127.0.0.1:{port}"
-    process.terminate()
-    process.wait()
-    reader.join()
-    process.stderr.close()
+def scheduler(tmp_path):
+    """A central scheduler; its URL."""
+    with luigid(tmp_path) as url:
+        yield url
 
 
 @pytest.mark.parametrize(("count", "chunk_size"), [(200, 10), (12, 1)])
-def test_two_processes_share_a_batch_through_one_scheduler(site, manifest, tmp_path, luigid, count, chunk_size):
+def test_two_processes_share_a_batch_through_one_scheduler(site, manifest, tmp_path, scheduler, count, chunk_size):
     files = manifest(served(site, count))
-    arguments = ("--files", files, "--workers", 2, "--chunk-size", chunk_size, "--scheduler-url", luigid)
+    arguments = ("--files", files, "--workers", 2, "--chunk-size", chunk_size, "--scheduler-url", scheduler)
     processes = [started(tmp_path, *arguments) for _ in range(2)]
     endings = [ended(process) for process in processes]
     assert [code for code, _ in endings] == [0, 0], endings
@@ -208,16 +197,16 @@ def test_two_processes_share_a_batch_through_one_scheduler(site, manifest, tmp_p
     assert len((folder / "results.jsonl").read_text().splitlines()) == count
 
 
-def test_a_failed_file_ends_a_shared_batch_without_a_wait(site, manifest, tmp_path, luigid):
+def test_a_failed_file_ends_a_shared_batch_without_a_wait(site, manifest, tmp_path, scheduler):
     files = manifest([*served(site, 4), {"url": f"{site.url}/missing"}])
-    processes = [started(tmp_path, "--files", files, "--scheduler-url", luigid) for _ in range(2)]
+    processes = [started(tmp_path, "--files", files, "--scheduler-url", scheduler) for _ in range(2)]
     assert [ended(process)[0] for process in processes] == [1, 1]
 
 
-def test_two_batches_with_the_same_files_do_not_meet_in_one_scheduler(site, manifest, tmp_path, luigid):
+def test_two_batches_with_the_same_files_do_not_meet_in_one_scheduler(site, manifest, tmp_path, scheduler):
     entries = served(site, 5)
     paths = [manifest(entries[:4], "a.json"), manifest(entries, "b.json")]
-    processes = [started(tmp_path, "--files", path, "--workers", 2, "--scheduler-url", luigid) for path in paths]
+    processes = [started(tmp_path, "--files", path, "--workers", 2, "--scheduler-url", scheduler) for path in paths]
     endings = [ended(process) for process in processes]
     assert [code for code, _ in endings] == [0, 0], endings
     assert set(site.counts().values()) == {1}

@@ -16,7 +16,6 @@ import time
 import zipfile
 from pathlib import Path
 
-import boto3
 import pytest
 
 from pgp import Pgp
@@ -69,13 +68,7 @@ class Provider:
             self.path(name).write_bytes(break_it(name))
         for name in list(self.plain)[5:7]:
             self.path(name).with_name(f"{self.path(name).name}.sig").write_bytes(b"a signature")
-        self.client = boto3.client(
-            "s3",
-            endpoint_url=store.endpoint_url,
-            aws_access_key_id=store.access_key,
-            aws_secret_access_key=store.secret_key,
-            region_name="us-east-1",
-        )
+        self.client = store.client()
 
     @staticmethod
     def text(kind, number):

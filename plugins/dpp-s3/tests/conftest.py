@@ -11,9 +11,7 @@ import subprocess
 import sys
 import time
 
-import boto3
 import pytest
-from botocore.config import Config
 
 import faults as fault_module
 from swift_server import Server, swift
@@ -54,9 +52,7 @@ class Store:
 @functools.cache
 def client(server, service="s3"):
     """Return a client, made once, as that takes long."""
-    return boto3.Session(server.access_key, server.secret_key, region_name="us-east-1").client(
-        service, endpoint_url=server.endpoint_url, config=Config(retries={"total_max_attempts": 1})
-    )
+    return server.client(service)
 
 
 @pytest.fixture(autouse=True)

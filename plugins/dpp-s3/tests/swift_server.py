@@ -18,9 +18,11 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import boto3
 import pytest
+from botocore.config import Config
 
 SECONDS = 60
 MODULES = {kind: f"swift.{'obj' if kind == 'object' else kind}.server" for kind in ("account", "container", "object", "proxy")}
@@ -93,6 +95,12 @@ class Server(NamedTuple):
     endpoint_url: str
     access_key: str
     secret_key: str
+
+    def client(self, service: str = "s3") -> Any:
+        """Return a client that asks once."""
+        return boto3.Session(self.access_key, self.secret_key, region_name="us-east-1").client(
+            service, endpoint_url=self.endpoint_url, config=Config(retries={"total_max_attempts": 1})
+        )
 
 
 @contextmanager

@@ -1,0 +1,54 @@
+"""Luigi's central scheduler on loopback."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+SECONDS = 30
+
+
+@contextmanager
+def luigid(folder: Path) -> Iterator[str]:
+    """Run a scheduler until the end of the block; yield its URL. Its log and state lie in the folder."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    arguments = ["--port", str(port), "--address", "127.0.0.1", "--state-path", folder / "luigid.state"]
+    with (folder / "luigid.log").open("wb") as log:
+        process = subprocess.Popen([Path(sys.executable).parent / "luigid", *arguments], cwd=folder, stdout=log, stderr=log)
+    try:
+        wait_for(process, port, folder / "luigid.log")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return
+    pytest.fail(f"luigid did not start; it says:\n{log.read_text()}")
+
+
+def known_tasks(url: str) -> dict[str, dict[str, object]]:
+    """Return what the scheduler knows of each task, by the task's id."""
+    asked = quote(json.dumps({"status": "", "upstream_status": ""}))
+    with urllib.request.urlopen(f"{url}/api/task_list?data={asked}", timeout=SECONDS) as answer:
+        tasks: dict[str, dict[str, object]] = json.load(answer)["response"]
+    return tasks
