@@ -1,0 +1,208 @@
+"""Secrets stay secret, end to end: passphrase, password and secret keys of S3 are looked for wherever a batch could have left them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import quote, quote_plus
+
+import pytest
+
+from luigi_server import known_tasks, luigid
+from pgp import Pgp
+from sshd import sshd
+from swift_server import swift
+
+RANDOM = 24
+PASSPHRASE, PASSWORD, WRONG_KEY = (f"canary /+%40 ö{secrets.token_hex(RANDOM // 2)}" for _ in range(3))
+FAILURES = {"other": "gpg-passphrase", "refused": "auth", "forbidden": "permission"}
+GOOD = ["good", "fine"]
+COMMANDS = {"luigi": ("luigi", "--module", "dpp", "RunBatch", "--batch-name", "acme"), "dpp": ("dpp", "run", "--batch", "acme")}
+TASKS = {
+    ("luigi", "files"): {"RunBatch", "DownloadTarget", "PreProcessed", "Processed", "Report"},
+    ("luigi", "environment"): {"RunBatch", "FileChunk"},
+}
+GPG = """#!/bin/sh
+printf '%s\\n' "$*" >> {log}
+exec {gpg} "$@"
+"""
+
+
+def traces(secret):
+    """Return what a secret leaves in any text that holds it: its random end, and that in hexadecimal and base64.
+
+    What is escaped, percent-encoded or masked in part still has that end. Base64 depends on how many bytes stand before it.
+    """
+    end = secret[-RANDOM:].encode()
+    encoded = (base64.b64encode(bytes(before) + end)[(before * 8 + 5) // 6 : (before + RANDOM) * 8 // 6] for before in range(3))
+    return {end, end.hex().encode(), *encoded}
+
+
+def found(canaries, folder, texts=()):
+    """Return which secrets are where: in files, their names, and other texts."""
+    places = {path: os.fsencode(path) + (path.read_bytes() if path.is_file() else b"") for path in folder.rglob("*")}
+    places |= {text: text for text in texts}
+    return [
+        (name, place) for name, secret in canaries.items() for place, text in places.items() if any(map(text.__contains__, traces(secret)))
+    ]
+
+
+@contextmanager
+def watched():
+    """Collect the command lines of all processes, as ps shows them, again and again, and once more when the block ends."""
+    seen, ended = set(), threading.Event()
+
+    def look():
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):  # it has ended
+                seen.add(path.read_bytes())
+
+    def watch():
+        while not ended.wait(0.02):
+            look()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        watcher.join()
+        look()
+
+
+class Provider:
+    """A server that takes a password, a key with a passphrase, a bucket; and files that hold the secrets."""
+
+    def __init__(self, folder, door, store, pgp):
+        self.folder, self.door, self.store, self.pgp = folder, door, store, pgp
+        self.canaries = {"passphrase": PASSPHRASE, "password": PASSWORD, "secret": store.secret_key, "wrong": WRONG_KEY}
+        for name in [*GOOD, "other", "refused"]:
+            message = pgp.encrypt(b"a,b\n", "other@example.org" if name == "other" else "acme@example.org")
+            (folder / "outbox" / f"{name}.gpg").write_bytes(message)
+        for name, secret in self.canaries.items():
+            account = {"token": store.access_key, "endpoint_url": store.endpoint_url, "secret": secret}
+            (folder / name).touch(mode=0o600)
+            (folder / name).write_text(json.dumps(account) if name in ("secret", "wrong") else secret)
+        store.client().create_bucket(Bucket="results")
+
+    def url(self, name):
+        """Return where a file is: one where the secret key is wrong, one where the password is, the others where all is right."""
+        user = "stranger" if name == "refused" else self.door.user
+        server = f"sftp://{user}@{self.door.host}:{self.door.port}{self.folder}/outbox/"
+        return "s3://results/forbidden" if name == "forbidden" else f"{server}{name}.gpg"
+
+    def by_reference(self, way):
+        """Return options that say where secrets are, and the environment that goes with them."""
+        if way == "files":
+            passphrase, password = {"passphrase_file": f"{self.folder}/passphrase"}, {"password_file": f"{self.folder}/password"}
+            account, environment = {"credentials_file": f"{self.folder}/secret"}, {}
+        else:
+            passphrase, password, account = {"passphrase_env": "ACME_PASSPHRASE"}, {"password_env": "ACME_PASSWORD"}, {}
+            environment = {"ACME_PASSPHRASE": PASSPHRASE, "ACME_PASSWORD": PASSWORD, "AWS_ENDPOINT_URL": self.store.endpoint_url}
+            environment |= {"AWS_ACCESS_KEY_ID": self.store.access_key, "AWS_SECRET_ACCESS_KEY": self.store.secret_key}
+        wrong = {"credentials_file": f"{self.folder}/wrong"}
+        return {"gpg-decrypt": passphrase, "sftp": password, "s3-upload": account, "s3": wrong}, environment
+
+    def configure(self, folder, files, way="files", core=""):
+        """Write the luigi.cfg of a batch that says all it can, with a gpg that writes its arguments down; return the environment."""
+        options, environment = self.by_reference(way)
+        (folder / "gpg").touch(mode=0o700)
+        (folder / "gpg").write_text(GPG.format(log=shlex.quote(f"{folder}/gpg.log"), gpg=shutil.which("gpg")))
+        options["gpg-decrypt"] |= {"gpg": f"{folder}/gpg", "gnupghome": str(self.pgp.home)}
+        options["sftp"] |= {"known_hosts": str(self.door.known_hosts)}
+        options["s3-upload"] |= {"destination": f"s3://results/{folder.name}/"}
+        settings = {
+            "files": files,
+            "workers": 2,
+            "chunk_size": 1 if way == "files" else 2,
+            "pre_processors": "gpg-decrypt",
+            "post_processors": "s3-upload",
+            "options": json.dumps(options),
+            "retry_wait": 0.01,
+            "debug": "true",
+            "log_file": "dpp.log",
+        }
+        lines = [f"{name}={value}" for name, value in settings.items()]
+        (folder / "luigi.cfg").write_text("\n".join(["[core]", "log_level=DEBUG", core, "[batch:acme]", *lines]))
+        (folder / "tmp").mkdir()
+        return {**environment, "TMPDIR": f"{folder}/tmp"}
+
+
+@pytest.fixture(scope="module")
+def provider(tmp_path_factory):
+    folder, pgp = tmp_path_factory.mktemp("provider"), Pgp()
+    for name in ("outbox", "sshd", "swift"):
+        (folder / name).mkdir()
+    pgp.make_key("acme@example.org", PASSPHRASE)
+    pgp.make_key("other@example.org", "another")
+    with sshd(folder / "sshd", password=PASSWORD) as door, swift(folder / "swift") as store:
+        yield Provider(folder, door, store, pgp)
+    pgp.close()
+
+
+@pytest.mark.parametrize("way", ["environment", "files"])
+@pytest.mark.parametrize("name", ["luigi", "dpp"])
+def test_secrets_are_in_no_file_output_command_line_or_task(provider, manifest, command, results, tmp_path, name, way):
+    files = manifest([{"url": provider.url(name), "id": name} for name in [*GOOD, *FAILURES]])
+    provider.pgp.forget()
+    with luigid(tmp_path) as scheduler:
+        environment = provider.configure(tmp_path, files, way, f"scheduler_url={scheduler}")
+        with watched() as seen:
+            done = command(*COMMANDS[name], **environment)
+        tasks = known_tasks(scheduler)
+    ran = [done, command("dpp", "status"), command("dpp", "report"), command("dpp", "report", "--format", "jsonl")]
+
+    assert [run.returncode for run in ran] == [1, 0, 0, 0], done.stderr
+    assert {key: row["error_class"] for key, row in results().items()} == {**dict.fromkeys(GOOD), **FAILURES}
+    assert (tmp_path / "gpg.log").read_text().count("--decrypt") == len(GOOD) + 1
+    assert any(b"gpg-agent" in line for line in seen)
+    assert {task["name"] for task in tasks.values()} == TASKS.get((name, way), set())  # `dpp run` has a scheduler of its own
+    texts = [*seen, json.dumps(tasks).encode(), *((run.stdout + run.stderr).encode() for run in ran)]
+    assert found(provider.canaries, tmp_path, texts) == []
+    assert found(provider.canaries, provider.pgp.home) == []
+
+
+@pytest.mark.parametrize("name", ["luigi", "dpp"])
+@pytest.mark.parametrize(("refused", "reason"), [("refused", "refused"), ("forbidden", "the secret key is wrong")])
+def test_secrets_are_not_shown_where_a_listing_is_refused(provider, command, tmp_path, name, refused, reason):
+    folder = f"{provider.url(refused).rpartition('/')[0]}/"
+    with watched() as seen:
+        done = command(*COMMANDS[name], **provider.configure(tmp_path, folder))
+    assert (done.returncode, reason in done.stderr) == (2, True), done.stderr
+    assert found(provider.canaries, tmp_path, [*seen, done.stdout.encode(), done.stderr.encode()]) == []
+    assert "Failed password for invalid user stranger" in provider.door.log or refused != "refused"
+
+
+LEAKS = {
+    "as it is": str,
+    "escaped": json.dumps,
+    "percent-encoded": quote,
+    "in a form": quote_plus,
+    "masked in part": lambda secret: secret.replace("canary", "***"),
+    "in hexadecimal": lambda secret: secret.encode().hex(),
+    **{f"in base64 after {n}": lambda secret, n=n: base64.b64encode(b"x" * n + secret.encode() + b":").decode() for n in range(3)},
+}
+
+
+@pytest.mark.parametrize("form", LEAKS)
+def test_the_search_finds_a_secret(tmp_path, form):
+    (tmp_path / "log").write_text(f"before {LEAKS[form](PASSWORD)} after")
+    assert found({"password": PASSWORD, "passphrase": PASSPHRASE}, tmp_path) == [("password", tmp_path / "log")]
+
+
+def test_the_search_finds_a_secret_in_a_command_line(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", "input()", PASSWORD], stdin=subprocess.PIPE) as process:
+        with watched() as seen:
+            pass
+        process.communicate(b"\n")
+    assert found({"password": PASSWORD}, tmp_path, seen) == [("password", "\0".join(process.args).encode() + b"\0")]
