@@ -26,6 +26,7 @@ from dpp.parameters import set_soft_defaults
 from dpp.processing_pipeline import ProcessingPipeline
 from dpp.report import Summary
 from dpp.settings import Settings
+from dpp.sources import SourceQuery
 from dpp.stages import http
 from dpp.steps import BaseFetcher, BasePostProcessor, BasePreProcessor, BaseProcessor, Part
 from dpp.tasks import DownloadTarget, FileChunk, PreProcessed, Processed, Report, RunBatch
@@ -56,6 +57,7 @@ __all__ = [
     "Report",
     "RunBatch",
     "Settings",
+    "SourceQuery",
     "StageError",
     "Summary",
     "__version__",

@@ -30,6 +30,13 @@ def _byte_count(value: Any) -> Any:
 
 ByteCount = Annotated[int, BeforeValidator(_byte_count)]
 Options = TypeVar("Options", bound=BaseModel)
+_PLAIN = {
+    "missing": " is missing",
+    "extra_forbidden": " is unknown",
+    "bool_parsing": ": should be true or false",
+    "int_parsing": ": should be a whole number",
+    "float_parsing": ": should be a number",
+}
 
 GRAPH_LIMIT = 32
 SMALLEST_CHUNK = 4
@@ -162,9 +169,9 @@ def describe(error: ValidationError) -> list[str]:
 
 def _sentence(location: tuple[int | str, ...], message: str, kind: str, value: Any) -> str:
     field = ".".join(map(str, location)) or "value"
-    if kind == "missing":
-        return f"{field} is missing"
+    if kind in _PLAIN:
+        return f"{field}{_PLAIN[kind]}"
     message = message.removeprefix("Value error, ").removeprefix("Input ")
-    shown = str(value) if isinstance(value, (bool, int, float)) else type(value).__name__
-    got = "" if kind == "value_error" else f", got {shown}"
+    is_number = isinstance(value, (bool, int, float)) or kind.startswith(("greater_than", "less_than"))
+    got = "" if kind == "value_error" else f", got {value if is_number else type(value).__name__}"
     return f"{field}: {message}{got}"

@@ -12,10 +12,10 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
-from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
+from typing import Any, Self, TypeVar, get_origin
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dpp import names
 from dpp.errors import ConfigurationError, FetchError
@@ -23,15 +23,18 @@ from dpp.models import FileData
 from dpp.redact import redact_url
 from dpp.settings import describe
 
+T = TypeVar("T")
 COMPRESSIONS = frozenset({".gz", ".bz2", ".xz", ".zst", ".gpg", ".pgp", ".asc"})
 ARCHIVES = frozenset({".tar", ".zip", ".tgz", ".tbz2", ".txz", ".tzst"})
 
 
-class Query(BaseModel):
-    """What the query of a source's URL says.
+class SourceQuery(BaseModel):
+    """What the query of a source's URL asks for, such as ``?pattern=*.csv&limit=4``.
+
+    A source with parameters of its own derives from this, with a field for each; one that is a tuple can be given several times.
 
     Attributes:
-        pattern: A file's name has to match one of these (shell patterns); all do where there is none.
+        pattern: A file has to match one of these shell patterns, case counts; all do where there is none.
         recursive: Whether folders in the folder are listed too.
         offset: Files to leave out at the beginning.
         limit: How many files at most, or None.
@@ -44,36 +47,57 @@ class Query(BaseModel):
     offset: int = Field(0, ge=0)
     limit: int | None = Field(None, ge=0)
 
-    @field_validator("pattern", mode="before")
     @classmethod
-    def _one_or_several(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+    def read(cls, url: str) -> Self:
+        """Return what a source's URL asks for.
 
-    def matches(self, name: str) -> bool:
-        """Whether a file's name is asked for."""
-        return not self.pattern or any(fnmatch.fnmatchcase(name, pattern) for pattern in self.pattern)
+        Args:
+            url: The URL. What is special in its query is percent-encoded (RFC 3986); a plus is a plus, as patterns hold them.
 
-    def page(self, files: Iterable[Any]) -> Iterator[Any]:
+        Raises:
+            ConfigurationError: A parameter is unknown, is given twice, or its value makes no sense; no value is shown that may
+                be secret.
+        """
+        try:
+            return cls.model_validate({name: cls._value(name, texts) for name, texts in _parameters(url).items()})
+        except ValidationError as error:
+            problem = f"{'; '.join(describe(error))}; known are {', '.join(cls.model_fields)}"
+        except ValueError as error:
+            problem = str(error)
+        raise ConfigurationError(f"--files {redact_url(url)}: {problem}")
+
+    @classmethod
+    def _value(cls, name: str, texts: list[str]) -> list[str] | str:
+        """Return what a parameter is given: one text, or several where its field is a tuple."""
+        if name in cls.model_fields and get_origin(cls.model_fields[name].annotation) is tuple:
+            return texts
+        if len(texts) > 1:
+            raise ValueError(f"{name} is given twice")
+        return texts[0]
+
+    def matches(self, path: str) -> bool:
+        """Whether a file is asked for, by its path in the folder: a pattern with a slash is for the path, any other for the name."""
+        name = path.rpartition("/")[2]
+        return not self.pattern or any(fnmatch.fnmatchcase(path if "/" in pattern else name, pattern) for pattern in self.pattern)
+
+    def page(self, files: Iterable[T]) -> Iterator[T]:
         """Yield the files from the offset up to the limit."""
         return itertools.islice(files, self.offset, None if self.limit is None else self.offset + self.limit)
 
 
-def read_query(url: str) -> Query:
-    """Return what a source's URL asks for.
-
-    Args:
-        url: The URL, such as ``file:///data/?pattern=*.csv&recursive=true``.
-
-    Raises:
-        ConfigurationError: The query has a field or a value that makes no sense; it is not shown, as it may be secret.
-    """
-    given = {name: values if name == "pattern" else values[-1] for name, values in parse_qs(urlsplit(url).query).items()}
-    try:
-        return Query.model_validate(given)
-    except ValidationError as error:
-        raise ConfigurationError(
-            f"{redact_url(url)}: {'; '.join(describe(error))}; a source takes pattern, recursive, offset, limit"
-        ) from error
+def _parameters(url: str) -> dict[str, list[str]]:
+    """Return the values of each parameter, or raise ValueError; what is no name is not shown, it may be the end of a password."""
+    found: dict[str, list[str]] = {}
+    for name, _, value in (pair.partition("=") for pair in url.partition("?")[2].split("&") if pair):
+        if not name.isidentifier():
+            raise ValueError("its query is not of the form name=value&name=value; percent-encode what is special")
+        if not value:
+            raise ValueError(f"{name} has no value")
+        try:
+            found.setdefault(name, []).append(unquote(value, errors="strict"))
+        except UnicodeDecodeError:  # its text shows the value
+            raise ValueError(f"{name} is not percent-encoded UTF-8") from None
+    return found
 
 
 class LocalFiles:
@@ -87,9 +111,9 @@ class LocalFiles:
         >>> [file.name for file in LocalFiles("/data").list_files(offset=0, limit=4)]  # doctest: +SKIP
     """
 
-    def __init__(self, folder: str | Path, query: Query | None = None) -> None:
+    def __init__(self, folder: str | Path, query: SourceQuery | None = None) -> None:
         self._folder = Path(os.path.abspath(folder))
-        self._query = query or Query(recursive=True)
+        self._query = query or SourceQuery(recursive=True)
 
     def list_files(self, offset: int = 0, limit: int | None = None) -> Iterator[FileData]:
         """Yield the files, each with ``id`` (its path in the folder), ``name``, ``size`` in bytes and its ``url``.
@@ -106,22 +130,22 @@ class LocalFiles:
 
     def entries(self) -> Iterator[dict[str, Any]]:
         """Yield the same as entries of a manifest."""
-        return self._query.page(_entry(path, self._folder) for path in _walk(self._folder, self._query))
+        return self._query.page(_entry(path, self._folder) for path in self._walk(self._folder))
 
-
-def _walk(folder: Path, query: Query) -> Iterator[Path]:
-    """Yield the regular files in a folder, sorted; hidden ones and links to folders are left out."""
-    try:
-        found = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise ConfigurationError(f"{folder}: {error.strerror}; --files can't list it") from error
-    for entry in found:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_file() and query.matches(entry.name):
-            yield Path(entry.path)
-        elif query.recursive and entry.is_dir(follow_symlinks=False):
-            yield from _walk(Path(entry.path), query)
+    def _walk(self, folder: Path) -> Iterator[Path]:
+        """Yield the regular files in a folder, sorted; hidden ones and links to folders are left out."""
+        try:
+            found = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            raise ConfigurationError(f"{folder}: {error.strerror}; --files can't list it") from error
+        for entry in found:
+            path = Path(entry.path)
+            if entry.name.startswith("."):
+                continue
+            if entry.is_file() and self._query.matches(path.relative_to(self._folder).as_posix()):
+                yield path
+            elif self._query.recursive and entry.is_dir(follow_symlinks=False):
+                yield from self._walk(path)
 
 
 def _entry(path: Path, folder: Path) -> dict[str, Any]:
@@ -161,7 +185,7 @@ def _folder_of_url(url: str) -> Iterable[Mapping[str, Any]] | None:
     if urlsplit(url).scheme.lower() != "file":
         return None
     folder = local_path(url)
-    return LocalFiles(folder, read_query(url)).entries() if folder.is_dir() else None
+    return LocalFiles(folder, SourceQuery.read(url)).entries() if folder.is_dir() else None
 
 
 class Existing:

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from dpp import ConfigurationError, FetchError
-from dpp.sources import Existing, LocalFiles, local_entries, local_path, read_query
+from dpp import ConfigurationError, FetchError, SourceQuery
+from dpp.sources import Existing, LocalFiles, local_entries, local_path
 
 
 @pytest.fixture
@@ -47,17 +47,64 @@ def test_a_folder_that_is_not_there_is_said(tmp_path):
         ("?recursive=true&pattern=*.csv", ["a.csv", "b.csv", "sub/c.csv"]),
         ("?recursive=1&pattern=a*&pattern=*.txt", ["a.csv", "sub/d.txt"]),
         ("?recursive=true&offset=1&limit=1", ["b.csv"]),
+        ("?recursive=true&pattern=sub/*.csv", ["sub/c.csv"]),
     ],
 )
 def test_the_query_of_a_url_says_which_files(folder, query, expected):
     assert ids(local_entries(folder.as_uri() + "/" + query)) == expected
 
 
-@pytest.mark.parametrize("query", ["patern=*.csv", "limit=-1", "offset=x", "recursive=perhaps"])
-def test_a_query_that_makes_no_sense_is_refused_without_showing_it(query):
-    with pytest.raises(ConfigurationError, match="a source takes pattern, recursive, offset, limit") as caught:
-        read_query(f"file:///data/?token=s3cret&{query}")
+class AgedQuery(SourceQuery):
+    min_age: float = 0.0
+    owner: tuple[str, ...] = ()
+
+
+def test_a_query_can_have_more_parameters():
+    asked = AgedQuery.read("x://me:secret@host/in/?pattern=*.gpg&pattern=a%26b%2B+*&recursive=True&min_age=1.5&offset=2&owner=me")
+    assert asked == AgedQuery(pattern=("*.gpg", "a&b++*"), recursive=True, min_age=1.5, offset=2, owner=("me",))
+
+
+def test_a_url_without_a_query_asks_for_all():
+    assert SourceQuery.read("x://host/in/") == SourceQuery()
+    assert list(SourceQuery(offset=1, limit=2).page("abcd")) == ["b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("query", "problem"),
+    [
+        ("patern=x", "patern is unknown; known are pattern, recursive, offset, limit, min_age, owner"),
+        ("pattern=", "pattern has no value"),
+        ("limit", "limit has no value"),
+        ("limit=1&limit=2", "limit is given twice"),
+        ("limit=-1", "limit: should be greater than or equal to 0, got -1"),
+        ("offset=x", "offset: should be a whole number"),
+        ("offset=\u00b2", "offset: should be a whole number"),
+        ("min_age=soon", "min_age: should be a number"),
+        ("recursive=perhaps", "recursive: should be true or false"),
+        ("recursive=perhaps&limit=x", "recursive: should be true or false; limit: should be a whole number"),
+        ("pattern=%ff", "pattern is not percent-encoded UTF-8"),
+        ("s3cret@host/&limit=1", "its query is not of the form name=value"),
+    ],
+)
+def test_a_query_that_makes_no_sense_is_refused_without_showing_it(query, problem):
+    with pytest.raises(ConfigurationError, match=problem) as caught:
+        AgedQuery.read(f"x://me:s3cret@host/in/?{query}&owner=s3cret")
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "matches"),
+    [
+        ("*.csv", "a.csv", True),
+        ("*.csv", "in/a.csv", True),
+        ("in/*.csv", "in/a.csv", True),
+        ("in/*.csv", "out/a.csv", False),
+        ("*.CSV", "a.csv", False),
+        ("[ab].csv", "a.csv", True),
+    ],
+)
+def test_a_pattern_with_a_slash_is_for_the_path(pattern, path, matches):
+    assert SourceQuery(pattern=(pattern,)).matches(path) is matches
 
 
 def test_a_folder_and_a_pattern_are_sources_and_nothing_else_is(folder, monkeypatch):

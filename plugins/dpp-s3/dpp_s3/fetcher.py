@@ -7,6 +7,7 @@ import re
 from contextlib import closing
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from dpp import BaseFetcher, FetchError, FileData, Part, Settings, http
 
@@ -73,11 +74,12 @@ def _request(url: str, part: Part, asked: int) -> dict[str, str]:
         place = location.parse(url)
     except ValueError as error:
         raise FetchError(f"the URL {error}", "protocol") from error
-    if not place.key or set(place.query) - {"versionId"}:
+    asked_for, _, version = place.query.partition("=")
+    if not place.key or asked_for not in ("", "versionId") or "&" in version:
         raise FetchError("the URL should be s3://bucket/key, with ?versionId= at most", "protocol")
     request = {"Bucket": place.bucket, "Key": place.key}
-    if place.query:
-        request["VersionId"] = place.query["versionId"]
+    if asked_for:
+        request["VersionId"] = unquote(version)
     if asked and part.etag:
         request |= {"Range": f"bytes={asked}-", "IfMatch": part.etag}
     return request

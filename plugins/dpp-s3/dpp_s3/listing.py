@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from dpp import ConfigurationError, DppError, EnvironmentStop, FetchError, FileData, Settings
+from dpp import ConfigurationError, DppError, EnvironmentStop, FetchError, FileData, Settings, SourceQuery
 
 from dpp_s3 import location
 from dpp_s3.connection import Connection
@@ -15,9 +13,13 @@ from dpp_s3.connection import Connection
 if TYPE_CHECKING:
     from types_boto3_s3.type_defs import ListObjectsV2OutputTypeDef, ObjectTypeDef
 
-_FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-_PARAMETERS = ("pattern", "offset", "limit", "recursive")
 _WRONG = frozenset({"bucket", "credentials", "not-found", "permission"})
+
+
+class PrefixQuery(SourceQuery):
+    """Which objects are wanted; see :class:`dpp.SourceQuery`. S3 has no folders, so all below the prefix are, by default."""
+
+    recursive: bool = True
 
 
 class S3Files:
@@ -59,22 +61,18 @@ class S3Files:
             ConfigurationError: There is no such bucket, or the credentials do not do.
             EnvironmentStop: The server does not answer.
         """
-        for entry in self.entries(offset, limit, pattern=pattern, recursive=recursive):
-            yield FileData.model_validate(entry)
+        query = PrefixQuery(pattern=(pattern,) if pattern else (), recursive=recursive, offset=offset, limit=limit)
+        return map(FileData.model_validate, self.entries(query))
 
-    def entries(self, offset: int = 0, limit: int | None = None, *, pattern: str = "", recursive: bool = True) -> Iterator[dict[str, Any]]:
+    def entries(self, query: SourceQuery) -> Iterator[dict[str, Any]]:
         """Yield what :meth:`list_files` does, as entries of a manifest.
 
         Each has ``url``, ``id`` (the key below the prefix), ``name``, ``size`` in bytes, ``etag``, and ``mtime`` in seconds
         since 1970-01-01 UTC. The empty objects that stand for folders, whose keys end with ``/``, are left out.
         """
-        stop = None if limit is None else offset + limit
-        if stop == 0:
-            return
-        objects = (found for page in self._pages(recursive) for found in page.get("Contents", ()))
-        made = (self._entry(found) for found in objects if not found["Key"].endswith("/"))
-        wanted = (entry for entry in made if not pattern or _matches(entry, pattern))
-        yield from itertools.islice(wanted, offset, stop)
+        objects = (found for page in self._pages(query.recursive) for found in page.get("Contents", ()))
+        entries = (self._entry(found) for found in objects if not found["Key"].endswith("/"))
+        return query.page(entry for entry in entries if query.matches(entry["id"]))
 
     def _entry(self, found: ObjectTypeDef) -> dict[str, Any]:
         key = found["Key"]
@@ -115,10 +113,6 @@ class S3Files:
             raise kind(str(error)) from error
 
 
-def _matches(entry: Mapping[str, Any], pattern: str) -> bool:
-    return fnmatchcase(entry["id" if "/" in pattern else "name"], pattern)
-
-
 def listed(url: str, settings: Settings) -> Iterator[dict[str, Any]]:
     """Return the files behind a URL, as entries of a manifest.
 
@@ -129,31 +123,8 @@ def listed(url: str, settings: Settings) -> Iterator[dict[str, Any]]:
     Raises:
         ConfigurationError: The URL or an option is wrong.
     """
-    where = location.shown(url)
     try:
         place = location.parse(url)
-        chosen = _chosen(place.query)
     except ValueError as error:
-        raise ConfigurationError(f"--files {where}: {error}") from error
-    return S3Files(place.bucket, place.key, settings=settings).entries(**chosen)
-
-
-def _chosen(query: Mapping[str, str]) -> dict[str, Any]:
-    """Return the arguments of a listing that a URL's parameters spell."""
-    unknown = sorted(set(query) - set(_PARAMETERS))
-    if unknown:
-        raise ValueError(f"unknown parameters {', '.join(unknown)}; there are {', '.join(_PARAMETERS)}")
-    chosen: dict[str, Any] = {name: _count(name, query[name]) for name in ("offset", "limit") if name in query}
-    if "pattern" in query:
-        chosen["pattern"] = query["pattern"]
-    if "recursive" in query:
-        if query["recursive"].lower() not in _FLAGS:
-            raise ValueError("recursive should be true or false")
-        chosen["recursive"] = _FLAGS[query["recursive"].lower()]
-    return chosen
-
-
-def _count(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise ValueError(f"{name} should be a number of files, such as {name}=4")
-    return int(text)
+        raise ConfigurationError(f"--files {location.shown(url)}: {error}") from error
+    return S3Files(place.bucket, place.key, settings=settings).entries(PrefixQuery.read(url))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import NamedTuple
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
 
@@ -15,12 +15,12 @@ class Location(NamedTuple):
     Attributes:
         bucket: Name of the bucket.
         key: Key of an object or prefix of keys, decoded.
-        query: Parameters of the URL, each given once.
+        query: The URL's query, as it is written.
     """
 
     bucket: str
     key: str
-    query: dict[str, str]
+    query: str
 
     def __str__(self) -> str:
         return object_url(self.bucket, self.key)
@@ -41,13 +41,9 @@ def parse(url: str) -> Location:
         raise ValueError("has a # that is not percent-encoded; write %23")
     try:
         key = unquote(parts.path[1:], errors="strict")
-        query = parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query), errors="strict")
-    except ValueError:  # its text shows the query
-        raise ValueError("is not percent-encoded UTF-8 with parameters such as ?limit=5") from None
-    repeated = [name for name, values in query.items() if len(values) > 1]
-    if repeated:
-        raise ValueError(f"gives {', '.join(repeated)} more than once")
-    return Location(parts.netloc, key, {name: values[0] for name, values in query.items()})
+    except UnicodeDecodeError as error:
+        raise ValueError("is not percent-encoded UTF-8") from error
+    return Location(parts.netloc, key, parts.query)
 
 
 def bucket(name: str) -> str:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from dpp import ConfigurationError, FetchError, InputError, Settings, http
 
-from dpp_sftp import listing, query
+from dpp_sftp import listing
 from dpp_sftp.address import Address, parse
 from dpp_sftp.listing import Found
 from dpp_sftp.options import SftpOptions
-from dpp_sftp.query import Query
+from dpp_sftp.query import FolderQuery
 
 if TYPE_CHECKING:
     from dpp_sftp.channel import Channel
@@ -49,22 +49,21 @@ def entries(files: str, settings: Settings) -> Iterator[Mapping[str, Any]]:
     """Return the entries of the folder that a URL names, sorted by path.
 
     Args:
-        files: The URL, with a query that says which files are wanted; see :class:`dpp_sftp.query.Query`.
+        files: The URL, with a query that says which files are wanted; see :class:`dpp_sftp.query.FolderQuery`.
         settings: The settings of the run.
 
     Raises:
         ConfigurationError: The URL or an option makes no sense.
     """
-    url, _, asked = files.partition("?")
     options = settings.options_for("sftp", SftpOptions)
     try:
-        address, wanted = parse(url), query.parse(asked)
+        address = parse(files.partition("?")[0])
     except ValueError as error:
         raise ConfigurationError(f"--files sftp: {error}") from error
-    return _entries(address, wanted, options, settings)
+    return _entries(address, FolderQuery.read(files), options, settings)
 
 
-def _entries(address: Address, wanted: Query, options: SftpOptions, settings: Settings) -> Iterator[Mapping[str, Any]]:
+def _entries(address: Address, wanted: FolderQuery, options: SftpOptions, settings: Settings) -> Iterator[Mapping[str, Any]]:
     """Yield the entries; the connection is closed before the first one."""
 
     async def listed(channel: Channel) -> tuple[list[Chosen], dict[bytes, bytes]]:
@@ -79,7 +78,7 @@ def _entries(address: Address, wanted: Query, options: SftpOptions, settings: Se
         yield {**_entry(address, file, ids), **({} if content is None else {"signature": base64.b64encode(content).decode()})}
 
 
-def choose(found: Sequence[Found], wanted: Query, now: float) -> list[Chosen]:
+def choose(found: Sequence[Found], wanted: FolderQuery, now: float) -> list[Chosen]:
     """Return the files that are wanted, sorted by path.
 
     Args:
@@ -93,7 +92,7 @@ def choose(found: Sequence[Found], wanted: Query, now: float) -> list[Chosen]:
     if len(old) < len(pairs):
         log.info("left %d files alone that were changed within %g s (min_age)", len(pairs) - len(old), wanted.min_age)
     old.sort(key=lambda pair: pair.file.path)
-    return old[wanted.offset :][: wanted.limit]
+    return list(wanted.page(old))
 
 
 def _signed(found: Sequence[Found], matching: Sequence[Found]) -> list[Chosen]:
