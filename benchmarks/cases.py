@@ -15,7 +15,7 @@ from pathlib import Path
 
 from burn import loops_for_target
 from measure import BIN, Contender, timed
-from servers import nginx, slow_server, sshd
+from servers import Server, distant, nginx, slow_server, sshd
 
 HERE = Path(__file__).resolve().parent
 MIB = 1 << 20
@@ -244,7 +244,7 @@ def settings(folder: Path, scale: float) -> Iterator[list[Contender]]:
 
 @contextmanager
 def sftp(folder: Path, scale: float) -> Iterator[list[Contender]]:
-    """Files of 64 KiB from OpenSSH's server."""
+    """Files of 64 KiB from OpenSSH's server, on loopback and with a millisecond of round trip."""
     files = scaled(500, scale)
     outbox = folder / "outbox"
     outbox.mkdir()
@@ -252,20 +252,25 @@ def sftp(folder: Path, scale: float) -> Iterator[list[Contender]]:
     for name in numbered(files):
         (outbox / name).write_bytes(numbers.randbytes(64 * 1024))
     (folder / "sshd").mkdir(mode=0o700)
-    with sshd(folder / "sshd") as server:
-        commands = folder / "commands"
-        commands.write_text("".join(f"get {outbox / name}\n" for name in numbered(files)))
-        common = ["-o", f"UserKnownHostsFile={server.known_hosts}", "-o", f"IdentityFile={server.key_file}", "-o", "IdentitiesOnly=yes"]
-        batch = ["sftp", "-q", "-b", str(commands), "-P", str(server.port), *common, f"{server.user}@{server.host}"]
-        flags = {"host": server.host, "port": server.port, "user": server.user, "key-file": server.key_file}
-        remote = [f"--sftp-{name}={value}" for name, value in {**flags, "known-hosts-file": server.known_hosts}.items()]
-        rclone = ["rclone", "copy", f":sftp:{outbox}", ".", "--config", os.devnull, "--sftp-disable-hashcheck"]
-        source = f"sftp://{server.user}@{server.host}:{server.port}{outbox}/"
-        yield [
-            Contender("dpp", "dpp --workers 2", dpp(source, "--options", json.dumps({"sftp": server.options}), workers=2), files),
-            Contender("sftp", "sftp -b", batch, files, outputs=files),
-            Contender("rclone", "rclone", [*rclone, *remote], files, outputs=files),
-        ]
+    with sshd(folder / "sshd") as near, distant(folder, near) as far:
+        yield [*sftp_clients(folder, near, outbox), *sftp_clients(folder, far, outbox, "-far", ", 1 ms away")]
+
+
+def sftp_clients(folder: Path, server: Server, outbox: Path, key: str = "", where: str = "") -> Iterator[Contender]:
+    """Yield those who fetch all files of a folder from a server."""
+    files = sorted(outbox.iterdir())
+    commands = folder / "commands"
+    commands.write_text("".join(f"get {path}\n" for path in files))
+    common = ["-o", f"UserKnownHostsFile={server.known_hosts}", "-o", f"IdentityFile={server.key_file}", "-o", "IdentitiesOnly=yes"]
+    batch = ["sftp", "-q", "-b", str(commands), "-P", str(server.port), *common, f"{server.user}@{server.host}"]
+    flags = {"host": server.host, "port": server.port, "user": server.user, "key-file": server.key_file}
+    remote = [f"--sftp-{name}={value}" for name, value in {**flags, "known-hosts-file": server.known_hosts}.items()]
+    rclone = ["rclone", "copy", f":sftp:{outbox}", ".", "--config", os.devnull, "--sftp-disable-hashcheck"]
+    source = f"sftp://{server.user}@{server.host}:{server.port}{outbox}/"
+    ours = dpp(source, "--options", json.dumps({"sftp": server.options}), workers=2)
+    yield Contender(f"dpp{key}", f"dpp --workers 2{where}", ours, len(files))
+    yield Contender(f"sftp{key}", f"sftp -b{where}", batch, len(files), outputs=len(files))
+    yield Contender(f"rclone{key}", f"rclone{where}", [*rclone, *remote], len(files), outputs=len(files))
 
 
 def fake_plugins(site: Path, count: int) -> Path:

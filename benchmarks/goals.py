@@ -58,6 +58,7 @@ GOALS = (
     Goal("latency", "files/s with dpp-curl, of 640 at best", ">=", 0.9 * 640, rate("dpp-curl")),
     Goal("cpu", "time(--workers 1) / time(--workers 2)", ">=", 1.85, ratio("workers-1", "workers-2")),
     Goal("sftp", "time(sftp -b) / time(dpp)", ">=", 1.0, ratio("sftp", "dpp")),
+    Goal("sftp", "time(sftp -b) / time(dpp), 1 ms away", ">=", 1.0, ratio("sftp-far", "dpp-far")),
     Goal("plugins", "time(ten plugins) / time(none)", "<=", 1.02, ratio("ten", "none")),
 )
 

@@ -11,14 +11,15 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from measure import BenchError, environment
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "plugins" / "dpp-sftp" / "tests"))
-from sshd import sshd
+from sshd import Server, sshd
 
-__all__ = ["nginx", "nginx_path", "slow_server", "sshd"]
+__all__ = ["Server", "distant", "nginx", "nginx_path", "slow_server", "sshd"]
 
 STARTED = 10.0
 CONFIG = """
@@ -93,14 +94,28 @@ def nginx(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def slow_server(folder: Path) -> Iterator[str]:
-    """Serve 4 KiB under any path, 100 ms after it was asked for; yield the server's URL."""
-    port, log = free_port(), folder / "slow.log"
-    script = Path(__file__).with_name("slow_server.py")
+def script(name: str, folder: Path, *arguments: str) -> Iterator[int]:
+    """Run a server of this folder's; yield the port that it is given first of its arguments."""
+    port, log = free_port(), folder / f"{name}.log"
+    command = [sys.executable, str(Path(__file__).with_name(name)), str(port), *arguments]
     with log.open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, str(script), str(port)], stdout=output, stderr=output, env=environment({}), start_new_session=True
-        )
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment({}), start_new_session=True)
     with stopped(process):
         wait_for(port, process, log)
+        yield port
+
+
+@contextmanager
+def slow_server(folder: Path) -> Iterator[str]:
+    """Serve 4 KiB under any path, 100 ms after it was asked for; yield the server's URL."""
+    with script("slow_server.py", folder) as port:
         yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def distant(folder: Path, near: Server) -> Iterator[Server]:
+    """Put a millisecond of round trip before an SFTP server; yield the server as it is seen from there."""
+    with script("distant.py", folder, str(near.port)) as port:
+        known_hosts = folder / "known_hosts_distant"
+        known_hosts.write_text(f"[{near.host}]:{port} {near.host_key}\n")
+        yield replace(near, port=port, known_hosts=known_hosts)
