@@ -6,14 +6,13 @@ import json
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-import pytest
+from listening import wait_for
 
 SECONDS = 30
 
@@ -32,18 +31,6 @@ def luigid(folder: Path) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait()
-
-
-def wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.02)
-        else:
-            return
-    pytest.fail(f"luigid did not start; it says:\n{log.read_text()}")
 
 
 def known_tasks(url: str) -> dict[str, dict[str, object]]:

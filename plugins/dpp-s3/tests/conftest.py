@@ -9,11 +9,11 @@ import secrets
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
 
 import faults as fault_module
+from listening import wait_for
 from swift_server import Server, swift
 
 ALLOWED = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
@@ -69,12 +69,13 @@ def moto_server(tmp_path_factory):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    log = (tmp_path_factory.mktemp("moto") / "log").open("wb")
+    path = tmp_path_factory.mktemp("moto") / "log"
+    log = path.open("wb")
     environment = {**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": str(SETTING_UP)}
     arguments = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     process = subprocess.Popen(arguments, env=environment, stdout=log, stderr=log)
     try:
-        wait_for(process, port)
+        wait_for(process, port, path)
         yield with_user(f"http://127.0.0.1:{port}")
     finally:
         client.cache_clear()
@@ -91,18 +92,6 @@ def with_user(endpoint_url):
     made = iam.create_access_key(UserName="tester")["AccessKey"]
     iam.close()
     return Server(endpoint_url, made["AccessKeyId"], made["SecretAccessKey"])
-
-
-def wait_for(process, port):
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    pytest.fail("moto's server did not start; pip install 'moto[server]'")
 
 
 @pytest.fixture(scope="session")
