@@ -58,6 +58,14 @@ def dpp_sources(files: str, settings: Settings) -> Iterable[Mapping[str, Any]] |
 
 
 @hookspec
+def dpp_source_schemes() -> Iterable[str] | None:
+    """Return the URL schemes that the plugin's ``dpp_sources`` lists, in lower case; asked once when plugins are loaded.
+
+    A batch may have options under these names. None: only those of fetchers.
+    """
+
+
+@hookspec
 def dpp_commands() -> Iterable[click.Command] | None:
     """Return verbs for ``dpp``'s command line, as a list; asked when plugins are loaded and when a verb is looked up.
 

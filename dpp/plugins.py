@@ -20,7 +20,7 @@ from dpp.errors import ConfigurationError, DppError, InputError, PluginError
 from dpp.redact import redact_url
 from dpp.settings import Settings
 from dpp.stages import builtin
-from dpp.steps import BaseFetcher
+from dpp.steps import BaseFetcher, NoOptions
 
 log = logging.getLogger(__name__)
 
@@ -51,18 +51,18 @@ class Origin:
 
 @dataclass(frozen=True)
 class Offer:
-    """A class that a plugin offers under a name.
+    """What a plugin offers under a name.
 
     Attributes:
-        kind: ``pre-processor``, ``processor``, ``post-processor`` or ``fetcher``.
-        name: How it is asked for; a fetcher's URL scheme.
-        cls: The class.
+        kind: ``pre-processor``, ``processor``, ``post-processor``, ``fetcher`` or ``source``.
+        name: How it is asked for; the URL scheme of a fetcher or source.
+        cls: The class; of a source, the plugin.
         origin: Who offers it.
     """
 
     kind: str
     name: str
-    cls: type[Any]
+    cls: Any
     origin: Origin
 
 
@@ -132,7 +132,7 @@ class Registry:
             self._steps[wanted] = self._chosen(settings)
         if settings.model_fields_set >= STEP_SETTINGS:
             used = {step.name for step in self._steps[wanted]} | {name for _, name in _asked(settings)}
-            _refuse_unused(settings.options, used, self.fetchers())
+            _refuse_unused(settings.options, used, self.schemes())
         return self._steps[wanted]
 
     def _chosen(self, settings: Settings) -> Steps:
@@ -160,7 +160,8 @@ class Registry:
             raise PluginError(_taken(kind, name, found))
         if not found:
             raise ConfigurationError(self._unknown(kind, name))
-        return found[0].cls
+        cls: type[Any] = found[0].cls
+        return cls
 
     def _unknown(self, kind: str, name: str) -> str:
         known = sorted({offer.name for offer in self.offers if offer.kind == kind})
@@ -183,14 +184,23 @@ class Registry:
             chosen[offer.name] = offer
         return {scheme: offer.cls for scheme, offer in chosen.items()}
 
+    def schemes(self) -> set[str]:
+        """Return the URL schemes under which options can stand: those of fetchers and of sources."""
+        return {*self.fetchers(), *self._listed()}
+
+    def _listed(self) -> set[str]:
+        return {offer.name for offer in self.offers if offer.kind == "source"}
+
     def check_fetchers(self, settings: Settings) -> None:
-        """Make the fetchers that have options, so that a wrong one is found before anything is fetched.
+        """Check the options of fetchers, and make those that have any, so that a wrong one is found before anything is fetched.
 
         Raises:
             ConfigurationError: An option is wrong.
         """
         for scheme, cls in self.fetchers().items():
-            if scheme in settings.options:
+            model = getattr(cls, "Options", NoOptions)
+            if scheme in settings.options and not (model is NoOptions and scheme in self._listed()):
+                settings.options_for(scheme, model)
                 cls(settings).close()
 
 
@@ -230,17 +240,19 @@ def _asked(settings: Settings) -> Iterator[tuple[str, str]]:
 
 def option_names(settings: Settings) -> Iterator[str]:
     """Yield the names under which options for a batch can stand: URL schemes, and steps, as they are asked for and their own names."""
-    yield from registry().fetchers()
+    yield from registry().schemes()
     for kind, name in _asked(settings):
         yield name
         if ":" in name:
             yield step_name(import_class(kind, name))
 
 
-def _refuse_unused(options: Mapping[str, Any], used: set[str], schemes: Iterable[str]) -> None:
-    unused = sorted(set(options) - used - set(schemes))
+def _refuse_unused(options: Mapping[str, Any], used: set[str], schemes: set[str]) -> None:
+    unused = sorted(set(options) - used - schemes)
     if unused:
-        raise ConfigurationError(f"options for {', '.join(unused)}, but this batch uses {', '.join(sorted(used))}")
+        close = difflib.get_close_matches(unused[0], sorted(used | schemes), n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ConfigurationError(f"options for {', '.join(unused)}, but this batch uses {', '.join(sorted(used))}{hint}")
 
 
 @functools.cache
@@ -307,6 +319,8 @@ def _offers(manager: pluggy.PluginManager, origin: Origin, plugin: Any) -> Itera
         for scheme, cls in fetchers.items():
             _check_class("fetcher", cls, "fetch")
             yield Offer("fetcher", scheme.lower(), cls, origin)
+    for schemes in _alone(manager, plugin, "dpp_source_schemes")():
+        yield from (Offer("source", scheme.lower(), plugin, origin) for scheme in schemes)
     for commands in _alone(manager, plugin, "dpp_commands")():
         _check_commands(commands)
 

@@ -121,12 +121,24 @@ class Part(Protocol):
         """Append bytes."""
 
 
+class NoOptions(BaseModel):
+    """The options of what takes none."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 class BaseFetcher(ABC):
     """Fetch files of one or more URL schemes. One object serves all threads of a process.
 
     Args:
-        settings: The settings of the run, such as its time limits.
+        settings: The settings of the run, such as its time limits, and the fetcher's options.
+
+    Attributes:
+        Options: ClassVar. A pydantic model of its options, which stand under its URL scheme and are checked before anything is
+            fetched; ``settings.options_for(scheme, Options)`` returns them.
     """
+
+    Options: ClassVar[type[BaseModel]] = NoOptions
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings

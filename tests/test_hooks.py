@@ -146,6 +146,8 @@ class Options(BaseModel, extra="forbid"):
     text: str = "ok"
 
 class Memory(BaseFetcher):
+    Options = Options
+
     def __init__(self, settings):
         super().__init__(settings)
         self.options = settings.options_for("memory", Options)
@@ -223,6 +225,48 @@ def test_dpp_sources_problems_of_entries_are_told_like_those_of_a_manifest(insta
     assert run.returncode == 2
     assert "entry 0: url: no fetcher for gopher:" in run.stderr
     assert "entry 1: expected an object with a url, got int" in run.stderr
+
+
+OPTION_SOURCE = """
+from pydantic import BaseModel
+
+class Options(BaseModel, extra="forbid"):
+    text: str
+
+@hookimpl
+def dpp_source_schemes():
+    return ["LISTING"]
+
+@hookimpl
+def dpp_sources(files, settings):
+    if files.startswith("listing://"):
+        return [{"url": files.replace("listing:", "http:"), "id": settings.options_for("listing", Options).text}]
+"""
+
+
+def test_dpp_source_schemes_lets_a_source_have_options(install, site, run_batch, results, tmp_path):
+    install("one", OPTION_SOURCE)
+    (tmp_path / "luigi.cfg").write_text("[listing]\ntext = configured\n")
+    assert load_plugins().schemes() >= {"listing", "https", "file"}
+    files = site.add("/a.txt", "a").replace("http:", "listing:")
+    for options, name in (("{}", "configured"), ('{"listing": {"text": "given"}}', "given")):
+        run = run_batch(files, "--options", options)
+        assert (run.returncode, name in results()) == (0, True), run.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ('{"lisitng": {"text": "x"}}', "options for lisitng, but this batch uses checksum; did you mean 'listing'?"),
+        ('{"listing": {"txet": "x"}}', "options of listing:"),
+        ('{"https": {"x": 1}}', "options of https:\n  x is unknown"),
+        ('{"file": {"x": 1}, "http": {}}', "options of file:\n  x is unknown"),
+    ],
+)
+def test_dpp_source_schemes_and_fetchers_refuse_other_options(install, run_batch, options, problem):
+    install("one", OPTION_SOURCE)
+    run = run_batch("listing://x", "--options", options)
+    assert (run.returncode, problem in run.stderr) == (2, True), run.stderr
 
 
 def test_dpp_sources_that_fails_names_the_plugin(install, run_batch):

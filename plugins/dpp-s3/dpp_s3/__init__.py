@@ -14,7 +14,7 @@ from dpp_s3.fetcher import S3Fetcher
 from dpp_s3.listing import S3Files, listed
 from dpp_s3.upload import S3Upload
 
-__all__ = ["S3Fetcher", "S3Files", "S3Upload", "dpp_fetchers", "dpp_post_processors", "dpp_sources"]
+__all__ = ["S3Fetcher", "S3Files", "S3Upload", "dpp_fetchers", "dpp_post_processors", "dpp_source_schemes", "dpp_sources"]
 
 
 @hookimpl
@@ -27,6 +27,12 @@ def dpp_fetchers() -> Mapping[str, type[BaseFetcher]]:
 def dpp_post_processors() -> list[type[BasePostProcessor]]:
     """Offer the upload."""
     return [S3Upload]
+
+
+@hookimpl
+def dpp_source_schemes() -> tuple[str, ...]:
+    """List s3."""
+    return ("s3",)
 
 
 @hookimpl

@@ -31,6 +31,7 @@ class S3Fetcher(BaseFetcher):
     against the entity tag where that is an MD5. A part is continued only while the object's entity tag is the same.
     """
 
+    Options = Connection
     settings: Settings
 
     def __init__(self, settings: Settings) -> None:

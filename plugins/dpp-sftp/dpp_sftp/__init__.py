@@ -14,13 +14,19 @@ from dpp_sftp.fetcher import SftpFetcher
 from dpp_sftp.options import SftpOptions
 from dpp_sftp.source import entries
 
-__all__ = ["SftpFetcher", "SftpOptions", "dpp_fetchers", "dpp_sources"]
+__all__ = ["SftpFetcher", "SftpOptions", "dpp_fetchers", "dpp_source_schemes", "dpp_sources"]
 
 
 @hookimpl
 def dpp_fetchers() -> Mapping[str, type[BaseFetcher]]:
     """Offer sftp."""
     return {"sftp": SftpFetcher}
+
+
+@hookimpl
+def dpp_source_schemes() -> tuple[str, ...]:
+    """List sftp."""
+    return ("sftp",)
 
 
 @hookimpl

@@ -18,6 +18,7 @@ class SftpFetcher(BaseFetcher):
     Connections belong to the process that made them: a fetcher that was made before a fork makes new ones after it.
     """
 
+    Options = SftpOptions
     settings: Settings
 
     def __init__(self, settings: Settings) -> None:
