@@ -151,7 +151,7 @@ class Registry:
 
     def _step(self, kind: str, name: str, settings: Settings) -> ConfiguredStep:
         cls = import_class(kind, name) if ":" in name else self._offered(kind, name)
-        options = settings.options.get(step_name(cls), {}) | settings.options.get(name, {})
+        options = _with_shared(cls, settings.options.get(step_name(cls), {}) | settings.options.get(name, {}), settings)
         return ConfiguredStep(kind, cls, with_debug(cls, options, settings.debug))
 
     def _offered(self, kind: str, name: str) -> type[Any]:
@@ -236,6 +236,16 @@ def _alone(manager: pluggy.PluginManager, plugin: Any, hook: str) -> Callable[..
 def _asked(settings: Settings) -> Iterator[tuple[str, str]]:
     chosen = (settings.pre_processors, (settings.processor,), settings.post_processors)
     return ((kind, name) for kind, names_ in zip(KINDS, chosen, strict=True) for name in names_)
+
+
+def _with_shared(cls: type[Any], own: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """Return a step's options, with those of URL schemes that it shares, unless it is given one of them."""
+    options = own
+    for scheme, model in getattr(cls, "shared_options", {}).items():
+        if own.keys().isdisjoint(model.model_fields):
+            below = settings.options.get(scheme, {})
+            options = {option: value for option, value in below.items() if option in model.model_fields} | options
+    return options
 
 
 def option_names(settings: Settings) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,6 +22,8 @@ class Step(BaseModel, ABC):
         version: ClassVar. Part of the cache key: raise it when the same input gives another output.
         blames_input: ClassVar. Error classes of its failures for which what was downloaded is at fault, such as an archive
             that is cut: a later run fetches the file anew.
+        shared_options: ClassVar. URL schemes whose options do for this step as well, each with a model that says which: where none of
+            these is given for the step, all are taken from the scheme's. So a connection is described once, and none is mixed of two.
         debug: Whether the run was started with detailed logs; not part of the cache key.
     """
 
@@ -30,6 +32,7 @@ class Step(BaseModel, ABC):
     name: ClassVar[str] = ""
     version: ClassVar[str] = "0"
     blames_input: ClassVar[Collection[str]] = ()
+    shared_options: ClassVar[Mapping[str, type[BaseModel]]] = {}
 
     debug: bool = Field(default=False, exclude=True)
 

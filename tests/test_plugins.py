@@ -409,6 +409,46 @@ def test_every_wrong_option_is_listed_and_nothing_is_fetched(install, site, mani
     assert not site.counts()
 
 
+SHARING = """
+from pydantic import BaseModel
+
+class Place(BaseModel):
+    host: str = ""
+    user: str = ""
+
+class Store(Place, BasePostProcessor):
+    name = "store"
+    folder: str = ""
+    shared_options = {"place": Place}
+
+    def post_process(self, result, file):
+        pass
+
+@hookimpl
+def dpp_post_processors():
+    return [Store]
+
+@hookimpl
+def dpp_source_schemes():
+    return ["place"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ({}, {"host": "h", "user": "u"}),
+        ({"folder": "f"}, {"host": "h", "user": "u", "folder": "f"}),
+        ({"host": "other", "folder": "f"}, {"host": "other", "folder": "f"}),
+    ],
+)
+def test_a_step_takes_all_options_that_it_shares_or_none(install, own, expected):
+    install("one", SHARING)
+    settings = make_settings({"post_processors": ["store"], "options": {"place": {"host": "h", "user": "u", "more": 1}, "store": own}})
+    (step,) = load_plugins().steps(settings).post_processors
+    assert step.options == step.identity()["options"] == expected
+
+
 def test_options_for_what_is_not_used_stop_the_run(install, site, manifest, run_batch):
     install("one", COUNT)
     run = run_batch(manifest([{"url": site.add("/a.txt", "a")}]), "--options", '{"count": {"depth": 2}}')

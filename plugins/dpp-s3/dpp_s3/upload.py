@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Self
+from typing import Any, BinaryIO, ClassVar, Literal, Self
 
 from dpp import BasePostProcessor, FileData, Settings, StageError
 from pydantic import Field, field_validator, model_validator
@@ -37,6 +37,7 @@ class S3Upload(Connection, BasePostProcessor):
 
     name = "s3-upload"
     version = "1"
+    shared_options: ClassVar = {"s3": Connection}
 
     bucket: str | None = None
     key: str = "{name}"

@@ -11,6 +11,8 @@ import threading
 from pathlib import Path
 
 import pytest
+from dpp import Settings
+from dpp.plugins import load_plugins
 
 BIN = Path(sys.executable).parent
 NAMES = [f"{name}.{ext}" for name in ("a", "b", "ü c") for ext in ("csv", "txt")]
@@ -39,6 +41,20 @@ def test_files_go_from_a_bucket_into_a_bucket(filled, run_batch, results, more):
     assert run.returncode == 0, run.stderr
     assert out(filled) == {"csv/a": b"a.csv", "csv/b": b"b.csv", "csv/ü c": "ü c.csv".encode()}
     assert {row["bytes"] for row in results().values()} == {5, 8}
+
+
+def test_an_upload_that_is_told_no_connection_takes_the_one_of_s3(filled, run_batch, tmp_path):
+    section = "".join(f"{option}={value}\n" for option, value in filled.options.items())
+    (tmp_path / "luigi.cfg").write_text(f"[s3]\n{section}[s3-upload]\ndestination=s3://{filled.bucket}/out/\n")
+    run = run_batch(f"s3://{filled.bucket}/in/?pattern=a*", "--post-processors", "s3-upload")
+    assert run.returncode == 0, run.stderr
+    assert out(filled) == {"a.csv": b"a.csv", "a.txt": b"a.txt"}
+
+
+def test_an_upload_that_is_told_a_connection_takes_nothing_of_another():
+    given = {"s3": {"profile": "one", "region": "here"}, "s3-upload": {"bucket": "b", "endpoint_url": "https://s3.example.org"}}
+    (upload,) = load_plugins().steps(Settings(post_processors=("s3-upload",), options=given)).post_processors
+    assert upload.options == given["s3-upload"]
 
 
 def test_a_file_that_fails_stops_no_other_and_a_rerun_does_just_that(filled, faulty, faults, run_batch, results):
