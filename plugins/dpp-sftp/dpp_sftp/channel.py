@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import asyncssh
 
 from dpp_sftp import wire
-from dpp_sftp.wire import Attributes, Broken, Kind, WireError
+from dpp_sftp.wire import Attributes, Broken, Kind, StatusError, WireError
 
 if TYPE_CHECKING:
     Answer = asyncio.Future[bytes]
@@ -149,10 +149,15 @@ class Channel(Session):
         if answer is None or len(message) < start:
             raise WireError("the server answers what was not asked")
         try:
-            _settle(answer, kind, message[start:], wanted)
+            content = _content(kind, message[start:], wanted)
+        except StatusError as error:
+            _refuse(answer, error)
         except WireError as error:
             _refuse(answer, error)
             raise
+        else:
+            if not answer.done():  # it is, where whoever waited was told of a limit that was passed
+                answer.set_result(content)
 
     def fail(self, error: Exception) -> None:
         """End the session's use, and tell all that wait for answers."""
@@ -181,19 +186,18 @@ def _end(view: memoryview, at: int) -> int:
     return at + _LENGTH + length
 
 
-def _settle(answer: Answer, kind: int, body: bytes, wanted: int) -> None:
-    """Give an answer its body, or the error that it is."""
-    if kind == wanted != Kind.STATUS:
-        if not answer.done():  # it is, where whoever waited was told of a limit that was passed
-            answer.set_result(body)
-    elif kind != Kind.STATUS:
-        raise WireError(f"the server answers with a message of kind {kind} where {wanted} was expected")
-    elif (status := wire.status(body)).code != wire.Code.OK:
-        _refuse(answer, status)
-    elif wanted != Kind.STATUS:
+def _content(kind: int, body: bytes, wanted: int) -> bytes:
+    """Return what an answer says, or raise the error that it is."""
+    if kind != Kind.STATUS:
+        if kind != wanted:
+            raise WireError(f"the server answers with a message of kind {kind} where {wanted} was expected")
+        return body
+    status = wire.status(body)
+    if status.code != wire.Code.OK:
+        raise status
+    if wanted != Kind.STATUS:
         raise WireError("the server answers OK and nothing else")
-    elif not answer.done():
-        answer.set_result(b"")
+    return b""
 
 
 def _refuse(answer: Answer, error: Exception) -> None:
