@@ -56,6 +56,11 @@ class StepSuite:
         return {}
 
     @pytest.fixture
+    def fields(self) -> dict[str, dict[str, Any]]:
+        """What a manifest says of files, such as their signatures, by name; nothing unless overridden."""
+        return {}
+
+    @pytest.fixture
     def make(self, options: dict[str, Any]) -> Callable[[], ConfiguredStep]:
         """Return a function that makes the step as a batch does: an object for each thread that uses it."""
         return lambda: ConfiguredStep(self.kind, self.plugin, options)
@@ -70,9 +75,9 @@ class StepSuite:
         return bench
 
     @pytest.fixture
-    def files(self, bench: Bench, samples: dict[str, bytes]) -> list[FileData]:
+    def files(self, bench: Bench, samples: dict[str, bytes], fields: dict[str, dict[str, Any]]) -> list[FileData]:
         """Return the samples, ready for the step."""
-        return [bench.file(name, body) for name, body in samples.items()]
+        return [bench.file(name, body, **fields.get(name, {})) for name, body in samples.items()]
 
     @pytest.fixture
     def work(self, bench: Bench) -> Callable[[ConfiguredStep, FileData], Any]:
@@ -150,10 +155,11 @@ class StepSuite:
         work: Callable[..., Any],
         files: list[FileData],
         broken: dict[str, bytes],
+        fields: dict[str, dict[str, Any]],
         bench: Bench,
     ) -> None:
         """It raises, leaves its input alone, and the next file fares as if nothing had been."""
-        step, refused = make(), [bench.file(name, body) for name, body in broken.items()]
+        step, refused = make(), [bench.file(name, body, **fields.get(name, {})) for name, body in broken.items()]
         before = contents(bench.inputs), contents(Path.cwd())
         for file in refused:
             with pytest.raises(Exception) as caught:  # noqa: PT011 - any exception fails a file
