@@ -34,6 +34,7 @@ from dpp.models import FileData, Outcome
 from dpp.names import file_key
 from dpp.pipeline import Job, Pipeline
 from dpp.plugins import Registry
+from dpp.redact import redact_url
 from dpp.report import Summary, fold, write_results
 from dpp.settings import Settings, make_settings
 from dpp.sources import Existing
@@ -110,7 +111,7 @@ class Run:
             "pid": os.getpid(),
             "dpp": __version__,
             "plugins": [step.label() | {"options": step.options_digest()} for step in steps],
-            "settings": settings.model_dump(mode="json", exclude={"options"}),
+            "settings": settings.model_dump(mode="json", exclude={"options"}) | {"skip_existing": redact_url(settings.skip_existing)},
         }
 
     def _forget_private(self) -> None:

@@ -308,6 +308,12 @@ def test_no_secret_is_left_in_the_workspace_or_in_the_outcomes(begin, work, site
     assert not [secret for secret in SECRETS if secret in repr(list(run.results())) + repr(summary)]
 
 
+def test_what_was_asked_has_no_secret_of_a_place(begin, local, tmp_path):
+    (tmp_path / "there").mkdir()
+    run = begin(local(1), skip_existing=f"{(tmp_path / 'there').as_uri()}?pattern=s3cret")
+    assert run.asked()["settings"]["skip_existing"].endswith("/there?***")
+
+
 def texts(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
