@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from pydantic import BaseModel, Field
 
@@ -13,8 +11,8 @@ from dpp import names
 from dpp.ledger import Row
 from dpp.models import Outcome
 from dpp.redact import printable
-from dpp.workspace import stops_run, temporary_name
 
+PAGE = "report.html"
 SHOWN_GROUPS = 20
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -72,16 +70,16 @@ class Summary(BaseModel):
         return not self.failed and not self.missing
 
 
-def fold(summary: Summary, rows: Iterable[Row]) -> Iterator[bytes]:
-    """Count the outcomes of ledgers into a summary while passing on their lines, each file once."""
+def fold(summary: Summary, rows: Iterable[Row]) -> Iterator[Row]:
+    """Count the rows of ledgers into a summary while passing them on, each file once."""
     seen: set[int] = set()
     groups: dict[tuple[str, str], FailureGroup] = {}
-    for outcome, line in rows:
-        key = names.mark(outcome.key)
+    for row in rows:
+        key = names.mark(row.outcome.key)
         if key not in seen:
             seen.add(key)
-            _count(summary, groups, outcome)
-            yield line
+            _count(summary, groups, row.outcome)
+            yield row
     summary.missing = summary.total - len(seen)
     summary.failures = sorted(groups.values(), key=lambda group: -group.count)
 
@@ -99,24 +97,13 @@ def _count(summary: Summary, groups: dict[tuple[str, str], FailureGroup], outcom
     group.example = group.example or {"id": outcome.id, "url": outcome.url, "message": outcome.message or ""}
 
 
-def write_results(path: Path, lines: Iterable[bytes]) -> None:
-    """Write one JSON line a file, atomically and in a stream."""
-    temporary = Path(temporary_name(path))
-    with stops_run(path):
-        with temporary.open("wb") as stream:
-            stream.writelines(lines)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-
-
 def render(summary: Summary) -> str:
     """Return a summary as lines of text for people."""
     lines = [f"batch {summary.batch}, run {summary.run}: {_counts(summary)}"]
     lines += [_group(group) for group in summary.failures[:SHOWN_GROUPS]]
     if len(summary.failures) > SHOWN_GROUPS:
         lines.append(f"  and {len(summary.failures) - SHOWN_GROUPS} more kinds of failure")
-    lines.append(f"results: {summary.folder}/results.jsonl" if summary.folder else "results were not kept")
+    lines += [f"results: {summary.folder}/results.jsonl", f"page: {summary.folder}/{PAGE}"] if summary.folder else ["results were not kept"]
     return printable("\n".join(lines))
 
 

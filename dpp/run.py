@@ -27,18 +27,20 @@ from dpp.catalog import Chunk, read_catalog, write_catalog
 from dpp.chain import Steps
 from dpp.engine import Engine
 from dpp.errors import INTERRUPTED, BatchFailed, ConfigurationError, EnvironmentStop
-from dpp.ledger import Ledger, count_lines, read_ledger, read_ledgers
+from dpp.ledger import Ledger, count_lines, read_ledgers, read_rows
+from dpp.ledger import Row as Recorded
 from dpp.lock import Lock
 from dpp.manifest import Row
 from dpp.models import FileData, Outcome
 from dpp.names import file_key
+from dpp.page import Page
 from dpp.pipeline import Job, Pipeline
 from dpp.plugins import Registry
 from dpp.redact import redact_url
-from dpp.report import Summary, fold, write_results
+from dpp.report import PAGE, Summary, fold
 from dpp.settings import Settings, make_settings
 from dpp.sources import Existing
-from dpp.workspace import read_json, stops_run, write_atomic, write_json
+from dpp.workspace import read_json, stops_run, write_atomic, write_json, write_stream
 
 
 class Run:
@@ -221,8 +223,11 @@ class Run:
 
     def results(self) -> Iterator[Outcome]:
         """Yield the outcomes: the results where the run has ended, or what is recorded so far."""
+        return (row.outcome for row in self._rows())
+
+    def _rows(self) -> Iterator[Recorded]:
         path = self.folder / "results.jsonl"
-        return read_ledger(path) if path.exists() else (row.outcome for row in read_ledgers(self.ledgers))
+        return read_rows(path) if path.exists() else read_ledgers(self.ledgers)
 
     def percent(self) -> int:
         """Return how much of the batch has an outcome; of a run that is under way, by counting lines."""
@@ -259,14 +264,29 @@ class Run:
         )
 
     def finish(self) -> Summary:
-        """Fold the ledgers into results and a summary, and forget what is private."""
-        summary = self._empty_summary()
-        write_results(self.folder / "results.jsonl", fold(summary, read_ledgers(self.ledgers)))
+        """Fold the ledgers into results, a page and a summary, and forget what is private."""
+        summary, asked = self._empty_summary(), self.asked()
+        with Page(self.folder / PAGE, asked) as page:
+            rows = page.take(fold(summary, read_ledgers(self.ledgers)))
+            write_stream(self.folder / "results.jsonl", (row.line for row in rows), durable=True)
+            page.write(summary, stopped=self._why_stopped())
         write_atomic(self.folder / "summary.json", summary.model_dump_json(indent=2).encode() + b"\n")
         self._forget_private()
         if self._registry is not None:
             self._registry.notify("dpp_batch_finished", summary=summary.model_dump())
         return summary
+
+    def write_page(self, path: Path) -> None:
+        """Write the page of a run; of one that has not ended, with what is recorded so far.
+
+        Raises:
+            EnvironmentStop: It can't be written.
+        """
+        recorded, ended = self._empty_summary(), self.summary()
+        with Page(path, self.asked()) as page:
+            for _ in page.take(fold(recorded, self._rows())):
+                pass
+            page.write(ended or recorded, ended=ended is not None, stopped=self._why_stopped())
 
     def conclude(self, *, interrupted: bool = False) -> tuple[Summary, int]:
         """Return how the run ended, and the exit code that says so.
@@ -285,6 +305,9 @@ class Run:
         """Note that the surroundings stopped the run, if that can still be written."""
         with suppress(EnvironmentStop):
             write_json(self._stop_note(), {"reason": str(error)})
+
+    def _why_stopped(self) -> str:
+        return str((read_json(self._stop_note()) or {}).get("reason", ""))
 
     def _stop_note(self) -> Path:
         return self.folder / "stopped.json"

@@ -16,7 +16,7 @@ import re
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,31 @@ def write_atomic(path: StrPath, data: bytes) -> None:
                 write_all(descriptor, data)
             finally:
                 os.close(descriptor)
+            os.replace(temporary, path)
+        except BaseException:
+            remove(temporary)
+            raise
+
+
+def write_stream(path: StrPath, parts: Iterable[bytes], *, durable: bool = False) -> None:
+    """Write a large file, part by part, so that its name appears only when it is whole.
+
+    Args:
+        path: Where; the folder is there.
+        parts: What it holds.
+        durable: Whether it is to outlast a power cut (fsync).
+
+    Raises:
+        EnvironmentStop: It can't be written.
+    """
+    temporary = temporary_name(path)
+    with stops_run(path):
+        try:
+            with open(temporary, "wb") as stream:
+                stream.writelines(parts)
+                if durable:
+                    stream.flush()
+                    os.fsync(stream.fileno())
             os.replace(temporary, path)
         except BaseException:
             remove(temporary)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import os
+import re
 import threading
 from pathlib import Path
 
@@ -305,7 +308,13 @@ def test_no_secret_is_left_in_the_workspace_or_in_the_outcomes(begin, work, site
     summary = work(run)
     assert (summary.ok, summary.failed) == (1, 1)
     assert not [path for path in texts(tmp_path / "w") if holds_secret(path)]
-    assert not [secret for secret in SECRETS if secret in repr(list(run.results())) + repr(summary)]
+    assert not [secret for secret in SECRETS if secret in repr(list(run.results())) + repr(summary) + page_rows(run)]
+
+
+def page_rows(run: Run) -> str:
+    """Return what is packed in the run's page."""
+    packed = re.findall(r'data-rows="2">([^<]*)<', (run.folder / "report.html").read_text())
+    return "".join(gzip.decompress(base64.b64decode(block)).decode() for block in packed) or pytest.fail("the page has no rows")
 
 
 def test_what_was_asked_has_no_secret_of_a_place(begin, local, tmp_path):

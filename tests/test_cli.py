@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from dpp.cli import main
@@ -60,6 +61,7 @@ def test_run_takes_the_same_settings_as_luigi(site, manifest, dpp, results):
         (("rnu",), 2, "rnu"),
         (("report",), 2, "no batch at all"),
         (("report", "--format", "xml"), 2, "xml"),
+        (("report", "--output", "x.html"), 2, "give --format html as well"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_message(manifest, dpp, arguments, code, message):
@@ -81,6 +83,26 @@ def test_report_gives_the_summary_as_json_and_the_files_as_json_lines(dpp, faile
     rows = [json.loads(line) for line in dpp("report", "--format", "jsonl")[1].splitlines()]
     assert (summary["ok"], summary["failed"]) == (2, 1)
     assert sorted(row["status"] for row in rows) == ["failed", "ok", "ok"]
+
+
+def test_report_writes_the_page_again_and_where_it_is_told_to(dpp, failed_batch, tmp_path):
+    page = next(tmp_path.glob("dpp-workspace/batches/*/runs/1/report.html"))
+    first = page.read_text()
+    page.unlink()
+    assert dpp("report", "--format", "html") == (0, f"wrote {page}\n", "")
+    assert page.read_text() == first
+    assert dpp("report", "--format", "html", "--output", "mine.html")[1] == "wrote mine.html\n"
+    assert Path("mine.html").read_text() == first
+
+
+def test_a_page_is_written_of_a_run_that_has_not_ended(dpp, failed_batch, tmp_path):
+    folder = next(tmp_path.glob("dpp-workspace/batches/*/runs/1"))
+    for name in ("summary.json", "results.jsonl"):
+        (folder / name).unlink()
+    assert dpp("report", "--format", "html", "--output", "now.html")[0] == 0
+    text = Path("now.html").read_text()
+    assert "2 of 3 files ok, 1 failed, 0 not done" in text
+    assert "had not ended when this page was written" in text
 
 
 def test_report_finds_a_batch_by_the_beginning_of_its_name_and_a_run_by_its_number(dpp, failed_batch):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
-from dpp import EnvironmentStop, Outcome, Summary
+from dpp import Outcome, Summary
 from dpp.ledger import Row
-from dpp.report import SHOWN_GROUPS, fold, human_bytes, render, write_results
+from dpp.report import SHOWN_GROUPS, fold, human_bytes, render
 
 
 def ok(key: object, **more: object) -> Outcome:
@@ -26,7 +24,7 @@ def row(outcome: Outcome) -> Row:
 
 def folded(total: int, *outcomes: Outcome) -> tuple[Summary, list[str]]:
     summary = Summary(batch="b", run=1, total=total)
-    return summary, [json.loads(line)["key"] for line in fold(summary, map(row, outcomes))]
+    return summary, [found.outcome.key for found in fold(summary, map(row, outcomes))]
 
 
 def test_every_file_counts_once():
@@ -64,6 +62,7 @@ def test_words_for_failures_and_files_not_done():
         "batch b, run 1: 1 of 4 ok, 2 failed, 1 not done; 10 B in 0.0 s",
         "  2 x download: http-404, such as 2 (https://h/): why 2",
         "results: /w/runs/1/results.jsonl",
+        "page: /w/runs/1/report.html",
     ]
 
 
@@ -88,15 +87,3 @@ def test_of_very_many_kinds_of_failure_only_the_first_are_shown():
 )
 def test_bytes_have_iec_units(count, text):
     assert human_bytes(count) == text
-
-
-def test_results_are_written_as_a_whole_one_line_a_file(tmp_path):
-    path = tmp_path / "results.jsonl"
-    write_results(path, [row(ok(1, result={"t": "a\nb"})).line, row(failed(2)).line])
-    assert [json.loads(line)["status"] for line in path.read_text().splitlines()] == ["ok", "failed"]
-    assert [file.name for file in tmp_path.iterdir()] == ["results.jsonl"]
-
-
-def test_results_that_can_not_be_written_stop_the_run(tmp_path):
-    with pytest.raises(EnvironmentStop, match="cannot write"):
-        write_results(tmp_path / "missing" / "results.jsonl", [])

@@ -71,6 +71,7 @@ def test_the_plugin_counts_lines_in_the_main_job(tool, files, tmp_path, site):
     assert {row["id"]: row["result"]["lines"] for row in rows} == {str(count): 2 * count for count in range(1, 6)}
     assert {plugin["name"] for row in rows for plugin in row["plugins"]} == {"line-count"}
     assert sum(site.counts().values()) == 5
+    assert next(tmp_path.glob("empty/dpp-workspace/batches/*/runs/1/report.html")).stat().st_size
 
 
 def test_the_plugin_takes_its_option(tool, files, tmp_path):

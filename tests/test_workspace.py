@@ -22,6 +22,7 @@ from dpp.workspace import (
     write_all,
     write_atomic,
     write_json,
+    write_stream,
 )
 
 FILE = FileData(url="https://me:pw@h/data/a.tar.gz?sig=1", id="My id")
@@ -256,3 +257,16 @@ def test_sweep_removes_what_dead_processes_left_and_nothing_else(tmp_path, dead_
     (folder / "inner").mkdir(parents=True)
     workspace.sweep()
     assert sorted(target.parent.iterdir()) == sorted([target, mine, elsewhere])
+
+
+def test_a_stream_is_written_as_a_whole_or_not_at_all(tmp_path):
+    write_stream(tmp_path / "a", [b"1\n", b"2\n"], durable=True)
+    with pytest.raises(ZeroDivisionError):
+        write_stream(tmp_path / "a", (b"%d" % (1 // n) for n in (1, 0)))
+    assert (tmp_path / "a").read_bytes() == b"1\n2\n"
+    assert left_in(tmp_path) == ["a"]
+
+
+def test_a_stream_that_can_not_be_written_stops_the_run(tmp_path):
+    with pytest.raises(EnvironmentStop, match="cannot write"):
+        write_stream(tmp_path / "missing" / "a", [])

@@ -10,10 +10,10 @@ from jinja2 import Environment, PackageLoader
 from dpp.batch import find_run
 from dpp.cli.options import workspace_option
 from dpp.redact import printable
-from dpp.report import Summary, human_bytes
+from dpp.report import PAGE, Summary, human_bytes
 from dpp.run import Run
 
-FORMATS = ("text", "json", "jsonl")
+FORMATS = ("text", "json", "jsonl", "html")
 
 
 @click.command()
@@ -21,9 +21,19 @@ FORMATS = ("text", "json", "jsonl")
 @workspace_option
 @click.option("--run", "number", type=click.IntRange(min=1), default=None, help="Which run; the last one if not given.")
 @click.option(
-    "--format", "form", type=click.Choice(FORMATS), default="text", show_default=True, help="json: the summary; jsonl: a line a file."
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default="text",
+    show_default=True,
+    help="json: the summary; jsonl: a line a file; html: a page for a browser, written to a file.",
 )
-def report(batch: str, workspace: Path, number: int | None, form: str) -> None:
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help=f"File to write the page to.  [default: {PAGE} in the run's folder]",
+)
+def report(batch: str, workspace: Path, number: int | None, form: str, output: Path | None) -> None:
     """Report on the last run of BATCH, or of the newest batch of a workspace.
 
     \b
@@ -31,8 +41,16 @@ def report(batch: str, workspace: Path, number: int | None, form: str) -> None:
       dpp report
       dpp report files-3f2a9c01de --run 2
       dpp report --format jsonl | jq 'select(.status == "failed").url'
+      dpp report --format html --output outcome.html
     """
+    if output is not None and form != "html":
+        raise click.UsageError("--output is the file of a page: give --format html as well, or redirect what is printed")
     run = find_run(workspace, batch, number)
+    if form == "html":
+        page = output or run.folder / PAGE
+        run.write_page(page)
+        click.echo(f"wrote {page}")
+        return
     if form == "jsonl":
         for outcome in run.results():
             click.echo(outcome.model_dump_json())
