@@ -37,6 +37,7 @@ ALL_ROWS = 34_000_000
 FAILED_ROWS = 38_000_000
 SHOWN_GROUPS = 200
 _GZIP = 31
+_STEPS = ("pre_processors", "processor", "post_processors")
 _HERE = "<!-- rows -->"
 
 
@@ -180,9 +181,9 @@ def _part(name: str) -> Text:
 
 
 def _changed(settings: dict[str, Any]) -> dict[str, str]:
-    """Return the settings that are not the defaults, without secrets, as people write them."""
-    defaults = Settings().model_dump(mode="json")
-    return {name: _spelled(value) for name, value in settings.items() if value != defaults.get(name)}
+    """Return the settings that are not the defaults, without secrets, as people write them; steps are told of by themselves."""
+    known = {**Settings().model_dump(mode="json"), **{name: settings.get(name) for name in _STEPS}}
+    return {name: _spelled(value) for name, value in settings.items() if value != known.get(name)}
 
 
 def _spelled(value: Any) -> str:

@@ -43,6 +43,7 @@
   }
   const utc = (at) => new Date(at * 1000).toISOString().replace("T", " ").replace(/\.\d+Z$/, " UTC");
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "local time";
+  const both = (at) => (zone === "UTC" ? utc(at) : `${local(at)} ${zone}; ${utc(at)}`);
 
   // Rows: a block is a gzip member in base64. The table keeps what it shows; the rest is unpacked again when it is asked for.
 
@@ -126,7 +127,7 @@
       element("td", {}, element("span", { class: `status ${file.state}` }, states[file.state])),
       element("th", { scope: "row" }, link),
       element("td", { title: file.name }, file.name),
-      element("td", { class: "url", title: file.url }, file.url),
+      element("td", { class: "url", title: file.url }, element("bdi", { dir: "ltr" }, file.url)),
       element("td", { title: failure(file) }, failure(file)),
       element("td", { class: "number" }, size(file.bytes)),
       element("td", { class: "number" }, duration(file.spent)),
@@ -208,7 +209,7 @@
     const facts = pairs([
       ["name", row.name], ["URL", row.url], ["size", row.bytes === null ? "" : `${count(row.bytes)} bytes (${size(row.bytes)})`],
       ["SHA-256", row.sha256 && element("code", {}, row.sha256)], ["attempts", String(row.attempts)], ["HTTP status", row.http_status && String(row.http_status)],
-      ["ended", row.at ? `${local(row.at)} ${zone}; ${utc(row.at)}` : ""], ["done by run", row.run], ["key", element("code", {}, row.key)],
+      ["ended", row.at ? both(row.at) : ""], ["done by run", row.run], ["key", element("code", {}, row.key)],
     ]);
     const failed = row.status === "failed" ? titled(`Failed: ${row.stage}, ${row.error_class}`, element("pre", {}, row.message ?? ""),
       ...(row.traceback ? [element("h4", {}, "Traceback"), element("pre", {}, row.traceback)] : [])) : [];
@@ -286,10 +287,7 @@
     addEventListener("hashchange", follow);
   }
 
-  for (const time of document.querySelectorAll("time")) {
-    time.title = `${local(Date.parse(time.dateTime) / 1000)} ${zone}`;
-    time.append(` (${local(Date.parse(time.dateTime) / 1000)} ${zone})`);
-  }
+  for (const time of document.querySelectorAll("time")) time.textContent = both(Date.parse(time.dateTime) / 1000);
   byId("zone").textContent = zone;
   byId("browser").hidden = false;
   listen();
