@@ -7,7 +7,6 @@ failed. So the process that began a run watches over its end.
 from __future__ import annotations
 
 import atexit
-import ctypes
 import logging
 import multiprocessing
 import os
@@ -20,14 +19,14 @@ from types import FrameType, TracebackType
 
 from dpp.engine import GRACE_SECONDS
 from dpp.errors import DppError
-from dpp.report import Summary, render
+from dpp.report import Summary
 from dpp.run import Run
+from dpp.viewer import Viewer, end_with_parent
 
 log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SIGNAL_EXIT = 128
-_PR_SET_PDEATHSIG = 1
 
 
 class Ending:
@@ -38,10 +37,12 @@ class Ending:
 
     Args:
         run: The run.
+        viewer: What shows it.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, viewer: Viewer | None = None) -> None:
         self._run = run
+        self._viewer = viewer
         self._owner = os.getpid()
         self._signal = 0
         self._graceful = False
@@ -71,12 +72,9 @@ class Ending:
             self._graceful = False
 
     def _end_with_owner(self) -> None:
-        """Let a child get SIGTERM when the process that began the run is killed, so that it does not hold the batch's lock.
-
-        Linux only, see prctl(2), PR_SET_PDEATHSIG.
-        """
+        """Let a child get SIGTERM when the process that began the run is killed, so that it does not hold the batch's lock."""
         if not self.is_owner:
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            end_with_parent()
             if os.getppid() != self._owner:
                 raise KeyboardInterrupt
 
@@ -91,6 +89,8 @@ class Ending:
         for child in multiprocessing.active_children():
             child.join(max(0.0, deadline - time.monotonic()))
         summary, code = self._run.conclude(interrupted=bool(self._signal))
+        if self._viewer is not None:
+            self._viewer.stop()
         return summary, _SIGNAL_EXIT + self._signal if self._signal else code
 
     def restore(self) -> None:
@@ -110,11 +110,11 @@ class Ending:
             sys.__excepthook__(kind, error, trace)
 
     def _conclude_at_exit(self) -> None:
-        if not self.is_owner or self._run.summary() is not None:
+        if not self.is_owner or self._viewer is None or self._run.summary() is not None:
             return
         try:
             summary, code = self.conclude()
-            log.info("%s", render(summary))
+            self._viewer.end(summary)
         except DppError as error:
             log.error("%s", error)
             code = error.exit_code

@@ -20,6 +20,7 @@ from pathlib import Path
 from dpp.ledger import Ledger
 from dpp.models import FileData, Outcome
 from dpp.pipeline import Job, Pipeline
+from dpp.snapshot import POST_PROCESS, InFlight
 
 GRACE_SECONDS = 10.0
 PATIENCE_SECONDS = 0.005
@@ -216,7 +217,7 @@ class Engine:
         pipeline: The stages.
         ledger: Takes the outcomes.
         on_outcome: Called after each outcome is recorded, from any thread.
-        on_wait: Called several times a second by the thread that waits for the end.
+        on_wait: Called several times a second, with what is on its way, by the thread that waits for the end.
     """
 
     def __init__(
@@ -224,7 +225,7 @@ class Engine:
         pipeline: Pipeline,
         ledger: Ledger,
         on_outcome: Callable[[Outcome], None] | None = None,
-        on_wait: Callable[[], None] | None = None,
+        on_wait: Callable[[InFlight], None] | None = None,
     ) -> None:
         settings = pipeline.settings
         self._pipeline = pipeline
@@ -232,6 +233,7 @@ class Engine:
         self._on_outcome = on_outcome
         self._on_wait = on_wait
         self._fault = _Fault()
+        self._in_flight = InFlight(pipeline.received)
         self._preparing = _Stage("pre-process", 1, settings.download_queue_size, self._guarded(self._pre_process), inline=False)
         room = settings.pre_processing_queue_size + (0 if pipeline.steps.pre_processors else settings.download_queue_size)
         self._processing = _Stage("process", settings.processing_limit, room, self._guarded(self._process), inline=True)
@@ -254,7 +256,7 @@ class Engine:
     def _is_stopped(self) -> bool:
         """Whether waiting is over; asked several times a second by the thread that waits."""
         if self._on_wait:
-            self._on_wait()
+            self._on_wait(self._in_flight)
         return self._fault.stop.is_set()
 
     def _stop(self, intake: _Intake) -> None:
@@ -283,25 +285,34 @@ class Engine:
         return guarded
 
     def _download(self, job: Job) -> None:
+        self._in_flight.runs(job.file, "download")
         known = self._pipeline.recalled(job)
         if known is not None:
-            self._record(known)
+            self._record(job, known)
             return
         self._pipeline.download(job)
         if self._pipeline.steps.pre_processors:
+            self._in_flight.waits(job.file, "pre-process")
             self._preparing.put(job)
         else:
             self._pre_process(job)
 
     def _pre_process(self, job: Job) -> None:
+        if self._pipeline.steps.pre_processors:
+            self._in_flight.runs(job.file, "pre-process")
         self._pipeline.pre_process(job)
+        self._in_flight.waits(job.file, "process")
         self._processing.put(job)
 
     def _process(self, job: Job) -> None:
+        self._in_flight.runs(job.file, "process")
         self._pipeline.process(job)
-        self._record(self._pipeline.report(job))
+        if self._pipeline.steps.post_processors:
+            self._in_flight.runs(job.file, POST_PROCESS)
+        self._record(job, self._pipeline.report(job))
 
-    def _record(self, outcome: Outcome) -> None:
+    def _record(self, job: Job, outcome: Outcome) -> None:
         self._ledger.append(outcome)
+        self._in_flight.ended(job.file)
         if self._on_outcome:
             self._on_outcome(outcome)

@@ -12,6 +12,9 @@ from dpp.settings import Settings
 from dpp.workspace import stops_run
 
 FORMAT = "%(levelname)s: %(message)s"
+ERASE = "\r\x1b[J"
+END = "dpp.end"
+FILES = "dpp.files"
 DETAILED = "%(asctime)s %(levelname)s [%(processName)s %(threadName)s] %(name)s: %(message)s"
 
 
@@ -22,19 +25,54 @@ def set_up_logging(settings: Settings) -> None:
         EnvironmentStop: The log file can't be opened.
     """
     logger = logging.getLogger("dpp")
-    if not any(isinstance(handler, _Console) for handler in logger.handlers):
-        _add(logger, _Console(), settings.debug)
+    if _console() is None:
+        _add(logger, _Console(settings), settings.debug)
         logger.propagate = False
     logger.setLevel(logging.DEBUG if settings.debug else logging.INFO)
-    path = Path(os.path.abspath(settings.log_file))
-    if settings.log_file and not any(getattr(handler, "baseFilename", "") == str(path) for handler in logger.handlers):
+    if settings.log_file:
+        _add_file(_LogFile, Path(os.path.abspath(settings.log_file)))
+
+
+def keep_log(path: Path) -> None:
+    """Keep the log of a run, Luigi's part of it as well, in a file.
+
+    Raises:
+        EnvironmentStop: It can't be opened.
+    """
+    _add_file(_RunLog, path)
+
+
+def let_go_of_log() -> None:
+    """End the log of a run."""
+    logger = logging.getLogger("dpp")
+    for handler in [known for known in logger.handlers if isinstance(known, _RunLog)]:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def below_is_view(on: bool) -> None:
+    """Take note of whether a view is drawn below the cursor, which a line has to erase first; it is drawn anew below that."""
+    _Console.prefix = ERASE if on else ""
+
+
+def _add_file(kind: type[_LogFile], path: Path) -> None:
+    logger = logging.getLogger("dpp")
+    if not any(handler.baseFilename == str(path) for handler in _log_files()):
         with stops_run(path):
-            _add(logger, _LogFile(path, encoding="utf-8", errors="backslashreplace"), detailed=True)
+            _add(logger, kind(path, encoding="utf-8", errors="backslashreplace"), detailed=True)
 
 
 def _add(logger: logging.Logger, handler: logging.Handler, detailed: bool) -> None:
     handler.setFormatter(_Formatter(DETAILED if detailed else FORMAT))
     logger.addHandler(handler)
+
+
+def _log_files() -> list[_LogFile]:
+    return [handler for handler in logging.getLogger("dpp").handlers if isinstance(handler, _LogFile)]
+
+
+def _console() -> _Console | None:
+    return next((handler for handler in logging.getLogger("dpp").handlers if isinstance(handler, _Console)), None)
 
 
 class _Formatter(logging.Formatter):
@@ -44,18 +82,47 @@ class _Formatter(logging.Formatter):
 
 
 class _Console(logging.StreamHandler):  # type: ignore[type-arg]
-    """Marks the handler that this module made."""
+    """Show what a person wants to read while a run lasts; lines on single files are for details only.
+
+    Args:
+        settings: Say how much that is.
+    """
+
+    prefix = ""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self.debug = settings.debug
+        self.least = logging.ERROR if settings.quiet else logging.WARNING if settings.json_lines else logging.NOTSET
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a record is shown: the end always is."""
+        least = logging.WARNING if record.name == FILES and not self.debug else logging.NOTSET
+        return record.name == END or record.levelno >= max(least, self.least)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as text, which erases the view below it."""
+        return self.prefix + super().format(record)
 
 
 class _LogFile(logging.FileHandler):
-    """Marks the handler that this module made."""
+    """Take every record, in detail; a record that can't be written is lost, and the run goes on until a target can't be."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the base class calls it so
+        """Pass over an error: a traceback a line would hide what is wrong."""
+
+
+class _RunLog(_LogFile):
+    """Marks the log of a run."""
 
 
 class LuigiFilter(logging.Filter):
     """Keep Luigi's log readable: no traceback of what is no bug, and no line for every step of its scheduler.
 
+    Log files get every line.
+
     Args:
-        chatter: Whether to let through what is below WARNING and not the execution summary.
+        chatter: Whether to show what is below WARNING.
     """
 
     def __init__(self, chatter: bool) -> None:
@@ -63,11 +130,25 @@ class LuigiFilter(logging.Filter):
         self._chatter = chatter
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Rewrite the record where its exception is a DppError; say whether it is shown."""
+        """Rewrite the record where its exception is a DppError; say whether Luigi is to show it."""
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, DppError):
             record.msg, record.args, record.exc_info, record.exc_text = str(error), None, None, None
-        return self._chatter or record.levelno >= logging.WARNING or "Execution Summary" in str(record.msg)
+        files, console = _log_files(), _console()
+        for file in files:
+            file.handle(record)
+        if not self._is_shown(record, console, kept=any(isinstance(file, _RunLog) for file in files)):
+            return False
+        if console is not None and console.prefix:
+            console.handle(record)
+            return False
+        return True
+
+    def _is_shown(self, record: logging.LogRecord, console: _Console | None, *, kept: bool) -> bool:
+        """Whether a record is shown; the execution summary is, where no run keeps its log."""
+        summing_up = "Execution Summary" in str(record.msg) and not kept
+        wanted = self._chatter or summing_up or record.levelno >= logging.WARNING or (console is not None and console.debug)
+        return wanted and (console is None or record.levelno >= console.least)
 
 
 def filter_luigi(chatter: bool) -> None:

@@ -17,6 +17,7 @@ from pydantic_core import from_json
 from dpp.chain import ConfiguredStep, Steps
 from dpp.errors import DppError, EnvironmentStop, FetchError, StageError
 from dpp.limits import Limits
+from dpp.logs import FILES
 from dpp.models import Failure, FileData, Outcome, Stage, own_copy
 from dpp.names import file_key
 from dpp.plugins import Registry
@@ -27,7 +28,7 @@ from dpp.stages.download import Download, Downloader, load_download
 from dpp.steps import BaseFetcher
 from dpp.workspace import Workspace, discard, is_fatal, json_line, read_bytes, read_json, write_atomic
 
-log = logging.getLogger(__name__)
+log_of_files = logging.getLogger(FILES)
 
 
 @dataclass
@@ -122,6 +123,13 @@ class Pipeline:
             return os.stat(self.workspace.download(file).body).st_size == outcome.bytes
         except FileNotFoundError:
             return True
+
+    def received(self, file: FileData) -> int:
+        """Return how many bytes there are of a download that has not ended."""
+        try:
+            return os.stat(self.workspace.download(file).part).st_size
+        except OSError:
+            return 0
 
     def has_download(self, file: FileData) -> bool:
         """Whether a file's download is whole."""
@@ -269,7 +277,7 @@ class _Stage:
         if isinstance(error, OSError) and is_fatal(error):
             raise EnvironmentStop(f"{stage} of {job.file.id}: {error.strerror}. Mend that and run the same command again.") from error
         failure = _failure(stage, error, job.file)
-        log.info("%s failed in %s: %s: %s", job.file.id, stage, failure.error_class, failure.message)
+        log_of_files.info("%s failed in %s: %s: %s", job.file.id, stage, failure.error_class, failure.message)
         job.failure = job.failure or failure
         return True
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from pydantic import BaseModel, Field
 
@@ -98,13 +100,30 @@ def _count(summary: Summary, groups: dict[tuple[str, str], FailureGroup], outcom
 
 
 def render(summary: Summary) -> str:
-    """Return a summary as lines of text for people."""
+    """Return a summary as lines of text for people: what became of the files, where to read on, and how to go on."""
     lines = [f"batch {summary.batch}, run {summary.run}: {_counts(summary)}"]
     lines += [_group(group) for group in summary.failures[:SHOWN_GROUPS]]
     if len(summary.failures) > SHOWN_GROUPS:
         lines.append(f"  and {len(summary.failures) - SHOWN_GROUPS} more kinds of failure")
-    lines += [f"results: {summary.folder}/results.jsonl", f"page: {summary.folder}/{PAGE}"] if summary.folder else ["results were not kept"]
-    return printable("\n".join(lines))
+    return printable("\n".join([*lines, *_where(summary)]))
+
+
+def _where(summary: Summary) -> list[str]:
+    """Return lines that say where results, report and log lie, and what to run next."""
+    if not summary.folder:
+        return ["results were not kept"]
+    folder = Path(summary.folder)
+    kept = [("report", folder / PAGE), ("log", folder / "log.txt")]
+    lines = [f"{name}: {path}" for name, path in kept if path.exists() and (name == "report" or not summary.complete)]
+    again = [] if summary.complete else [f"{'go on' if summary.missing else 'retry'}: {retry_command(summary)}"]
+    return [f"results: {folder / 'results.jsonl'}", *lines, *again]
+
+
+def retry_command(summary: Summary) -> str:
+    """Return the command that does what this run has left undone."""
+    workspace = Path(summary.folder).parents[3]
+    words = ["dpp", "retry", summary.batch]
+    return shlex.join(words if workspace == Path("dpp-workspace").absolute() else [*words, "--workspace", str(workspace)])
 
 
 def _counts(summary: Summary) -> str:
@@ -122,6 +141,15 @@ def _counts(summary: Summary) -> str:
 def _group(group: FailureGroup) -> str:
     example = group.example
     return f"  {group.count} x {group.stage}: {group.error_class}, such as {example['id']} ({example['url']}): {example['message']}"
+
+
+def human_seconds(seconds: float) -> str:
+    """Return a time in the two largest of hours, minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def human_bytes(count: float) -> str:

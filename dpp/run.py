@@ -1,7 +1,7 @@
 """One try at a batch: its folder, its chunks, its ledgers, and how it ends.
 
 batches/<batch>/lock                     held by whoever runs the batch, and gone with them
-batches/<batch>/manifest/                private, and only while a run lasts: files.jsonl, plan.json
+batches/<batch>/manifest/                private, and only while a run lasts: files.jsonl, plan.json, progress/
 batches/<batch>/runs/<n>/run.json        what was asked
 batches/<batch>/runs/<n>/chunks/         ledgers, one a chunk (or one a file, in a small batch)
 batches/<batch>/runs/<n>/jobs/           a small batch's notes of its files between their tasks
@@ -17,7 +17,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,9 @@ from dpp.plugins import Registry
 from dpp.redact import redact_url
 from dpp.report import PAGE, Summary, fold
 from dpp.settings import Settings, make_settings
+from dpp.snapshot import InFlight, Slow, Snapshot, keep_snapshot
 from dpp.sources import Existing
-from dpp.workspace import read_json, stops_run, write_atomic, write_json, write_stream
+from dpp.workspace import is_alive, read_json, remove, stops_run, write_atomic, write_json, write_stream
 
 
 class Run:
@@ -61,6 +62,7 @@ class Run:
         self.ledgers = folder / "chunks"
         self._lock = lock
         self._private = folder.parent.parent / "manifest"
+        self.snapshots = self._private / "progress"
 
     def begin(
         self,
@@ -89,6 +91,7 @@ class Run:
         self._forget_private()
         with stops_run(self._private):
             self._private.mkdir(mode=0o700, parents=True)
+            self.snapshots.mkdir()
         try:
             chunks = write_catalog(
                 self._private / "files.jsonl", source, rows, schemes, lambda total: settings.chunk_size_for(total, workers)
@@ -163,13 +166,27 @@ class Run:
         """Return where the tasks of one file leave notes for one another."""
         return self.folder / "jobs" / f"{key}.json"
 
+    def snapshot(self, name: str) -> Path:
+        """Return the path of the snapshot that belongs to a ledger."""
+        return self.snapshots / f"{name}.json"
+
+    @contextmanager
+    def at_stage(self, file: FileData, stage: str, following: str) -> Iterator[None]:
+        """Let those who watch know that a stage is at a file, and for which stage it waits then."""
+        path = self.snapshot(file_key(file.id, file.url))
+        keep_snapshot(path, Snapshot(running={stage: 1}, slowest=[Slow(id=file.id, stage=stage, since=time.time())]))
+        try:
+            yield
+        finally:
+            keep_snapshot(path, Snapshot(waiting={following: 1} if following else {}))
+
     def work(
         self,
         pipeline: Pipeline,
         files: Iterable[FileData],
         name: str,
         on_outcome: Callable[[Outcome], None] | None = None,
-        on_wait: Callable[[], None] | None = None,
+        on_wait: Callable[[InFlight], None] | None = None,
     ) -> None:
         """Run files through a pipeline, recording their outcomes in a ledger of the run.
 
@@ -178,7 +195,7 @@ class Run:
             files: The files; those that the ledger has already are passed over.
             name: The ledger's name.
             on_outcome: Called after each outcome, from any thread.
-            on_wait: Called several times a second while there is work.
+            on_wait: Called several times a second while there is work, with what is on its way.
         """
         ledger = Ledger(self.ledger(name))
         recorded = ledger.recorded()
@@ -191,6 +208,7 @@ class Run:
         finally:
             ledger.close()
             pipeline.close()
+            remove(self.snapshot(name))
 
     def record_known(self, pipeline: Pipeline) -> None:
         """Record the outcomes of files that were complete before a small batch's tasks were scheduled.
@@ -220,6 +238,13 @@ class Run:
             return not lock.is_free()
         finally:
             lock.release()
+
+    def is_under_way(self) -> bool:
+        """Whether the run has no summary yet, and somebody is at it; the lock is asked only where its process cannot be."""
+        asked = self.asked()
+        if self.summary() is not None:
+            return False
+        return (asked.get("host") == socket.gethostname() and is_alive(str(asked.get("pid")))) or self.is_held()
 
     def results(self) -> Iterator[Outcome]:
         """Yield the outcomes: the results where the run has ended, or what is recorded so far."""
@@ -297,9 +322,13 @@ class Run:
         summary = self.summary() or (self.finish() if self._is_alone() else self.progress())
         if interrupted:
             return summary, INTERRUPTED
+        return summary, self.exit_code(summary)
+
+    def exit_code(self, summary: Summary) -> int:
+        """Return the exit code that says what a summary and the run's folder say."""
         if self._stop_note().exists():
-            return summary, EnvironmentStop.exit_code
-        return summary, 0 if summary.complete else BatchFailed.exit_code
+            return EnvironmentStop.exit_code
+        return 0 if summary.complete else BatchFailed.exit_code
 
     def stop(self, error: EnvironmentStop) -> None:
         """Note that the surroundings stopped the run, if that can still be written."""

@@ -75,7 +75,9 @@ class Settings(BaseModel):
     total_timeout: float = Field(0.0, ge=0, description="limit for one attempt as a whole; 0: none")
     simulate_downloads: bool = Field(default=False, description="download nothing: sleep 1 to 3 s a file and make one up")
     debug: bool = Field(default=False, description="detailed logs with thread names")
-    log_file: str = Field("", description="append dpp's log to this file as well")
+    log_file: str = Field("", description="append the log to this file as well, Luigi's part of it included")
+    quiet: bool = Field(default=False, description="show no progress: errors and the end only")
+    json_lines: bool = Field(default=False, description="write events to standard output, as JSON Lines; --json for short")
 
     @field_validator("workspace")
     @classmethod

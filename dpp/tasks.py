@@ -25,7 +25,7 @@ from dpp.batch import open_run
 from dpp.ending import Ending
 from dpp.errors import BatchFailed, ConfigurationError, ManifestError, StageError
 from dpp.ledger import Ledger
-from dpp.logs import set_up_logging
+from dpp.logs import FILES, keep_log, let_go_of_log, set_up_logging
 from dpp.manifest import Listed, Row, check
 from dpp.models import Failure, FileData
 from dpp.names import file_key
@@ -42,17 +42,20 @@ from dpp.parameters import (
 from dpp.pipeline import Job, Pipeline
 from dpp.plugins import STEP_SETTINGS, option_names, registry
 from dpp.progress import Progress
-from dpp.report import Summary, render
+from dpp.report import Summary
 from dpp.run import Run
 from dpp.settings import Settings, make_settings
+from dpp.snapshot import POST_PROCESS, keep_snapshot
 from dpp.targets import FileTarget
+from dpp.viewer import Viewer
 from dpp.workspace import read_json, write_json
 
 log = logging.getLogger(__name__)
 
 SHARERS = 4
 
-_FILE_SETTINGS = [name for name in Settings.model_fields if name not in {*STEP_SETTINGS, "chunk_size", "log_file"}]
+_OF_BATCHES = {*STEP_SETTINGS, "chunk_size", "log_file", "quiet", "json_lines"}
+_FILE_SETTINGS = [name for name in Settings.model_fields if name not in _OF_BATCHES]
 
 
 class _SettingsTask(luigi.Task):
@@ -97,6 +100,7 @@ class DownloadTarget(_SettingsTask):
     run_folder = luigi.Parameter(default="", description="the run of a batch that this belongs to")
 
     stages: ClassVar[tuple[str, ...]] = ("download",)
+    place: ClassVar[tuple[str, str]] = ("download", "pre-process")
 
     @cached_property
     def file(self) -> FileData:
@@ -130,9 +134,10 @@ class DownloadTarget(_SettingsTask):
         """Go through the stages up to this task's own."""
         set_up_logging(self.settings())
         job = self._resumed()
-        for stage in self.stages:
-            getattr(self.pipeline, stage)(job)
-        self.finish(job)
+        with self.batch_run.at_stage(self.file, *self.place) if self.batch_run else nullcontext():
+            for stage in self.stages:
+                getattr(self.pipeline, stage)(job)
+            self.finish(job)
         if job.download is not None:
             job.download.release()
         self.pipeline.close()
@@ -164,6 +169,7 @@ class PreProcessed(DownloadTarget):
     """Send one file through the chain of pre-processors; without any, this is the download."""
 
     stages: ClassVar[tuple[str, ...]] = ("download", "pre_process")
+    place = ("pre-process", "process")
 
     def requires(self) -> luigi.Task:
         """Return the task before this one."""
@@ -179,6 +185,7 @@ class Processed(PreProcessed):
     """Work out the result of one file."""
 
     stages = ("download", "pre_process", "process")
+    place = ("process", POST_PROCESS)
 
     def requires(self) -> luigi.Task:
         """Return the task before this one."""
@@ -192,6 +199,8 @@ class Processed(PreProcessed):
 @with_settings(["post_processors"])
 class Report(Processed):
     """Run the post-processors of one file and write its report, which alone makes the file complete."""
+
+    place = (POST_PROCESS, "")
 
     def requires(self) -> luigi.Task:
         """Return the task before this one."""
@@ -210,7 +219,7 @@ class Report(Processed):
         """Write the report, and the outcome into the run's ledger."""
         outcome = self.pipeline.report(job)
         if outcome.ok:
-            log.info("%s: ok", outcome.id)
+            logging.getLogger(FILES).info("%s: ok", outcome.id)
         if self.batch_run is None:
             super().finish(job)
             return
@@ -246,9 +255,10 @@ class FileChunk(luigi.Task):
         set_up_logging(settings)
         if multiprocessing.parent_process() is not None:
             gc.freeze()  # what a worker begins with needs no looking through again and again: 5 % of a run's time
-        progress = Progress(f"chunk {self.index + 1} of {len(chunks)}", chunks[self.index].size, self, run.percent)
+        name, size = self._ledger_name(), chunks[self.index].size
+        progress = Progress(size, self, lambda snapshot: keep_snapshot(run.snapshot(name), snapshot))
         with self.ending.chunk() if self.ending else nullcontext():
-            run.work(run.pipeline(settings, registry()), run.files(chunks[self.index]), self._ledger_name(), progress.count, progress.wait)
+            run.work(run.pipeline(settings, registry()), run.files(chunks[self.index]), name, progress.count, progress.wait)
 
     def _ledger_name(self) -> str:
         return f"{self.index:05d}"
@@ -268,6 +278,7 @@ class RunBatch(_SettingsTask):
 
     Attributes:
         workers: How many processes are to work on it, for a program that calls ``luigi.build``, which does not say so to tasks.
+        is_shown: Whether progress is shown and the log kept, as Luigi's command line does, also where a program calls ``luigi.build``.
     """
 
     files = FilesParameter(default="", description="the files: a JSON list, JSON Lines, CSV or text file, a folder, or what a plugin knows")
@@ -279,6 +290,8 @@ class RunBatch(_SettingsTask):
     process = luigi.Parameter(default="", description="tells apart the processes that share a batch through one scheduler")
 
     workers: int = 0
+    is_shown: bool = False
+    viewer: Viewer | None = None
     _opened: Run | None = None
     _required: list[luigi.Task] | None = None
     ending: Ending | None = None
@@ -307,16 +320,20 @@ class RunBatch(_SettingsTask):
             self._opened = open_run(
                 recursively_unfreeze(self.files), self.settings(), registry(), name=self.batch_name, workers=workers, shared=shared
             )
-            total = sum(chunk.size for chunk in self._opened.chunks())
             self._watch(self._opened)
-            log.info("run %d of batch %s: %d files", self._opened.number, self._opened.batch, total)
         return self._opened
 
     def _watch(self, run: Run) -> None:
-        """Watch over the end of the run, where signals can be caught."""
+        """Show the run, and watch over its end where signals can be caught."""
+        at_work = running_from_command_line() and luigi_works()
+        if at_work or self.is_shown:
+            keep_log(run.folder / "log.txt")
+        log.info("run %d of batch %s: %d files", run.number, run.batch, run.asked()["total"])
+        if at_work or self.is_shown:
+            self.viewer = Viewer(run, self.settings())
         if threading.current_thread() is threading.main_thread():
-            self.ending = FileChunk.ending = Ending(run)
-        if self.ending and running_from_command_line() and luigi_works():
+            self.ending = FileChunk.ending = Ending(run, self.viewer)
+        if self.ending and at_work:
             self.ending.at_exit()
 
     def close(self) -> None:
@@ -325,7 +342,10 @@ class RunBatch(_SettingsTask):
             self._opened.release()
         if self.ending is not None:
             self.ending.restore()
-        self._opened = self._required = self.ending = FileChunk.ending = None
+        if self.viewer is not None:
+            self.viewer.stop()
+        let_go_of_log()
+        self._opened = self._required = self.ending = self.viewer = FileChunk.ending = None
 
     def requires(self) -> list[luigi.Task]:
         """Return the tasks of the batch's files, or its chunks."""
@@ -368,8 +388,8 @@ class RunBatch(_SettingsTask):
         run = self.open()
         run.record_known(run.pipeline(self.settings(), registry()))
         summary = run.finish()
-        if running_from_command_line():
-            log.info("%s", render(summary))
+        if self.viewer is not None and running_from_command_line():
+            self.viewer.end(summary)
         if self.ending is not None and self.ending.is_owner:
             self.ending.restore()
             run.release()
@@ -396,6 +416,7 @@ def run_batch(files: Any = "", workers: int = 0, **settings: Any) -> tuple[Summa
     """
     task = RunBatch(**({"files": files} if files else {}), **settings)
     task.workers = workers = workers or int(core().workers)
+    task.is_shown = True
     set_up_logging(task.settings())
     run = task.open()
     try:
@@ -403,6 +424,10 @@ def run_batch(files: Any = "", workers: int = 0, **settings: Any) -> tuple[Summa
     except KeyboardInterrupt:
         log.warning("interrupted; the same command does the rest")
     try:
-        return task.ending.conclude() if task.ending else run.conclude()
+        summary, code = task.ending.conclude() if task.ending else run.conclude()
+        if task.viewer is not None:
+            task.viewer.stop()
+            task.viewer.tell("run-finished", summary.model_dump(mode="json"))
+        return summary, code
     finally:
         task.close()

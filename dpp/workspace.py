@@ -141,10 +141,10 @@ def _host() -> str:
 def _is_abandoned(name: str) -> bool:
     """Whether a name is that of a temporary file whose process, of this machine, is no more."""
     match = _TEMPORARY.fullmatch(name)
-    return match is not None and match["host"] == _host() and not _is_alive(match["pid"])
+    return match is not None and match["host"] == _host() and not is_alive(match["pid"])
 
 
-def _is_alive(pid: str) -> bool:
+def is_alive(pid: str) -> bool:
     """Whether a process still runs; one that is dead but was not waited for yet (state Z, see proc(5)) does not."""
     try:
         state = Path("/proc", pid, "stat").read_text(errors="replace").rpartition(")")[2].split()[0]

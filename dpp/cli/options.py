@@ -14,6 +14,7 @@ from dpp.parameters import spelled
 from dpp.settings import Settings
 from dpp.tasks import RunBatch
 
+SHORT = {"json_lines": ["--json"]}
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 workspace_option = click.option(
@@ -43,12 +44,12 @@ def settings_options(command: Command) -> Command:
 
 def _option(name: str, field: FieldInfo) -> Callable[[Command], Command]:
     default = field.get_default(call_default_factory=True)
-    flag = f"--{name.replace('_', '-')}"
+    flags = [f"--{name.replace('_', '-')}", *SHORT.get(name, ())]
     description = field.description or ""
     text = f"{description[:1].upper()}{description[1:]}."
     if isinstance(default, bool):
-        return click.option(flag, is_flag=True, default=None, help=text)
+        return click.option(*flags, name, is_flag=True, default=None, help=text)
     plain = None if spelled(field) else {int: click.INT, float: click.FLOAT}.get(type(default))
     kind = _JsonObject() if name == "options" else plain or click.STRING
     shown = "" if default in ((), {}, "") else f"  [default: {default}]"
-    return click.option(flag, type=kind, default=None, help=text + shown)
+    return click.option(*flags, name, type=kind, default=None, help=text + shown)

@@ -9,7 +9,7 @@ import click
 
 from dpp.cli.options import settings_options
 from dpp.report import render
-from dpp.tasks import run_batch
+from dpp.tasks import RunBatch, run_batch
 
 
 @click.command()
@@ -33,5 +33,6 @@ def run(files: str, workers: int | None, **given: Any) -> None:
     """
     settings = {name: value for name, value in given.items() if value is not None}
     summary, code = run_batch(files, workers or 0, **settings)
-    click.echo(render(summary))
+    if not RunBatch(**settings).settings().json_lines:
+        click.echo(render(summary))
     sys.exit(code)

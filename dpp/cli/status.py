@@ -2,33 +2,55 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 from pathlib import Path
 
 import click
 
-from dpp.batch import latest_runs
+from dpp.batch import find_run, latest_runs
 from dpp.cli.options import workspace_option
 from dpp.cli.output import print_table
-from dpp.report import Summary
+from dpp.report import Summary, render
 from dpp.run import Run
+from dpp.viewer import Drawn, Said, draws_on, follow
+from dpp.watch import Watch
 
 
 @click.command()
+@click.argument("batch", default="")
 @workspace_option
-def status(workspace: Path) -> None:
+@click.option("--watch", is_flag=True, help="Show a run while it lasts, as the terminal that began it does; end with its exit code.")
+def status(batch: str, workspace: Path, watch: bool) -> None:
     """List the batches of a workspace, the newest first, each with its last run.
+
+    With BATCH, the beginning of a name, only those; with --watch, follow the newest of them until its run ends.
 
     \b
     Examples:
       dpp status
       dpp status --workspace /data/batch
+      dpp status --watch
     """
-    runs = latest_runs(workspace)
+    if watch:
+        sys.exit(_watch(find_run(workspace, batch)))
+    runs = [run for run in latest_runs(workspace) if run.batch.startswith(batch)]
     if not runs:
-        click.echo(f"no batch was run in {workspace}", err=True)
+        click.echo(f"no batch {batch}{' ' if batch else ''}was run in {workspace}", err=True)
         return
     columns = ("batch", "run", "state", "ok", "failed", "total", "started", "files")
     print_table(columns, [_row(run) for run in runs])
+
+
+def _watch(run: Run) -> int:
+    """Show a run until it ends; return its exit code."""
+    face = Drawn(sys.stderr, first=0.0) if draws_on(sys.stderr) else Said(functools.partial(click.echo, err=True))
+    follow(Watch(run), face, lambda: not run.is_under_way())
+    ended = run.summary()
+    if ended is None:
+        click.echo(f"run {run.number} of batch {run.batch} stopped before its end, and nobody is at it", err=True)
+    click.echo(render(ended or run.progress()))
+    return run.exit_code(ended or run.progress())
 
 
 def _row(run: Run) -> tuple[object, ...]:

@@ -18,6 +18,7 @@ from tenacity.wait import wait_random_exponential
 
 from dpp.errors import FetchError, StageError
 from dpp.limits import Limits
+from dpp.logs import FILES
 from dpp.models import FileData
 from dpp.redact import redact_url
 from dpp.settings import Settings
@@ -26,7 +27,7 @@ from dpp.stages.part import PartFile
 from dpp.steps import BaseFetcher
 from dpp.workspace import SIDECAR_SUFFIX, DownloadPaths, Hold, Workspace, read_bytes, read_json, remove, stops_run, write_atomic
 
-log = logging.getLogger(__name__)
+log_of_files = logging.getLogger(FILES)
 
 NO_SLEEP_VARIABLE = "PIPELINE_NO_SLEEP"
 
@@ -166,7 +167,7 @@ class Downloader:
             try:
                 return self._from(url, PartFile(paths, file.size, throttle=self._limits.throttle), file, count_attempt)
             except StageError as error:
-                log.info("%s: %s; trying the next mirror", redact_url(url), error)
+                log_of_files.info("%s: %s; trying the next mirror", redact_url(url), error)
         part = PartFile(paths, file.size, is_empty=is_empty and len(urls) == 1, throttle=self._limits.throttle)
         return self._from(urls[-1], part, file, count_attempt)
 

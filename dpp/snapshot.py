@@ -1,0 +1,116 @@
+"""What the processes of a run have on their way, in small files for whoever watches the run."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from pydantic import BaseModel, Field, ValidationError
+
+from dpp.errors import EnvironmentStop
+from dpp.models import FileData
+from dpp.workspace import is_alive, read_bytes, write_atomic
+
+SHOWN_SLOWEST = 5
+POST_PROCESS = "post-process"
+STAGES = ("download", "pre-process", "process", POST_PROCESS)
+
+
+class Slow(BaseModel):
+    """A file that a stage is at.
+
+    Attributes:
+        id: The file's id.
+        stage: The stage.
+        since: When the stage began with it, in seconds since 1970-01-01 UTC.
+        bytes: How much of it is downloaded, where it is being downloaded.
+    """
+
+    id: str
+    stage: str
+    since: float
+    bytes: int = 0
+
+
+class Snapshot(BaseModel):
+    """What one process has on its way at one moment.
+
+    Attributes:
+        host: Its machine.
+        pid: Its number there.
+        running: How many files each stage is at.
+        waiting: How many files wait for each stage.
+        slowest: The files that a stage has been at for longest.
+        bytes: How much is there of downloads that have not ended.
+    """
+
+    host: str = Field(default_factory=socket.gethostname)
+    pid: int = Field(default_factory=os.getpid)
+    running: dict[str, int] = Field(default_factory=dict)
+    waiting: dict[str, int] = Field(default_factory=dict)
+    slowest: list[Slow] = Field(default_factory=list)
+    bytes: int = 0
+
+    @property
+    def is_current(self) -> bool:
+        """Whether its process may still be at it."""
+        return self.host != socket.gethostname() or is_alive(str(self.pid))
+
+
+class InFlight:
+    """Where the files are that a process has on their way.
+
+    Four stores into a dictionary a file, one microsecond in all.
+
+    Args:
+        received: Says how many bytes of a file are downloaded so far.
+    """
+
+    def __init__(self, received: Callable[[FileData], int]) -> None:
+        self._places: dict[str, tuple[str, float, FileData]] = {}
+        self._received = received
+
+    def waits(self, file: FileData, stage: str) -> None:
+        """Take note that a file waits for a stage."""
+        self._places[file.id] = (stage, 0.0, file)
+
+    def runs(self, file: FileData, stage: str) -> None:
+        """Take note that a stage begins with a file."""
+        self._places[file.id] = (stage, time.time(), file)
+
+    def ended(self, file: FileData) -> None:
+        """Take note that a file has its outcome."""
+        self._places.pop(file.id, None)
+
+    def snapshot(self) -> Snapshot:
+        """Return what is on its way at this moment."""
+        places = list(self._places.values())  # one step of the interpreter, so that no thread comes between
+        running = sorted((place for place in places if place[1]), key=lambda place: place[1])
+        sizes = {file.id: self._received(file) for stage, _, file in running if stage == STAGES[0]}
+        return Snapshot(
+            running=Counter(stage for stage, _, _ in running),
+            waiting=Counter(stage for stage, since, _ in places if not since),
+            slowest=[
+                Slow(id=file.id, stage=stage, since=since, bytes=sizes.get(file.id, 0)) for stage, since, file in running[:SHOWN_SLOWEST]
+            ],
+            bytes=sum(sizes.values()),
+        )
+
+
+def keep_snapshot(path: Path, snapshot: Snapshot) -> None:
+    """Write a snapshot down, if that can be done and the run still lasts; nothing depends on it."""
+    if path.parent.is_dir():
+        with suppress(EnvironmentStop):
+            write_atomic(path, snapshot.model_dump_json().encode())
+
+
+def read_snapshots(folder: Path) -> Iterator[Snapshot]:
+    """Yield the snapshots of a run."""
+    for path in folder.glob("*.json"):
+        with suppress(OSError, ValidationError):
+            yield Snapshot.model_validate_json(read_bytes(str(path)))

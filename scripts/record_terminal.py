@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+"""Record the live view in pictures: a batch of 2,000 files of which 5 % fail, in terminals (tmux) of 100 and of 60 columns.
+
+    python scripts/record_terminal.py FOLDER
+
+FOLDER gets start, middle and end of each as text and as SVG, and what the same run says where its output is a file.
+The files come from a server on loopback that takes its time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+BIN = Path(sys.executable).parent
+FILES = 2000
+ROWS = 24
+DELAY, SLOW = 0.05, 6.0
+END = "exit code"
+LIMIT = 120.0
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serve 4 KiB after a while; each twentieth file is missing, and some take long."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        """Answer."""
+        number = int("".join(filter(str.isdigit, self.path)))
+        time.sleep(SLOW if number % 500 == 3 else DELAY)  # noqa: PLR2004 - four files of 2,000
+        status, body = (404, b"no such file") if number % 20 == 7 else (200, b"%04d" % number * 1024)  # noqa: PLR2004 - 5 %
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class calls it so
+        """Say nothing."""
+
+
+@contextmanager
+def served() -> Iterator[str]:
+    """Run the server; yield its URL."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class Terminal:
+    """A terminal of tmux, of a server of its own.
+
+    Args:
+        folder: Where its shell is.
+        columns: Its width.
+    """
+
+    def __init__(self, folder: Path, columns: int) -> None:
+        self._socket = f"dpp-record-{os.getpid()}-{columns}"
+        size = ["-x", str(columns), "-y", str(ROWS)]
+        environment = {**os.environ, "PS1": "$ ", "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+        environment.pop("TMUX", None)
+        command = ["tmux", "-L", self._socket, "-f", os.devnull, "new-session", "-d", *size, "-c", str(folder), "bash --norc --noprofile"]
+        subprocess.run(command, check=True, env=environment)  # noqa: S603 - our own command
+
+    def _tmux(self, *arguments: str) -> str:
+        command = ["tmux", "-L", self._socket, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603 - our own command
+
+    def type(self, text: str) -> None:
+        """Type a line."""
+        self._tmux("send-keys", text, "Enter")
+
+    def shown(self, *options: str) -> str:
+        """Return what is on the screen."""
+        return self._tmux("capture-pane", "-p", *options)
+
+    def wait_for(self, text: str) -> None:
+        """Wait until a text is on the screen."""
+        deadline = time.monotonic() + LIMIT
+        while text not in self.shown():
+            if time.monotonic() > deadline:
+                raise SystemExit(f"{text!r} was not shown within {LIMIT:.0f} s; the screen is:\n{self.shown()}")
+            time.sleep(0.1)
+
+    def close(self) -> None:
+        """End the server."""
+        self._tmux("kill-server")
+
+
+def picture(terminal: Terminal, path: Path, columns: int, title: str) -> None:
+    """Write what a terminal shows as text and as SVG."""
+    path.with_suffix(".txt").write_text(terminal.shown())
+    with open(os.devnull, "w") as nowhere:
+        console = Console(record=True, width=columns, height=ROWS, file=nowhere, force_terminal=True, legacy_windows=False)
+        for line in terminal.shown("-e").splitlines():
+            console.print(Text.from_ansi(line), soft_wrap=True)
+    console.save_svg(str(path.with_suffix(".svg")), title=title)
+
+
+def record(manifest: Path, output: Path, columns: int) -> None:
+    """Record a run in a terminal."""
+    terminal = Terminal(manifest.parent, columns)
+    try:
+        terminal.type(f"dpp run {manifest.name} --workers 2 --workspace w{columns}; echo {END} $?")
+        for name, text in (("1-start", "slowest"), ("2-middle", "(5"), ("3-end", f"{END} 1")):
+            terminal.wait_for(text)
+            picture(terminal, output / f"{columns}-columns-{name}", columns, f"dpp run, {columns} columns, {name[2:]}")
+    finally:
+        terminal.close()
+
+
+def main() -> None:
+    """Record the run in both terminals, and with its output in a file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    output = parser.parse_args().folder.resolve()
+    output.mkdir(parents=True, exist_ok=True)
+    with served() as url, tempfile.TemporaryDirectory() as folder:
+        manifest = Path(folder) / "files.txt"
+        manifest.write_text("".join(f"{url}/scene-{number:04d}.tif\n" for number in range(FILES)))
+        for columns in (100, 60):
+            record(manifest, output, columns)
+        command = f"dpp run {manifest.name} --workers 2 > {shlex.quote(str(output / 'piped.txt'))} 2>&1"
+        environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+        subprocess.run(command, shell=True, cwd=folder, check=False, env=environment)  # noqa: S602 - our own command
+
+
+if __name__ == "__main__":
+    main()
