@@ -18,7 +18,6 @@ from dpp.models import Outcome
 from dpp.workspace import stops_run, write_all
 
 OPEN_SUFFIX = ".open"
-_BLOCK = 1024 * 1024
 
 
 class Ledger:
@@ -102,16 +101,6 @@ def read_rows(path: Path) -> Iterator[Row]:
                 yield Row(Outcome.model_validate_json(line), line.rstrip(b"\n") + b"\n")
             except ValidationError:
                 continue
-
-
-def count_lines(path: Path) -> int:
-    """Return how many outcomes a ledger has, without reading them; one that has just got its final name is found by that."""
-    try:
-        stream = path.open("rb")
-    except FileNotFoundError:
-        return count_lines(path.with_suffix("")) if path.suffix == OPEN_SUFFIX else 0
-    with stream:
-        return sum(block.count(b"\n") for block in iter(lambda: stream.read(_BLOCK), b""))
 
 
 def read_ledgers(folder: Path) -> Iterator[Row]:

@@ -27,7 +27,7 @@ from dpp.catalog import Chunk, read_catalog, write_catalog
 from dpp.chain import Steps
 from dpp.engine import Engine
 from dpp.errors import INTERRUPTED, BatchFailed, ConfigurationError, EnvironmentStop
-from dpp.ledger import Ledger, count_lines, read_ledgers, read_rows
+from dpp.ledger import Ledger, read_ledgers, read_rows
 from dpp.ledger import Row as Recorded
 from dpp.lock import Lock
 from dpp.manifest import Row
@@ -253,11 +253,6 @@ class Run:
     def _rows(self) -> Iterator[Recorded]:
         path = self.folder / "results.jsonl"
         return read_rows(path) if path.exists() else read_ledgers(self.ledgers)
-
-    def percent(self) -> int:
-        """Return how much of the batch has an outcome; of a run that is under way, by counting lines."""
-        lines = sum(count_lines(path) for path in self.ledgers.glob("*.jsonl*"))
-        return min(100, 100 * lines // max(1, int(self.asked().get("total", 0))))
 
     def asked(self) -> dict[str, Any]:
         """Return ``run.json``: what was asked, without secrets."""

@@ -20,6 +20,7 @@ WIDEST = 110
 SHORTEST_BAR = 10
 SHOWN = 3
 GAP = 2
+WIDE = 56
 
 
 def frame(state: State, stream: TextIO, width: int, height: int) -> list[str]:
@@ -40,7 +41,7 @@ def frame(state: State, stream: TextIO, width: int, height: int) -> list[str]:
 
 def _content(state: State, columns: int, console: Console) -> RenderableType:
     more = _ellipsis(console)
-    parts: list[RenderableType] = [*_head(state, columns, more), _stages(state)]
+    parts: list[RenderableType] = [*_head(state, columns, more), _stages(state, columns)]
     parts += [Text(" · ".join(state.pace()) if console.encoding.startswith("utf") else ", ".join(state.pace()))] if state.pace() else []
     parts += list(_slowest(state, columns, more))
     parts += list(_failures(state, columns, more))
@@ -60,7 +61,7 @@ def _head(state: State, columns: int, more: str) -> Iterator[RenderableType]:
     shown = name if is_wide else middle(name, columns - SHORTEST_BAR - GAP, more)
     width = columns - cell_len(shown) - GAP - (counts.cell_len + GAP if is_wide else 0)
     grid = Table.grid(padding=(0, GAP, 0, 0))
-    bar = ProgressBar(total=max(1, state.total), completed=state.done, width=max(1, width))
+    bar = ProgressBar(total=max(1, state.total), completed=state.done, width=max(1, width), complete_style="green", finished_style="green")
     grid.add_row(Text(shown, style="bold"), bar, *([counts] if is_wide else []))
     yield grid
     if not is_wide:
@@ -71,12 +72,13 @@ def _failed(count: int) -> Text:
     return Text(f"{count:,} failed", style="red" if count else "")
 
 
-def _stages(state: State) -> RenderableType:
+def _stages(state: State, columns: int) -> RenderableType:
     """Return the table of the stages."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("", min_width=12)
+    is_wide = columns >= WIDE
+    table = Table(box=None, pad_edge=False, padding=(0, GAP if is_wide else 1, 0, 0), header_style="dim")
+    table.add_column("", min_width=12 if is_wide else None, overflow="crop", no_wrap=True)
     for heading in ("done", "running", "waiting", "failed"):
-        table.add_column(heading, justify="right", min_width=8)
+        table.add_column(heading, justify="right", min_width=8 if is_wide else None, overflow="crop", no_wrap=True)
     for stage in state.stages:
         failed = Text(f"{stage.failed:,}", style="red" if stage.failed else "dim")
         table.add_row(stage.name, f"{stage.done:,}", f"{stage.running:,}", f"{stage.waiting:,}", failed)

@@ -20,6 +20,7 @@ from dpp.run import Run
 from dpp.snapshot import POST_PROCESS, SHOWN_SLOWEST, STAGES, Slow, Snapshot, read_snapshots
 
 WINDOW_SECONDS = 10.0
+SLOW_SECONDS = 1.0
 ENOUGH_SECONDS = 2.0
 ENOUGH_FILES = 5
 SHOWN_FAILURES = 5
@@ -62,7 +63,7 @@ class State:
         byte_rate: Bytes a second, lately.
         seconds_left: What the rest takes at that rate; None where there is too little to tell by.
         stages: Where the files are.
-        slowest: The files that a stage has been at for longest.
+        slowest: The files that a stage has been at for longest, and for a second at least.
         failures: The last files that failed, the newest first.
     """
 
@@ -221,7 +222,7 @@ class Watch:
             passed += running[name] + waiting[name] + self._failed_in[name]
         state.stages[0].waiting = max(0, state.total - passed)
         state.bytes = self._ended_bytes + sum(snapshot.bytes for snapshot in current)
-        slowest = (slow for snapshot in current for slow in snapshot.slowest)
+        slowest = (slow for snapshot in current for slow in snapshot.slowest if time.time() - slow.since >= SLOW_SECONDS)
         state.slowest = sorted(slowest, key=lambda slow: slow.since)[:SHOWN_SLOWEST]
         state.failures = list(self._failures)
 

@@ -25,12 +25,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from terminal import ROWS, Terminal, opened  # noqa: E402 - the tests' own, found by the path above
+
 BIN = Path(sys.executable).parent
 FILES = 2000
-ROWS = 24
 DELAY, SLOW = 0.05, 6.0
 END = "exit code"
-LIMIT = 120.0
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -61,67 +64,23 @@ def served() -> Iterator[str]:
         server.shutdown()
 
 
-class Terminal:
-    """A terminal of tmux, of a server of its own.
-
-    Args:
-        folder: Where its shell is.
-        columns: Its width.
-    """
-
-    def __init__(self, folder: Path, columns: int) -> None:
-        self._socket = f"dpp-record-{os.getpid()}-{columns}"
-        size = ["-x", str(columns), "-y", str(ROWS)]
-        environment = {**os.environ, "PS1": "$ ", "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
-        environment.pop("TMUX", None)
-        command = ["tmux", "-L", self._socket, "-f", os.devnull, "new-session", "-d", *size, "-c", str(folder), "bash --norc --noprofile"]
-        subprocess.run(command, check=True, env=environment)  # noqa: S603 - our own command
-
-    def _tmux(self, *arguments: str) -> str:
-        command = ["tmux", "-L", self._socket, *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603 - our own command
-
-    def type(self, text: str) -> None:
-        """Type a line."""
-        self._tmux("send-keys", text, "Enter")
-
-    def shown(self, *options: str) -> str:
-        """Return what is on the screen."""
-        return self._tmux("capture-pane", "-p", *options)
-
-    def wait_for(self, text: str) -> None:
-        """Wait until a text is on the screen."""
-        deadline = time.monotonic() + LIMIT
-        while text not in self.shown():
-            if time.monotonic() > deadline:
-                raise SystemExit(f"{text!r} was not shown within {LIMIT:.0f} s; the screen is:\n{self.shown()}")
-            time.sleep(0.1)
-
-    def close(self) -> None:
-        """End the server."""
-        self._tmux("kill-server")
-
-
 def picture(terminal: Terminal, path: Path, columns: int, title: str) -> None:
     """Write what a terminal shows as text and as SVG."""
-    path.with_suffix(".txt").write_text(terminal.shown())
+    path.with_suffix(".txt").write_text(terminal.screen())
     with open(os.devnull, "w") as nowhere:
         console = Console(record=True, width=columns, height=ROWS, file=nowhere, force_terminal=True, legacy_windows=False)
-        for line in terminal.shown("-e").splitlines():
+        for line in terminal.screen("-e").splitlines():
             console.print(Text.from_ansi(line), soft_wrap=True)
     console.save_svg(str(path.with_suffix(".svg")), title=title)
 
 
 def record(manifest: Path, output: Path, columns: int) -> None:
     """Record a run in a terminal."""
-    terminal = Terminal(manifest.parent, columns)
-    try:
+    with opened(manifest.parent, columns) as terminal:
         terminal.type(f"dpp run {manifest.name} --workers 2 --workspace w{columns}; echo {END} $?")
         for name, text in (("1-start", "slowest"), ("2-middle", "(5"), ("3-end", f"{END} 1")):
             terminal.wait_for(text)
             picture(terminal, output / f"{columns}-columns-{name}", columns, f"dpp run, {columns} columns, {name[2:]}")
-    finally:
-        terminal.close()
 
 
 def main() -> None:

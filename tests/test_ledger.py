@@ -8,7 +8,7 @@ import threading
 
 import pytest
 from dpp import EnvironmentStop, Outcome
-from dpp.ledger import Ledger, count_lines, read_ledger, read_ledgers
+from dpp.ledger import Ledger, read_ledger, read_ledgers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -143,13 +143,3 @@ def test_of_a_folder_all_ledgers_are_read_finished_or_not(path):
 def test_a_ledger_that_is_not_there_is_empty(path):
     assert list(read_ledger(path)) == []
     assert list(read_ledgers(path.parent)) == []
-
-
-def test_lines_are_counted_also_of_a_ledger_that_was_finished_meanwhile(path):
-    ledger = Ledger(path)
-    for number in (1, 2):
-        ledger.append(outcome(number))
-    open_path = path.with_name(path.name + ".open")
-    assert count_lines(open_path) == 2
-    ledger.finish()
-    assert [count_lines(open_path), count_lines(path), count_lines(path.with_name("none.jsonl"))] == [2, 2, 0]

@@ -57,12 +57,27 @@ def test_words_for_a_run_that_went_well():
 
 def test_words_for_failures_and_files_not_done():
     summary, _ = folded(4, ok(1), failed(2), failed(3))
-    summary.folder = "/w/runs/1"
+    summary.folder = "/w x/batches/b/runs/1"
     assert render(summary).splitlines() == [
         "batch b, run 1: 1 of 4 ok, 2 failed, 1 not done; 10 B in 0.0 s",
         "  2 x download: http-404, such as 2 (https://h/): why 2",
-        "results: /w/runs/1/results.jsonl",
-        "page: /w/runs/1/report.html",
+        "results: /w x/batches/b/runs/1/results.jsonl",
+        "go on: dpp retry b --workspace '/w x'",
+    ]
+
+
+def test_the_end_says_where_report_and_log_lie_and_what_retries(tmp_path):
+    summary, _ = folded(2, ok(1), failed(2))
+    folder = tmp_path / "dpp-workspace" / "batches" / "b" / "runs" / "1"
+    folder.mkdir(parents=True)
+    summary.folder = str(folder)
+    for name in ("report.html", "log.txt"):
+        (folder / name).touch()
+    assert render(summary).splitlines()[2:] == [
+        f"results: {folder}/results.jsonl",
+        f"report: {folder}/report.html",
+        f"log: {folder}/log.txt",
+        "retry: dpp retry b",
     ]
 
 
