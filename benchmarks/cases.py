@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import random
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -297,6 +298,22 @@ def plugins(folder: Path, scale: float) -> Iterator[list[Contender]]:
     ]
 
 
+@contextmanager
+def view(folder: Path, scale: float) -> Iterator[list[Contender]]:
+    """Small files from nginx in a terminal (script(1)) where the view is drawn, and without it."""
+    files = scaled(20_000, scale)
+    small_files(folder / "www", files)
+    terminal = {"TERM": "xterm-256color", "CI": ""}
+    with nginx(folder) as url:
+        manifest = write_manifest(folder / "files.jsonl", [f"{url}/{name}" for name in numbered(files)])
+
+        def row(key: str, title: str, *options: str) -> Contender:
+            command = ["script", "--quiet", "--return", "--command", shlex.join(dpp(manifest, *options)), os.devnull]
+            return Contender(key, title, command, files, terminal)
+
+        yield [row("quiet", "dpp --quiet", "--quiet"), row("drawn", "dpp, the view drawn")]
+
+
 @dataclass(frozen=True)
 class Case:
     """A case: how to set it up, whether it needs nginx, and how many times as many rounds it needs."""
@@ -315,6 +332,7 @@ CASES = {
     "cpu": Case(cpu),
     "plugins": Case(plugins, times=3),
     "sftp": Case(sftp),
+    "view": Case(view, needs_nginx=True, times=3),
     "settings": Case(settings, needs_nginx=True),
 }
 

@@ -60,6 +60,7 @@ GOALS = (
     Goal("sftp", "time(sftp -b) / time(dpp)", ">=", 1.0, ratio("sftp", "dpp")),
     Goal("sftp", "time(sftp -b) / time(dpp), 1 ms away", ">=", 1.0, ratio("sftp-far", "dpp-far")),
     Goal("plugins", "time(ten plugins) / time(none)", "<=", 1.02, ratio("ten", "none")),
+    Goal("view", "time(the view drawn) / time(--quiet)", "<=", 1.03, ratio("drawn", "quiet")),
 )
 
 

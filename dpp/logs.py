@@ -71,6 +71,11 @@ def _log_files() -> list[_LogFile]:
     return [handler for handler in logging.getLogger("dpp").handlers if isinstance(handler, _LogFile)]
 
 
+def _keeps_log() -> bool:
+    """Whether a run keeps its log."""
+    return any(isinstance(handler, _RunLog) for handler in _log_files())
+
+
 def _console() -> _Console | None:
     return next((handler for handler in logging.getLogger("dpp").handlers if isinstance(handler, _Console)), None)
 
@@ -82,7 +87,7 @@ class _Formatter(logging.Formatter):
 
 
 class _Console(logging.StreamHandler):  # type: ignore[type-arg]
-    """Show what a person wants to read while a run lasts; lines on single files are for details only.
+    """Show what a person wants to read while a run lasts; where a run keeps its log, lines on single files are for that only.
 
     Args:
         settings: Say how much that is.
@@ -97,7 +102,7 @@ class _Console(logging.StreamHandler):  # type: ignore[type-arg]
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether a record is shown: the end always is."""
-        least = logging.WARNING if record.name == FILES and not self.debug else logging.NOTSET
+        least = logging.WARNING if record.name == FILES and not self.debug and _keeps_log() else logging.NOTSET
         return record.name == END or record.levelno >= max(least, self.least)
 
     def format(self, record: logging.LogRecord) -> str:
@@ -134,19 +139,19 @@ class LuigiFilter(logging.Filter):
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, DppError):
             record.msg, record.args, record.exc_info, record.exc_text = str(error), None, None, None
-        files, console = _log_files(), _console()
-        for file in files:
+        console = _console()
+        for file in _log_files():
             file.handle(record)
-        if not self._is_shown(record, console, kept=any(isinstance(file, _RunLog) for file in files)):
+        if not self._is_shown(record, console):
             return False
         if console is not None and console.prefix:
             console.handle(record)
             return False
         return True
 
-    def _is_shown(self, record: logging.LogRecord, console: _Console | None, *, kept: bool) -> bool:
+    def _is_shown(self, record: logging.LogRecord, console: _Console | None) -> bool:
         """Whether a record is shown; the execution summary is, where no run keeps its log."""
-        summing_up = "Execution Summary" in str(record.msg) and not kept
+        summing_up = "Execution Summary" in str(record.msg) and not _keeps_log()
         wanted = self._chatter or summing_up or record.levelno >= logging.WARNING or (console is not None and console.debug)
         return wanted and (console is None or record.levelno >= console.least)
 

@@ -116,7 +116,8 @@ class Run:
             "pid": os.getpid(),
             "dpp": __version__,
             "plugins": [step.label() | {"options": step.options_digest()} for step in steps],
-            "settings": settings.model_dump(mode="json", exclude={"options"}) | {"skip_existing": redact_url(settings.skip_existing)},
+            "settings": settings.model_dump(mode="json", exclude={"options", "quiet", "json_lines"})
+            | {"skip_existing": redact_url(settings.skip_existing)},
         }
 
     def _forget_private(self) -> None:

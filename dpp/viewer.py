@@ -285,8 +285,8 @@ def _view(run: Run, face: Face, parent: int) -> None:
         run.release()
         end_with_parent()
         follow(Watch(run), face, lambda: os.getppid() != parent, heeds_interrupt=False)
-    except BrokenPipeError:
-        pass
+    except OSError as error:
+        log.debug("nobody looks at the view any more: %s", error)
     except Exception:  # a view that fails must not look like a run that does
         log.warning("the view ended early; the run goes on", exc_info=True)
     finally:
