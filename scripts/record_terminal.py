@@ -44,8 +44,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer."""
         number = int("".join(filter(str.isdigit, self.path)))
-        time.sleep(SLOW if number % 500 == 3 else DELAY)  # noqa: PLR2004 - four files of 2,000
-        status, body = (404, b"no such file") if number % 20 == 7 else (200, b"%04d" % number * 1024)  # noqa: PLR2004 - 5 %
+        time.sleep(SLOW if number % 500 == 3 else DELAY)
+        status, body = (404, b"no such file") if number % 20 == 7 else (200, b"%04d" % number * 1024)
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -96,7 +96,7 @@ def main() -> None:
             record(manifest, output, columns)
         command = f"dpp run {manifest.name} --workers 2 > {shlex.quote(str(output / 'piped.txt'))} 2>&1"
         environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
-        subprocess.run(command, shell=True, cwd=folder, check=False, env=environment)  # noqa: S602 - our own command
+        subprocess.run(command, shell=True, cwd=folder, check=False, env=environment)
 
 
 if __name__ == "__main__":
