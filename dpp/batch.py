@@ -67,13 +67,19 @@ def find_run(root: Path, batch: str = "", number: int | None = None) -> Run:
     """
     runs = [run for run in latest_runs(root) if run.batch.startswith(batch)]
     if not runs:
-        raise ConfigurationError(
-            f"no batch {batch or 'at all'} was run in {root}; dpp status lists batches, --workspace names another folder"
-        )
+        raise ConfigurationError(_no_batch(root, batch))
     run = runs[0] if number is None else Run(runs[0].folder.with_name(str(number)))
     if not run.folder.exists():
         raise ConfigurationError(f"batch {run.batch} has no run {number}, its last one is {runs[0].number}")
     return run
+
+
+def _no_batch(root: Path, batch: str) -> str:
+    known = [folder.name for folder in (root / "batches").glob("*")]
+    titles = [name.rpartition("-")[0] for name in known]
+    near = names.close_match(batch, [*known, *titles])
+    hint = f"did you mean {near!r}? " if near else ""
+    return f"no batch {batch or 'at all'} was run in {root}; {hint}dpp status lists batches, --workspace names another folder"
 
 
 def latest_run(batch: Path) -> Run | None:

@@ -140,7 +140,7 @@ def _checked_options(name: str, cls: type[Any], options: Mapping[str, Any]) -> A
     try:
         made = cls(**options)
     except ValidationError as error:
-        raise wrong_options(name, error) from error
+        raise wrong_options(name, error, cls) from error
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin's own constructor; it fails again for each file
         log.warning("%s can't be made: %s: %s", name, type(error).__name__, error)
         return names.digest(repr(_stable(options)))

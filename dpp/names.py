@@ -5,10 +5,12 @@ Whatever a manifest says, what comes out of here is one path component that stay
 
 from __future__ import annotations
 
+import difflib
 import functools
 import hashlib
 import re
 import unicodedata
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -107,3 +109,26 @@ def _shortened(name: str) -> str:
     mark = f"-{digest(name, digits=8)}{suffix}"
     room = NAME_BYTES - len(mark.encode())
     return name.encode()[:room].decode("utf-8", "ignore") + mark
+
+
+def close_match(name: str, known: Iterable[str]) -> str:
+    """Return the known name that somebody may have meant, or "" where none is near; capitals and underscores count for little."""
+    folded = {_folded(other): other for other in known}
+    return next((folded[near] for near in difflib.get_close_matches(_folded(name), folded, n=1)), "")
+
+
+def suggestion(name: str, known: Iterable[str], also: str = "") -> str:
+    """Return the end of a message about a name that is not known: the near one, or all that there are.
+
+    Args:
+        name: What was asked for.
+        known: What there is.
+        also: What else could be said, such as ``MODULE:CLASS``.
+    """
+    names = sorted(set(known))
+    near = close_match(name, names)
+    return f"did you mean {near!r}?" if near else f"there is {', '.join(names) or 'none'}{also and f', or {also}'}"
+
+
+def _folded(name: str) -> str:
+    return name.lower().replace("_", "-")

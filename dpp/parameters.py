@@ -243,14 +243,20 @@ def named_batch(name: str, params: Mapping[str, luigi.Parameter[Any]]) -> dict[s
     config = get_config()
     section = _section(config, f"{BATCH_SECTION}{name}")
     if not section:
-        known = sorted(found.removeprefix(BATCH_SECTION) for found in _sections(config) if found.startswith(BATCH_SECTION))
-        raise ConfigurationError(f"luigi.cfg has no section [{BATCH_SECTION}{name}]; it has batches {', '.join(known) or '(none)'}")
+        raise ConfigurationError(f"luigi.cfg has no section [{BATCH_SECTION}{name}]: {names.suggestion(name, batch_names())}")
     if (workers := section.pop("workers", None)) is not None:
         config.set("core", "workers", str(workers))
-    unknown = sorted(set(section) - set(params))
+    unknown = [
+        f"no setting {setting!r}: {names.suggestion(setting, [*params, 'workers'])}" for setting in sorted(set(section) - set(params))
+    ]
     if unknown:
-        raise ConfigurationError(f"[{BATCH_SECTION}{name}] of luigi.cfg: there is no setting {', '.join(unknown)}")
+        raise ConfigurationError("\n".join(f"[{BATCH_SECTION}{name}] of luigi.cfg: {problem}" for problem in unknown))
     return {setting: _parsed(params[setting], value) for setting, value in section.items()}
+
+
+def batch_names() -> list[str]:
+    """Return the names of the batches that luigi.cfg has sections for."""
+    return [section.removeprefix(BATCH_SECTION) for section in _sections(get_config()) if section.startswith(BATCH_SECTION)]
 
 
 def _parsed(parameter: luigi.Parameter[Any], value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import logging
 import os
@@ -14,7 +13,7 @@ from typing import Any
 
 import pluggy
 
-from dpp import hookspecs
+from dpp import hookspecs, names
 from dpp.chain import KINDS, ConfiguredStep, Steps, has_method, import_class, step_name, with_debug
 from dpp.errors import ConfigurationError, DppError, InputError, PluginError
 from dpp.redact import redact_url
@@ -164,9 +163,7 @@ class Registry:
         return cls
 
     def _unknown(self, kind: str, name: str) -> str:
-        known = sorted({offer.name for offer in self.offers if offer.kind == kind})
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there is {', '.join(known) or 'none'}, or MODULE:CLASS."
+        hint = names.suggestion(name, (offer.name for offer in self.offers if offer.kind == kind), also="MODULE:CLASS")
         broken = [f"\n  plugin {origin} is {origin.state}: {origin.reason}" for origin in self.origins if origin.state != "enabled"]
         return f"no {kind} {name!r}: {hint}{''.join(broken)}"
 
@@ -260,9 +257,8 @@ def option_names(settings: Settings) -> Iterator[str]:
 def _refuse_unused(options: Mapping[str, Any], used: set[str], schemes: set[str]) -> None:
     unused = sorted(set(options) - used - schemes)
     if unused:
-        close = difflib.get_close_matches(unused[0], sorted(used | schemes), n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ConfigurationError(f"options for {', '.join(unused)}, but this batch uses {', '.join(sorted(used))}{hint}")
+        near = [f"did you mean {close!r}?" for name in unused if (close := names.close_match(name, used | schemes))]
+        raise ConfigurationError("; ".join([f"options for {', '.join(unused)}, but this batch uses {', '.join(sorted(used))}", *near]))
 
 
 @functools.cache

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
-from pydantic_core import from_json
+from pydantic_core import ErrorDetails, from_json
 
+from dpp import names
 from dpp.errors import ConfigurationError
 
 _UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
@@ -118,7 +119,7 @@ class Settings(BaseModel):
         try:
             return model.model_validate(self.options.get(name, {}))
         except ValidationError as error:
-            raise wrong_options(name, error) from error
+            raise wrong_options(name, error, model) from error
 
     def chunk_size_for(self, total: int, workers: int) -> int:
         """Return how many files make a chunk; 1 means that every file gets its own tasks.
@@ -155,18 +156,26 @@ def make_settings(values: dict[str, Any]) -> Settings:
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        raise ConfigurationError("\n".join(describe(error))) from error
+        raise ConfigurationError("\n".join(describe(error, Settings))) from error
 
 
-def wrong_options(name: str, error: ValidationError) -> ConfigurationError:
-    """Return the error that names every wrong option of a plugin."""
-    problems = "\n".join(f"  {problem}" for problem in describe(error))
+def wrong_options(name: str, error: ValidationError, model: type[Any]) -> ConfigurationError:
+    """Return the error that names every wrong option of a plugin, whose class tells the right ones."""
+    problems = "\n".join(f"  {problem}" for problem in describe(error, model))
     return ConfigurationError(f"options of {name}:\n{problems}")
 
 
-def describe(error: ValidationError) -> list[str]:
-    """Return a sentence a problem: the field, and what is wrong with it."""
-    return [_sentence(detail["loc"], detail["msg"], detail["type"], detail["input"]) for detail in error.errors(include_url=False)]
+def describe(error: ValidationError, model: type[Any] | None = None) -> list[str]:
+    """Return a sentence a problem: the field, and what is wrong with it; the class, where it is given, tells which fields there are."""
+    fields = getattr(model, "model_fields", {})
+    details = error.errors(include_url=False)
+    return [_sentence(detail["loc"], detail["msg"], detail["type"], detail["input"]) + _instead(detail, fields) for detail in details]
+
+
+def _instead(detail: ErrorDetails, fields: Collection[str]) -> str:
+    """Return what may have been meant by a field that there is not."""
+    unknown = detail["type"] == "extra_forbidden" and len(detail["loc"]) == 1
+    return f": {names.suggestion(str(detail['loc'][0]), fields)}" if unknown and fields else ""
 
 
 def _sentence(location: tuple[int | str, ...], message: str, kind: str, value: Any) -> str:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from dpp.cli import main
 from dpp.cli.output import print_table
+
+DPP = Path(sys.executable).with_name("dpp")
 
 
 @pytest.fixture
@@ -54,11 +58,16 @@ def test_run_takes_the_same_settings_as_luigi(site, manifest, dpp, results):
     [
         (("run", "nothing.json"), 2, "No such file"),
         (("run",), 2, "no files: give a JSON list"),
-        (("run", "--batch", "acme"), 2, "luigi.cfg has no section [batch:acme]; it has batches (none)"),
+        (("run", "--batch", "acme"), 2, "luigi.cfg has no section [batch:acme]: there is none"),
         (("run", "x.json", "--workers", "0"), 2, "--workers"),
         (("run", "x.json", "--options", "{"), 2, "expected JSON"),
         (("run", "x.json", "--processor", "cheksum"), 2, "did you mean 'checksum'?"),
-        (("rnu",), 2, "rnu"),
+        (("run", "x.json", "--options", '{"chekcsum": {}}'), 2, "this batch uses checksum; did you mean 'checksum'?"),
+        (("run", "x.json", "--options", '{"checksum": {"algoritm": "md5"}}'), 2, "did you mean 'algorithm'?"),
+        (("run", "x.json", "--proccessor", "x"), 2, "'--processor'"),
+        (("rnu",), 2, "no verb 'rnu': did you mean 'run'?"),
+        (("frobnicate",), 2, "no verb 'frobnicate': there is "),
+        (("--rnu",), 2, "No such option"),
         (("report",), 2, "no batch at all"),
         (("report", "--format", "xml"), 2, "xml"),
         (("report", "--output", "x.html"), 2, "give --format html as well"),
@@ -69,6 +78,15 @@ def test_what_is_wrong_is_said_in_one_message(manifest, dpp, arguments, code, me
     got, out, err = dpp(*arguments)
     assert (got, out) == (code, "")
     assert message in err
+
+
+def test_a_mistyped_batch_gets_a_suggestion(dpp, failed_batch, tmp_path):
+    (tmp_path / "luigi.cfg").write_text("[batch:acme]\nprocesor=checksum\n")
+    assert "did you mean 'x'? dpp status lists batches" in dpp("report", "xx")[2]
+    run = subprocess.run([DPP, "run", "--batch", "amce"], capture_output=True, text=True, check=False)
+    assert "[batch:amce]: did you mean 'acme'?" in run.stderr
+    run = subprocess.run([DPP, "run", "--batch", "acme"], capture_output=True, text=True, check=False)
+    assert "[batch:acme] of luigi.cfg: no setting 'procesor': did you mean 'processor'?" in run.stderr
 
 
 def test_report_names_each_failure(dpp, failed_batch):

@@ -146,3 +146,20 @@ def test_users_of_a_server_have_files_of_their_own_but_not_of_the_web():
     assert names.identity("sftp://a:1@h/x") == names.identity("SFTP://a:2@h/x#y") == "sftp://a@h/x"
     assert names.identity("sftp://a@h/x") != names.identity("sftp://b@h/x")
     assert names.identity("https://a:1@h/x") == names.identity("https://h/x") == "https://h/x"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("line-cuont", "did you mean 'line-count'?"),
+        ("LINE_COUNT", "did you mean 'line-count'?"),
+        ("zzz", "there is checksum, line-count, or MODULE:CLASS"),
+    ],
+)
+def test_an_unknown_name_gets_a_near_one_or_all(name, said):
+    assert names.suggestion(name, ["line-count", "checksum", "checksum"], also="MODULE:CLASS") == said
+
+
+def test_where_nothing_is_known_that_is_said():
+    assert names.suggestion("a", []) == "there is none"
+    assert names.close_match("a", []) == ""

@@ -26,12 +26,12 @@ def test_the_workspace_is_absolute_and_knows_the_home_folder(tmp_path):
 
 def test_every_wrong_value_is_named_at_once():
     with pytest.raises(ConfigurationError) as caught:
-        make_settings({"attempts": 0, "read_timeout": "soon", "nonsense": 1, "debug": "perhaps"})
+        make_settings({"attempts": 0, "read_timeout": "soon", "procesor": 1, "debug": "perhaps"})
     assert str(caught.value).splitlines() == [
         "attempts: should be greater than or equal to 1, got 0",
         "read_timeout: should be a number",
         "debug: should be true or false",
-        "nonsense is unknown",
+        "procesor is unknown: did you mean 'processor'?",
     ]
 
 

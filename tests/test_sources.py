@@ -249,8 +249,8 @@ def test_a_batch_with_a_name_has_its_settings_in_luigi_cfg(folder, tmp_path, com
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ("[batch:other]\nfiles=in", "luigi.cfg has no section [batch:acme]; it has batches other"),
-        ("[batch:acme]\nfils=in", "no setting fils"),
+        ("[batch:other]\nfiles=in", "luigi.cfg has no section [batch:acme]: there is other"),
+        ("[batch:acme]\nfils=in", "no setting 'fils': did you mean 'files'?"),
     ],
 )
 def test_a_batch_that_is_not_in_luigi_cfg_or_is_wrong_there_is_said(tmp_path, command, section, message):

@@ -12,6 +12,7 @@ from dpp.cli.report import report
 from dpp.cli.run import run
 from dpp.cli.status import status
 from dpp.errors import PluginError
+from dpp.names import suggestion
 from dpp.plugins import registry
 
 
@@ -25,6 +26,13 @@ class _Group(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         """Return a verb; dpp's own come first."""
         return self.commands.get(name) or _offered().get(name)
+
+    def resolve_command(self, context: click.Context, arguments: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the verb that the arguments begin with; say which one may have been meant where there is none."""
+        name = arguments[0]
+        if not name.startswith("-") and not context.resilient_parsing and self.get_command(context, name) is None:
+            raise click.UsageError(f"no verb {name!r}: {suggestion(name, self.list_commands(context))}", context)
+        return super().resolve_command(context, arguments)
 
 
 def _offered() -> dict[str, click.Command]:
