@@ -60,6 +60,7 @@ class Run:
         self.batch = folder.parent.parent.name
         self.label = f"{self.batch}/{self.number}"
         self.ledgers = folder / "chunks"
+        self.results_path = folder / "results.jsonl"
         self._lock = lock
         self._private = folder.parent.parent / "manifest"
         self.snapshots = self._private / "progress"
@@ -252,8 +253,7 @@ class Run:
         return (row.outcome for row in self._rows())
 
     def _rows(self) -> Iterator[Recorded]:
-        path = self.folder / "results.jsonl"
-        return read_rows(path) if path.exists() else read_ledgers(self.ledgers)
+        return read_rows(self.results_path) if self.results_path.exists() else read_ledgers(self.ledgers)
 
     def asked(self) -> dict[str, Any]:
         """Return ``run.json``: what was asked, without secrets."""
@@ -284,12 +284,16 @@ class Run:
             folder=str(self.folder),
         )
 
+    def gather(self, path: Path) -> None:
+        """Write what is recorded so far into one file, each file once."""
+        write_stream(path, (row.line for row in fold(self._empty_summary(), read_ledgers(self.ledgers))))
+
     def finish(self) -> Summary:
         """Fold the ledgers into results, a page and a summary, and forget what is private."""
         summary, asked = self._empty_summary(), self.asked()
         with Page(self.folder / PAGE, asked) as page:
             rows = page.take(fold(summary, read_ledgers(self.ledgers)))
-            write_stream(self.folder / "results.jsonl", (row.line for row in rows), durable=True)
+            write_stream(self.results_path, (row.line for row in rows), durable=True)
             page.write(summary, stopped=self._why_stopped())
         write_atomic(self.folder / "summary.json", summary.model_dump_json(indent=2).encode() + b"\n")
         self._forget_private()

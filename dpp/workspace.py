@@ -19,7 +19,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydantic_core import from_json
 
@@ -96,12 +96,12 @@ def write_atomic(path: StrPath, data: bytes) -> None:
             raise
 
 
-def write_stream(path: StrPath, parts: Iterable[bytes], *, durable: bool = False) -> None:
-    """Write a large file, part by part, so that its name appears only when it is whole.
+@contextmanager
+def writing(path: StrPath, *, durable: bool = False) -> Iterator[BinaryIO]:
+    """Yield a stream for a file of any size, whose name appears when the block ends well; if it does not, nothing is left.
 
     Args:
         path: Where; the folder is there.
-        parts: What it holds.
         durable: Whether it is to outlast a power cut (fsync).
 
     Raises:
@@ -111,7 +111,7 @@ def write_stream(path: StrPath, parts: Iterable[bytes], *, durable: bool = False
     with stops_run(path):
         try:
             with open(temporary, "wb") as stream:
-                stream.writelines(parts)
+                yield stream
                 if durable:
                     stream.flush()
                     os.fsync(stream.fileno())
@@ -119,6 +119,12 @@ def write_stream(path: StrPath, parts: Iterable[bytes], *, durable: bool = False
         except BaseException:
             remove(temporary)
             raise
+
+
+def write_stream(path: StrPath, parts: Iterable[bytes], *, durable: bool = False) -> None:
+    """Write a large file, part by part; see :func:`writing`."""
+    with writing(path, durable=durable) as stream:
+        stream.writelines(parts)
 
 
 def remove(path: StrPath) -> None:

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from dpp.cli import main
 from dpp.cli.output import print_table
-
-DPP = Path(sys.executable).with_name("dpp")
 
 
 @pytest.fixture
@@ -80,13 +75,12 @@ def test_what_is_wrong_is_said_in_one_message(manifest, dpp, arguments, code, me
     assert message in err
 
 
-def test_a_mistyped_batch_gets_a_suggestion(dpp, failed_batch, tmp_path):
+def test_a_mistyped_batch_gets_a_suggestion(dpp, command, failed_batch, tmp_path):
     (tmp_path / "luigi.cfg").write_text("[batch:acme]\nprocesor=checksum\n")
     assert "did you mean 'x'? dpp status lists batches" in dpp("report", "xx")[2]
-    run = subprocess.run([DPP, "run", "--batch", "amce"], capture_output=True, text=True, check=False)
-    assert "[batch:amce]: did you mean 'acme'?" in run.stderr
-    run = subprocess.run([DPP, "run", "--batch", "acme"], capture_output=True, text=True, check=False)
-    assert "[batch:acme] of luigi.cfg: no setting 'procesor': did you mean 'processor'?" in run.stderr
+    assert "[batch:amce]: did you mean 'acme'?" in command("dpp", "run", "--batch", "amce").stderr
+    wrong = "[batch:acme] of luigi.cfg: no setting 'procesor': did you mean 'processor'?"
+    assert wrong in command("dpp", "run", "--batch", "acme").stderr
 
 
 def test_report_names_each_failure(dpp, failed_batch):

@@ -6,6 +6,7 @@ import click
 
 from dpp._version import __version__
 from dpp.cli.entry import enter
+from dpp.cli.export import export
 from dpp.cli.new_plugin import new_plugin
 from dpp.cli.plugins import plugins
 from dpp.cli.report import report
@@ -56,7 +57,7 @@ def dpp() -> None:
     """
 
 
-for _command in (new_plugin, plugins, report, run, status):
+for _command in (export, new_plugin, plugins, report, run, status):
     dpp.add_command(_command)
 
 

@@ -24,6 +24,24 @@ workspace_option = click.option(
     help="Folder of downloads, results and reports.  [default: as for RunBatch in luigi.cfg, or dpp-workspace]",
 )
 
+batch_argument = click.argument("batch", default="")
+run_option = click.option("--run", "number", type=click.IntRange(min=1), help="Number of the run.  [default: the last one]")
+
+
+def _is_no_device(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    """Refuse to put a file where a device or a pipe is; a link stays, and what it leads to is replaced."""
+    if path is None or not path.exists() or path.is_file():
+        return path and path.resolve()
+    raise click.BadParameter(f"{path} is no file; without {parameter.opts[0]} the output can go there: ... > {path}", context, parameter)
+
+
+output_option = click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    callback=_is_no_device,
+    help="File to write, as a whole or not at all.  [default: standard output]",
+)
+
 
 class _JsonObject(click.ParamType[Any]):
     name = "json"

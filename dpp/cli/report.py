@@ -8,7 +8,7 @@ import click
 from jinja2 import Environment, PackageLoader
 
 from dpp.batch import find_run
-from dpp.cli.options import workspace_option
+from dpp.cli.options import batch_argument, run_option, workspace_option
 from dpp.redact import printable
 from dpp.report import PAGE, Summary, human_bytes
 from dpp.run import Run
@@ -17,9 +17,9 @@ FORMATS = ("text", "json", "jsonl", "html")
 
 
 @click.command()
-@click.argument("batch", default="")
+@batch_argument
 @workspace_option
-@click.option("--run", "number", type=click.IntRange(min=1), default=None, help="Which run; the last one if not given.")
+@run_option
 @click.option(
     "--format",
     "form",

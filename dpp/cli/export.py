@@ -1,0 +1,59 @@
+"""``dpp export``: the results of a run for other programs."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from dpp.batch import find_run
+from dpp.cli.options import batch_argument, output_option, run_option, workspace_option
+from dpp.export import FORMATS, guess_format, lines_of, table_of, write_table
+from dpp.redact import printable
+from dpp.workspace import writing
+
+
+@click.command()
+@batch_argument
+@workspace_option
+@run_option
+@click.option("--only", type=click.Choice(["ok", "failed"]), help="Only files with this status.  [default: all]")
+@click.option("--format", "form", type=click.Choice(FORMATS), help="What to write.  [default: by the suffix of --output, or csv]")
+@output_option
+@click.option("--no-flatten", is_flag=True, help="Leave a result that is an object in one column, as JSON.")
+@click.option("--raw", is_flag=True, help="CSV: put no ' before text that a spreadsheet may take for a formula.")
+def export(
+    batch: str,
+    workspace: Path,
+    number: int | None,
+    only: Literal["ok", "failed"] | None,
+    form: str | None,
+    output: Path | None,
+    no_flatten: bool,
+    raw: bool,
+) -> None:
+    """Write the results of the last run of BATCH, or of the newest batch: a row a file, and a column a field.
+
+    Reads results.jsonl of the run, twice: for the columns and for the rows. Of a run that has not ended it writes what is
+    recorded so far. Parquet needs pyarrow: pip install 'dpp[parquet]'.
+
+    \b
+    Examples:
+      dpp export > results.csv
+      dpp export --only failed --format jsonl
+      dpp export --run 1 --output results.csv
+    """
+    run = find_run(workspace, batch, number)
+    form = form or guess_format(output)
+    if form == "parquet" and output is None and sys.stdout.isatty():
+        raise click.UsageError("Parquet is nothing for a terminal; name a file with --output")
+    with table_of(run, only, flat=not no_flatten) as table:
+        if output is None and sys.stdout.isatty():
+            for line in lines_of(form, table, raw=raw):
+                click.echo(printable(line.rstrip("\r\n")))
+            return
+        with writing(output) if output else nullcontext(sys.stdout.buffer) as stream:
+            write_table(form, table, stream, raw=raw)

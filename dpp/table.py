@@ -1,0 +1,112 @@
+"""Outcomes as a table: a result's fields become columns, each of one kind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from dpp.errors import ConfigurationError
+from dpp.models import Outcome
+
+COLUMN_LIMIT = 1000
+NESTED = ("seconds", "result")
+TIME = "time"
+MIXED = "json"
+KINDS = {"http_status": "integer", "attempts": "integer", "bytes": "integer", "plugins": MIXED, "cached": "boolean", "at": TIME}
+_LONG = range(-(2**63), 2**63)
+
+
+@dataclass
+class Table:
+    """Rows and columns.
+
+    Attributes:
+        columns: The kind of each column: ``text``, ``integer``, ``number``, ``boolean``, ``time`` (seconds since 1970-01-01
+            UTC) or ``json``, for lists and for values of several kinds.
+        rows: Called to go through the rows: the values by column; what is None may be left out.
+    """
+
+    columns: dict[str, str]
+    rows: Callable[[], Iterator[dict[str, Any]]]
+
+
+def make_table(outcomes: Callable[[], Iterable[Outcome]], *, flat: bool = True) -> Table:
+    """Return outcomes as a table, which keeps none of them in memory.
+
+    Args:
+        outcomes: Called to go through them, once here for the columns and once for the rows.
+        flat: Whether the fields of results are columns of their own, such as ``result.lines``; else ``result`` is one.
+
+    Raises:
+        ConfigurationError: There are more columns than anybody can read.
+    """
+
+    def rows() -> Iterator[dict[str, Any]]:
+        return (flatten(outcome, flat=flat) for outcome in outcomes())
+
+    return Table(_columns(rows(), flat), rows)
+
+
+def flatten(outcome: Outcome, *, flat: bool = True) -> dict[str, Any]:
+    """Return an outcome's values by column; a list stays one value, and an empty object is none."""
+    row: dict[str, Any] = {}
+    for field, value in outcome.model_dump().items():
+        if field in NESTED and (flat or field != "result"):
+            row.update(_leaves(field, value))
+        else:
+            row[field] = value
+    return row
+
+
+def _leaves(column: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, Mapping):
+        yield column, value
+        return
+    for name, item in value.items():
+        yield from _leaves(f"{column}.{json.dumps([name]) if '.' in name else name}", item)
+
+
+def _columns(rows: Iterable[Mapping[str, Any]], flat: bool) -> dict[str, str]:
+    """Return the columns in the order of an outcome's fields, those of one field by name, so that the order is always the same."""
+    found: dict[str, str] = {}
+    for row in rows:
+        for column, value in row.items():
+            if value is not None:
+                kind = kind_of(value)
+                found[column] = _merged(found.get(column, kind), kind)
+        if len(found) > COLUMN_LIMIT:
+            raise ConfigurationError(
+                f"the results have more than {COLUMN_LIMIT} fields, too many for columns; --no-flatten leaves them in one column"
+            )
+    kinds = {field: "text" for field in Outcome.model_fields if field not in NESTED} | found | KINDS | ({} if flat else {"result": MIXED})
+    order = list(Outcome.model_fields)
+    return {column: kinds[column] for column in sorted(kinds, key=lambda column: (order.index(column.partition(".")[0]), column))}
+
+
+def kind_of(value: Any) -> str:
+    """Return what kind of column a value wants; an integer of more than 64 bits is no number anywhere but in JSON."""
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int):
+        return "integer" if value in _LONG else MIXED
+    return {float: "number", str: "text"}.get(type(value), MIXED)
+
+
+def _merged(one: str, other: str) -> str:
+    if one == other:
+        return one
+    return "number" if {one, other} == {"integer", "number"} else MIXED
+
+
+def cell(kind: str, value: Any) -> Any:
+    """Return a value as its column has it: JSON as text, a time with its zone."""
+    if value is None:
+        return None
+    if kind == MIXED:
+        return json.dumps(value, ensure_ascii=False)
+    if kind == TIME:
+        return datetime.fromtimestamp(value, UTC)
+    return float(value) if kind == "number" else value
