@@ -259,6 +259,39 @@ def batch_names() -> list[str]:
     return [section.removeprefix(BATCH_SECTION) for section in _sections(get_config()) if section.startswith(BATCH_SECTION)]
 
 
+def where_set(section: str, option: str) -> str:
+    """Return the file and section that an option's value comes from, or "" where no file says it.
+
+    The file that Luigi reads last wins; a name with dashes counts where no file has it with underscores.
+    """
+    files = list(_config_files())
+    found = (path for name in (option, option.replace("_", "-")) for path, config in files if name in _names_in(config, section))
+    return next((f"{path} [{section}]" for path in found), "")
+
+
+def _names_in(config: Any, section: str) -> list[str]:
+    try:
+        return list(config[section])
+    except KeyError:
+        return []
+
+
+def _config_files() -> Iterator[tuple[str, Any]]:
+    """Yield each file that Luigi's configuration is read from and what it alone says, the one that wins first."""
+    config = get_config()
+    for path in reversed(config._config_paths):
+        if Path(path).is_file():
+            alone = type(config)()
+            alone.read([path])
+            yield os.path.abspath(path), alone
+
+
+def configured_names() -> dict[str, list[str]]:
+    """Return the options that the configuration has values for, by section."""
+    config = get_config()
+    return {section: list(_section(config, section)) for section in _sections(config)}
+
+
 def _parsed(parameter: luigi.Parameter[Any], value: Any) -> Any:
     return parameter.parse(value) if isinstance(value, str) else value
 

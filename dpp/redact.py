@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 from urllib.parse import unquote, unquote_plus, urlsplit, urlunsplit
 
 MASK = "***"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s'\"<>]+")
 _MAY_HIDE = re.compile(r"[@?#\[]")
 _SHORTEST_SECRET = 4
+_SECRET_NAME = re.compile(r"passw|passphrase|secret|token|credential|access_key|api_?key|authorization|signature", re.IGNORECASE)
+_USER = re.compile(r"^[^/\s@]+:[^/\s@]*@")  # user:password@proxy:3128, a proxy without a scheme
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -69,3 +72,26 @@ def redact_text(text: str, secrets: Iterable[str] = ()) -> str:
         if len(secret) >= _SHORTEST_SECRET:
             text = text.replace(secret, MASK)
     return _URL.sub(lambda match: redact_url(match.group()), text).encode("utf-8", "backslashreplace").decode()
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a setting, an option or a variable of this name holds a secret, as far as its name tells; not where to find one."""
+    return bool(_SECRET_NAME.search(name)) and not name.lower().endswith(("_file", "_env"))
+
+
+def redact_value(name: str, value: Any) -> Any:
+    """Return the value of a setting or an option as people may see it: what its name or a name within calls secret is masked.
+
+    Args:
+        name: Its name.
+        value: Something that JSON can hold.
+    """
+    if is_secret_name(name) and value not in (None, ""):
+        return MASK
+    if isinstance(value, Mapping):
+        return {key: redact_value(str(key), item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [redact_value(name, item) for item in value]
+    if not isinstance(value, str):
+        return value
+    return redact_text(_USER.sub(f"{MASK}@", value))

@@ -33,6 +33,7 @@ from dpp import Outcome, Settings, Summary, errors, hookspecs
 from dpp.cli import dpp as dpp_command
 from dpp.cli.predecessor import command as predecessor_command
 from dpp.parameters import LOCAL_DEFAULTS, SOFT_DEFAULTS, spelled
+from dpp.provenance import ENVIRONMENT, PREFIXES
 from virtualenv.seed.wheels import embed
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -224,6 +225,12 @@ def test_the_table_of_luigi_defaults_is_that_of_the_code():
     text = page("docs/reference/configuration.md")
     for (section, option), value in {**SOFT_DEFAULTS, **LOCAL_DEFAULTS}.items():
         assert f"| `[{section}] {option}` | `{value}` |" in text
+
+
+def test_the_environment_variables_are_those_of_the_code():
+    section = page("docs/reference/configuration.md").split("## Environment variables")[1]
+    rows = re.findall(r"^\| (`.*`) \|", section, re.MULTILINE)
+    assert set(re.findall(r"`([A-Z_]+)", "".join(rows))) == {*ENVIRONMENT, *PREFIXES}
 
 
 @pytest.mark.parametrize(("model", "heading"), [(Outcome, "results.jsonl"), (Summary, "summary.json")])

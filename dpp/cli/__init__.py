@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from dpp._version import __version__
+from dpp.cli.config import config
 from dpp.cli.entry import enter
 from dpp.cli.export import export
 from dpp.cli.new_plugin import new_plugin
@@ -57,7 +58,7 @@ def dpp() -> None:
     """
 
 
-for _command in (export, new_plugin, plugins, report, run, status):
+for _command in (config, export, new_plugin, plugins, report, run, status):
     dpp.add_command(_command)
 
 

@@ -43,6 +43,11 @@ output_option = click.option(
 )
 
 
+def format_option(*formats: str, help: str = "How to print it.") -> Callable[[Command], Command]:  # noqa: A002 - as click calls it
+    """Return an option ``--format``; the first format is the default."""
+    return click.option("--format", "form", type=click.Choice(formats), default=formats[0], show_default=True, help=help)
+
+
 class _JsonObject(click.ParamType[Any]):
     name = "json"
 

@@ -8,26 +8,17 @@ import click
 from jinja2 import Environment, PackageLoader
 
 from dpp.batch import find_run
-from dpp.cli.options import batch_argument, run_option, workspace_option
+from dpp.cli.options import batch_argument, format_option, run_option, workspace_option
 from dpp.redact import printable
 from dpp.report import PAGE, Summary, human_bytes
 from dpp.run import Run
-
-FORMATS = ("text", "json", "jsonl", "html")
 
 
 @click.command()
 @batch_argument
 @workspace_option
 @run_option
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(FORMATS),
-    default="text",
-    show_default=True,
-    help="json: the summary; jsonl: a line a file; html: a page for a browser, written to a file.",
-)
+@format_option("text", "json", "jsonl", "html", help="json: the summary; jsonl: a line a file; html: a page for a browser, written to a file.")
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),

@@ -1,0 +1,60 @@
+"""``dpp config``: every setting, its value, and where it comes from."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+
+import click
+
+from dpp.cli.options import format_option
+from dpp.cli.output import print_table
+from dpp.errors import ConfigurationError
+from dpp.names import suggestion
+from dpp.provenance import Value, read_configuration
+from dpp.redact import printable
+
+
+@click.command()
+@click.option("--batch", "batch_name", default="", help="Name of a section [batch:NAME] of luigi.cfg, whose settings count.")
+@click.option("--section", default="", help="Only this section, such as RunBatch, checksum, core or environment.  [default: all]")
+@format_option("text", "json")
+def config(batch_name: str, section: str, form: str) -> None:
+    """Show every setting that a run would have, its value, and where it comes from.
+
+    Reads what Luigi reads (/etc/luigi/luigi.cfg, ./luigi.cfg, $LUIGI_CONFIG_PATH) and the environment; options on the command
+    line of a run come before all of that. Secrets are masked. What is wrong in luigi.cfg, such as a name that nothing
+    reads, is told on standard error; then the exit code is 2.
+
+    \b
+    Examples:
+      dpp config
+      dpp config --section RunBatch
+      dpp config --format json
+    """
+    found = read_configuration(batch_name)
+    values = _chosen(found.values, section)
+    if form == "json":
+        click.echo(json.dumps([asdict(value) for value in values], indent=2))
+    else:
+        print_table(("section", "name", "value", "from"), ((one.section, one.name, _shown(one.value), one.origin) for one in values))
+    for problem in found.problems:
+        click.echo(f"Error: {printable(problem)}", err=True)
+    if found.problems:
+        sys.exit(ConfigurationError.exit_code)
+
+
+def _chosen(values: list[Value], section: str) -> list[Value]:
+    sections = {value.section for value in values}
+    if section and section not in sections:
+        raise ConfigurationError(f"no section {section!r}: {suggestion(section, sections)}")
+    return [value for value in values if section in ("", value.section)]
+
+
+def _shown(value: object) -> str:
+    if value is None or isinstance(value, str):
+        return printable(value or "")
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return printable(",".join(value))
+    return printable(json.dumps(value, ensure_ascii=False))

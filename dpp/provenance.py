@@ -1,0 +1,181 @@
+"""Every setting of a batch with its value and where it comes from; and what the configuration says in vain."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from luigi.configuration import get_config
+from luigi.freezing import recursively_unfreeze
+from luigi.interface import core
+from luigi.parameter import UnconsumedParameterWarning
+from luigi.task_register import Register
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
+
+from dpp.errors import InputError
+from dpp.names import close_match, suggestion
+from dpp.parameters import BATCH_SECTION, LOCAL_DEFAULTS, SOFT_DEFAULTS, configured_names, where_set
+from dpp.plugins import registry
+from dpp.redact import redact_value
+from dpp.settings import Settings
+from dpp.tasks import DownloadTarget, FileChunk, PreProcessed, Processed, Report, RunBatch
+
+DEFAULT = "default"
+MAIN = "RunBatch"
+ENVIRONMENT = (
+    "DPP_DISABLE_PLUGINS",
+    "PIPELINE_NO_SLEEP",
+    "CACHE_DIR",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "LUIGI_CONFIG_PATH",
+    "LUIGI_CONFIG_PARSER",
+    "NO_COLOR",
+    "GNUPGHOME",
+)
+PREFIXES = ("AWS_",)
+TASKS = (RunBatch, DownloadTarget, PreProcessed, Processed, Report, FileChunk)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A setting's value, as people may see it.
+
+    Attributes:
+        section: The section of luigi.cfg where it can stand, or ``environment``.
+        name: Its name.
+        value: What counts, without secrets; None for a variable that is not set.
+        origin: ``default``, the file and section that say it, ``environment`` or ``not set``.
+    """
+
+    section: str
+    name: str
+    value: Any
+    origin: str
+
+
+@dataclass
+class Configuration:
+    """What a run would be configured with.
+
+    Attributes:
+        values: Every setting.
+        problems: A sentence for each name in luigi.cfg that nothing reads, or each step that would not take its options.
+    """
+
+    values: list[Value]
+    problems: list[str]
+
+
+def read_configuration(batch: str = "") -> Configuration:
+    """Return what a run without options on the command line would be configured with.
+
+    Args:
+        batch: Name of a section ``[batch:NAME]``.
+
+    Raises:
+        InputError: A setting makes no sense, so that there are none.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnconsumedParameterWarning)  # told as a problem, and with what may have been meant
+        return _read(batch)
+
+
+def _read(batch: str) -> Configuration:
+    chosen: dict[str, Any] = {"batch_name": batch} if batch else {}
+    task = RunBatch(**chosen)
+    settings, options = task.settings(), recursively_unfreeze(task.param_kwargs["options"])
+    files = dict(RunBatch.get_params())["files"].serialize(task.files)
+    own = {"files": files, **dict(settings), "options": options}
+    found = Configuration([_value(MAIN, name, value, _origin(MAIN, name, batch)) for name, value in own.items()], _vain_names())
+    found.values.append(_value("core", "workers", int(core().workers), _origin("core", "workers", batch)))
+    try:
+        found.values += _options(settings, options, batch)
+    except InputError as error:
+        found.problems.append(str(error))
+    found.values += [*_luigi_values(), *_variables()]
+    return found
+
+
+def _value(section: str, name: str, value: Any, origin: str) -> Value:
+    return Value(section, name, redact_value(name, to_jsonable_python(value, fallback=str)), origin)
+
+
+def _origin(section: str, name: str, batch: str = "") -> str:
+    return (batch and where_set(f"{BATCH_SECTION}{batch}", name)) or where_set(section, name) or DEFAULT
+
+
+def _options(settings: Settings, given: Mapping[str, Any], batch: str) -> Iterator[Value]:
+    """Yield the options of the batch's steps, and those of fetchers and sources that are configured."""
+    steps = {step.name: step for step in registry().steps(settings)}
+    for step in steps.values():
+        for name, default in option_defaults(step.cls).items():
+            yield _option(step.name, name, step.options.get(name, default), given, batch)
+    for scheme, options in settings.options.items():
+        for name, value in () if scheme in steps else options.items():
+            yield _option(scheme, name, value, given, batch)
+
+
+def _option(step: str, name: str, value: Any, given: Mapping[str, Any], batch: str) -> Value:
+    return _value(step, name, value, _origin(MAIN, "options", batch) if name in given.get(step, {}) else _origin(step, name))
+
+
+def option_defaults(cls: type[Any]) -> dict[str, Any]:
+    """Return the options of a step's class with their defaults, as far as they can be known."""
+    fields = cls.model_fields if issubclass(cls, BaseModel) else {}
+    return {name: field.get_default(call_default_factory=True) for name, field in fields.items() if name != "debug"}
+
+
+def _luigi_values() -> Iterator[Value]:
+    """Yield what dpp gives Luigi other defaults for."""
+    for section, name in (*SOFT_DEFAULTS, *LOCAL_DEFAULTS):
+        value = get_config().get(section, name, None)
+        yield _value(section, name, value, where_set(section, name) or ("dpp's default" if value is not None else "Luigi's default"))
+
+
+def _variables() -> Iterator[Value]:
+    """Yield the environment variables that count, set or not."""
+    found = [name for name in sorted(os.environ) if name.startswith(PREFIXES)]
+    spelled = {name.lower(): name.lower() for name in ENVIRONMENT if name.endswith("_PROXY") and name.lower() in os.environ}
+    for name in (*ENVIRONMENT, *spelled, *found):
+        yield _value("environment", name, os.environ.get(name), "environment" if name in os.environ else "not set")
+
+
+def _vain_names() -> list[str]:
+    """Return a sentence for each name in luigi.cfg that nothing reads, in a section that dpp reads or one that may be meant for it."""
+    own = [cls.get_task_family() for cls in TASKS]
+    problems = []
+    for section, names in configured_names().items():
+        known = _known_names(section)
+        problems += [
+            f"[{section}] {name}: nothing reads it; {suggestion(name, known)}"
+            for name in names
+            if known and not known & {name, _underscored(section, name)}
+        ]
+        near = "" if section in Register.task_names() else close_match(section, own)
+        problems += [f"[{section}]: nothing reads it; did you mean [{near}]?"] if near and not known else []
+    return problems
+
+
+def _underscored(section: str, name: str) -> str:
+    """Return the name as Luigi reads it from a task's section, where dashes do as well."""
+    return name.replace("-", "_") if section in Register.task_names() else name
+
+
+def _known_names(section: str) -> set[str]:
+    """Return the names that a section can have, or none where dpp does not know."""
+    if section.startswith(BATCH_SECTION):
+        return {*dict(RunBatch.get_params()), "workers"}
+    for cls in TASKS:
+        if section == cls.get_task_family():
+            return set(dict(cls.get_params()))
+    offered = [offer.cls for offer in registry().offers if offer.name == section and offer.kind != "fetcher"]
+    return {name for cls in offered for name in (option_defaults(cls) | {"debug": False})}
