@@ -29,8 +29,10 @@ from typing import NamedTuple
 
 import click
 import pytest
+from click.testing import CliRunner
 from dpp import Outcome, Settings, Summary, errors, hookspecs
 from dpp.cli import dpp as dpp_command
+from dpp.cli.options import GROUPS
 from dpp.cli.predecessor import command as predecessor_command
 from dpp.parameters import LOCAL_DEFAULTS, SOFT_DEFAULTS, spelled
 from dpp.provenance import ENVIRONMENT, PREFIXES
@@ -43,6 +45,20 @@ LINKED = [*PAGES, ROOT / "CHANGELOG.md", *sorted(ROOT.glob("plugins/*/README.md"
 PORTS = ("8123", "8082")
 SECONDS = 100
 HOOKS = [name for name in vars(hookspecs) if name.startswith("dpp_")]
+
+WORD_COUNT = """
+from dpp import BaseProcessor
+
+class WordCount(BaseProcessor):
+    def process(self, file):
+        return len(file.local_path.read_text().split())
+"""
+EXAMPLE_FILES = {
+    "files.json": '[{"url": "file:///etc/passwd"}]',
+    "files.csv": "url\nfile:///etc/group\n",
+    "urls.txt": "file:///etc/passwd\n",
+    "my_module.py": WORD_COUNT,
+}
 
 
 class Fence(NamedTuple):
@@ -289,6 +305,34 @@ def test_every_verb_and_option_is_listed():
         settings = {f"--{setting.replace('_', '-')}" for setting in Settings.model_fields}
         expected = options - settings if name == "run" else options
         assert [option for option in sorted(expected) if f"`{option}" not in section[1]] == []
+
+
+def examples() -> list[object]:
+    """Return the examples in the help of dpp's own verbs; ``run`` comes first, as the others look at what it left."""
+    order = sorted(dpp_command.commands.items(), key=lambda item: item[0] != "run")
+    texts = {name: re.search(r"\nExamples:\n(.*)", inspect.cleandoc(command.help or ""), re.DOTALL) for name, command in order}
+    return [line.strip() for name, text in texts.items() for line in (text[1] if text else f"no examples of {name}").splitlines()]
+
+
+def test_the_examples_in_the_help_of_each_verb_work(tmp_path):
+    for name, text in EXAMPLE_FILES.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "plugins").mkdir()
+    variables = environment(tmp_path)
+    for example in examples():
+        done = subprocess.run(["bash", "-c", example], cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"$ {example}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("name", sorted(dpp_command.commands))
+def test_a_verb_has_a_summary_that_fits_in_the_list(name):
+    assert f"  {dpp_command.commands[name].get_short_help_str(1000)}\n" in CliRunner().invoke(dpp_command, ["-h"], terminal_width=80).output
+
+
+def test_every_setting_is_in_one_group_of_the_help():
+    others = {"simulate_downloads", "debug", "log_file"}
+    grouped = [name for names in GROUPS.values() for name in names]
+    assert sorted(grouped) == sorted({*Settings.model_fields, "workers", "batch_name"} - others)
 
 
 def test_the_layers_are_those_that_are_enforced():

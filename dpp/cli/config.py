@@ -21,7 +21,7 @@ from dpp.redact import printable
 @click.option("--section", default="", help="Only this section, such as RunBatch, checksum, core or environment.  [default: all]")
 @format_option("text", "json")
 def config(batch_name: str, section: str, form: str) -> None:
-    """Show every setting that a run would have, its value, and where it comes from.
+    """Show every setting of a run, and where it comes from.
 
     Reads what Luigi reads (/etc/luigi/luigi.cfg, ./luigi.cfg, $LUIGI_CONFIG_PATH) and the environment; options on the command
     line of a run come before all of that. Secrets are masked. What is wrong in luigi.cfg, such as a name that nothing

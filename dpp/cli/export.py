@@ -22,7 +22,7 @@ from dpp.workspace import writing
 @run_option
 @click.option("--only", type=click.Choice(["ok", "failed"]), help="Only files with this status.  [default: all]")
 @click.option("--format", "form", type=click.Choice(FORMATS), help="What to write.  [default: by the suffix of --output, or csv]")
-@output_option
+@output_option("File to write, as a whole or not at all.  [default: standard output]")
 @click.option("--no-flatten", is_flag=True, help="Leave a result that is an object in one column, as JSON.")
 @click.option("--raw", is_flag=True, help="CSV: put no ' before text that a spreadsheet may take for a formula.")
 def export(
@@ -35,7 +35,10 @@ def export(
     no_flatten: bool,
     raw: bool,
 ) -> None:
-    """Write the results of the last run of BATCH, or of the newest batch: a row a file, and a column a field.
+    """Write the results of a run as CSV, JSON Lines or Parquet.
+
+    A row is a file of the last run of BATCH, or of the newest batch, and a column a field. BATCH is a name that dpp status
+    lists, or the beginning of one.
 
     Reads results.jsonl of the run, twice: for the columns and for the rows. Of a run that has not ended it writes what is
     recorded so far. Parquet needs pyarrow: pip install 'dpp[parquet]'.

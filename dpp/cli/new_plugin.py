@@ -16,7 +16,7 @@ from dpp.scaffold import KINDS, write_plugin
 @click.option("--kind", type=click.Choice(KINDS), default="processor", show_default=True, help="What the plugin does.")
 @click.option("--output", type=click.Path(path_type=Path), help="Folder to write; must not be there yet.  [default: dpp-NAME]")
 def new_plugin(name: str, kind: str, output: Path | None) -> None:
-    """Write the package of a plugin called NAME: a small one that works, with its tests.
+    """Write the package of a plugin called NAME, with tests.
 
     NAME is how batches ask for it, such as line-count; a fetcher's or a source's is its URL scheme.
 

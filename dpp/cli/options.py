@@ -35,12 +35,9 @@ def _is_no_device(context: click.Context, parameter: click.Parameter, path: Path
     raise click.BadParameter(f"{path} is no file; without {parameter.opts[0]} the output can go there: ... > {path}", context, parameter)
 
 
-output_option = click.option(
-    "--output",
-    type=click.Path(path_type=Path),
-    callback=_is_no_device,
-    help="File to write, as a whole or not at all.  [default: standard output]",
-)
+def output_option(help: str) -> Callable[[Command], Command]:  # noqa: A002 - as click calls it
+    """Return an option ``--output`` for a file."""
+    return click.option("--output", type=click.Path(path_type=Path, dir_okay=False), callback=_is_no_device, help=help)
 
 
 def format_option(*formats: str, help: str = "How to print it.") -> Callable[[Command], Command]:  # noqa: A002 - as click calls it
@@ -56,6 +53,46 @@ class _JsonObject(click.ParamType[Any]):
             return json.loads(value)
         except ValueError as error:
             self.fail(f'expected JSON such as {{"line-count": {{"skip_blank": true}}}}: {error}', param, ctx)
+
+
+GROUPS = {
+    "What to run": ("batch_name", "workspace", "pre_processors", "processor", "post_processors", "options", "skip_existing", "cleanup"),
+    "How much at once": (
+        "workers",
+        "chunk_size",
+        "download_threads",
+        "processing_limit",
+        "download_queue_size",
+        "pre_processing_queue_size",
+        "max_per_host",
+        "rate_limit",
+    ),
+    "Retries and time limits": (
+        "attempts",
+        "retry_wait",
+        "retry_wait_max",
+        "retry_after_max",
+        "connect_timeout",
+        "read_timeout",
+        "stall_timeout",
+        "total_timeout",
+    ),
+}
+
+
+class GroupedCommand(click.Command):
+    """A command whose help lists the settings in groups."""
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, each below its group's title, and the others at the end."""
+        grouped: dict[str, list[tuple[str, str]]] = {title: [] for title in (*GROUPS, "Other options")}
+        titles = {name: title for title, names in GROUPS.items() for name in names}
+        for option in self.get_params(context):
+            if isinstance(option, click.Option) and (record := option.get_help_record(context)):
+                grouped[titles.get(str(option.name), "Other options")].append(record)
+        for title, records in grouped.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
 
 
 def settings_options(command: Command) -> Command:

@@ -10,7 +10,7 @@ from dpp.plugins import Origin, registry
 
 @click.command()
 def plugins() -> None:
-    """List plugins: name, kind, version, distribution, and whether they are enabled or why not.
+    """List plugins, and why some are not used.
 
     \b
     Switch one off for a run:

@@ -8,7 +8,7 @@ import click
 from jinja2 import Environment, PackageLoader
 
 from dpp.batch import find_run
-from dpp.cli.options import batch_argument, format_option, run_option, workspace_option
+from dpp.cli.options import batch_argument, format_option, output_option, run_option, workspace_option
 from dpp.redact import printable
 from dpp.report import PAGE, Summary, human_bytes
 from dpp.run import Run
@@ -18,20 +18,20 @@ from dpp.run import Run
 @batch_argument
 @workspace_option
 @run_option
-@format_option("text", "json", "jsonl", "html", help="json: the summary; jsonl: a line a file; html: a page for a browser, written to a file.")
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help=f"File to write the page to.  [default: {PAGE} in the run's folder]",
+@format_option(
+    "text", "json", "jsonl", "html", help="json: the summary; jsonl: a line a file; html: a page for a browser, written to a file."
 )
+@output_option(f"File to write the page to, as a whole or not at all.  [default: {PAGE} in the run's folder]")
 def report(batch: str, workspace: Path, number: int | None, form: str, output: Path | None) -> None:
-    """Report on the last run of BATCH, or of the newest batch of a workspace.
+    """Report on the last run of BATCH, or of the newest batch.
+
+    Reads what the run wrote to the workspace. BATCH is a name that dpp status lists, or the beginning of one.
 
     \b
     Examples:
       dpp report
-      dpp report files-3f2a9c01de --run 2
-      dpp report --format jsonl | jq 'select(.status == "failed").url'
+      dpp report files --run 1
+      dpp report --format jsonl
       dpp report --format html --output outcome.html
     """
     if output is not None and form != "html":

@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from dpp.cli.options import settings_options
+from dpp.cli.options import GroupedCommand, settings_options
 from dpp.report import render
 from dpp.tasks import RunBatch, run_batch
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("files", default="")
 @click.option("--batch", "batch_name", help="Name of a section [batch:NAME] of luigi.cfg, whose settings count.")
 @click.option(
@@ -20,15 +20,21 @@ from dpp.tasks import RunBatch, run_batch
 )
 @settings_options
 def run(files: str, workers: int | None, **given: Any) -> None:
-    """Run the batch of FILES; run it again to do only what is missing.
+    """Run the batch of FILES; a rerun does only what is missing.
 
     FILES is a JSON list, JSON Lines (.jsonl), CSV with a header (.csv), a text file of URLs (.txt), a folder or a pattern
     of local files, or what a plugin lists, such as sftp://host/folder/. A named batch may say it.
 
+    What comes of it is written to the workspace. Settings that are not given come from luigi.cfg; dpp config shows them.
+
+    \b
+    Exit codes: 0 every file is ok, 1 some files failed, 2 bad input or
+    configuration, 3 the environment stopped the run, 130 interrupted.
+
     \b
     Examples:
       dpp run files.json --workers 4
-      dpp run urls.txt --processor my_module:WordCount --workspace /data/batch
+      dpp run urls.txt --processor my_module:WordCount --workspace work
       dpp run files.csv --options '{"checksum": {"algorithm": "md5"}}'
     """
     settings = {name: value for name, value in given.items() if value is not None}

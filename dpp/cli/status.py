@@ -22,14 +22,15 @@ from dpp.watch import Watch
 @workspace_option
 @click.option("--watch", is_flag=True, help="Show a run while it lasts, as the terminal that began it does; end with its exit code.")
 def status(batch: str, workspace: Path, watch: bool) -> None:
-    """List the batches of a workspace, the newest first, each with its last run.
+    """List the batches of a workspace, the newest first.
 
+    Each is told with its last run: its state, and how many files are ok, failed, and there are.
     With BATCH, the beginning of a name, only those; with --watch, follow the newest of them until its run ends.
 
     \b
     Examples:
       dpp status
-      dpp status --workspace /data/batch
+      dpp status --workspace work
       dpp status --watch
     """
     if watch:
