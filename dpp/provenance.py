@@ -13,10 +13,10 @@ from luigi.freezing import recursively_unfreeze
 from luigi.interface import core
 from luigi.parameter import UnconsumedParameterWarning
 from luigi.task_register import Register
-from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from dpp.errors import InputError
+from dpp.manual import options_of
 from dpp.names import close_match, suggestion
 from dpp.parameters import BATCH_SECTION, LOCAL_DEFAULTS, SOFT_DEFAULTS, configured_names, where_set
 from dpp.plugins import registry
@@ -117,8 +117,8 @@ def _options(settings: Settings, given: Mapping[str, Any], batch: str) -> Iterat
     """Yield the options of the batch's steps, and those of fetchers and sources that are configured."""
     steps = {step.name: step for step in registry().steps(settings)}
     for step in steps.values():
-        for name, default in option_defaults(step.cls).items():
-            yield _option(step.name, name, step.options.get(name, default), given, batch)
+        for option in options_of(step.cls):
+            yield _option(step.name, option.name, step.options.get(option.name, option.default), given, batch)
     for scheme, options in settings.options.items():
         for name, value in () if scheme in steps else options.items():
             yield _option(scheme, name, value, given, batch)
@@ -126,12 +126,6 @@ def _options(settings: Settings, given: Mapping[str, Any], batch: str) -> Iterat
 
 def _option(step: str, name: str, value: Any, given: Mapping[str, Any], batch: str) -> Value:
     return _value(step, name, value, _origin(MAIN, "options", batch) if name in given.get(step, {}) else _origin(step, name))
-
-
-def option_defaults(cls: type[Any]) -> dict[str, Any]:
-    """Return the options of a step's class with their defaults, as far as they can be known."""
-    fields = cls.model_fields if issubclass(cls, BaseModel) else {}
-    return {name: field.get_default(call_default_factory=True) for name, field in fields.items() if name != "debug"}
 
 
 def _luigi_values() -> Iterator[Value]:
@@ -177,5 +171,5 @@ def _known_names(section: str) -> set[str]:
     for cls in TASKS:
         if section == cls.get_task_family():
             return set(dict(cls.get_params()))
-    offered = [offer.cls for offer in registry().offers if offer.name == section and offer.kind != "fetcher"]
-    return {name for cls in offered for name in (option_defaults(cls) | {"debug": False})}
+    offered = [options_of(offer.cls) for offer in registry().offers if offer.name == section]
+    return {option.name for options in offered for option in options} | ({"debug"} if any(offered) else set())

@@ -18,11 +18,11 @@ from dpp.scaffold import KINDS, write_plugin
 def new_plugin(name: str, kind: str, output: Path | None) -> None:
     """Write the package of a plugin called NAME, with tests.
 
-    NAME is how batches ask for it, such as line-count; a fetcher's or a source's is its URL scheme.
+    NAME is how batches ask for it, such as word-tally; a fetcher's or a source's is its URL scheme.
 
     \b
     Examples:
-      dpp new-plugin line-count
+      dpp new-plugin word-tally
       dpp new-plugin archive-store --kind fetcher --output plugins/dpp-archive-store
     """
     folder = os.path.relpath(write_plugin(name, kind, output))

@@ -1,27 +1,71 @@
-"""``dpp plugins``: what is installed, and why something is not used."""
+"""``dpp plugins``: what is installed, how it is used, and why something is not used."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
+
 import click
 
+from dpp.cli.options import format_option
 from dpp.cli.output import print_table
-from dpp.plugins import Origin, registry
+from dpp.errors import ConfigurationError
+from dpp.manual import options_of, purpose
+from dpp.names import suggestion
+from dpp.plugins import Offer, Origin, registry
+from dpp.redact import printable
 
 
 @click.command()
-def plugins() -> None:
+@click.argument("name", default="")
+@format_option("text", "json", help="json: with options, also where no NAME is given.")
+def plugins(name: str, form: str) -> None:
     """List plugins, and why some are not used.
 
+    With NAME, tell what that step or fetcher is for, and its options. They are given with --options, or in a section NAME of
+    luigi.cfg.
+
     \b
-    Switch one off for a run:
-      DPP_DISABLE_PLUGINS=linecount dpp run files.json
+    Examples:
+      dpp plugins
+      dpp plugins checksum
+      DPP_DISABLE_PLUGINS=linecount dpp plugins --format json
     """
     found = registry()
-    rows = [(offer.name, offer.kind, getattr(offer.cls, "version", ""), offer.origin.distribution, "enabled") for offer in found.offers]
+    offers = [offer for offer in found.offers if name in ("", offer.name)]
+    if not offers:
+        raise ConfigurationError(f"no plugin offers {name!r}: {suggestion(name, (offer.name for offer in found.offers))}")
     offering = {offer.origin for offer in found.offers}
-    rows += [(origin.plugin, "plugin", "", origin.distribution, _state(origin)) for origin in found.origins if origin not in offering]
-    print_table(("name", "kind", "version", "distribution", "state"), rows)
+    others = [] if name else [origin for origin in found.origins if origin not in offering]
+    if form == "json":
+        click.echo(json.dumps([*map(_described, offers), *map(_unused, others)], indent=2))
+    elif name:
+        _print_manual(offers)
+    else:
+        columns = ("name", "kind", "version", "distribution", "state")
+        print_table(columns, ([row[column] for column in columns] for row in (*map(_facts, offers), *map(_unused, others))))
 
 
-def _state(origin: Origin) -> str:
-    return f"{origin.state}: {origin.reason}" if origin.reason else origin.state
+def _facts(offer: Offer) -> dict[str, object]:
+    version = getattr(offer.cls, "version", "")
+    return {"name": offer.name, "kind": offer.kind, "version": version, "distribution": offer.origin.distribution, "state": "enabled"}
+
+
+def _unused(origin: Origin) -> dict[str, object]:
+    state = f"{origin.state}: {origin.reason}" if origin.reason else origin.state
+    return {"name": origin.plugin, "kind": "plugin", "version": "", "distribution": origin.distribution, "state": state}
+
+
+def _described(offer: Offer) -> dict[str, object]:
+    return _facts(offer) | {"purpose": purpose(offer.cls), "options": [option._asdict() for option in options_of(offer.cls)]}
+
+
+def _print_manual(offers: Iterable[Offer]) -> None:
+    for offer in offers:
+        version = f" {offer.cls.version}" if getattr(offer.cls, "version", "") else ""
+        click.echo(f"{offer.kind} {offer.name}{version}, {offer.origin.distribution}\n\n{printable(purpose(offer.cls))}\n")
+        if options := options_of(offer.cls):
+            shown = ((one.name, one.type, "required" if one.required else json.dumps(one.default), one.description) for one in options)
+            print_table(("option", "type", "default", "meaning"), shown)
+        else:
+            click.echo("no options are known")

@@ -1,0 +1,79 @@
+"""What a class says of itself: what it is for, and its options."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from types import UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
+
+_SECTION = re.compile(r"^(?:Args|Attributes|Example|Examples|Raises):$", re.MULTILINE)
+_ATTRIBUTES = re.compile(r"^(?:Args|Attributes):\n((?:[ ].*\n|\n)+)", re.MULTILINE)
+_ENTRY = re.compile(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", re.MULTILINE)
+
+
+class Option(NamedTuple):
+    """An option of a step, a fetcher or a source.
+
+    Attributes:
+        name: Its name.
+        type: What it takes, as Python spells it.
+        default: Its default; None where it is required.
+        required: Whether it must be given.
+        description: What it is for; "" where its class does not say.
+    """
+
+    name: str
+    type: str
+    default: Any
+    required: bool
+    description: str
+
+
+def options_of(cls: type[Any]) -> list[Option]:
+    """Return the options of a class: the fields of a step, or of a fetcher's ``Options``; none where they can't be known."""
+    model = cls if issubclass(cls, BaseModel) else getattr(cls, "Options", None)
+    if model is None:
+        return []
+    texts = _attributes(model)
+    return [_option(name, field, texts) for name, field in model.model_fields.items() if name != "debug"]
+
+
+def _option(name: str, field: FieldInfo, texts: Mapping[str, str]) -> Option:
+    required = field.is_required()
+    default = None if required else to_jsonable_python(field.get_default(call_default_factory=True), fallback=str)
+    return Option(name, _spelled(field.annotation), default, required, field.description or texts.get(name, ""))
+
+
+def _spelled(kind: Any) -> str:
+    """Return a type as people write it, without modules and rules of pydantic."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _spelled(parts[0])
+    if origin is Literal:
+        return " | ".join(map(repr, parts))
+    if origin in (Union, UnionType):
+        return " | ".join(map(_spelled, parts))
+    if origin:
+        return f"{_spelled(origin)}[{', '.join(map(_spelled, parts))}]"
+    return {type(None): "None", ...: "..."}.get(kind) or getattr(kind, "__name__", str(kind))
+
+
+def purpose(cls: type[Any]) -> str:
+    """Return what a class's docstring says before its sections."""
+    return _SECTION.split(_docstring(cls))[0].strip()
+
+
+def _attributes(cls: type[Any]) -> dict[str, str]:
+    """Return what the docstrings of a class and its bases say of attributes, in Google's form."""
+    sections = [section for base in reversed(cls.__mro__) for section in _ATTRIBUTES.findall(_docstring(base) + "\n")]
+    return {name: " ".join(text.split()) for section in sections for name, text in _ENTRY.findall(section)}
+
+
+def _docstring(cls: type[Any]) -> str:
+    return inspect.cleandoc(cls.__doc__ or "")
