@@ -61,7 +61,7 @@ def _spelled(kind: Any) -> str:
         return " | ".join(map(_spelled, parts))
     if origin:
         return f"{_spelled(origin)}[{', '.join(map(_spelled, parts))}]"
-    return {type(None): "None", ...: "..."}.get(kind) or getattr(kind, "__name__", str(kind))
+    return {type(None): "None", ...: "..."}.get(kind) or str(getattr(kind, "__name__", kind))
 
 
 def purpose(cls: type[Any]) -> str:

@@ -301,7 +301,10 @@ class RunBatch(_SettingsTask):
         """Return the parameters' values; what is not given comes from the section of a named batch, if it says so."""
         with exit_when_wrong():
             named = named_batch(kwargs["batch_name"], dict(params)) if kwargs.get("batch_name") else {}
-        return super().get_param_values(params, args, {**named, **kwargs})
+            try:
+                return super().get_param_values(params, args, {**named, **kwargs})
+            except ValueError as error:  # Luigi's, around what a value of luigi.cfg raised
+                raise ConfigurationError(f"luigi.cfg: {error.__cause__ or error}") from error
 
     def open(self) -> Run:
         """Return this process's run of the batch; begun, or joined, at the first call.

@@ -83,6 +83,21 @@ def test_a_mistyped_batch_gets_a_suggestion(dpp, command, failed_batch, tmp_path
     assert wrong in command("dpp", "run", "--batch", "acme").stderr
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("attempts=x", "Error: luigi.cfg: attempts: expected a number, got 'x'\n"),
+        ("cleanup=perhaps", "Error: luigi.cfg: cannot interpret 'perhaps' as boolean\n"),
+        ("files=${NOWHERE}", "Error: luigi.cfg: Config refers to a nonexisting environment variable NOWHERE."),
+    ],
+)
+def test_a_wrong_value_in_luigi_cfg_is_said_in_one_line(command, tmp_path, text, said):
+    (tmp_path / "luigi.cfg").write_text(f"[RunBatch]\n{text}\n")
+    for verb in ("status", "config"):
+        done = command("dpp", verb)
+        assert (done.returncode, done.stderr[: len(said)], "Traceback" in done.stderr) == (2, said, False)
+
+
 def test_report_names_each_failure(dpp, failed_batch):
     code, out, _ = dpp("report")
     assert code == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from dpp._version import __version__
+from dpp.cli.completion import completion, silence
 from dpp.cli.config import config
 from dpp.cli.entry import enter
 from dpp.cli.export import export
@@ -58,10 +59,11 @@ def dpp() -> None:
     """
 
 
-for _command in (config, export, new_plugin, plugins, report, run, status):
+for _command in (completion, config, export, new_plugin, plugins, report, run, status):
     dpp.add_command(_command)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exit with the code of what happened."""
+    silence()
     enter(dpp, "dpp", arguments)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import click
 
-from dpp.cli.options import format_option
+from dpp.cli.options import batch_option, format_option
 from dpp.cli.output import print_table
 from dpp.errors import ConfigurationError
 from dpp.names import suggestion
@@ -17,10 +17,10 @@ from dpp.redact import printable
 
 
 @click.command()
-@click.option("--batch", "batch_name", default="", help="Name of a section [batch:NAME] of luigi.cfg, whose settings count.")
+@batch_option
 @click.option("--section", default="", help="Only this section, such as RunBatch, checksum, core or environment.  [default: all]")
 @format_option("text", "json")
-def config(batch_name: str, section: str, form: str) -> None:
+def config(batch_name: str | None, section: str, form: str) -> None:
     """Show every setting of a run, and where it comes from.
 
     Reads what Luigi reads (/etc/luigi/luigi.cfg, ./luigi.cfg, $LUIGI_CONFIG_PATH) and the environment; options on the command
@@ -33,7 +33,7 @@ def config(batch_name: str, section: str, form: str) -> None:
       dpp config --section RunBatch
       dpp config --format json
     """
-    found = read_configuration(batch_name)
+    found = read_configuration(batch_name or "")
     values = _chosen(found.values, section)
     if form == "json":
         click.echo(json.dumps([asdict(value) for value in values], indent=2))

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 from pydantic.fields import FieldInfo
 
+from dpp.cli.completion import BATCHES, COMPLETERS, NAMED_BATCHES
 from dpp.parameters import spelled
 from dpp.settings import Settings
 from dpp.tasks import RunBatch
@@ -24,7 +25,13 @@ workspace_option = click.option(
     help="Folder of downloads, results and reports.  [default: as for RunBatch in luigi.cfg, or dpp-workspace]",
 )
 
-batch_argument = click.argument("batch", default="")
+batch_option = click.option(
+    "--batch",
+    "batch_name",
+    help="Name of a section [batch:NAME] of luigi.cfg, whose settings count.",
+    shell_complete=NAMED_BATCHES,
+)
+batch_argument = click.argument("batch", default="", shell_complete=BATCHES)
 run_option = click.option("--run", "number", type=click.IntRange(min=1), help="Number of the run.  [default: the last one]")
 
 
@@ -112,4 +119,4 @@ def _option(name: str, field: FieldInfo) -> Callable[[Command], Command]:
     plain = None if spelled(field) else {int: click.INT, float: click.FLOAT}.get(type(default))
     kind = _JsonObject() if name == "options" else plain or click.STRING
     shown = "" if default in ((), {}, "") else f"  [default: {default}]"
-    return click.option(*flags, name, type=kind, default=None, help=text + shown)
+    return click.option(*flags, name, type=kind, default=None, help=text + shown, shell_complete=COMPLETERS.get(name))

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import click
 
+from dpp.cli.completion import OFFERED
 from dpp.cli.options import format_option
 from dpp.cli.output import print_table
 from dpp.errors import ConfigurationError
@@ -17,7 +18,7 @@ from dpp.redact import printable
 
 
 @click.command()
-@click.argument("name", default="")
+@click.argument("name", default="", shell_complete=OFFERED)
 @format_option("text", "json", help="json: with options, also where no NAME is given.")
 def plugins(name: str, form: str) -> None:
     """List plugins, and why some are not used.

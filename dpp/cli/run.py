@@ -7,14 +7,15 @@ from typing import Any
 
 import click
 
-from dpp.cli.options import GroupedCommand, settings_options
+from dpp.cli.completion import FILES
+from dpp.cli.options import GroupedCommand, batch_option, settings_options
 from dpp.report import render
 from dpp.tasks import RunBatch, run_batch
 
 
 @click.command(cls=GroupedCommand)
-@click.argument("files", default="")
-@click.option("--batch", "batch_name", help="Name of a section [batch:NAME] of luigi.cfg, whose settings count.")
+@click.argument("files", default="", shell_complete=FILES)
+@batch_option
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Processes that work on the batch.  [default: as in luigi.cfg's section core, or 1]"
 )

@@ -1,0 +1,87 @@
+"""``dpp completion``: the script that completes words in a shell, and what it asks for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import click
+from click.shell_completion import CompletionItem, get_completion_class
+
+from dpp.errors import DppError
+from dpp.parameters import batch_names
+from dpp.plugins import registry
+from dpp.tasks import RunBatch
+
+VARIABLE = "_DPP_COMPLETE"
+SHELLS = ("bash", "zsh", "fish")
+Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion(shell: str) -> None:
+    """Print the script that completes words in a shell.
+
+    It completes verbs, options, batches of the workspace, named batches, and what plugins offer. Put it where the shell
+    reads it at its start: ~/.bashrc, ~/.zshrc, or ~/.config/fish/completions/dpp.fish.
+
+    \b
+    Examples:
+      dpp completion bash >> ~/.bashrc
+      source <(dpp completion bash)
+      dpp completion fish
+    """
+    root = click.get_current_context().find_root()
+    complete = get_completion_class(shell)
+    assert complete is not None
+    click.echo(complete(root.command, {}, str(root.info_name), VARIABLE).source())
+
+
+def silence() -> None:
+    """Say nothing on the terminal of somebody who is typing: a broken plugin is told when a verb is run."""
+    if VARIABLE in os.environ:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
+
+
+def _completer(find: Callable[[click.Context], Iterable[str]], *, listed: bool = False) -> Completer:
+    """Return what completes a word, or the last of a list with commas, with the names that are found."""
+
+    def complete(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        before, comma, last = incomplete.rpartition(",") if listed else ("", "", incomplete)
+        try:
+            found = sorted(set(find(context)) - set(before.split(",")))
+        except DppError:
+            return []
+        return [CompletionItem(f"{before}{comma}{name}") for name in found if name.startswith(last)]
+
+    return complete
+
+
+def _batches(context: click.Context) -> list[str]:
+    root = context.params.get("workspace") or RunBatch().settings().workspace
+    return [folder.name for folder in Path(root, "batches").glob("*")]
+
+
+def _offered(*kinds: str) -> Callable[[click.Context], list[str]]:
+    return lambda _context: [offer.name for offer in registry().offers if not kinds or offer.kind in kinds]
+
+
+def _path(kind: str) -> Completer:
+    return lambda _context, _parameter, incomplete: [CompletionItem(incomplete, type=kind)]
+
+
+BATCHES = _completer(_batches)
+NAMED_BATCHES = _completer(lambda _context: batch_names())
+OFFERED = _completer(_offered())
+FILES = _path("file")
+COMPLETERS = {
+    "workspace": _path("dir"),
+    "pre_processors": _completer(_offered("pre-processor"), listed=True),
+    "processor": _completer(_offered("processor")),
+    "post_processors": _completer(_offered("post-processor"), listed=True),
+    "skip_existing": _path("dir"),
+    "log_file": FILES,
+}
