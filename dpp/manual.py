@@ -35,9 +35,9 @@ class Option(NamedTuple):
     description: str
 
 
-def options_of(cls: type[Any]) -> list[Option]:
+def options_of(cls: Any) -> list[Option]:
     """Return the options of a class: the fields of a step, or of a fetcher's ``Options``; none where they can't be known."""
-    model = cls if issubclass(cls, BaseModel) else getattr(cls, "Options", None)
+    model = next((one for one in (cls, getattr(cls, "Options", None)) if isinstance(one, type) and issubclass(one, BaseModel)), None)
     if model is None:
         return []
     texts = _attributes(model)
@@ -64,8 +64,8 @@ def _spelled(kind: Any) -> str:
     return {type(None): "None", ...: "..."}.get(kind) or str(getattr(kind, "__name__", kind))
 
 
-def purpose(cls: type[Any]) -> str:
-    """Return what a class's docstring says before its sections."""
+def purpose(cls: Any) -> str:
+    """Return what the docstring of a class, or of a source's plugin, says before its sections."""
     return _SECTION.split(_docstring(cls))[0].strip()
 
 
@@ -75,5 +75,5 @@ def _attributes(cls: type[Any]) -> dict[str, str]:
     return {name: " ".join(text.split()) for section in sections for name, text in _ENTRY.findall(section)}
 
 
-def _docstring(cls: type[Any]) -> str:
+def _docstring(cls: Any) -> str:
     return inspect.cleandoc(cls.__doc__ or "")

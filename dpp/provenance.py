@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,17 +115,22 @@ def _origin(section: str, name: str, batch: str = "") -> str:
 
 def _options(settings: Settings, given: Mapping[str, Any], batch: str) -> Iterator[Value]:
     """Yield the options of the batch's steps, and those of fetchers and sources that are configured."""
-    steps = {step.name: step for step in registry().steps(settings)}
-    for step in steps.values():
+    seen: set[str] = set()
+    for step in registry().steps(settings):
+        names = (step.name, f"{step.cls.__module__}:{step.cls.__qualname__}")
+        seen.update(names)
         for option in options_of(step.cls):
-            yield _option(step.name, option.name, step.options.get(option.name, option.default), given, batch)
-    for scheme, options in settings.options.items():
-        for name, value in () if scheme in steps else options.items():
-            yield _option(scheme, name, value, given, batch)
+            yield _option(names, option.name, step.options.get(option.name, option.default), given, batch)
+    for scheme in sorted(settings.options.keys() - seen):
+        for name, value in settings.options[scheme].items():
+            yield _option((scheme,), name, value, given, batch)
 
 
-def _option(step: str, name: str, value: Any, given: Mapping[str, Any], batch: str) -> Value:
-    return _value(step, name, value, _origin(MAIN, "options", batch) if name in given.get(step, {}) else _origin(step, name))
+def _option(steps: Sequence[str], name: str, value: Any, given: Mapping[str, Any], batch: str) -> Value:
+    """Return an option of a step, under any of whose names it may be given."""
+    said = any(name in given.get(step, {}) for step in steps)
+    section = next((where for step in steps if (where := where_set(step, name))), DEFAULT)
+    return _value(steps[0], name, value, _origin(MAIN, "options", batch) if said else section)
 
 
 def _luigi_values() -> Iterator[Value]:
@@ -138,8 +143,8 @@ def _luigi_values() -> Iterator[Value]:
 def _variables() -> Iterator[Value]:
     """Yield the environment variables that count, set or not."""
     found = [name for name in sorted(os.environ) if name.startswith(PREFIXES)]
-    spelled = {name.lower(): name.lower() for name in ENVIRONMENT if name.endswith("_PROXY") and name.lower() in os.environ}
-    for name in (*ENVIRONMENT, *spelled, *found):
+    lower = [name.lower() for name in ENVIRONMENT if name.endswith("_PROXY") and name.lower() in os.environ]
+    for name in (*ENVIRONMENT, *lower, *found):
         yield _value("environment", name, os.environ.get(name), "environment" if name in os.environ else "not set")
 
 

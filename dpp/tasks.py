@@ -42,6 +42,7 @@ from dpp.parameters import (
 from dpp.pipeline import Job, Pipeline
 from dpp.plugins import STEP_SETTINGS, option_names, registry
 from dpp.progress import Progress
+from dpp.redact import redact_text
 from dpp.report import Summary
 from dpp.run import Run
 from dpp.settings import Settings, make_settings
@@ -304,7 +305,7 @@ class RunBatch(_SettingsTask):
             try:
                 return super().get_param_values(params, args, {**named, **kwargs})
             except ValueError as error:  # Luigi's, around what a value of luigi.cfg raised
-                raise ConfigurationError(f"luigi.cfg: {error.__cause__ or error}") from error
+                raise ConfigurationError(redact_text(f"luigi.cfg: {error.__cause__ or error}")) from error
 
     def open(self) -> Run:
         """Return this process's run of the batch; begun, or joined, at the first call.

@@ -89,6 +89,7 @@ def test_a_mistyped_batch_gets_a_suggestion(dpp, command, failed_batch, tmp_path
         ("attempts=x", "Error: luigi.cfg: attempts: expected a number, got 'x'\n"),
         ("cleanup=perhaps", "Error: luigi.cfg: cannot interpret 'perhaps' as boolean\n"),
         ("files=${NOWHERE}", "Error: luigi.cfg: Config refers to a nonexisting environment variable NOWHERE."),
+        ("files=http://u:canary@${NOWHERE}/", "Error: luigi.cfg: Config refers to a nonexisting environment variable NOWHERE."),
     ],
 )
 def test_a_wrong_value_in_luigi_cfg_is_said_in_one_line(command, tmp_path, text, said):
@@ -96,6 +97,7 @@ def test_a_wrong_value_in_luigi_cfg_is_said_in_one_line(command, tmp_path, text,
     for verb in ("status", "config"):
         done = command("dpp", verb)
         assert (done.returncode, done.stderr[: len(said)], "Traceback" in done.stderr) == (2, said, False)
+        assert "canary" not in done.stderr
 
 
 def test_report_names_each_failure(dpp, failed_batch):

@@ -72,6 +72,12 @@ def test_options_come_from_the_step_s_section_or_from_the_setting_options(config
     assert values["RunBatch", "options"] == ({"count": {"skip": 5}}, f"{tmp_path}/luigi.cfg [RunBatch]")
 
 
+def test_a_step_may_be_asked_for_as_module_and_class(config, install, tmp_path):
+    install("count", PLUGIN)
+    (tmp_path / "luigi.cfg").write_text("[RunBatch]\nprocessor=count_plugin:Count\n[count_plugin:Count]\nskip=4\n")
+    assert config()[0]["count", "skip"] == ("4", f"{tmp_path}/luigi.cfg [count_plugin:Count]")
+
+
 def test_no_secret_is_shown(command, tmp_path):
     (tmp_path / "luigi.cfg").write_text(
         "[RunBatch]\nfiles=sftp://me:canary@h/\nskip_existing=s3://b/?k=canary\n"
