@@ -117,17 +117,19 @@ def _options(settings: Settings, given: Mapping[str, Any], batch: str) -> Iterat
     """Yield the options of the batch's steps, and those of fetchers and sources that are configured."""
     seen: set[str] = set()
     for step in registry().steps(settings):
-        names = (step.name, f"{step.cls.__module__}:{step.cls.__qualname__}")
-        seen.update(names)
+        own = (step.name, f"{step.cls.__module__}:{step.cls.__qualname__}")
+        seen.update(own)
         for option in options_of(step.cls):
-            yield _option(names, option.name, step.options.get(option.name, option.default), given, batch)
+            yield _option(
+                (*own, *getattr(step.cls, "shared_options", ())), option.name, step.options.get(option.name, option.default), given, batch
+            )
     for scheme in sorted(settings.options.keys() - seen):
         for name, value in settings.options[scheme].items():
             yield _option((scheme,), name, value, given, batch)
 
 
 def _option(steps: Sequence[str], name: str, value: Any, given: Mapping[str, Any], batch: str) -> Value:
-    """Return an option of a step, under any of whose names it may be given."""
+    """Return an option of a step, which may be given under its names, or under a URL scheme whose options it shares."""
     said = any(name in given.get(step, {}) for step in steps)
     section = next((where for step in steps if (where := where_set(step, name))), DEFAULT)
     return _value(steps[0], name, value, _origin(MAIN, "options", batch) if said else section)

@@ -38,7 +38,7 @@ run_option = click.option("--run", "number", type=click.IntRange(min=1), help="N
 def _is_no_device(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
     """Refuse to put a file where a device or a pipe is; a link stays, and what it leads to is replaced."""
     if path is None or not path.exists() or path.is_file():
-        return path and path.resolve()
+        return path.resolve() if path and path.is_symlink() else path
     raise click.BadParameter(f"{path} is no file; without {parameter.opts[0]} the output can go there: ... > {path}", context, parameter)
 
 
