@@ -74,6 +74,7 @@ GROUPS = {
         "max_per_host",
         "rate_limit",
     ),
+    "Output": ("quiet", "json_lines", "debug", "log_file"),
     "Retries and time limits": (
         "attempts",
         "retry_wait",
