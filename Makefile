@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SPHINX := -c docs --fail-on-warning --keep-going --nitpicky --quiet
 
-.PHONY: help demo test check bench build clean
+.PHONY: help demo test check docs bench build clean
 
 help: ## Show this list.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
-$(STAMP): setup.cfg pyproject.toml $(wildcard plugins/*/pyproject.toml)
+$(STAMP): setup.cfg pyproject.toml dpp/_version.py $(wildcard plugins/*/pyproject.toml)
 	$(PYTHON) -c 'import sys; sys.exit("dpp needs Python 3.11 or newer: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]' $(foreach plugin,$(wildcard plugins/*/),--editable $(plugin))
@@ -22,18 +23,24 @@ test: $(STAMP) ## Run all tests, with coverage; installs the servers that they s
 	scripts/install-system-packages
 	$(BIN)/python -m pytest --numprocesses 4 --cov --cov-report=term
 
-check: $(STAMP) ## Check style, types and layers.
+check: $(STAMP) ## Check style, types, layers and workflows.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+
+docs: $(STAMP) ## Build the documentation's site into docs/_build/html; a warning fails it.
+	$(BIN)/sphinx-build $(SPHINX) -d docs/_build/doctrees . docs/_build/html
 
 bench: $(STAMP) ## Measure dpp against other downloaders, from an nginx of its own on loopback (BENCH="--cases small,resume --scale 0.1").
 	$(BIN)/python benchmarks/bench.py $(BENCH)
 
-build: $(STAMP) ## Build the wheels and source archives of dpp and its plugins into dist/.
+build: $(STAMP) ## Build the wheels and source archives of dpp and its plugins into dist/, and check them.
+	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
 	for plugin in plugins/*/; do $(BIN)/python -m build --outdir dist "$$plugin" || exit 1; done
+	$(BIN)/twine check --strict dist/*
 
 clean: ## Remove what the commands above made.
-	rm -rf $(VENV) build dist demo-workspace .coverage* *.egg-info
+	rm -rf $(VENV) build dist docs/_build demo-workspace .coverage* *.egg-info

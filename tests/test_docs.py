@@ -28,6 +28,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import click
+import dpp
+import dpp.testing
 import pytest
 from click.testing import CliRunner
 from dpp import Outcome, Settings, Summary, errors, hookspecs
@@ -185,7 +187,7 @@ def test_every_block_is_of_a_kind_that_is_checked(path):
 
 @pytest.mark.parametrize("path", named([path for path in PAGES if "```sh" in path.read_text()]))
 def test_commands_for_a_checkout_name_what_is_there(path):
-    commands = [line for fence in fences(path.read_text()) if fence.language == "sh" for line in fence.text.splitlines()]
+    commands = [line for fence in fences(path.read_text()) if fence.language == "sh" and not fence.file for line in fence.text.splitlines()]
     for words in (command.partition("#")[0].split() for command in commands):
         if words[0] == "make":
             dry = subprocess.run(["make", "--dry-run", *words[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -212,8 +214,25 @@ def anchors(text: str) -> set[str]:
 
 
 def test_every_page_is_reached_from_the_index():
-    linked = {(ROOT / "docs" / target).resolve() for target in re.findall(r"\]\(([^)#]+\.md)\)", page("docs/index.md"))}
-    assert set(ROOT.glob("docs/**/*.md")) - {ROOT / "docs/index.md"} <= linked
+    linked = {(ROOT / "docs" / target).resolve() for target in re.findall(r"\]\(([^)#]+)\)", page("docs/index.md"))}
+    expected = {*LINKED, *ROOT.glob("docs/**/*.rst"), *ROOT.glob("benchmarks/*.md")}
+    assert expected - {ROOT / "docs/index.md"} <= linked
+
+
+def test_the_site_builds_without_a_warning(tmp_path):
+    """As ``make docs`` builds it: a link that leads nowhere and a page that no list names are warnings."""
+    dry = subprocess.run(["make", "--dry-run", "docs"], cwd=ROOT, capture_output=True, text=True, check=True)
+    options = next(line for line in dry.stdout.splitlines() if "sphinx-build" in line).split()[1:-4]
+    build = [sys.executable, "-m", "sphinx", *options, "-d", tmp_path / "doctrees", ".", tmp_path / "html"]
+    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "html/docs/reference/python.html").exists()
+
+
+def test_every_public_name_is_in_the_reference():
+    listed = re.findall(r"^\.\. (?:auto\w+|decorator):: dpp\.((?:testing\.)?\w+)$", page("docs/reference/python.rst"), re.MULTILINE)
+    expected = {*dpp.__all__, *(f"testing.{name}" for name in dpp.testing.__all__)} - {"__version__"}
+    assert expected - set(listed) == set()
 
 
 def shown_default(value: object) -> str:
