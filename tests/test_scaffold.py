@@ -13,7 +13,7 @@ from pathlib import Path
 
 import copier
 import pytest
-from dpp import EnvironmentStop, InputError
+from dpp import EnvironmentStop, InputError, __version__
 from dpp.scaffold import KINDS, write_plugin
 
 REPOSITORY = Path(__file__).parent.parent
@@ -132,7 +132,7 @@ def test_its_types_are_checked(tmp_path):
         ("none", "a class of that name itself"),
         ("test-it", "pytest takes classes"),
         ("checksum", "there is a processor 'checksum' already, dpp (built in)"),
-        ("curl", "dpp-curl 0.1.0 is installed already"),
+        ("curl", f"dpp-curl {__version__} is installed already"),
     ],
 )
 def test_a_name_that_cannot_be_used_is_refused(name, reason, tmp_path):

@@ -1,4 +1,4 @@
-"""The wheels of dpp and of a plugin, installed together in a clean virtual environment as a user would do it."""
+"""The source archives and wheels of dpp and its plugins, installed in clean virtual environments as a user would do it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
+from dpp import __version__
 
 REPOSITORY = Path(__file__).parent.parent
-LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "*-workspace")
+PLUGINS = sorted(path.parent.name for path in REPOSITORY.glob("plugins/*/pyproject.toml"))
+LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "_build", "dist", "*-workspace")
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -24,12 +27,17 @@ def call(*arguments):
 
 
 def make(folder):
-    """Build both wheels from a copy of the repository, and install them in a new environment."""
-    copy = shutil.copytree(REPOSITORY, folder / "repository", ignore=LEFT_OUT)
-    for project in (copy, copy / "plugins/dpp-linecount"):
-        call(sys.executable, "-m", "build", "--wheel", "--outdir", folder / "dist", project)
+    """Build all source archives from a copy of the repository, and a wheel from each; install dpp and a plugin in a new environment."""
+    copy = shutil.copytree(REPOSITORY, folder / "repository", ignore=LEFT_OUT, symlinks=True)
+    for project in (copy, *(copy / "plugins" / plugin for plugin in PLUGINS)):
+        call(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder / "dist", project)
+    shutil.rmtree(copy)
     call(sys.executable, "-m", "venv", folder / "venv")
-    call(folder / "venv/bin/pip", "install", "--quiet", *sorted((folder / "dist").glob("*.whl")))
+    call(folder / "venv/bin/pip", "install", "--quiet", wheel(folder, "dpp"), wheel(folder, "dpp-linecount"))
+
+
+def wheel(folder, name):
+    return folder / "dist" / f"{name.replace('-', '_')}-{__version__}-py3-none-any.whl"
 
 
 @pytest.fixture(scope="session")
@@ -82,9 +90,32 @@ def test_the_plugin_takes_its_option(tool, files, tmp_path):
     assert sorted(report["result"]["lines"] for report in reports) == [1, 2, 3, 4, 5]
 
 
+def test_a_release_has_every_archive_under_the_tag(installed):
+    check = REPOSITORY / "scripts/check-release"
+    call(check, f"v{__version__}", installed / "dist")
+    other = subprocess.run([check, "v99.0.0", installed / "dist"], capture_output=True, text=True, check=False)
+    assert other.returncode == 1
+    assert "Set the version in dpp/_version.py" in other.stderr
+
+
+def test_the_archives_can_be_published(installed):
+    call(sys.executable, "-m", "twine", "check", "--strict", *(installed / "dist").iterdir())
+
+
+@pytest.mark.parametrize("name", ["dpp", *PLUGINS])
+def test_a_source_archive_stands_alone(installed, name):
+    stem = f"{name.replace('-', '_')}-{__version__}"
+    with tarfile.open(installed / "dist" / f"{stem}.tar.gz") as archive:
+        members = archive.getmembers()
+    names = {member.name.removeprefix(f"{stem}/") for member in members}
+    assert {"LICENSE", "README.md", "pyproject.toml"} <= names
+    assert not [name for name in names if name.startswith("tests")]
+    assert all(member.isfile() or member.isdir() for member in members)
+
+
 def test_the_list_of_plugins_names_distribution_and_version(tool):
     listed = tool("dpp", "plugins").stdout.splitlines()
-    assert "line-count\tprocessor\t1\tdpp-linecount 0.1.0\tenabled" in listed
+    assert f"line-count\tprocessor\t1\tdpp-linecount {__version__}\tenabled" in listed
     assert "checksum\tprocessor\t1\tbuilt in\tenabled" in listed
 
 
@@ -93,7 +124,7 @@ def test_a_run_without_the_plugin_says_what_to_do(tool, files, site):
     run = tool("luigi", *arguments, DPP_DISABLE_PLUGINS="linecount")
     assert run.returncode == 2
     assert "no processor 'line-count': there is checksum, or MODULE:CLASS" in run.stderr
-    assert "plugin linecount (dpp-linecount 0.1.0) is disabled: named in DPP_DISABLE_PLUGINS" in run.stderr
+    assert f"plugin linecount (dpp-linecount {__version__}) is disabled: named in DPP_DISABLE_PLUGINS" in run.stderr
     assert not site.counts()
 
 
@@ -111,7 +142,7 @@ def test_a_new_plugin_installs_and_passes_its_tests(installed, tmp_path):
     """As its author does it, in an environment that has only dpp's wheel."""
     binaries = tmp_path / "venv/bin"
     call(sys.executable, "-m", "venv", tmp_path / "venv")
-    call(binaries / "pip", "install", "--quiet", *(installed / "dist").glob("dpp-*.whl"))
+    call(binaries / "pip", "install", "--quiet", wheel(installed, "dpp"))
     call(binaries / "dpp", "new-plugin", "word-tally", "--output", tmp_path / "new")
     call(binaries / "pip", "install", "--quiet", "--editable", f"{tmp_path / 'new'}[test]")
     call(binaries / "pytest", tmp_path / "new")
@@ -120,15 +151,12 @@ def test_a_new_plugin_installs_and_passes_its_tests(installed, tmp_path):
 
 
 def test_each_plugin_installs_beside_dpp_and_shows_up(installed, tmp_path):
-    plugins = sorted(path.name for path in (REPOSITORY / "plugins").iterdir() if (path / "pyproject.toml").exists())
     call(sys.executable, "-m", "venv", tmp_path / "venv")
     pip = tmp_path / "venv/bin/pip"
-    call(pip, "install", "--quiet", *(installed / "dist").glob("dpp-[0-9]*.whl"))
-    for plugin in plugins:
-        source = shutil.copytree(REPOSITORY / "plugins" / plugin, tmp_path / plugin, ignore=LEFT_OUT)
-        call(sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path / "dist", source)
-        call(pip, "install", "--quiet", *(tmp_path / "dist").glob(f"{plugin.replace('-', '_')}-*.whl"))
+    call(pip, "install", "--quiet", wheel(installed, "dpp"))
+    for plugin in PLUGINS:
+        call(pip, "install", "--quiet", wheel(installed, plugin))
         listed = subprocess.run([tmp_path / "venv/bin/dpp", "plugins"], capture_output=True, text=True, check=True, cwd=tmp_path)
-        assert f"{plugin} 0.1.0" in listed.stdout
+        assert f"{plugin} {__version__}" in listed.stdout
         assert "broken" not in listed.stdout + listed.stderr
         call(pip, "uninstall", "--quiet", "--yes", plugin)
