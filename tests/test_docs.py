@@ -45,7 +45,7 @@ BIN = Path(sys.executable).parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
 LINKED = [*PAGES, ROOT / "CHANGELOG.md", *sorted(ROOT.glob("plugins/*/README.md"))]
 PORTS = ("8123", "8082")
-SECONDS = 100
+SECONDS = 150
 HOOKS = [name for name in vars(hookspecs) if name.startswith("dpp_")]
 
 WORD_COUNT = """
