@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SPHINX := -c docs --fail-on-warning --keep-going --nitpicky --quiet
 
 .PHONY: help demo test check docs bench build clean
 
@@ -31,7 +30,7 @@ check: $(STAMP) ## Check style, types, layers and workflows.
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 docs: $(STAMP) ## Build the documentation's site into docs/_build/html; a warning fails it.
-	$(BIN)/sphinx-build $(SPHINX) -d docs/_build/doctrees . docs/_build/html
+	$(BIN)/sphinx-build -c docs --fail-on-warning --keep-going --nitpicky --quiet -d docs/_build/doctrees . docs/_build/html
 
 bench: $(STAMP) ## Measure dpp against other downloaders, from an nginx of its own on loopback (BENCH="--cases small,resume --scale 0.1").
 	$(BIN)/python benchmarks/bench.py $(BENCH)
