@@ -39,6 +39,8 @@ ENVIRONMENT = (
     "LUIGI_CONFIG_PATH",
     "LUIGI_CONFIG_PARSER",
     "NO_COLOR",
+    "CI",
+    "TERM",
     "GNUPGHOME",
 )
 PREFIXES = ("AWS_",)
