@@ -6,8 +6,10 @@ What is kept of a run is of one size, however many files it has. Charts are in p
 from __future__ import annotations
 
 import math
+from bisect import bisect
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import NamedTuple, get_args
 
 from dpp.models import Outcome, Stage
@@ -16,8 +18,10 @@ from dpp.report import human_bytes
 BARS = 128
 FINEST = 1 / 64
 PER_DECADE = 5
-SHORTEST = 1e-6
+DECADES = range(-6, 7)
 TICKS = 4
+_FIRST = DECADES[0] * PER_DECADE
+_EDGES = [10 ** (bucket / PER_DECADE) for bucket in range(_FIRST, DECADES[-1] * PER_DECADE)]
 _ROUND_SECONDS = (60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 21600, 43200, 86400)
 
 
@@ -151,7 +155,8 @@ class Durations:
         self.files += len(seconds)
         self.total += sum(seconds)
         self.longest = max(self.longest, *seconds)
-        self._counts.update(map(_bucket, seconds))
+        for place, count in Counter(map(partial(bisect, _EDGES), seconds)).items():
+            self._counts[place + _FIRST - 1] += count
 
     def ends(self) -> tuple[int, int]:
         """Return the first bucket and the one after the last."""
@@ -186,19 +191,19 @@ class Charts:
     def __init__(self, start: float) -> None:
         self.timeline = Timeline(start)
         self._stages: dict[str, Durations] = {stage: Durations() for stage in get_args(Stage)}
-        self._seconds: defaultdict[str, list[float]] = defaultdict(list)
+        self._seconds: list[dict[str, float]] = []
 
     def add(self, outcome: Outcome) -> None:
         """Take in a file, which counts from the next :meth:`settle` on."""
         if not outcome.cached:
             self.timeline.add(outcome)
-            for stage, spent in outcome.seconds.items():
-                self._seconds[stage].append(spent)
+            self._seconds.append(outcome.seconds)
 
     def settle(self) -> None:
         """Count the times that were taken in: many at once, which is cheaper than one by one."""
-        for stage, several in self._seconds.items():
-            self._stages.setdefault(stage, Durations()).add(several)
+        for stage, durations in self._stages.items():
+            if several := [seconds[stage] for seconds in self._seconds if stage in seconds]:
+                durations.add(several)
         self._seconds.clear()
 
     def stages(self) -> list[tuple[str, Durations, Plot]]:
@@ -238,10 +243,6 @@ def _bar(place: int, number: int, heights: Iterable[float], text: str) -> Bar:
 
 def _tick(at: float, text: str) -> Tick:
     return Tick(round(at, 4), text)
-
-
-def _bucket(seconds: float) -> int:
-    return math.floor(math.log10(max(seconds, SHORTEST)) * PER_DECADE)
 
 
 def _edge(bucket: float) -> float:

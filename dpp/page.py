@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from importlib.resources import files
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from pydantic_core import to_json
 
@@ -28,6 +28,9 @@ from dpp.redact import redact_text
 from dpp.report import Summary, human_bytes
 from dpp.settings import Settings
 from dpp.workspace import stops_run, write_stream
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 BLOCK = 1024 * 1024
 LONGEST_ROW = 16 * 1024
@@ -83,20 +86,19 @@ class Page:
 
     def take(self, rows: Iterable[Row]) -> Iterator[Row]:
         """Take in rows, each of another file, while passing them on."""
-        size = 0
+        size, longest = 0, LONGEST_ROW
         for row in rows:
             self.charts.add(row.outcome)
-            line = row.line
-            if len(line) > LONGEST_ROW or self._size > WHOLE_ROWS:
-                line = self._carried(row)
+            line = row.line if len(row.line) <= longest else self._carried(row)
             self._lines.append(line)
             size += len(line)
             if size >= BLOCK:
                 self._pack()
-                size = 0
+                size, longest = 0, 0 if self._size > WHOLE_ROWS else LONGEST_ROW
             yield row
         self._pack()
         self._settle()
+        self._template = self._packer.submit(_load_template)
 
     def _carried(self, row: Row) -> bytes:
         """Return a row without what is long, or nothing where the page is full."""
@@ -137,13 +139,7 @@ class Page:
         write_stream(self._path, chain([head.encode()], iter(lambda: self._rows.read(BLOCK), b""), [foot.encode()]))
 
     def _rendered(self, summary: Summary, **more: Any) -> str:
-        from jinja2 import Environment, PackageLoader  # noqa: PLC0415 - takes 11 ms, and most processes write no page
-
-        environment = Environment(  # not optimized: that takes longer than it saves on one page
-            loader=PackageLoader("dpp"), autoescape=True, trim_blocks=True, lstrip_blocks=True, optimized=False
-        )
-        environment.filters |= {"seconds": human_seconds, "bytes": human_bytes, "count": "{:,}".format, "moment": _moment}
-        return environment.get_template("report.html.j2").render(
+        return self._template.result().render(
             summary=summary,
             asked=self._asked,
             changed=_changed(self._asked.get("settings", {})),
@@ -154,6 +150,17 @@ class Page:
             rows=_HERE,
             **more,
         )
+
+
+def _load_template() -> Template:
+    """Load the template, which takes some 30 ms: beside others, as it is done while results are on their way to the disk."""
+    from jinja2 import Environment, PackageLoader  # noqa: PLC0415 - most processes write no page
+
+    environment = Environment(  # not optimized: that takes longer than it saves on one page
+        loader=PackageLoader("dpp"), autoescape=True, trim_blocks=True, lstrip_blocks=True, optimized=False
+    )
+    environment.filters |= {"seconds": human_seconds, "bytes": human_bytes, "count": "{:,}".format, "moment": _moment}
+    return environment.get_template("report.html.j2")
 
 
 def _packed(lines: list[bytes]) -> bytes:
