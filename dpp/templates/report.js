@@ -75,6 +75,7 @@
 
   const natural = (word) => word.toLowerCase().replace(/\d+/g, (digits) => digits.padStart(12, "0"));
   function key(file) {
+    if (!view.sort) return null;
     const value = view.sort === "failure" ? failure(file) : file[view.sort];
     return typeof value === "string" ? natural(value) || null : value;
   }
@@ -82,11 +83,10 @@
   function sorted(several) {
     if (!view.sort) return several;
     const way = view.down ? -1 : 1;
-    const keys = several.map((file) => [key(file), file]);
-    const none = keys.filter(([value]) => value === null || value === undefined);
-    const some = keys.filter(([value]) => value !== null && value !== undefined);
+    const none = several.filter(([value]) => value === null || value === undefined);
+    const some = several.filter(([value]) => value !== null && value !== undefined);
     some.sort(([one, first], [other, second]) => (one < other ? -way : one > other ? way : first.order - second.order));
-    return [...some, ...none].map(([, file]) => file);
+    return [...some, ...none];
   }
 
   // Looking for files goes in slices, so that a key that is pressed meanwhile is heard, and makes this search stop.
@@ -94,12 +94,12 @@
   async function select(page = 0) {
     const mine = ++turn;
     const fitting = [];
-    for (let begin = 0; begin < files.length; begin += 10000) {
+    for (let begin = 0; begin < files.length; begin += 5000) {
       if (begin) await pause();
       if (mine !== turn) return;
-      for (const file of files.slice(begin, begin + 10000)) if (fits(file)) fitting.push(file);
+      for (const file of files.slice(begin, begin + 5000)) if (fits(file)) fitting.push([key(file), file]);
     }
-    found = sorted(fitting);
+    found = sorted(fitting).map(([, file]) => file);
     view.page = page;
     show();
   }
