@@ -78,7 +78,7 @@ def record(manifest: Path, output: Path, columns: int) -> None:
     """Record a run in a terminal."""
     with opened(manifest.parent, columns) as terminal:
         terminal.type(f"dpp run {manifest.name} --workers 2 --workspace w{columns}; echo {END} $?")
-        for name, text in (("1-start", "slowest"), ("2-middle", "(5"), ("3-end", f"{END} 1")):
+        for name, text in (("1-start", "slowest"), ("2-middle", "(6"), ("3-end", f"{END} 1")):
             terminal.wait_for(text)
             picture(terminal, output / f"{columns}-columns-{name}", columns, f"dpp run, {columns} columns, {name[2:]}")
 
