@@ -73,6 +73,7 @@ def opened(folder: Path, columns: int = 100, **environment: str) -> Iterator[Ter
     """Open a terminal, and close it."""
     terminal = Terminal(folder, columns, **environment)
     try:
+        terminal.wait_for("$")
         yield terminal
     finally:
         terminal.close()
