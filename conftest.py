@@ -12,6 +12,7 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
+from dpp.cli import main
 
 import http_site
 
@@ -57,6 +58,22 @@ def site() -> Iterator[http_site.Site]:
     yield served
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def dpp(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[Any, str, str]]:
+    """Run ``dpp`` in this process; return exit code, output and errors."""
+
+    def run(*arguments: object) -> tuple[Any, str, str]:
+        code: Any = 0
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as error:
+            code = error.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
 
 
 @pytest.fixture

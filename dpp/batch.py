@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from dpp import names
+from dpp.catalog import write_catalog
 from dpp.chain import Steps
 from dpp.errors import ConfigurationError
 from dpp.lock import Lock
@@ -20,6 +21,7 @@ from dpp.models import FileData
 from dpp.pipeline import Pipeline, workspace_root
 from dpp.plugins import Registry
 from dpp.redact import redact_url
+from dpp.request import Request
 from dpp.run import Run
 from dpp.settings import Settings
 from dpp.sources import Existing
@@ -93,7 +95,7 @@ def open_run(
     settings: Settings,
     registry: Registry,
     *,
-    name: str = "",
+    request: Request | None = None,
     workers: int = 1,
     shared: bool = False,
     steps: Steps | None = None,
@@ -106,7 +108,7 @@ def open_run(
         files: The manifest: a path, a source that a plugin knows, or a list.
         settings: The settings.
         registry: The plugins.
-        name: What people call the batch; the manifest's name if empty.
+        request: What else is asked.
         workers: Processes that are to work on it.
         shared: Whether several processes may work on the batch through one scheduler.
         steps: The steps, where they are not the ones that the settings name.
@@ -117,11 +119,12 @@ def open_run(
         EnvironmentStop: The workspace can't be written.
     """
     steps = steps or registry.steps(settings)
+    request = request or Request(options=settings.options)
     schemes = set(registry.fetchers())
     registry.check_fetchers(settings)
     workspace = Workspace(workspace_root(settings))
     workspace.check()
-    folder = workspace.batch(batch_name(files, steps, name))
+    folder = workspace.batch(batch_name(files, steps, request.name))
     lock = Lock(folder / "lock")
 
     def begin() -> Run:
@@ -133,7 +136,7 @@ def open_run(
         rows = _rows(files, settings, registry)
         if existing:
             rows = _left(rows, existing, Pipeline(settings, registry, steps=steps))
-        run.begin(describe_source(files), rows, settings, steps, schemes, workers, existing)
+        run.begin(describe_source(files), rows, settings, steps, schemes, workers, request.facts(files, settings, steps), existing)
         registry.notify("dpp_batch_started", run=run.asked())
         return run
 
@@ -145,6 +148,27 @@ def open_run(
     except BaseException:
         lock.release()
         raise
+
+
+class Listing(NamedTuple):
+    """How many files a manifest lists, and how many were left out, as they are where they should get to."""
+
+    total: int
+    skipped: int
+
+
+def write_listing(path: Path, files: Files, settings: Settings, registry: Registry) -> Listing:
+    """Check a manifest as a run does, and write the files it lists as one chunk of a catalog; nothing else.
+
+    Raises:
+        InputError: The manifest or a setting is wrong.
+    """
+    existing = _existing(settings, registry)
+    rows = _rows(files, settings, registry)
+    chunks = write_catalog(
+        path, describe_source(files), _left(rows, existing) if existing else rows, set(registry.fetchers()), lambda total: max(total, 1)
+    )
+    return Listing(sum(chunk.size for chunk in chunks), existing.skipped if existing else 0)
 
 
 def _shared_run(folder: Path, lock: Lock, begin: Callable[[], Run]) -> Run:
@@ -172,15 +196,15 @@ def _existing(settings: Settings, registry: Registry) -> Existing | None:
     return Existing(listed_there)
 
 
-def _left(rows: Iterator[Row], existing: Existing, pipeline: Pipeline) -> Iterator[Row]:
-    """Yield the rows of files that are not there yet; with ``cleanup``, forget what an earlier run had of the others.
+def _left(rows: Iterator[Row], existing: Existing, pipeline: Pipeline | None = None) -> Iterator[Row]:
+    """Yield the rows of files that are not there yet; a pipeline with ``cleanup`` forgets what an earlier run had of the others.
 
     A run that was killed after it had uploaded a file, and before it could say so, leaves that file's copies behind.
     """
     for row in rows:
         if row.fields is None or not existing.has(row.fields):
             yield row
-        elif pipeline.settings.cleanup:
+        elif pipeline is not None and pipeline.settings.cleanup:
             with suppress(ValidationError):
                 pipeline.forget(FileData.model_validate(row.fields))
 

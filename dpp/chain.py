@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Secret, SecretBytes, SecretStr, ValidationError
 from pydantic_core import to_jsonable_python
 
 from dpp import names
@@ -42,7 +42,9 @@ class ConfiguredStep:
         self.name = step_name(cls)
         self.version = str(getattr(cls, "version", "0"))
         self.options = dict(options)
-        self._public_options = _checked_options(self.name, cls, options)
+        made = _made(self.name, cls, options)
+        self._public_options = _public_options(made, options)
+        self._secret_options = _secret_options(made, options)
         self._local = threading.local()
 
     def __call__(self, *args: Any) -> Any:
@@ -60,6 +62,10 @@ class ConfiguredStep:
         """Return a digest of the options, which may hold secrets; "" where all are defaults."""
         return names.digest(repr(_stable(self._public_options)), digits=8) if self._public_options else ""
 
+    def secret_options(self) -> set[str]:
+        """Return the names of the options that pydantic keeps secret; all of them where one has another name outside."""
+        return self._secret_options
+
     def label(self) -> dict[str, str]:
         """Return what a report says of this step."""
         return {"kind": self.kind, "name": self.name, "version": self.version}
@@ -75,6 +81,10 @@ class Steps:
 
     def __iter__(self) -> Iterator[ConfiguredStep]:
         return iter([*self.pre_processors, self.processor, *self.post_processors])
+
+    def described(self) -> list[dict[str, str]]:
+        """Return what ``run.json`` says of them: kind, name, version, and a digest of the options."""
+        return [step.label() | {"options": step.options_digest()} for step in self]
 
     def fingerprints(self) -> tuple[str, str, str]:
         """Return the digests that name the targets of the chain, of the processor and of the whole."""
@@ -132,21 +142,41 @@ def has_method(cls: Any, method: str) -> bool:
     return isinstance(cls, type) and callable(getattr(cls, method, None)) and not inspect.isabstract(cls)
 
 
-def _checked_options(name: str, cls: type[Any], options: Mapping[str, Any]) -> Any:
-    """Return the options that differ from their defaults, without secrets, after making an object once.
-
-    A constructor that raises something else than a ValidationError is left to fail file by file.
-    """
+def _made(name: str, cls: type[Any], options: Mapping[str, Any]) -> Any:
+    """Return an object with these options, to check them; None where the constructor fails, as it will file by file."""
     try:
-        made = cls(**options)
+        return cls(**options)
     except ValidationError as error:
         raise wrong_options(name, error, cls) from error
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin's own constructor; it fails again for each file
         log.warning("%s can't be made: %s: %s", name, type(error).__name__, error)
+        return None
+
+
+def _public_options(made: Any, options: Mapping[str, Any]) -> Any:
+    """Return the options that differ from their defaults, without secrets."""
+    if made is None:
         return names.digest(repr(_stable(options)))
     if isinstance(made, BaseModel):
         return to_jsonable_python(_ordered(made.model_dump(exclude_defaults=True)), fallback=str)
     return _stable({option: str(value) for option, value in options.items() if option != "debug"})
+
+
+def _secret_options(made: Any, options: Mapping[str, Any]) -> set[str]:
+    """Return the names of options that hold a secret; those of all options where a secret came by another name, an alias."""
+    fields = made.model_fields_set if isinstance(made, BaseModel) else set()
+    found = {name for name in fields if _holds_secret(getattr(made, name))}
+    return set(options) if found - set(options) else found
+
+
+def _holds_secret(value: Any) -> bool:
+    if isinstance(value, BaseModel):
+        return any(_holds_secret(part) for _, part in value)
+    if isinstance(value, Mapping):
+        return any(_holds_secret(part) for part in value.values())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return any(map(_holds_secret, value))
+    return isinstance(value, (Secret, SecretStr, SecretBytes))
 
 
 def _ordered(value: Any) -> Any:

@@ -16,6 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+ERROR_CLASSES = frozenset(
+    {
+        *("connection", "dns", "timeout", "truncated", "tls", "protocol", "redirect", "encoding", "empty", "size", "checksum"),
+        *("unsupported-scheme", "not-found", "permission", "not-a-file", "read", "no-file", "member-name", "result"),
+    }
+)
 SHOWN_PROBLEMS = 1000
 INTERRUPTED = 130
 

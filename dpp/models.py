@@ -203,7 +203,7 @@ class Outcome(BaseModel):
         plugins: The steps it went through, with kind, name and version.
         result: What the processor returned.
         run: The run that did the work.
-        cached: Whether an earlier run had done it already.
+        cached: Whether it is from an earlier run.
         at: When it ended, in seconds since 1970-01-01 UTC.
         traceback: Where a plugin raised.
     """

@@ -128,6 +128,14 @@ class UrlParameter(luigi.Parameter):
         return value if shown == value else f"{shown}{REDACTED}{names.digest(value, digits=8)}"
 
 
+class TextParameter(luigi.Parameter):
+    """Text; a program may give anything that can be written, such as a path or a number of bytes."""
+
+    def normalize(self, value: Any) -> str:
+        """Return the text."""
+        return str(value)
+
+
 class NumberParameter(luigi.Parameter[Any]):
     """A number; what is none is refused in one line.
 
@@ -213,7 +221,7 @@ def _parameter(name: str, field: FieldInfo) -> luigi.Parameter[Any]:
         return NamesParameter(default=default, **common)
     if isinstance(default, (int, float)) and not spelled(field):
         return NumberParameter(type(default), default=default, **common)
-    return luigi.Parameter(default=str(default), **common)
+    return TextParameter(default=str(default), **common)
 
 
 def spelled(field: FieldInfo) -> bool:

@@ -23,6 +23,7 @@ from dpp.names import file_key
 from dpp.plugins import Registry
 from dpp.prepared import INPUT, is_exploded, load_prepared, members, naming, prepare
 from dpp.redact import redact_text, redact_url, secrets_of
+from dpp.selection import Selection
 from dpp.settings import Settings
 from dpp.stages.download import Download, Downloader, load_download
 from dpp.steps import BaseFetcher
@@ -67,10 +68,17 @@ class Pipeline:
         run: What the outcomes call this run.
         steps: The steps, where they are not the ones that the settings name.
         shared: Folder for what the processes of a run share.
+        selection: Which failures of earlier runs are tried again; all if None.
     """
 
     def __init__(
-        self, settings: Settings, registry: Registry, run: str = "", steps: Steps | None = None, shared: Path | None = None
+        self,
+        settings: Settings,
+        registry: Registry,
+        run: str = "",
+        steps: Steps | None = None,
+        shared: Path | None = None,
+        selection: Selection | None = None,
     ) -> None:
         self.settings = settings
         self.run = run
@@ -80,6 +88,7 @@ class Pipeline:
         self._blaming = {error_class for step in self.steps for error_class in getattr(step.cls, "blames_input", ())}
         self._labels = [step.label() for step in self.steps]
         self._registry = registry
+        self._selection = selection
         classes = registry.fetchers()
         self._fetchers: dict[type[BaseFetcher], BaseFetcher] = {cls: cls(settings) for cls in set(classes.values())}
         by_scheme = {scheme: self._fetchers[cls] for scheme, cls in classes.items()}
@@ -98,18 +107,24 @@ class Pipeline:
         return self.workspace.report(self.fingerprints[2], file)
 
     def recall(self, job: Job) -> Outcome | None:
-        """Return the outcome of a file that is complete already, from its report alone."""
+        """Return the outcome of a file that nothing is to be done for, from its report alone.
+
+        That is one that is complete, or one whose failure this run is not to try again.
+        """
         try:
             outcome = Outcome.model_validate_json(read_bytes(self._report_path(job.file)))
         except (OSError, ValidationError):
             return None
-        if not outcome.ok or not self._still_holds(outcome, job.file):
+        if not (self._still_holds(outcome, job.file) if outcome.ok else self._is_left(outcome)):
             return None
         outcome.cached = outcome.run != self.run
         return outcome
 
+    def _is_left(self, failed: Outcome) -> bool:
+        return self._selection is not None and not self._selection.picks(failed)
+
     def recalled(self, job: Job) -> Outcome | None:
-        """Return the outcome of a file that is complete already, and remove what nobody needs of it any more."""
+        """Return the outcome of a file that nothing is to be done for, and remove what nobody needs of it any more."""
         outcome = self.recall(job)
         if outcome is not None:
             self._leave(job, outcome)

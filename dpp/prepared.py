@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,13 +44,17 @@ def load_prepared(file: FileData, final: Path, download: Download) -> FileData |
     if not isinstance(record, dict) or record.get(INPUT) != download.sha256:
         return None
     path = final / record["local_path"] if record["local_path"] else download.path
-    try:
-        extent = _extent(path)
-    except OSError:
-        return None
-    if extent != record["extent"] or path.is_dir() is not record["folder"]:
+    if not is_as_recorded(path, record):
         return None
     return FileData.model_validate({**file.model_dump(), **record["fields"], "local_path": path})
+
+
+def is_as_recorded(path: Path, record: Mapping[str, Any]) -> bool:
+    """Whether what a chain made is a file or a folder, and as large, as its record says."""
+    try:
+        return [path.is_dir(), _extent(path)] == [record["folder"], record["extent"]]
+    except OSError:
+        return False
 
 
 def is_exploded(file: FileData) -> bool:

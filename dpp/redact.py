@@ -7,7 +7,7 @@ Logs, reports, ledgers, task ids and messages carry only what passed through her
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 from urllib.parse import unquote, unquote_plus, urlsplit, urlunsplit
 
@@ -15,7 +15,10 @@ MASK = "***"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s'\"<>]+")
 _MAY_HIDE = re.compile(r"[@?#\[]")
 _SHORTEST_SECRET = 4
-_SECRET_NAME = re.compile(r"passw|passphrase|secret|token|credential|access_key|api_?key|authorization|signature", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"passw|passphrase|pwd|secret|token(?!iz)|credential|(access|private|signing)_key|api_?key|authorization|bearer|cookie|headers|signature|dsn",
+    re.IGNORECASE,
+)
 _USER = re.compile(r"^[^/\s@]+:[^/\s@]*@")  # user:password@proxy:3128, a proxy without a scheme
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -95,3 +98,29 @@ def redact_value(name: str, value: Any) -> Any:
     if not isinstance(value, str):
         return value
     return redact_text(_USER.sub(f"{MASK}@", value))
+
+
+def public_options(options: Mapping[str, Mapping[str, Any]], secret: Collection[str] = ()) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Return the options of plugins that may be stored, and the names of those that may not.
+
+    An option may not be stored if its name, or a name in its value, is like that of a password, or if it has a URL with
+    a user or a query. Names of variables and of files that hold a secret (``passphrase_env``) are none.
+
+    Args:
+        options: Options by plugin.
+        secret: Names of options that are secret whatever they are called.
+
+    Returns:
+        The options that may be stored, and ``PLUGIN.OPTION`` for each of the others, in order.
+
+    Example:
+        >>> public_options({"sftp": {"password": "x", "timeout": 5}})
+        ({'sftp': {'timeout': 5}}, ['sftp.password'])
+    """
+    public: dict[str, dict[str, Any]] = {}
+    withheld = []
+    for plugin, given in options.items():
+        hidden = {name for name, value in given.items() if name in secret or redact_value(name, value) != value}
+        public[plugin] = {name: value for name, value in given.items() if name not in hidden}
+        withheld += [f"{plugin}.{name}" for name in sorted(hidden)]
+    return public, withheld

@@ -45,6 +45,7 @@ class Summary(BaseModel):
         ok: Files that went through, now or in an earlier run.
         cached: How many of those an earlier run had done.
         failed: Files that failed.
+        remembered: How many of those failed in an earlier run and were not tried again (``dpp retry``).
         skipped: Files that were left out, as they are where they should get to (``skip_existing``).
         missing: Files without an outcome: the run was stopped.
         bytes: Size of this run's downloads that went through.
@@ -59,6 +60,7 @@ class Summary(BaseModel):
     ok: int = 0
     cached: int = 0
     failed: int = 0
+    remembered: int = 0
     skipped: int = 0
     missing: int = 0
     bytes: int = 0
@@ -93,6 +95,7 @@ def _count(summary: Summary, groups: dict[tuple[str, str], FailureGroup], outcom
         summary.bytes += 0 if outcome.cached else outcome.bytes or 0
         return
     summary.failed += 1
+    summary.remembered += outcome.cached
     stage, error_class = outcome.stage or "", outcome.error_class or ""
     group = groups.setdefault((stage, error_class), FailureGroup(stage=stage, error_class=error_class))
     group.count += 1
@@ -131,6 +134,8 @@ def _counts(summary: Summary) -> str:
     if summary.cached:
         parts.append(f"{summary.cached} of them done before")
     parts.append(f"{summary.failed} failed")
+    if summary.remembered:
+        parts.append(f"{summary.remembered} of them not tried again")
     if summary.skipped:
         parts.append(f"{summary.skipped} left out, as they are there")
     if summary.missing:

@@ -16,7 +16,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,8 +36,8 @@ from dpp.names import file_key
 from dpp.page import Page
 from dpp.pipeline import Job, Pipeline
 from dpp.plugins import Registry
-from dpp.redact import redact_url
 from dpp.report import PAGE, Summary, fold
+from dpp.selection import Selection
 from dpp.settings import Settings, make_settings
 from dpp.snapshot import InFlight, Slow, Snapshot, keep_snapshot
 from dpp.sources import Existing
@@ -73,6 +73,7 @@ class Run:
         steps: Steps,
         schemes: set[str],
         workers: int,
+        facts: Mapping[str, Any],
         existing: Existing | None = None,
     ) -> None:
         """Check the manifest and write down what this run is to do.
@@ -84,6 +85,7 @@ class Run:
             steps: The steps.
             schemes: URL schemes that can be fetched.
             workers: Processes that are to work on it.
+            facts: How it was asked for.
             existing: Counts the files that were left out, as they are where they should get to.
 
         Raises:
@@ -102,10 +104,10 @@ class Run:
             raise
         total = sum(chunk.size for chunk in chunks)
         skipped = existing.skipped if existing else 0
-        write_json(self.folder / "run.json", {**self._asked(source, total, settings, steps), "skipped": skipped})
+        write_json(self.folder / "run.json", {**self._asked(source, total, steps), **facts, "skipped": skipped})
         write_json(self._private / "plan.json", {"run": self.number, "settings": settings.model_dump(mode="json"), "chunks": chunks})
 
-    def _asked(self, source: str, total: int, settings: Settings, steps: Steps) -> dict[str, Any]:
+    def _asked(self, source: str, total: int, steps: Steps) -> dict[str, Any]:
         return {
             "batch": self.batch,
             "run": self.number,
@@ -116,9 +118,8 @@ class Run:
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "dpp": __version__,
-            "plugins": [step.label() | {"options": step.options_digest()} for step in steps],
-            "settings": settings.model_dump(mode="json", exclude={"options", "quiet", "json_lines"})
-            | {"skip_existing": redact_url(settings.skip_existing)},
+            "plugins": steps.described(),
+            "fingerprints": steps.fingerprints(),
         }
 
     def _forget_private(self) -> None:
@@ -158,7 +159,11 @@ class Run:
 
     def pipeline(self, settings: Settings, registry: Registry, steps: Steps | None = None) -> Pipeline:
         """Return a pipeline that works for this run, and keeps its limits with those of other processes."""
-        return Pipeline(settings, registry, self.label, steps, self._private / "limits")
+        return Pipeline(settings, registry, self.label, steps, self._private / "limits", self._selection())
+
+    def _selection(self) -> Selection | None:
+        asked = self.asked().get("selection")
+        return Selection.model_validate(asked) if asked else None
 
     def ledger(self, name: str) -> Path:
         """Return the path of a ledger: that of a chunk's number or of a file's key."""

@@ -26,7 +26,7 @@ from dpp.ending import Ending
 from dpp.errors import BatchFailed, ConfigurationError, ManifestError, StageError
 from dpp.ledger import Ledger
 from dpp.logs import FILES, keep_log, let_go_of_log, set_up_logging
-from dpp.manifest import Listed, Row, check
+from dpp.manifest import Files, Listed, Row, check
 from dpp.models import Failure, FileData
 from dpp.names import file_key
 from dpp.parameters import (
@@ -44,7 +44,9 @@ from dpp.plugins import STEP_SETTINGS, option_names, registry
 from dpp.progress import Progress
 from dpp.redact import redact_text
 from dpp.report import Summary
+from dpp.request import Request
 from dpp.run import Run
+from dpp.selection import Selection
 from dpp.settings import Settings, make_settings
 from dpp.snapshot import POST_PROCESS, keep_snapshot
 from dpp.targets import FileTarget
@@ -279,6 +281,7 @@ class RunBatch(_SettingsTask):
 
     Attributes:
         workers: How many processes are to work on it, for a program that calls ``luigi.build``, which does not say so to tasks.
+        selection: Which failures of earlier runs are tried again; all if None.
         is_shown: Whether progress is shown and the log kept, as Luigi's command line does, also where a program calls ``luigi.build``.
     """
 
@@ -291,6 +294,7 @@ class RunBatch(_SettingsTask):
     process = luigi.Parameter(default="", description="tells apart the processes that share a batch through one scheduler")
 
     workers: int = 0
+    selection: Selection | None = None
     is_shown: bool = False
     viewer: Viewer | None = None
     _opened: Run | None = None
@@ -315,17 +319,25 @@ class RunBatch(_SettingsTask):
             EnvironmentStop: Somebody else runs the batch, or the workspace can't be written.
         """
         if self._opened is None:
-            if not self.files:
-                raise ConfigurationError(
-                    "no files: give a JSON list, JSON Lines, CSV or text file with URLs, a folder, or a source such as s3://"
-                )
             shared = not core().local_scheduler
             workers = self.workers or _workers() * (SHARERS if shared else 1)
-            self._opened = open_run(
-                recursively_unfreeze(self.files), self.settings(), registry(), name=self.batch_name, workers=workers, shared=shared
-            )
+            request = Request(self.batch_name, recursively_unfreeze(self.param_kwargs["options"]), self.selection)
+            self._opened = open_run(self.wanted_files(), self.settings(), registry(), request=request, workers=workers, shared=shared)
             self._watch(self._opened)
         return self._opened
+
+    def wanted_files(self) -> Files:
+        """Return the manifest.
+
+        Raises:
+            ConfigurationError: None is given.
+        """
+        if not self.files:
+            raise ConfigurationError(
+                "no files: give a JSON list, JSON Lines, CSV or text file with URLs, a folder, or a source such as s3://"
+            )
+        files: Files = recursively_unfreeze(self.files)
+        return files
 
     def _watch(self, run: Run) -> None:
         """Show the run, and watch over its end where signals can be caught."""
@@ -406,12 +418,13 @@ def _workers() -> int:
     return int(core().workers) if running_from_command_line() else os.cpu_count() or 1
 
 
-def run_batch(files: Any = "", workers: int = 0, **settings: Any) -> tuple[Summary, int]:
+def run_batch(files: Any = "", workers: int = 0, selection: Selection | None = None, **settings: Any) -> tuple[Summary, int]:
     """Run a batch with Luigi in this process; return its summary and the exit code that says how it ended.
 
     Args:
         files: The manifest: a path, a source, or a list of dicts; may be left to a named batch.
         workers: How many processes work on it; 0 for what luigi.cfg says, or one.
+        selection: Which failures of earlier runs are tried again; all if None.
         settings: Settings that differ from their defaults and from luigi.cfg; ``batch_name`` for a named batch.
 
     Raises:
@@ -420,6 +433,7 @@ def run_batch(files: Any = "", workers: int = 0, **settings: Any) -> tuple[Summa
     """
     task = RunBatch(**({"files": files} if files else {}), **settings)
     task.workers = workers = workers or int(core().workers)
+    task.selection = selection
     task.is_shown = True
     set_up_logging(task.settings())
     run = task.open()

@@ -144,7 +144,12 @@ def _host() -> str:
     return names.digest(socket.gethostname(), digits=6)
 
 
-def _is_abandoned(name: str) -> bool:
+def is_temporary(name: str) -> bool:
+    """Whether a name is that of a temporary file or folder."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def is_abandoned(name: str) -> bool:
     """Whether a name is that of a temporary file whose process, of this machine, is no more."""
     match = _TEMPORARY.fullmatch(name)
     return match is not None and match["host"] == _host() and not is_alive(match["pid"])
@@ -242,8 +247,15 @@ class DownloadPaths:
 
     def discard(self) -> None:
         """Remove the download, its sidecar first, and its folder unless there is more in it."""
+        self._discard(self.sidecar, self.part_facts, self.part, self.body)
+
+    def discard_part(self) -> None:
+        """Remove what there is of a download before it is whole, and its folder unless there is more in it."""
+        self._discard(self.part_facts, self.part)
+
+    def _discard(self, *paths: str) -> None:
         with stops_run(self.folder):
-            for path in (self.sidecar, self.part_facts, self.part, self.body):
+            for path in paths:
                 remove(path)
             with suppress(OSError):
                 Path(self.folder).rmdir()
@@ -350,13 +362,34 @@ class Workspace:
         """Return the path of a file's report, which alone makes the file complete."""
         return self._sharded("reports", fingerprint, file, ".json")
 
+    def has_others(self, kind: str, file: FileData) -> bool:
+        """Whether there is a target of a file that some steps made.
+
+        Args:
+            kind: ``pre_processed`` or ``processed`` or ``reports``.
+            file: The file.
+        """
+        with suppress(FileNotFoundError):
+            paths = (self._sharded(kind, fingerprint, file, ".json") for fingerprint in os.listdir(f"{self._root}/{kind}"))
+            return any(map(os.path.exists, paths))
+        return False
+
     def batch(self, name: str) -> Path:
         """Return the folder of a batch."""
         return self.root / "batches" / name
 
     def _sharded(self, kind: str, fingerprint: str, file: FileData, suffix: str) -> str:
-        key = names.file_key(file.id, file.url)
-        return f"{self._root}/{kind}/{fingerprint}/{names.shard(key)}/{key}{suffix}"
+        return self.keyed(kind, fingerprint, names.file_key(file.id, file.url)) + suffix
+
+    def keyed(self, kind: str, fingerprint: str, key: str) -> str:
+        """Return the path of a file's target without its suffix, given the file's key.
+
+        Args:
+            kind: ``pre_processed``, ``processed`` or ``reports``.
+            fingerprint: Of the steps that made it.
+            key: The file's.
+        """
+        return f"{self._root}/{kind}/{fingerprint}/{names.shard(key)}/{key}"
 
     def check(self) -> None:
         """Make sure that the workspace can be written to, before anything is fetched.
@@ -371,9 +404,9 @@ class Workspace:
     def sweep(self) -> None:
         """Remove the temporary files and folders that processes which died have left among the targets."""
         for folder, folders, files in os.walk(self.root):
-            for name in filter(_is_abandoned, files):
+            for name in filter(is_abandoned, files):
                 Path(folder, name).unlink(missing_ok=True)
-            for name in filter(_is_abandoned, folders):
+            for name in filter(is_abandoned, folders):
                 shutil.rmtree(Path(folder, name), ignore_errors=True)
 
 

@@ -7,24 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from dpp.cli import main
 from dpp.cli.output import print_table
-
-
-@pytest.fixture
-def dpp(capsys):
-    """Run ``dpp`` in this process; return exit code, output and errors."""
-
-    def run(*arguments):
-        code = 0
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as error:
-            code = error.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

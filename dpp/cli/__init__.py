@@ -5,15 +5,20 @@ from __future__ import annotations
 import click
 
 from dpp._version import __version__
+from dpp.cli.clean import clean
 from dpp.cli.completion import completion, silence
 from dpp.cli.config import config
 from dpp.cli.entry import enter
 from dpp.cli.export import export
 from dpp.cli.new_plugin import new_plugin
+from dpp.cli.plan import plan
 from dpp.cli.plugins import plugins
 from dpp.cli.report import report
+from dpp.cli.retry import retry
 from dpp.cli.run import run
 from dpp.cli.status import status
+from dpp.cli.verify import verify
+from dpp.cli.why import why
 from dpp.errors import PluginError
 from dpp.names import suggestion
 from dpp.plugins import registry
@@ -59,7 +64,7 @@ def dpp() -> None:
     """
 
 
-for _command in (completion, config, export, new_plugin, plugins, report, run, status):
+for _command in (clean, completion, config, export, new_plugin, plan, plugins, report, retry, run, status, verify, why):
     dpp.add_command(_command)
 
 

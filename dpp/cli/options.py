@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +25,9 @@ workspace_option = click.option(
     help="Folder of downloads, results and reports.  [default: as for RunBatch in luigi.cfg, or dpp-workspace]",
 )
 
+workers_option = click.option(
+    "--workers", type=click.IntRange(min=1), help="Processes that work on the batch.  [default: as in luigi.cfg's section core, or 1]"
+)
 batch_option = click.option(
     "--batch",
     "batch_name",
@@ -103,11 +106,27 @@ class GroupedCommand(click.Command):
                 formatter.write_dl(records)
 
 
-def settings_options(command: Command) -> Command:
-    """Give a command an option for each setting; one that is not given is None, so that luigi.cfg counts."""
-    for name, field in reversed(Settings.model_fields.items()):
-        command = _option(name, field)(command)
-    return command
+def options_for(settings: Collection[str]) -> Callable[[Command], Command]:
+    """Return a decorator that gives a command an option for each of these settings; one that is not given is None."""
+
+    def decorate(command: Command) -> Command:
+        for name in reversed([name for name in Settings.model_fields if name in settings]):
+            command = _option(name, Settings.model_fields[name])(command)
+        return command
+
+    return decorate
+
+
+settings_options = options_for(Settings.model_fields)
+
+
+def words_option(flag: str, name: str, text: str) -> Callable[[Command], Command]:
+    """Return an option that takes words with commas between them, and can be given several times."""
+
+    def split(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(word.strip() for words in given for word in words.split(",") if word.strip())
+
+    return click.option(flag, name, multiple=True, callback=split, metavar="WORD,...", help=text)
 
 
 def _option(name: str, field: FieldInfo) -> Callable[[Command], Command]:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from dpp.cli.completion import FILES
-from dpp.cli.options import GroupedCommand, batch_option, settings_options
+from dpp.cli.options import GroupedCommand, batch_option, settings_options, workers_option
 from dpp.report import render
 from dpp.tasks import RunBatch, run_batch
 
@@ -16,9 +16,7 @@ from dpp.tasks import RunBatch, run_batch
 @click.command(cls=GroupedCommand)
 @click.argument("files", default="", shell_complete=FILES)
 @batch_option
-@click.option(
-    "--workers", type=click.IntRange(min=1), help="Processes that work on the batch.  [default: as in luigi.cfg's section core, or 1]"
-)
+@workers_option
 @settings_options
 def run(files: str, workers: int | None, **given: Any) -> None:
     """Run the batch of FILES; a rerun does only what is missing.

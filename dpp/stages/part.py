@@ -59,6 +59,11 @@ class PartFile:
         return self._facts.get("etag")
 
     @property
+    def total(self) -> int | None:
+        """How many bytes there will be, where the source said."""
+        return self._facts.get("total")
+
+    @property
     def offset(self) -> int:
         """How many bytes are there to continue from: 0 without a strong entity tag."""
         if not self.etag or (self._begun_from != self._url and self._facts.get("source") != self._source()):

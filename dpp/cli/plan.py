@@ -1,0 +1,77 @@
+"""``dpp plan``: what a run would do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from dpp.cli.completion import FILES
+from dpp.cli.options import GroupedCommand, batch_option, format_option, settings_options
+from dpp.cli.output import print_table
+from dpp.forecast import Forecast, Group, Plan, PlanSummary
+from dpp.plugins import registry
+from dpp.redact import printable
+from dpp.report import human_bytes
+from dpp.tasks import RunBatch
+
+SHOWN_FILES = 20
+
+
+@click.command(cls=GroupedCommand)
+@click.argument("files", default="", shell_complete=FILES)
+@batch_option
+@format_option("text", "json", "jsonl", help="json: totals; jsonl: a line a file.")
+@settings_options
+def plan(files: str, form: str, **given: Any) -> None:
+    """Show what a run of FILES would do and why; nothing is fetched.
+
+    FILES and settings are those of dpp run. Sizes are those of the manifest and of partial downloads; no server is asked,
+    and nothing is written.
+
+    \b
+    Examples:
+      dpp plan files.json
+      dpp plan files.json --processor my_module:WordCount
+      dpp plan urls.txt --format jsonl
+    """
+    settings: dict[str, Any] = {name: value for name, value in (("files", files or None), *given.items()) if value is not None}
+    task = RunBatch(**settings)
+    with Plan(task.wanted_files(), task.settings(), registry(), task.batch_name) as made:
+        if form == "jsonl":
+            for forecast in made.forecasts():
+                click.echo(forecast.model_dump_json())
+        elif form == "json":
+            for _ in made.forecasts():
+                pass
+            click.echo(made.summary().model_dump_json(indent=2))
+        else:
+            _print(made)
+
+
+def _print(plan: Plan) -> None:
+    first: list[Forecast] = []
+    for forecast in plan.forecasts():
+        if forecast.action != "nothing" and len(first) <= SHOWN_FILES:
+            first.append(forecast)
+    summary = plan.summary()
+    left_out = f", {summary.skipped} left out, as they are there" if summary.skipped else ""
+    click.echo(f"batch {summary.batch}: {summary.total} files{left_out}")
+    print_table(
+        ("files", "action", "why", "bytes"),
+        [(one.files, one.action, one.reason, _size(one) if one.action == "download" else "") for one in summary.groups],
+    )
+    for one in first if len(first) <= SHOWN_FILES else ():
+        click.echo(printable(f"  {one.id}  {one.url}: {one.action}, {one.reason}"))
+    click.echo(_space(summary))
+
+
+def _size(group: Group | PlanSummary) -> str:
+    known = human_bytes(group.bytes) if group.bytes or not group.unknown else ""
+    unknown = f"{group.unknown} of unknown size" if group.unknown else ""
+    return ", ".join(filter(None, (known, unknown)))
+
+
+def _space(summary: PlanSummary) -> str:
+    short = "; that is not enough" if summary.bytes > summary.free else ""
+    return f"to download: {_size(summary)}; free in the workspace: {human_bytes(summary.free)}{short}"

@@ -1,0 +1,75 @@
+"""``dpp retry``: the failed files of a batch once more."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dpp.batch import find_run
+from dpp.cli.options import GroupedCommand, batch_argument, options_for, words_option, workers_option, workspace_option
+from dpp.plugins import STEP_SETTINGS
+from dpp.report import render
+from dpp.retry import Failures, failures_of, repeat
+from dpp.run import Run
+from dpp.selection import GONE, Selection
+from dpp.settings import Settings
+from dpp.tasks import run_batch
+
+_CHANGEABLE = [name for name in Settings.model_fields if name not in {*STEP_SETTINGS, "workspace", "simulate_downloads"}]
+
+
+@click.command(cls=GroupedCommand)
+@batch_argument
+@workspace_option
+@workers_option
+@words_option("--class", "classes", "Only failures of these error classes, such as timeout,http-5xx.")
+@words_option("--stage", "stages", "Only failures in these stages, such as download or process.")
+@words_option("--host", "hosts", "Only files from these hosts.")
+@click.option("--all", "everything", is_flag=True, help="Also what the server said is not there or gone (404, 410).")
+@options_for(_CHANGEABLE)
+def retry(
+    batch: str,
+    workspace: Path,
+    workers: int | None,
+    classes: tuple[str, ...],
+    stages: tuple[str, ...],
+    hosts: tuple[str, ...],
+    everything: bool,
+    **given: Any,
+) -> None:
+    """Try the failed files of BATCH again, or of the newest batch.
+
+    The other files keep their outcomes. Files that failed with 404 or 410 are left, unless --all or --class asks for them.
+    Settings are those of the last run; what is given here comes before them.
+
+    \b
+    Examples:
+      dpp retry
+      dpp retry files --class timeout,http-5xx --read-timeout 300
+      dpp retry --stage process --workers 4
+    """
+    selection = Selection(classes=classes, stages=stages, hosts=tuple(host.lower() for host in hosts), everything=everything)
+    run = find_run(workspace, batch)
+    failures = failures_of(run, selection)
+    summary = run.summary()
+    if summary is not None and not summary.missing and not failures.picked:
+        click.echo(_nothing(run, failures))
+        sys.exit(1 if failures.total else 0)
+    task = repeat(run, {name: value for name, value in given.items() if value is not None})
+    click.echo(f"batch {run.batch}: trying {failures.picked} of {failures.total} failed files again", err=True)
+    summary, code = run_batch(workers=workers or 0, selection=selection, **task.param_kwargs)
+    if not task.settings().json_lines:
+        click.echo(render(summary))
+    sys.exit(code)
+
+
+def _nothing(run: Run, failures: Failures) -> str:
+    """Return why there is nothing to try again, and which command would."""
+    if not failures.total:
+        return f"nothing to retry: every file of batch {run.batch} is ok"
+    counts = ", ".join(f"{count} x {error_class}" for error_class, count in failures.by_class.most_common())
+    advice = f"; dpp retry {run.batch} --all" if set(failures.by_class) <= set(GONE) else ""
+    return f"nothing to retry in batch {run.batch}: what failed is left as it is ({counts}){advice}"

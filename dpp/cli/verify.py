@@ -1,0 +1,46 @@
+"""``dpp verify``: whether a workspace is what it says of itself."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from dpp.batch import find_run
+from dpp.checker import Checker
+from dpp.cli.completion import BATCHES
+from dpp.cli.options import workspace_option
+from dpp.redact import printable
+from dpp.report import human_bytes
+
+SHOWN_LEFT_OVER = 20
+
+
+@click.command()
+@workspace_option
+@click.option("--batch", default="", shell_complete=BATCHES, help="Batch to look at, or the beginning of its name.  [default: all]")
+@click.option("--threads", type=click.IntRange(min=1), default=4, show_default=True, help="Files that are read at once.")
+def verify(workspace: Path, batch: str, threads: int) -> None:
+    """Compare all targets of a workspace with what is said of them.
+
+    Every download is digested. Nothing is changed.
+
+    \b
+    Examples:
+      dpp verify
+      dpp verify --batch files --threads 8
+    """
+    if batch:
+        find_run(workspace, batch)
+    checker = Checker(workspace, batch, threads)
+    found = 0
+    for problem in checker.problems():
+        found += 1
+        click.echo(printable(f"{problem.path}: {problem.text}; {problem.advice}"))
+    for path in checker.left_over[:SHOWN_LEFT_OVER]:
+        click.echo(printable(f"left over: {path}"))
+    if (more := len(checker.left_over) - SHOWN_LEFT_OVER) > 0:
+        click.echo(f"left over: {more} more; the next run or dpp clean takes care of them")
+    click.echo(f"{found or 'no'} problem{'' if found == 1 else 's'} in {checker.files} files; {human_bytes(checker.bytes)} digested")
+    sys.exit(1 if found else 0)

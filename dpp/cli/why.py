@@ -1,0 +1,77 @@
+"""``dpp why``: a file's passport."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from dpp.batch import find_run
+from dpp.cli.completion import BATCHES
+from dpp.cli.options import format_option, run_option, workspace_option
+from dpp.cli.output import print_table
+from dpp.errors import DppError
+from dpp.passport import Leg, Passport, find_outcome, passport
+from dpp.redact import printable
+from dpp.retry import repeat
+from dpp.run import Run
+
+_DIGITS = 12
+
+
+@click.command()
+@click.argument("file_id", metavar="ID")
+@workspace_option
+@click.option("--batch", default="", shell_complete=BATCHES, help="Batch, or the beginning of its name.  [default: the newest]")
+@run_option
+@format_option("text", "json", help="json: whole digests.")
+def why(file_id: str, workspace: Path, batch: str, number: int | None, form: str) -> None:
+    """Show what each stage did to a file, and if it would run again.
+
+    ID is what reports call the file.
+
+    \b
+    Examples:
+      dpp why group
+      dpp why group --batch files --format json
+    """
+    run = find_run(workspace, batch, number)
+    found = passport(run, find_outcome(run, file_id))
+    if form == "json":
+        click.echo(found.model_dump_json(indent=2))
+        return
+    click.echo(printable("\n".join(_facts(found, _other_steps(run)))))
+    click.echo()
+    print_table(("stage", "step", "version", "options", "input", "output", "seconds", "state", "target"), map(_row, found.legs))
+
+
+def _facts(found: Passport, other_steps: str) -> list[str]:
+    outcome = found.outcome
+    failure = f"{outcome.status} in {outcome.stage}: {outcome.error_class}: {outcome.message}"
+    facts = {
+        "file": f"{outcome.id}  {outcome.url}",
+        "batch": f"{found.batch}{', taken from run ' + (outcome.run or '') if outcome.cached else ''}",
+        "outcome": outcome.status if outcome.ok else failure,
+        "at": datetime.fromtimestamp(outcome.at, UTC).isoformat(timespec="seconds"),
+        "attempts": str(outcome.attempts),
+        "size": f"{outcome.bytes} bytes" if outcome.bytes is not None else "not known",
+        "again": f"{'yes' if found.again else 'no'}: {found.why}",
+        "steps": other_steps or "as in that run",
+    }
+    return [f"{name:<9}{text}" for name, text in facts.items()]
+
+
+def _other_steps(run: Run) -> str:
+    """Return why the same run can't be had again, if it can't."""
+    try:
+        repeat(run, {})
+    except DppError as error:
+        return str(error)
+    return ""
+
+
+def _row(leg: Leg) -> tuple[str, ...]:
+    seconds = "" if leg.seconds is None else f"{leg.seconds:.3f}"
+    step, version, options = (",".join(one[fact] or "-" for one in leg.steps) for fact in ("name", "version", "options"))
+    return (leg.stage, step, version, options, (leg.input or "")[:_DIGITS], (leg.output or "")[:_DIGITS], seconds, leg.state, leg.path)

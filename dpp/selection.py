@@ -1,0 +1,80 @@
+"""Which of a batch's failures a run tries again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from typing import get_args
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict
+
+from dpp.errors import ERROR_CLASSES, ConfigurationError
+from dpp.models import Outcome, Stage
+from dpp.names import suggestion
+
+GONE = ("http-404", "http-410")
+_HTTP = re.compile(r"http-[1-5](\d\d|xx)")
+
+
+class Selection(BaseModel):
+    """Which failures are tried again; those that are not keep the outcome that they have.
+
+    Attributes:
+        classes: Error classes; ``http-5xx`` stands for all from ``http-500`` to ``http-599``.
+        stages: Stages they failed in.
+        hosts: Hosts of their URLs.
+        everything: Whether 404 and 410 are tried too, where no class is asked for.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    classes: tuple[str, ...] = ()
+    stages: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    everything: bool = False
+
+    def picks(self, outcome: Outcome) -> bool:
+        """Whether a file with this outcome is tried again."""
+        return (
+            not outcome.ok
+            and self._has_class(outcome.error_class or "")
+            and (not self.stages or outcome.stage in self.stages)
+            and (not self.hosts or host_of(outcome) in self.hosts)
+        )
+
+    def _has_class(self, error_class: str) -> bool:
+        if not self.classes:
+            return self.everything or error_class not in GONE
+        return error_class in self.classes or (error_class[:6] + "xx" in self.classes and _HTTP.fullmatch(error_class) is not None)
+
+    def check(self, classes: Collection[str], hosts: Collection[str]) -> None:
+        """Refuse words that nothing can match.
+
+        Args:
+            classes: Error classes that the batch has.
+            hosts: Hosts of the files that failed.
+
+        Raises:
+            ConfigurationError: A class, stage or host is unknown; all of them are named.
+        """
+        unknown_class = [word for word in self.classes if word not in {*ERROR_CLASSES, *classes} and not _HTTP.fullmatch(word)]
+        problems = [
+            *_unknown("error class", unknown_class, {*ERROR_CLASSES, *classes, "http-5xx"}),
+            *_unknown("stage", [word for word in self.stages if word not in get_args(Stage)], get_args(Stage)),
+            *_unknown("failed file from host", [word for word in self.hosts if word not in hosts], hosts),
+        ]
+        if problems:
+            raise ConfigurationError("\n".join(problems))
+
+
+def _unknown(what: str, words: Iterable[str], known: Collection[str]) -> list[str]:
+    return [f"no {what} {word!r}: {suggestion(word, known)}" for word in words]
+
+
+def host_of(outcome: Outcome) -> str:
+    """Return the host of a file's URL, in lower case; "" where it has none."""
+    try:
+        return urlsplit(outcome.url).hostname or ""
+    except ValueError:
+        return ""
