@@ -195,15 +195,20 @@ def follow(watch: Watch, face: Face, is_over: Callable[[], bool], *, heeds_inter
             if caught is None:
                 face.show(watch)
                 due = time.monotonic() + face.seconds
-            elif caught.si_signo in ENDS:
+            elif _ends(caught.si_signo, watch, face, heeds_interrupt=heeds_interrupt):
                 break
-            elif caught.si_signo == signal.SIGINT and heeds_interrupt:
-                face.end(watch)
-                raise KeyboardInterrupt
-            elif caught.si_signo == signal.SIGTSTP:
-                face.end(watch)
-                os.kill(os.getpid(), signal.SIGSTOP)
         face.end(watch)
+
+
+def _ends(number: int, watch: Watch, face: Face, *, heeds_interrupt: bool) -> bool:
+    """Do what a signal asks for; return whether it ends the view."""
+    if number == signal.SIGINT and heeds_interrupt:
+        face.end(watch)
+        raise KeyboardInterrupt
+    if number == signal.SIGTSTP:
+        face.end(watch)
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return number in ENDS
 
 
 def end_with_parent() -> None:
