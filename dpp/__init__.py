@@ -25,6 +25,7 @@ from dpp.models import Failure, FileData, Outcome
 from dpp.parameters import set_soft_defaults
 from dpp.processing_pipeline import ProcessingPipeline
 from dpp.report import Summary
+from dpp.selection import Selection
 from dpp.settings import Settings
 from dpp.sources import SourceQuery
 from dpp.stages import http
@@ -56,6 +57,7 @@ __all__ = [
     "ProcessingPipeline",
     "Report",
     "RunBatch",
+    "Selection",
     "Settings",
     "SourceQuery",
     "StageError",

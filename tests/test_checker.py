@@ -31,13 +31,13 @@ def found(root, batch=""):
 @pytest.fixture
 def root(site, manifest, dpp, tmp_path):
     """A workspace with two runs of a batch that has every kind of target."""
-    (tmp_path / "steps.py").write_text(STEPS)
+    (tmp_path / "copying.py").write_text(STEPS)
     site.script("/busy", status(503))
     site.script("/part", cut(b"x" * 100_000, 70_000))
     urls = [site.add("/a.txt", "body a"), site.add("/b.txt", "body b"), *(f"{site.url}/{path}" for path in ("busy", "part", "missing"))]
     files = manifest([{"url": url} for url in urls])
     for _ in range(2):
-        dpp("run", files, "--pre-processors", "steps:Copies", "--attempts", 1)
+        dpp("run", files, "--pre-processors", "copying:Copies", "--attempts", 1)
     return tmp_path / "dpp-workspace"
 
 
@@ -95,7 +95,7 @@ def test_what_is_spoilt_is_found(root, name):
 def test_another_batch_may_have_reported_a_file_again(root, dpp, manifest, site):
     files = json.loads((root.parent / "x.json").read_text())
     site.script("/busy", status(200, b"at last"))
-    dpp("run", manifest(files, "again.json"), "--pre-processors", "steps:Copies", "--attempts", 1)
+    dpp("run", manifest(files, "again.json"), "--pre-processors", "copying:Copies", "--attempts", 1)
     assert found(root)[0] == []
 
 

@@ -24,13 +24,13 @@ class Fails:
         if file.id == "bad":
             raise ValueError
 """
-CHAIN = ("--pre-processors", "steps:Copies", "--processor", "steps:Fails")
+CHAIN = ("--pre-processors", "cleaning:Copies", "--processor", "cleaning:Fails")
 
 
 @pytest.fixture
 def root(site, manifest, dpp, tmp_path):
     """A workspace where one file is ok, one fails in its processor, and one stays partial."""
-    (tmp_path / "steps.py").write_text(STEPS)
+    (tmp_path / "cleaning.py").write_text(STEPS)
     site.script("/part", cut(b"x" * 100_000, 70_000))
     urls = [site.add("/good", "good one"), site.add("/bad", "bad one"), f"{site.url}/part"]
     dpp("run", manifest([{"url": url} for url in urls]), *CHAIN, "--attempts", 1)

@@ -52,7 +52,7 @@ def test_what_is_done_failed_or_begun_is_told_and_left_as_it_is(site, manifest, 
 
 
 def test_other_steps_begin_with_what_is_there(site, manifest, dpp, planned, tmp_path):
-    (tmp_path / "steps.py").write_text(
+    (tmp_path / "planning.py").write_text(
         "class Copies:\n    def pre_process(self, file):\n        return file\n"
         "class Fails:\n    def process(self, file):\n        raise ValueError\n"
         "class Seen:\n    def post_process(self, result, file):\n        pass\n"
@@ -63,12 +63,12 @@ def test_other_steps_begin_with_what_is_there(site, manifest, dpp, planned, tmp_
         "process",
         "was done with another step, version or options",
     )
-    assert planned(files, "--post-processors", "steps:Seen")["a"][:2] == ("report", "was done with other post-processors")
-    assert planned(files, "--pre-processors", "steps:Copies")["a"][:2] == ("pre-process", "not done yet")
-    dpp("run", files, "--processor", "steps:Fails")
-    assert planned(files, "--processor", "steps:Fails")["a"][:2] == ("process", "failed before: ValueError")
-    dpp("run", files, "--pre-processors", "steps:Copies")
-    assert planned(files, "--pre-processors", "steps:Copies,steps:Copies")["a"][1] == "was done with another chain of pre-processors"
+    assert planned(files, "--post-processors", "planning:Seen")["a"][:2] == ("report", "was done with other post-processors")
+    assert planned(files, "--pre-processors", "planning:Copies")["a"][:2] == ("pre-process", "not done yet")
+    dpp("run", files, "--processor", "planning:Fails")
+    assert planned(files, "--processor", "planning:Fails")["a"][:2] == ("process", "failed before: ValueError")
+    dpp("run", files, "--pre-processors", "planning:Copies")
+    assert planned(files, "--pre-processors", "planning:Copies,planning:Copies")["a"][1] == "was done with another chain of pre-processors"
 
 
 def test_a_download_that_is_not_what_is_expected_is_fetched_again(site, manifest, dpp, planned):

@@ -155,6 +155,8 @@ class Signed(BaseProcessor):
     seal: SecretStr = SecretStr("")
     other: SecretStr = Field(SecretStr(""), alias="sign")
     level: int = 1
+    password: str = ""
+    note: str = ""
     def process(self, file):
         raise ValueError("not signed")
 """
@@ -166,21 +168,21 @@ def signed(site, manifest, dpp, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "signing.py").write_text(STEP.format(version=1))
     files = manifest([{"url": site.add("/a", "a")}])
-    options = {"signed": {"seal": "hunter2", "level": 3}, "http": {"password": "s3cret", "note": f"ftp://me:t0ken@{site.url}"}}
-    dpp("run", files, "--processor", "signing:Signed", "--options", json.dumps(options))
+    options = {"seal": "hunter2", "level": 3, "password": "s3cret", "note": "see ftp://me:t0ken@h.example/"}
+    dpp("run", files, "--processor", "signing:Signed", "--options", json.dumps({"signed": options}))
 
 
 def test_secret_options_are_not_stored_and_are_to_be_given_again(signed, dpp, tmp_path):
     run = find_run(tmp_path / "dpp-workspace")
-    assert run.asked()["options"] == {"signed": {"level": 3}, "http": {}}
-    assert run.asked()["withheld"] == ["signed.seal", "http.note", "http.password"]
+    assert run.asked()["options"] == {"signed": {"level": 3}}
+    assert run.asked()["withheld"] == ["signed.note", "signed.password", "signed.seal"]
     stored = "".join(path.read_text() for path in (tmp_path / "dpp-workspace" / "batches").rglob("*") if path.is_file())
     assert not [secret for secret in ("hunter2", "s3cret", "t0ken") if secret in stored]
     code, _, err = dpp("retry")
     assert code == 2
-    assert f"""dpp retry {run.batch} --options '{{"signed": {{"seal": ...}}}}'""" in err
-    given = {"signed": {"seal": "hunter2"}, "http": {"password": "s3cret", "note": ""}}
-    assert dpp("retry", "--options", json.dumps(given))[0] == 1
+    assert f"""dpp retry {run.batch} --options '{{"signed": {{"note": ...}}}}'""" in err
+    given = {"seal": "hunter2", "password": "s3cret", "note": "see ftp://me:t0ken@h.example/"}
+    assert dpp("retry", "--options", json.dumps({"signed": given}))[0] == 1
     assert find_run(tmp_path / "dpp-workspace").number == 2
 
 
@@ -222,7 +224,7 @@ def test_what_can_be_read_only_once_is_not_read_again(feed, site, dpp, tmp_path)
 def test_a_named_batch_is_retried_with_the_options_that_luigi_cfg_has_now(site, manifest, dpp, tmp_path, command):
     files = manifest([{"url": f"{site.url}/a"}])
     config = tmp_path / "luigi.cfg"
-    config.write_text(f"[batch:acme]\nfiles={files}\nattempts=1\n[http]\nwait=1\npassword=hunter2\n")
+    config.write_text(f"[batch:acme]\nfiles={files}\nattempts=1\n[checksum]\nalgorithm=md5\n")
     assert command("dpp", "run", "--batch", "acme").returncode == 1
     asked = find_run(tmp_path / "dpp-workspace").asked()
     assert (asked["name"], asked["options"], asked["withheld"]) == ("acme", {}, [])

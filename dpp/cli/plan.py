@@ -7,12 +7,13 @@ from typing import Any
 import click
 
 from dpp.cli.completion import FILES
-from dpp.cli.options import GroupedCommand, batch_option, format_option, settings_options
+from dpp.cli.options import GroupedCommand, batch_option, format_option, options_for
 from dpp.cli.output import print_table
 from dpp.forecast import Forecast, Group, Plan, PlanSummary
 from dpp.plugins import registry
 from dpp.redact import printable
 from dpp.report import human_bytes
+from dpp.settings import Settings
 from dpp.tasks import RunBatch
 
 SHOWN_FILES = 20
@@ -22,7 +23,7 @@ SHOWN_FILES = 20
 @click.argument("files", default="", shell_complete=FILES)
 @batch_option
 @format_option("text", "json", "jsonl", help="json: totals; jsonl: a line a file.")
-@settings_options
+@options_for(set(Settings.model_fields) - {"quiet", "json_lines"})
 def plan(files: str, form: str, **given: Any) -> None:
     """Show what a run of FILES would do and why; nothing is fetched.
 
