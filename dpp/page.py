@@ -11,14 +11,14 @@ import hashlib
 import tempfile
 import zlib
 from base64 import b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib.resources import files
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from pydantic_core import to_json
 
@@ -31,6 +31,8 @@ from dpp.workspace import stops_run, write_stream
 
 if TYPE_CHECKING:
     from jinja2 import Template
+
+T = TypeVar("T")
 
 BLOCK = 1024 * 1024
 LONGEST_ROW = 16 * 1024
@@ -98,7 +100,7 @@ class Page:
             yield row
         self._pack()
         self._settle()
-        self._template = self._packer.submit(_load_template)
+        self._template = self._beside(_load_template)
 
     def _carried(self, row: Row) -> bytes:
         """Return a row without what is long, or nothing where the page is full."""
@@ -114,7 +116,16 @@ class Page:
         self._settle()
         self.charts.settle()
         lines, self._lines = list(filter(None, self._lines)), []
-        self._packing = self._packer.submit(_packed, lines) if lines else None
+        self._packing = self._beside(_packed, lines) if lines else None
+
+    def _beside(self, work: Callable[..., T], *arguments: Any) -> Future[T]:
+        """Let another thread do something, or do it here and now: while the interpreter ends, as after a signal, it starts no thread."""
+        try:
+            return self._packer.submit(work, *arguments)
+        except RuntimeError:
+            done: Future[T] = Future()
+            done.set_result(work(*arguments))
+            return done
 
     def _settle(self) -> None:
         if self._packing is not None:
