@@ -107,8 +107,9 @@ class Provider:
             passphrase, password = {"passphrase_file": f"{self.folder}/passphrase"}, {"password_file": f"{self.folder}/password"}
             account, environment = {"credentials_file": f"{self.folder}/secret"}, {}
         else:
-            passphrase, password, account = {"passphrase_env": "ACME_PASSPHRASE"}, {"password_env": "ACME_PASSWORD"}, {}
-            environment = {"ACME_PASSPHRASE": PASSPHRASE, "ACME_PASSWORD": PASSWORD, "AWS_ENDPOINT_URL": self.store.endpoint_url}
+            passphrase, password = {"passphrase_env": "ACME_PASSPHRASE"}, {"password_env": "ACME_PASSWORD"}
+            account = {"endpoint_url": self.store.endpoint_url}  # so that nothing is taken from [s3]
+            environment = {"ACME_PASSPHRASE": PASSPHRASE, "ACME_PASSWORD": PASSWORD}
             environment |= {"AWS_ACCESS_KEY_ID": self.store.access_key, "AWS_SECRET_ACCESS_KEY": self.store.secret_key}
         wrong = {"credentials_file": f"{self.folder}/wrong"}
         return {"gpg-decrypt": passphrase, "sftp": password, "s3-upload": account, "s3": wrong}, environment
