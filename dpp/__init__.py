@@ -20,6 +20,7 @@ from dpp.errors import (
     PluginError,
     StageError,
 )
+from dpp.file_tasks import DownloadTarget, PreProcessed, Processed, Report
 from dpp.hookspecs import hookimpl
 from dpp.models import Failure, FileData, Outcome
 from dpp.parameters import set_soft_defaults
@@ -30,7 +31,7 @@ from dpp.settings import Settings
 from dpp.sources import SourceQuery
 from dpp.stages import http
 from dpp.steps import BaseFetcher, BasePostProcessor, BasePreProcessor, BaseProcessor, Part
-from dpp.tasks import DownloadTarget, FileChunk, PreProcessed, Processed, Report, RunBatch
+from dpp.tasks import FileChunk, RunBatch
 
 __all__ = [
     "BaseFetcher",

@@ -16,13 +16,14 @@ from luigi.task_register import Register
 from pydantic_core import to_jsonable_python
 
 from dpp.errors import InputError
+from dpp.file_tasks import DownloadTarget, PreProcessed, Processed, Report
 from dpp.manual import options_of
 from dpp.names import close_match, suggestion
 from dpp.parameters import BATCH_SECTION, LOCAL_DEFAULTS, SOFT_DEFAULTS, configured_names, where_set
 from dpp.plugins import registry
 from dpp.redact import redact_value
 from dpp.settings import Settings
-from dpp.tasks import DownloadTarget, FileChunk, PreProcessed, Processed, Report, RunBatch
+from dpp.tasks import FileChunk, RunBatch
 
 DEFAULT = "default"
 MAIN = "RunBatch"

@@ -1,0 +1,210 @@
+"""The Luigi tasks of one file: the four that are the model of a batch.
+
+Report -> Processed -> PreProcessed -> DownloadTarget
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import nullcontext
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import luigi
+from luigi.freezing import recursively_unfreeze
+from luigi.parameter import ParameterVisibility
+
+from dpp.errors import ManifestError, StageError
+from dpp.ledger import Ledger
+from dpp.logs import FILES, set_up_logging
+from dpp.manifest import Listed, Row, check
+from dpp.models import Failure, FileData
+from dpp.names import file_key
+from dpp.parameters import UrlParameter, configured_options, exit_when_wrong, with_settings
+from dpp.pipeline import Job, Pipeline
+from dpp.plugins import STEP_SETTINGS, option_names, registry
+from dpp.run import Run
+from dpp.settings import Settings, make_settings
+from dpp.snapshot import POST_PROCESS
+from dpp.targets import FileTarget
+from dpp.workspace import read_json, write_json
+
+log = logging.getLogger(__name__)
+
+_OF_BATCHES = {*STEP_SETTINGS, "chunk_size", "log_file", "quiet", "json_lines"}
+_FILE_SETTINGS = [name for name in Settings.model_fields if name not in _OF_BATCHES]
+
+
+class SettingsTask(luigi.Task):
+    """A task whose parameters are settings.
+
+    Luigi tries none again: files have their own attempts, and a worker that is kept alive would wait for Luigi's retry.
+    """
+
+    retry_count = 1
+
+    def settings(self) -> Settings:
+        """Return the settings that the parameters give; options in luigi.cfg come before those that were not given.
+
+        Raises:
+            ConfigurationError: A value makes no sense.
+        """
+        own = {name: recursively_unfreeze(value) for name, value in self.param_kwargs.items() if name in Settings.model_fields}
+        settings = make_settings(own)
+        configured = configured_options(option_names(settings))
+        return make_settings({**own, "options": {**configured, **_over(configured, settings.options)}})
+
+
+def _over(below: dict[str, dict[str, Any]], above: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {step: {**below.get(step, {}), **options} for step, options in above.items()}
+
+
+@with_settings(_FILE_SETTINGS)
+class DownloadTarget(SettingsTask):
+    """Download one file.
+
+    This task and its three followers go through the stages up to their own; what is done is only read. In a
+    batch (``run_folder``) a failure is a value: it is noted, later tasks pass it on, and the report says it.
+    Alone, it fails the task.
+    """
+
+    url = UrlParameter(default="", description="where the file comes from")
+    id = luigi.Parameter(default="", description="what reports call the file; default: the URL's stem")
+    name = luigi.Parameter(default="", description="the file's name; default: the URL's stem")
+    fields: luigi.DictParameter[Any] = luigi.DictParameter(
+        default={}, significant=False, visibility=ParameterVisibility.PRIVATE, description="other fields of the manifest, as JSON"
+    )
+    run_folder = luigi.Parameter(default="", description="the run of a batch that this belongs to")
+
+    stages: ClassVar[tuple[str, ...]] = ("download",)
+    place: ClassVar[tuple[str, str]] = ("download", "pre-process")
+
+    @cached_property
+    def file(self) -> FileData:
+        """The file."""
+        labels = {name: value for name, value in (("id", self.id), ("name", self.name), ("url", self.url)) if value}
+        found = check(Row("file", {**recursively_unfreeze(self.fields), **labels}), registry().fetchers())
+        if isinstance(found, Listed):
+            return found.file
+        raise ManifestError(self.task_family, found)
+
+    @cached_property
+    def batch_run(self) -> Run | None:
+        """The run of a batch that this belongs to."""
+        return Run(Path(self.run_folder)) if self.run_folder else None
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        """The stages, with this task's settings."""
+        return self.batch_run.pipeline(self.settings(), registry()) if self.batch_run else Pipeline(self.settings(), registry())
+
+    def output(self) -> FileTarget:
+        """Return the download."""
+        return FileTarget(Path(self.pipeline.workspace.download(self.file).body), lambda: self.pipeline.has_download(self.file))
+
+    def complete(self) -> bool:
+        """Return whether the target is whole, or this run has noted already that it can't be had."""
+        with exit_when_wrong():
+            return self.output().exists() or bool(self._notes().get("failure"))
+
+    def run(self) -> None:
+        """Go through the stages up to this task's own."""
+        set_up_logging(self.settings())
+        job = self._resumed()
+        with self.batch_run.at_stage(self.file, *self.place) if self.batch_run else nullcontext():
+            for stage in self.stages:
+                getattr(self.pipeline, stage)(job)
+            self.finish(job)
+        if job.download is not None:
+            job.download.release()
+        self.pipeline.close()
+
+    def finish(self, job: Job) -> None:
+        """Leave notes for the next task of this file, or raise its failure where there is no batch."""
+        if self.batch_run is not None:
+            failure = job.failure.model_dump() if job.failure else None
+            write_json(self._notes_path(), {"failure": failure, "seconds": job.seconds, "attempts": job.attempts})
+        elif job.failure:
+            raise StageError(f"{job.failure.stage} of {self.file.id}: {job.failure.message}", job.failure.error_class)
+
+    def _resumed(self) -> Job:
+        """Return the job as the task before left it."""
+        notes = self._notes()
+        failure = Failure.model_validate(notes["failure"]) if notes.get("failure") else None
+        return Job(self.file, failure, notes.get("seconds", {}), notes.get("attempts", 0))
+
+    def _notes(self) -> dict[str, Any]:
+        return (read_json(self._notes_path()) or {}) if self.batch_run else {}
+
+    def _notes_path(self) -> Path:
+        assert self.batch_run is not None
+        return self.batch_run.notes(file_key(self.file.id, self.file.url))
+
+
+@with_settings(["pre_processors"])
+class PreProcessed(DownloadTarget):
+    """Send one file through the chain of pre-processors; without any, this is the download."""
+
+    stages: ClassVar[tuple[str, ...]] = ("download", "pre_process")
+    place = ("pre-process", "process")
+
+    def requires(self) -> luigi.Task:
+        """Return the task before this one."""
+        return self.clone(DownloadTarget)
+
+    def output(self) -> FileTarget:
+        """Return what the chain made."""
+        return FileTarget(self.pipeline.prepared_path(self.file), lambda: self.pipeline.has_prepared(self.file))
+
+
+@with_settings(["processor"])
+class Processed(PreProcessed):
+    """Work out the result of one file."""
+
+    stages = ("download", "pre_process", "process")
+    place = ("process", POST_PROCESS)
+
+    def requires(self) -> luigi.Task:
+        """Return the task before this one."""
+        return self.clone(PreProcessed)
+
+    def output(self) -> FileTarget:
+        """Return the result."""
+        return FileTarget(self.pipeline.result_path(self.file), lambda: self.pipeline.has_result(self.file))
+
+
+@with_settings(["post_processors"])
+class Report(Processed):
+    """Run the post-processors of one file and write its report, which alone makes the file complete."""
+
+    place = (POST_PROCESS, "")
+
+    def requires(self) -> luigi.Task:
+        """Return the task before this one."""
+        return self.clone(Processed)
+
+    def output(self) -> FileTarget:
+        """Return the report."""
+        return FileTarget(self.pipeline.report_path(self.file), lambda: self.pipeline.recall(Job(self.file)) is not None)
+
+    def complete(self) -> bool:
+        """Return whether the report says ok, or this run has recorded that it does not."""
+        with exit_when_wrong():
+            return self.output().exists() or (self.batch_run is not None and self._ledger_path().exists())
+
+    def finish(self, job: Job) -> None:
+        """Write the report, and the outcome into the run's ledger."""
+        outcome = self.pipeline.report(job)
+        if outcome.ok:
+            logging.getLogger(FILES).info("%s: ok", outcome.id)
+        if self.batch_run is None:
+            super().finish(job)
+            return
+        ledger = Ledger(self._ledger_path())
+        ledger.append(outcome)
+        ledger.finish()
+
+    def _ledger_path(self) -> Path:
+        assert self.batch_run is not None
+        return self.batch_run.ledger(file_key(self.file.id, self.file.url))
