@@ -85,9 +85,9 @@ class Drawn:
             self._is_drawn = True
 
     def end(self, watch: Watch) -> None:
-        """Take the frame away."""
-        if self._is_drawn and self._in_foreground():
-            self._write(ERASE)
+        """Take the frame away; where a shell has the terminal by now, only what is below and right of its cursor."""
+        if self._is_drawn:
+            self._write(ERASE if self._in_foreground() else ERASE.lstrip("\r"))
             self._is_drawn = False
 
     def _in_foreground(self) -> bool:

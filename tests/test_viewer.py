@@ -106,8 +106,9 @@ def test_a_run_that_is_stopped_for_a_while_is_drawn_again(held, tmp_path):
         shown.type(f"{RUN}; echo ended with $?")
         shown.wait_for("slow-1  download")
         shown.press("C-z")
-        screen = shown.wait_for("Stopped")
-        assert "waiting" not in screen.partition("Stopped")[2]
+        shown.wait_for("Stopped")
+        shown.type("clear; echo all is $((1 + 1))")
+        assert "waiting" not in shown.wait_for("all is 2")
         shown.type("clear; fg")
         shown.wait_for("slow-1  download")
         release.set()
