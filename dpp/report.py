@@ -13,6 +13,7 @@ from dpp import names
 from dpp.ledger import Row
 from dpp.models import Outcome
 from dpp.redact import printable
+from dpp.selection import GONE
 
 PAGE = "report.html"
 SHOWN_GROUPS = 20
@@ -123,9 +124,11 @@ def _where(summary: Summary) -> list[str]:
 
 
 def retry_command(summary: Summary) -> str:
-    """Return the command that does what this run has left undone."""
+    """Return the command that does what this run has left undone; with ``--all`` where it would leave all failures as they are."""
     workspace = Path(summary.folder).parents[3]
     words = ["dpp", "retry", summary.batch]
+    if not summary.missing and all(group.error_class in GONE for group in summary.failures):
+        words.append("--all")
     return shlex.join(words if workspace == Path("dpp-workspace").absolute() else [*words, "--workspace", str(workspace)])
 
 

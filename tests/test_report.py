@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from dpp import Outcome, Summary
 from dpp.ledger import Row
-from dpp.report import SHOWN_GROUPS, fold, human_bytes, render
+from dpp.report import SHOWN_GROUPS, fold, human_bytes, render, retry_command
 
 
 def ok(key: object, **more: object) -> Outcome:
@@ -77,8 +79,22 @@ def test_the_end_says_where_report_and_log_lie_and_what_retries(tmp_path):
         f"results: {folder}/results.jsonl",
         f"report: {folder}/report.html",
         f"log: {folder}/log.txt",
-        "retry: dpp retry b",
+        "retry: dpp retry b --all",
     ]
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "command"),
+    [
+        ([failed(1, "http-410")], "dpp retry b --all"),
+        ([failed(1, "http-410"), failed(2, "timeout")], "dpp retry b"),
+        ([failed(1, "timeout")], "dpp retry b"),
+    ],
+)
+def test_the_command_that_retries_asks_for_all_where_it_would_leave_all(outcomes, command):
+    summary, _ = folded(len(outcomes), *outcomes)
+    summary.folder = str(Path("dpp-workspace/batches/b/runs/1").absolute())
+    assert retry_command(summary) == command
 
 
 def test_of_very_many_kinds_of_failure_only_the_first_are_shown():

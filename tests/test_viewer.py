@@ -58,7 +58,7 @@ def test_a_run_is_drawn_while_it_lasts_and_leaves_the_summary(held, tmp_path, co
         release.set()
         screen = shown.wait_for("ended with 1")
     assert f"{count + 2} of {count + 3} ok, 1 failed" in screen
-    assert re.search(r"^retry: dpp retry x-\w+$", screen, re.MULTILINE), screen
+    assert re.search(r"^retry: dpp retry x-\w+ --all$", screen, re.MULTILINE), screen
     assert "slowest" not in screen
     assert "waiting" not in screen
 
