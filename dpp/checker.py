@@ -12,16 +12,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import ValidationError
-
 from dpp import names
 from dpp.batch import latest_runs
-from dpp.ledger import read_rows
+from dpp.ledger import read_outcome, read_rows
 from dpp.models import Outcome
 from dpp.prepared import INPUT, is_as_recorded
 from dpp.report import Summary, fold
 from dpp.run import Run
-from dpp.workspace import PART_SUFFIX, SIDECAR_SUFFIX, Workspace, is_temporary, read_bytes, read_json
+from dpp.workspace import PART_SUFFIX, SIDECAR_SUFFIX, Workspace, is_temporary, read_json
 
 AGAIN = "run the batch again"
 ANEW = f"remove it and its file's reports, then {AGAIN}"
@@ -130,7 +128,7 @@ class Checker:
     def _row_problems(self, row: Outcome, fingerprints: list[str]) -> Iterator[Problem]:
         """Yield where a file's row and its report or result differ; a report of a later run of another batch may."""
         path = self._workspace.keyed("reports", fingerprints[2], row.key) + ".json"
-        report = _outcome(path)
+        report = read_outcome(path)
         if report is None:
             yield Problem(self._path(path), f"no report of {row.id}, whose result is in the last run", AGAIN)
         elif report.at <= row.at and _facts(report) != _facts(row):
@@ -240,7 +238,7 @@ class Checker:
         if not self._concerns(path.stem):
             return None
         self._count()
-        report = _outcome(path)
+        report = read_outcome(path)
         if report is not None and report.key == path.stem:
             return None
         return Problem(self._path(path), "is no report" if report is None else f"is a report of {report.id}", AGAIN)
@@ -252,13 +250,6 @@ def _count_lines(path: Path) -> int:
             return sum(1 for _ in stream)
     except FileNotFoundError:
         return 0
-
-
-def _outcome(path: str | Path) -> Outcome | None:
-    try:
-        return Outcome.model_validate_json(read_bytes(path))
-    except (OSError, ValidationError):
-        return None
 
 
 def _facts(outcome: Outcome) -> tuple[object, ...]:

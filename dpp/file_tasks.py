@@ -25,7 +25,7 @@ from dpp.parameters import UrlParameter, configured_options, exit_when_wrong, wi
 from dpp.pipeline import Job, Pipeline
 from dpp.plugins import STEP_SETTINGS, option_names, registry
 from dpp.run import Run
-from dpp.settings import Settings, make_settings
+from dpp.settings import Settings, make_settings, merged_options
 from dpp.snapshot import POST_PROCESS
 from dpp.targets import FileTarget
 from dpp.workspace import read_json, write_json
@@ -53,11 +53,7 @@ class SettingsTask(luigi.Task):
         own = {name: recursively_unfreeze(value) for name, value in self.param_kwargs.items() if name in Settings.model_fields}
         settings = make_settings(own)
         configured = configured_options(option_names(settings))
-        return make_settings({**own, "options": {**configured, **_over(configured, settings.options)}})
-
-
-def _over(below: dict[str, dict[str, Any]], above: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {step: {**below.get(step, {}), **options} for step, options in above.items()}
+        return make_settings({**own, "options": merged_options(configured, settings.options)})
 
 
 @with_settings(_FILE_SETTINGS)

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from dpp.batch import batch_name, write_listing
 from dpp.catalog import Chunk, read_catalog
 from dpp.errors import EnvironmentStop
+from dpp.ledger import read_outcome
 from dpp.manifest import Files
 from dpp.models import FileData, Outcome
 from dpp.pipeline import Job, Pipeline, workspace_root
@@ -21,7 +22,6 @@ from dpp.plugins import Registry
 from dpp.redact import redact_url
 from dpp.settings import Settings
 from dpp.stages.part import PartFile
-from dpp.workspace import read_bytes
 
 Action = Literal["nothing", "download", "pre-process", "process", "report"]
 
@@ -192,11 +192,8 @@ def _download(file: FileData, pipeline: Pipeline, failed: Outcome | None, said: 
 
 def _last_failure(file: FileData, pipeline: Pipeline) -> Outcome | None:
     """Return how a file failed in an earlier run."""
-    try:
-        outcome = Outcome.model_validate_json(read_bytes(pipeline.report_path(file)))
-    except (OSError, ValidationError):
-        return None
-    return None if outcome.ok else outcome
+    outcome = read_outcome(pipeline.report_path(file))
+    return None if outcome is None or outcome.ok else outcome
 
 
 def _failed_in(outcome: Outcome) -> str:

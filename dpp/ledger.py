@@ -15,7 +15,7 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from dpp.models import Outcome
-from dpp.workspace import stops_run, write_all
+from dpp.workspace import read_bytes, stops_run, write_all
 
 OPEN_SUFFIX = ".open"
 
@@ -82,6 +82,14 @@ class Row(NamedTuple):
 
     outcome: Outcome
     line: bytes
+
+
+def read_outcome(path: Path | str) -> Outcome | None:
+    """Return the outcome that a file's report holds; None where there is no report, or none that is whole."""
+    try:
+        return Outcome.model_validate_json(read_bytes(path))
+    except (OSError, ValidationError):
+        return None
 
 
 def read_ledger(path: Path) -> Iterator[Outcome]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from dpp.models import FileData, Outcome
 from dpp.prepared import INPUT, load_prepared
 from dpp.run import Run
 from dpp.selection import Selection
+from dpp.stages.builtin import content_digest
 from dpp.stages.download import Download, load_download
 from dpp.workspace import SIDECAR_SUFFIX, DownloadPaths, Workspace, read_json
 
@@ -184,12 +184,5 @@ class _Tracks:
 
 
 def _digest(path: Path) -> str | None:
-    """Return the digest of a file, or of the list of a folder's files; None where there is none."""
-    if path.is_dir():
-        files = sorted(child for child in path.rglob("*") if child.is_file())
-        lines = "".join(f"{_digest(child)}  {child.relative_to(path)}\n" for child in files)
-        return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
-    if not path.is_file():
-        return None
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    """Return the digest of a file or folder; None where there is none."""
+    return content_digest(path) if path.is_dir() or path.is_file() else None

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from pydantic_core import from_json
 
 from dpp.chain import ConfiguredStep, Steps
 from dpp.errors import DppError, EnvironmentStop, FetchError, StageError
+from dpp.ledger import read_outcome
 from dpp.limits import Limits
 from dpp.logs import FILES
 from dpp.models import Failure, FileData, Outcome, Stage, own_copy
@@ -27,7 +27,7 @@ from dpp.selection import Selection
 from dpp.settings import Settings
 from dpp.stages.download import Download, Downloader, load_download
 from dpp.steps import BaseFetcher
-from dpp.workspace import Workspace, discard, is_fatal, json_line, read_bytes, read_json, write_atomic
+from dpp.workspace import Workspace, discard, is_fatal, json_line, read_json, write_atomic
 
 log_of_files = logging.getLogger(FILES)
 
@@ -111,11 +111,8 @@ class Pipeline:
 
         That is one that is complete, or one whose failure this run is not to try again.
         """
-        try:
-            outcome = Outcome.model_validate_json(read_bytes(self._report_path(job.file)))
-        except (OSError, ValidationError):
-            return None
-        if not (self._still_holds(outcome, job.file) if outcome.ok else self._is_left(outcome)):
+        outcome = read_outcome(self._report_path(job.file))
+        if outcome is None or not (self._still_holds(outcome, job.file) if outcome.ok else self._is_left(outcome)):
             return None
         outcome.cached = outcome.run != self.run
         return outcome

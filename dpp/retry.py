@@ -14,7 +14,7 @@ from dpp.errors import ConfigurationError
 from dpp.plugins import registry
 from dpp.run import Run
 from dpp.selection import Selection, host_of
-from dpp.settings import Settings
+from dpp.settings import Settings, merged_options
 from dpp.tasks import RunBatch
 
 AGAIN = "run it again with the command that ran it: dpp run FILES"
@@ -90,19 +90,11 @@ def _asked_again(asked: Mapping[str, Any], given: Mapping[str, Any]) -> RunBatch
     settings = {name: value for name, value in asked["settings"].items() if name in Settings.model_fields} | dict(given)
     settings |= {"files": asked["source"], "batch_name": asked["name"]}
     settings.pop("options", None)
-    options = _merged(RunBatch(**settings).settings().options, asked["options"], given.get("options", {}))
+    options = merged_options(RunBatch(**settings).settings().options, asked["options"], given.get("options", {}))
     missing = [name for name in asked["withheld"] if not _is_given(name, options, given)]
     if missing:
         raise ConfigurationError(_give_again(missing, asked["batch"]))
     return RunBatch(**settings | {"options": options})
-
-
-def _merged(*several: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    merged: dict[str, dict[str, Any]] = {}
-    for options in several:
-        for plugin, values in options.items():
-            merged.setdefault(plugin, {}).update(values)
-    return merged
 
 
 def _is_given(withheld: str, options: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any]) -> bool:

@@ -7,7 +7,9 @@ batches/<batch>/runs/<n>/chunks/         ledgers, one a chunk (or one a file, in
 batches/<batch>/runs/<n>/jobs/           a small batch's notes of its files between their tasks
 batches/<batch>/runs/<n>/stopped.json    why the surroundings stopped the run
 batches/<batch>/runs/<n>/results.jsonl   one line a file
+batches/<batch>/runs/<n>/report.html     the same as a page
 batches/<batch>/runs/<n>/summary.json    the end
+batches/<batch>/runs/<n>/log.txt         the log, where the run was begun from a command line
 """
 
 from __future__ import annotations

@@ -151,6 +151,15 @@ def _check_path(path: str) -> None:
         raise ValueError("is a path that is not UTF-8 text; use another folder")
 
 
+def merged_options(*several: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the options of plugins from several places, option by option; the later place wins."""
+    merged: dict[str, dict[str, Any]] = {}
+    for options in several:
+        for plugin, values in options.items():
+            merged.setdefault(plugin, {}).update(values)
+    return merged
+
+
 def make_settings(values: dict[str, Any]) -> Settings:
     """Return the settings, or raise ConfigurationError naming every wrong value."""
     try:

@@ -50,7 +50,7 @@ class Checksum(BaseProcessor):
         known = self._known(file)
         if known is None and file.local_path.is_dir():
             return self._folder(file.local_path)
-        size, digest = known or (file.local_path.stat().st_size, self._digest(file.local_path))
+        size, digest = known or (file.local_path.stat().st_size, content_digest(file.local_path, self.algorithm))
         return {"size": size, self.algorithm: digest, "media_type": media_type(file.local_path.name)}
 
     def _known(self, file: FileData) -> tuple[int, str] | None:
@@ -61,14 +61,22 @@ class Checksum(BaseProcessor):
 
     def _folder(self, folder: Path) -> dict[str, Any]:
         """Return the number of files, their size, and the digest of their paths and digests, as ``sha256sum`` would list them."""
-        paths = sorted(path for path in folder.rglob("*") if path.is_file())
-        lines = "".join(f"{self._digest(path)}  {path.relative_to(folder)}\n" for path in paths)
-        digest = hashlib.new(self.algorithm, lines.encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest()
+        paths = _files_in(folder)
+        digest = content_digest(folder, self.algorithm)
         return {"files": len(paths), "size": sum(path.stat().st_size for path in paths), self.algorithm: digest}
 
-    def _digest(self, path: Path) -> str:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, self.algorithm).hexdigest()
+
+def content_digest(path: Path, algorithm: str = "sha256") -> str:
+    """Return the digest of a file, or of a folder that of the list of its files' digests, as ``sha256sum`` would print it."""
+    if path.is_dir():
+        lines = "".join(f"{content_digest(child, algorithm)}  {child.relative_to(path)}\n" for child in _files_in(path))
+        return hashlib.new(algorithm, lines.encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest()
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, algorithm).hexdigest()
+
+
+def _files_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def media_type(name: str) -> str:
