@@ -45,5 +45,6 @@ class Pgp:
         subprocess.run(["gpgconf", "--homedir", self.home, "--kill", "all"], check=True)
 
     def close(self):
+        """Remove the folder, whose sockets the agent may be removing at the same time."""
         self.forget()
-        shutil.rmtree(self.home)
+        shutil.rmtree(self.home, ignore_errors=True)
