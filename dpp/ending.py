@@ -17,11 +17,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 
+from dpp.child import end_with_parent
 from dpp.engine import GRACE_SECONDS
 from dpp.errors import DppError
 from dpp.report import Summary
 from dpp.run import Run
-from dpp.viewer import Viewer, end_with_parent
+from dpp.viewer import Viewer
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class Ending:
     def _end_with_owner(self) -> None:
         """Let a child get SIGTERM when the process that began the run is killed, so that it does not hold the batch's lock."""
         if not self.is_owner:
-            end_with_parent()
+            end_with_parent(signal.SIGTERM)
             if os.getppid() != self._owner:
                 raise KeyboardInterrupt
 

@@ -17,10 +17,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from dpp.in_flight import Board, InFlight
 from dpp.ledger import Ledger
 from dpp.models import FileData, Outcome
 from dpp.pipeline import Job, Pipeline
-from dpp.snapshot import POST_PROCESS, InFlight
+from dpp.snapshot import POST_PROCESS
 
 GRACE_SECONDS = 10.0
 PATIENCE_SECONDS = 0.005
@@ -154,6 +155,7 @@ class _Intake:
         self._turn = threading.Lock()
         self._taken = time.monotonic()
         self._first: int | None = None
+        self._count = 0
         self._work = work
         self._limit = limit
 
@@ -175,13 +177,16 @@ class _Intake:
 
     def _work_off(self) -> None:
         self._first = self._first or threading.get_native_id()
-        while (file := self._next()) is not None:
-            self._work(Job(file))
+        while (job := self._next()) is not None:
+            self._work(job)
 
-    def _next(self) -> FileData | None:
+    def _next(self) -> Job | None:
         with self._turn:
             self._taken = time.monotonic()
-            return next(self._files, None)
+            if (file := next(self._files, None)) is None:
+                return None
+            self._count += 1
+            return Job(file, number=self._count - 1)
 
 
 def _busy_seconds(thread: int | None) -> float:
@@ -218,6 +223,7 @@ class Engine:
         ledger: Takes the outcomes.
         on_outcome: Called after each outcome is recorded, from any thread.
         on_wait: Called several times a second, with what is on its way, by the thread that waits for the end.
+        board: Where a process that supervises this one reads what is on its way.
     """
 
     def __init__(
@@ -226,14 +232,16 @@ class Engine:
         ledger: Ledger,
         on_outcome: Callable[[Outcome], None] | None = None,
         on_wait: Callable[[InFlight], None] | None = None,
+        board: Board | None = None,
     ) -> None:
         settings = pipeline.settings
         self._pipeline = pipeline
         self._ledger = ledger
         self._on_outcome = on_outcome
         self._on_wait = on_wait
+        self._is_supervised = board is not None and board.size > 1
         self._fault = _Fault()
-        self._in_flight = InFlight(pipeline.received)
+        self._in_flight = InFlight(pipeline.received, board)
         self._preparing = _Stage("pre-process", 1, settings.download_queue_size, self._guarded(self._pre_process), inline=False)
         room = settings.pre_processing_queue_size + (0 if pipeline.steps.pre_processors else settings.download_queue_size)
         self._processing = _Stage("process", settings.processing_limit, room, self._guarded(self._process), inline=True)
@@ -285,34 +293,36 @@ class Engine:
         return guarded
 
     def _download(self, job: Job) -> None:
-        self._in_flight.runs(job.file, "download")
+        self._in_flight.runs(job.number, job.file, "download")
         known = self._pipeline.recalled(job)
         if known is not None:
             self._record(job, known)
             return
         self._pipeline.download(job)
         if self._pipeline.steps.pre_processors:
-            self._in_flight.waits(job.file, "pre-process")
+            self._in_flight.waits(job.number, job.file, "pre-process")
             self._preparing.put(job)
         else:
             self._pre_process(job)
 
     def _pre_process(self, job: Job) -> None:
         if self._pipeline.steps.pre_processors:
-            self._in_flight.runs(job.file, "pre-process")
+            self._in_flight.runs(job.number, job.file, "pre-process")
         self._pipeline.pre_process(job)
-        self._in_flight.waits(job.file, "process")
+        self._in_flight.waits(job.number, job.file, "process")
         self._processing.put(job)
 
     def _process(self, job: Job) -> None:
-        self._in_flight.runs(job.file, "process")
+        if self._is_supervised and job.failure and job.failure.error_class == MemoryError.__name__:
+            raise MemoryError(job.failure.message)  # not surely of its own making: who supervises has it run alone
+        self._in_flight.runs(job.number, job.file, "process")
         self._pipeline.process(job)
         if self._pipeline.steps.post_processors:
-            self._in_flight.runs(job.file, POST_PROCESS)
+            self._in_flight.runs(job.number, job.file, POST_PROCESS)
         self._record(job, self._pipeline.report(job))
 
     def _record(self, job: Job, outcome: Outcome) -> None:
         self._ledger.append(outcome)
-        self._in_flight.ended(job.file)
+        self._in_flight.ended(job.number, ok=outcome.ok)
         if self._on_outcome:
             self._on_outcome(outcome)

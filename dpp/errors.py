@@ -15,11 +15,12 @@ DppError
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 ERROR_CLASSES = frozenset(
     {
         *("connection", "dns", "timeout", "truncated", "tls", "protocol", "redirect", "encoding", "empty", "size", "checksum"),
-        *("unsupported-scheme", "not-found", "permission", "not-a-file", "read", "no-file", "member-name", "result"),
+        *("unsupported-scheme", "not-found", "permission", "not-a-file", "read", "no-file", "member-name", "result", "crashed"),
     }
 )
 SHOWN_PROBLEMS = 1000
@@ -34,6 +35,16 @@ class DppError(Exception):
     """
 
     exit_code = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let it travel from one process to another, whatever its constructor asks for."""
+        return _rebuilt, (type(self), self.args, self.__dict__)
+
+
+def _rebuilt(cls: type[DppError], args: tuple[Any, ...], state: dict[str, Any]) -> DppError:
+    error = cls.__new__(cls, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class InputError(DppError):

@@ -6,7 +6,9 @@ Report -> Processed -> PreProcessed -> DownloadTarget
 from __future__ import annotations
 
 import logging
-from contextlib import nullcontext
+import multiprocessing
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,12 +16,13 @@ from typing import Any, ClassVar
 import luigi
 from luigi.freezing import recursively_unfreeze
 from luigi.parameter import ParameterVisibility
+from luigi.worker import fork_lock
 
 from dpp.errors import ManifestError, StageError
 from dpp.ledger import Ledger
 from dpp.logs import FILES, set_up_logging
 from dpp.manifest import Listed, Row, check
-from dpp.models import Failure, FileData
+from dpp.models import Failure, FileData, Outcome
 from dpp.names import file_key
 from dpp.parameters import UrlParameter, configured_options, exit_when_wrong, with_settings
 from dpp.pipeline import Job, Pipeline
@@ -27,22 +30,52 @@ from dpp.plugins import STEP_SETTINGS, option_names, registry
 from dpp.run import Run
 from dpp.settings import Settings, make_settings, merged_options
 from dpp.snapshot import POST_PROCESS
+from dpp.supervisor import supervised
 from dpp.targets import FileTarget
 from dpp.workspace import read_json, write_json
 
 log = logging.getLogger(__name__)
 
 _OF_BATCHES = {*STEP_SETTINGS, "chunk_size", "log_file", "quiet", "json_lines"}
+WORKERS_A_TASK = 3
 _FILE_SETTINGS = [name for name in Settings.model_fields if name not in _OF_BATCHES]
 
 
-class SettingsTask(luigi.Task):
-    """A task whose parameters are settings.
+def fork_guard() -> AbstractContextManager[object]:
+    """Return what is to be held while this process forks: the lock that keeps Luigi's thread out of the network meanwhile.
 
-    Luigi tries none again: files have their own attempts, and a worker that is kept alive would wait for Luigi's retry.
+    In a worker's process there is no such thread, and the lock is held since that process was forked.
+    """
+    return fork_lock if multiprocessing.parent_process() is None else nullcontext()
+
+
+class PatientTask(luigi.Task):
+    """A task that Luigi tries again where its worker process vanished, a few times, and else never.
+
+    Files have their own attempts, and a worker that is kept alive would wait for Luigi's.
     """
 
-    retry_count = 1
+    _vanished = 0
+
+    @property
+    def retry_count(self) -> int:
+        """Return how often Luigi may see it fail."""
+        return 1 + self._vanished
+
+    def try_again(self) -> bool:
+        """Take note of a worker process that vanished; return whether the task is tried again."""
+        self._vanished += 1
+        return self._vanished < WORKERS_A_TASK
+
+
+@PatientTask.event_handler(luigi.Event.PROCESS_FAILURE)  # type: ignore[untyped-decorator]
+def _say_what_follows(task: PatientTask, message: str) -> None:
+    """Log that a worker process vanished: Luigi says it below the level that is shown."""
+    log.error("%s; %s", message, "it is tried again" if task.try_again() else "the rest of the batch goes on")
+
+
+class SettingsTask(PatientTask):
+    """A task whose parameters are settings."""
 
     def settings(self) -> Settings:
         """Return the settings that the parameters give; options in luigi.cfg come before those that were not given.
@@ -105,16 +138,30 @@ class DownloadTarget(SettingsTask):
             return self.output().exists() or bool(self._notes().get("failure"))
 
     def run(self) -> None:
-        """Go through the stages up to this task's own."""
+        """Go through the stages up to this task's own, in a child process where plugins are asked."""
         set_up_logging(self.settings())
-        job = self._resumed()
         with self.batch_run.at_stage(self.file, *self.place) if self.batch_run else nullcontext():
+            if not self.asks_plugins():
+                self._work()
+            elif failure := supervised(self.place[0], self._work, self.settings().stage_timeout, fork_guard()):
+                self.give_up(replace(self._resumed(), failure=failure))
+
+    def asks_plugins(self) -> bool:
+        """Whether this task runs what plugins supply."""
+        return True
+
+    def _work(self) -> None:
+        with closing(self.pipeline):
+            job = self._resumed()
             for stage in self.stages:
                 getattr(self.pipeline, stage)(job)
             self.finish(job)
-        if job.download is not None:
-            job.download.release()
-        self.pipeline.close()
+            if job.download is not None:
+                job.download.release()
+
+    def give_up(self, job: Job) -> None:
+        """End a stage whose process died."""
+        self.finish(job)
 
     def finish(self, job: Job) -> None:
         """Leave notes for the next task of this file, or raise its failure where there is no batch."""
@@ -149,6 +196,10 @@ class PreProcessed(DownloadTarget):
         """Return the task before this one."""
         return self.clone(DownloadTarget)
 
+    def asks_plugins(self) -> bool:
+        """Whether there is a pre-processor."""
+        return bool(self.pipeline.steps.pre_processors)
+
     def output(self) -> FileTarget:
         """Return what the chain made."""
         return FileTarget(self.pipeline.prepared_path(self.file), lambda: self.pipeline.has_prepared(self.file))
@@ -164,6 +215,10 @@ class Processed(PreProcessed):
     def requires(self) -> luigi.Task:
         """Return the task before this one."""
         return self.clone(PreProcessed)
+
+    def asks_plugins(self) -> bool:
+        """Return true: there is always a processor."""
+        return True
 
     def output(self) -> FileTarget:
         """Return the result."""
@@ -189,9 +244,19 @@ class Report(Processed):
         with exit_when_wrong():
             return self.output().exists() or (self.batch_run is not None and self._ledger_path().exists())
 
+    def asks_plugins(self) -> bool:
+        """Whether there is a post-processor."""
+        return bool(self.pipeline.steps.post_processors)
+
     def finish(self, job: Job) -> None:
         """Write the report, and the outcome into the run's ledger."""
-        outcome = self.pipeline.report(job)
+        self._record(job, self.pipeline.report(job))
+
+    def give_up(self, job: Job) -> None:
+        """Write the report of a file whose post-processors killed their process."""
+        self._record(job, self.pipeline.record(job))
+
+    def _record(self, job: Job, outcome: Outcome) -> None:
         if outcome.ok:
             logging.getLogger(FILES).info("%s: ok", outcome.id)
         if self.batch_run is None:

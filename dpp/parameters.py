@@ -43,6 +43,8 @@ SOFT_DEFAULTS = {
 
 LOCAL_DEFAULTS = {
     ("core", "local_scheduler"): "true",
+    ("scheduler", "prune_on_get_work"): "true",
+    ("scheduler", "retry_delay"): "0",
     ("retcode", "already_running"): "3",
     ("retcode", "not_run"): "3",
 }

@@ -44,6 +44,7 @@ class Job:
         download: Its download, from the first stage on.
         prepared: The file as the pre-processors left it.
         result: What the processor returned, after a trip through JSON.
+        number: Which of an engine's files it is, in the order in which they were begun.
     """
 
     file: FileData
@@ -53,6 +54,7 @@ class Job:
     download: Download | None = None
     prepared: FileData | None = None
     result: Any = None
+    number: int = 0
 
     def count_attempt(self) -> None:
         """Count an attempt to download."""
@@ -216,10 +218,15 @@ class Pipeline:
                 for name, handed in _handed_over(job):
                     with naming(name):
                         step(*handed)
+        outcome = self.record(job)
+        self._registry.notify("dpp_file_finished", outcome=outcome)
+        return outcome
+
+    def record(self, job: Job) -> Outcome:
+        """Write the file's report, whatever post-processors and other plugins would make of it."""
         outcome = self._outcome(job)
         write_atomic(self._report_path(job.file), outcome.model_dump_json().encode() + b"\n")
         self._leave(job, outcome)
-        self._registry.notify("dpp_file_finished", outcome=outcome)
         return outcome
 
     def _leave(self, job: Job, outcome: Outcome) -> None:

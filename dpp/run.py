@@ -19,7 +19,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from dpp.catalog import Chunk, read_catalog, write_catalog
 from dpp.chain import Steps
 from dpp.engine import Engine
 from dpp.errors import INTERRUPTED, BatchFailed, ConfigurationError, EnvironmentStop
+from dpp.in_flight import Keeper
 from dpp.ledger import Ledger, read_ledgers, read_rows
 from dpp.ledger import Row as Recorded
 from dpp.lock import Lock
@@ -41,8 +42,9 @@ from dpp.plugins import Registry
 from dpp.report import PAGE, Summary, fold
 from dpp.selection import Selection
 from dpp.settings import Settings, make_settings
-from dpp.snapshot import InFlight, Slow, Snapshot, keep_snapshot
+from dpp.snapshot import Slow, Snapshot, keep_snapshot
 from dpp.sources import Existing
+from dpp.supervisor import Supervisor
 from dpp.workspace import is_alive, read_json, remove, stops_run, write_atomic, write_json, write_stream
 
 
@@ -189,34 +191,58 @@ class Run:
         finally:
             keep_snapshot(path, Snapshot(waiting={following: 1} if following else {}))
 
-    def work(
-        self,
-        pipeline: Pipeline,
-        files: Iterable[FileData],
-        name: str,
-        on_outcome: Callable[[Outcome], None] | None = None,
-        on_wait: Callable[[InFlight], None] | None = None,
-    ) -> None:
-        """Run files through a pipeline, recording their outcomes in a ledger of the run.
+    def work(self, pipeline: Pipeline, files: Iterable[FileData], name: str) -> None:
+        """Run files through a pipeline in this process, recording their outcomes in a ledger of the run.
 
         Args:
             pipeline: The stages; closed at the end.
-            files: The files; those that the ledger has already are passed over.
+            files: The files.
             name: The ledger's name.
-            on_outcome: Called after each outcome, from any thread.
-            on_wait: Called several times a second while there is work, with what is on its way.
         """
-        ledger = Ledger(self.ledger(name))
-        recorded = ledger.recorded()
-        try:
-            Engine(pipeline, ledger, on_outcome, on_wait).run(file for file in files if file_key(file.id, file.url) not in recorded)
+        with self._at_work(name), closing(pipeline), closing(Ledger(self.ledger(name))) as ledger:
+            Engine(pipeline, ledger).run(files)
             ledger.finish()
+
+    def supervise(
+        self,
+        chunk: Chunk,
+        name: str,
+        registry: Registry,
+        on_progress: Callable[[int, int], None] | None = None,
+        guard: AbstractContextManager[object] | None = None,
+    ) -> None:
+        """Run a chunk in a process of its own, recording the outcomes in a ledger of the run; files that are in it are passed over.
+
+        Args:
+            chunk: The chunk.
+            name: The ledger's name.
+            registry: The plugins.
+            on_progress: Called several times a second with the number of files that have their outcome, and of those that failed.
+            guard: Held while a process is forked.
+        """
+        settings, keeper = self.settings(), Keeper(self.snapshot(name))
+        supervisor = Supervisor(
+            lambda: self.files(chunk),
+            chunk.size,
+            self.ledger(name),
+            lambda: self.pipeline(settings, registry),
+            stage_timeout=settings.stage_timeout,
+            on_progress=on_progress,
+            on_wait=keeper.keep,
+            guard=guard,
+        )
+        with self._at_work(name):
+            supervisor.run()
+
+    @contextmanager
+    def _at_work(self, name: str) -> Iterator[None]:
+        """Note why the surroundings stopped the run, if they do, and remove the snapshot that belongs to a ledger."""
+        try:
+            yield
         except EnvironmentStop as error:
             self.stop(error)
             raise
         finally:
-            ledger.close()
-            pipeline.close()
             remove(self.snapshot(name))
 
     def record_known(self, pipeline: Pipeline) -> None:

@@ -74,6 +74,7 @@ class Settings(BaseModel):
     read_timeout: float = Field(60.0, gt=0, description="limit for a server's silence")
     stall_timeout: float = Field(60.0, gt=0, description="limit for a download under 1 KiB/s")
     total_timeout: float = Field(0.0, ge=0, description="limit for one attempt as a whole; 0: none")
+    stage_timeout: float = Field(0.0, ge=0, description="limit for a stage to be at one file, attempts and all; 0: none")
     simulate_downloads: bool = Field(default=False, description="download nothing: sleep 1 to 3 s a file and make one up")
     debug: bool = Field(default=False, description="detailed logs with thread names")
     log_file: str = Field("", description="append the log to this file as well, Luigi's part of it included")

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from pydantic import BaseModel, Field, ValidationError
 
 from dpp.errors import EnvironmentStop
-from dpp.models import FileData
 from dpp.workspace import is_alive, read_bytes, write_atomic
 
-SHOWN_SLOWEST = 5
 POST_PROCESS = "post-process"
 STAGES = ("download", "pre-process", "process", POST_PROCESS)
 
@@ -60,46 +56,6 @@ class Snapshot(BaseModel):
     def is_current(self) -> bool:
         """Whether its process may still be at it."""
         return self.host != socket.gethostname() or is_alive(str(self.pid))
-
-
-class InFlight:
-    """Where the files are that a process has on their way.
-
-    Four stores into a dictionary a file, one microsecond in all.
-
-    Args:
-        received: Says how many bytes of a file are downloaded so far.
-    """
-
-    def __init__(self, received: Callable[[FileData], int]) -> None:
-        self._places: dict[str, tuple[str, float, FileData]] = {}
-        self._received = received
-
-    def waits(self, file: FileData, stage: str) -> None:
-        """Take note that a file waits for a stage."""
-        self._places[file.id] = (stage, 0.0, file)
-
-    def runs(self, file: FileData, stage: str) -> None:
-        """Take note that a stage begins with a file."""
-        self._places[file.id] = (stage, time.time(), file)
-
-    def ended(self, file: FileData) -> None:
-        """Take note that a file has its outcome."""
-        self._places.pop(file.id, None)
-
-    def snapshot(self) -> Snapshot:
-        """Return what is on its way at this moment."""
-        places = list(self._places.values())  # one step of the interpreter, so that no thread comes between
-        running = sorted((place for place in places if place[1]), key=lambda place: place[1])
-        sizes = {file.id: self._received(file) for stage, _, file in running if stage == STAGES[0]}
-        return Snapshot(
-            running=Counter(stage for stage, _, _ in running),
-            waiting=Counter(stage for stage, since, _ in places if not since),
-            slowest=[
-                Slow(id=file.id, stage=stage, since=since, bytes=sizes.get(file.id, 0)) for stage, since, file in running[:SHOWN_SLOWEST]
-            ],
-            bytes=sum(sizes.values()),
-        )
 
 
 def keep_snapshot(path: Path, snapshot: Snapshot) -> None:

@@ -6,9 +6,7 @@ RunBatch -> FileChunk                                                  a larger 
 
 from __future__ import annotations
 
-import gc
 import logging
-import multiprocessing
 import os
 import threading
 from contextlib import nullcontext
@@ -22,7 +20,7 @@ from luigi.interface import core
 from dpp.batch import open_run
 from dpp.ending import Ending
 from dpp.errors import BatchFailed, ConfigurationError
-from dpp.file_tasks import Report, SettingsTask
+from dpp.file_tasks import PatientTask, Report, SettingsTask, fork_guard
 from dpp.logs import keep_log, let_go_of_log, set_up_logging
 from dpp.manifest import Files
 from dpp.models import FileData
@@ -42,7 +40,6 @@ from dpp.request import Request
 from dpp.run import Run
 from dpp.selection import Selection
 from dpp.settings import Settings
-from dpp.snapshot import keep_snapshot
 from dpp.targets import FileTarget
 from dpp.viewer import Viewer
 
@@ -51,16 +48,16 @@ log = logging.getLogger(__name__)
 SHARERS = 4
 
 
-class FileChunk(luigi.Task):
+class FileChunk(PatientTask):
     """Run a slice of a batch's files through all stages, in one process, over the same targets as the four tasks.
 
+    That process is a child, so that what a plugin does to it costs one file (:class:`dpp.supervisor.Supervisor`).
     Its parameters say where the run lies and nothing of the files, so that any process can take it up.
     """
 
     run_folder = luigi.Parameter(description="the run of a batch that this belongs to")
     index = luigi.IntParameter(description="which of the run's chunks")
 
-    retry_count = 1
     ending: ClassVar[Ending | None] = None
 
     def output(self) -> FileTarget:
@@ -70,23 +67,13 @@ class FileChunk(luigi.Task):
     def run(self) -> None:
         """Run the files that have no outcome in this run yet."""
         run = Run(Path(self.run_folder))
-        settings, chunks = run.settings(), run.chunks()
-        set_up_logging(settings)
-        if multiprocessing.parent_process() is not None:
-            gc.freeze()  # what a worker begins with needs no looking through again and again: 5 % of a run's time
-        name, size = self._ledger_name(), chunks[self.index].size
-        progress = Progress(size, self, lambda snapshot: keep_snapshot(run.snapshot(name), snapshot))
+        chunk = run.chunks()[self.index]
+        set_up_logging(run.settings())
         with self.ending.chunk() if self.ending else nullcontext():
-            run.work(run.pipeline(settings, registry()), run.files(chunks[self.index]), name, progress.count, progress.wait)
+            run.supervise(chunk, self._ledger_name(), registry(), Progress(chunk.size, self).tell, fork_guard())
 
     def _ledger_name(self) -> str:
         return f"{self.index:05d}"
-
-
-@luigi.Task.event_handler(luigi.Event.PROCESS_FAILURE)  # type: ignore[untyped-decorator]
-def _say_why(_task: luigi.Task, message: str) -> None:
-    """Log that a worker process vanished: Luigi says it below the level that is shown."""
-    log.error("%s; the rest of the batch goes on", message)
 
 
 @with_settings(list(Settings.model_fields))

@@ -9,7 +9,6 @@ lands above the view, nothing has to be restored when the viewer is killed, and 
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import logging
 import os
@@ -21,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol, TextIO
 
+from dpp.child import end_with_parent
 from dpp.logs import END, ERASE, below_is_view
 from dpp.report import Summary, render
 from dpp.run import Run
@@ -37,7 +37,6 @@ EVENT_SECONDS = 1.0
 END_SECONDS = 5.0
 SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP, signal.SIGWINCH})
 ENDS = frozenset({signal.SIGTERM, signal.SIGHUP})
-_PR_SET_PDEATHSIG = 1
 
 
 class Face(Protocol):
@@ -211,11 +210,6 @@ def _ends(number: int, watch: Watch, face: Face, *, heeds_interrupt: bool) -> bo
     return number in ENDS
 
 
-def end_with_parent() -> None:
-    """Let this process get SIGTERM when its parent ends, however it does (Linux only; prctl(2), PR_SET_PDEATHSIG)."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 def draws_on(stream: TextIO) -> bool:
     """Whether a stream is a terminal that somebody looks at, and that can move its cursor."""
     return stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown") and not os.environ.get("CI")
@@ -288,7 +282,7 @@ def _view(run: Run, face: Face, parent: int) -> None:
     try:
         gc.freeze()
         run.release()
-        end_with_parent()
+        end_with_parent(signal.SIGTERM)
         follow(Watch(run), face, lambda: os.getppid() != parent, heeds_interrupt=False)
     except OSError as error:
         log.debug("nobody looks at the view any more: %s", error)

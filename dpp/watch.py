@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 from pydantic_core import from_json
 
 from dpp import names
+from dpp.in_flight import SHOWN_SLOWEST
 from dpp.ledger import OPEN_SUFFIX
 from dpp.report import human_bytes, human_seconds
 from dpp.run import Run
-from dpp.snapshot import POST_PROCESS, SHOWN_SLOWEST, STAGES, Slow, Snapshot, read_snapshots
+from dpp.snapshot import POST_PROCESS, STAGES, Slow, Snapshot, read_snapshots
 
 WINDOW_SECONDS = 10.0
 SLOW_SECONDS = 1.0

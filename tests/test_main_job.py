@@ -224,15 +224,6 @@ def test_workers_of_a_killed_process_do_not_hold_the_batch(site, manifest, run_b
     assert wait_for(lambda: run_batch(files, "--chunk-size", 30).returncode == 0)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL])
-def test_a_worker_that_vanishes_is_said_and_the_batch_ends_with_a_summary(site, manifest, run_batch, tmp_path, number):
-    (tmp_path / "mine.py").write_text(f"import os\nclass Die:\n    def process(self, file):\n        os.kill(os.getpid(), {number:d})\n")
-    died = run_batch(manifest(served(site, 40)), "--workers", 2, "--processor", "mine:Die")
-    assert died.returncode == 1
-    assert f"died unexpectedly with exit code -{number:d}" in died.stderr
-    assert "0 of 40 ok, 0 failed, 40 not done" in died.stderr
-
-
 def test_a_slow_constructor_is_called_once_before_the_batch_and_not_for_every_task(site, manifest, run_batch, tmp_path):
     (tmp_path / "mine.py").write_text(
         "import os\nclass Slow:\n"

@@ -11,10 +11,11 @@ import sys
 import time
 
 import pytest
+from dpp.in_flight import InFlight
 from dpp.ledger import Ledger
 from dpp.models import FileData, Outcome
 from dpp.run import Run
-from dpp.snapshot import InFlight, Slow, Snapshot, keep_snapshot
+from dpp.snapshot import Slow, Snapshot, keep_snapshot
 from dpp.view import frame, middle
 from dpp.watch import Failed, Ledgers, StageState, State, Watch
 from rich.cells import cell_len
@@ -96,11 +97,11 @@ def test_files_that_were_done_before_are_in_no_rate(run):
 def test_what_is_on_its_way_is_told_by_stage_and_the_slowest_first():
     files = [FileData(url=f"file:///f{number}") for number in range(4)]
     in_flight = InFlight(lambda file: 7)
-    for file in files:
-        in_flight.runs(file, "download")
-    in_flight.waits(files[1], "process")
-    in_flight.runs(files[2], "process")
-    in_flight.ended(files[3])
+    for number, file in enumerate(files):
+        in_flight.runs(number, file, "download")
+    in_flight.waits(1, files[1], "process")
+    in_flight.runs(2, files[2], "process")
+    in_flight.ended(3, ok=True)
     told = in_flight.snapshot()
     assert (told.running, told.waiting, told.bytes, told.pid) == ({"download": 1, "process": 1}, {"process": 1}, 7, os.getpid())
     assert [(slow.id, slow.bytes) for slow in told.slowest] == [("f0", 7), ("f2", 0)]

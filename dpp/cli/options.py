@@ -87,6 +87,7 @@ GROUPS = {
         "read_timeout",
         "stall_timeout",
         "total_timeout",
+        "stage_timeout",
     ),
 }
 

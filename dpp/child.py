@@ -1,0 +1,176 @@
+"""Work in a child process, watched from outside: whatever the work does to its process, the parent learns how it ended.
+
+What a child says is what counts, not its exit code: a plugin that calls ``os._exit(0)`` ends a process that has not
+finished. A child that crashes or is stopped leaves the stacks of its threads (faulthandler), so that the file's record
+can tell where it was.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import gc
+import multiprocessing
+import os
+import signal
+import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from dpp.errors import DppError
+
+POLL_SECONDS = 0.25
+END_SECONDS = 12.0
+STACK_SECONDS = 1.0
+SHOWN_TRACE = 20_000
+_FORK = multiprocessing.get_context("fork")
+_FINISHED = "finished"
+_INTERRUPTED = "interrupted"
+_PR_SET_PDEATHSIG = 1
+
+
+class Death(NamedTuple):
+    """How a child ended that did not finish its work.
+
+    Attributes:
+        reason: What happened to it, as the end of a sentence.
+        traceback: Where it was, if it left that.
+        is_stopped: Whether its parent stopped it.
+    """
+
+    reason: str
+    traceback: str | None = None
+    is_stopped: bool = False
+
+
+def run_in_child(
+    work: Callable[[], None],
+    look: Callable[[], str] = str,
+    guard: AbstractContextManager[object] | None = None,
+) -> Death | None:
+    """Do something in a child process, and wait for its end.
+
+    Args:
+        work: What is done; an interrupt may end it early.
+        look: Called several times a second meanwhile; stops the child by returning why.
+        guard: Held while the child is forked, so that no thread is doing then what it guards.
+
+    Returns:
+        How the child ended where it did not finish; None where it did.
+
+    Raises:
+        DppError: The work raised it.
+        KeyboardInterrupt: This process was interrupted; the child got some seconds to end.
+    """
+    reader, writer = _FORK.Pipe(duplex=False)
+    with os.fdopen(os.memfd_create("stacks"), "w+b") as stacks, reader:
+        process = _FORK.Process(target=_do, args=(work, writer, stacks, os.getpid()))
+        with guard or nullcontext():
+            process.start()
+        writer.close()
+        try:
+            reason = _watched(process, reader, look)
+            return _how_it_ended(process, reader, reason, stacks)
+        except KeyboardInterrupt:
+            process.terminate()
+            process.join(END_SECONDS)
+            raise
+        finally:
+            process.kill()
+            process.join()
+
+
+def end_with_parent(number: signal.Signals) -> None:
+    """Let this process get a signal when its parent ends, however it does (Linux only; prctl(2), PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+
+
+def _do(work: Callable[[], None], writer: Connection, stacks: IO[bytes], parent: int) -> None:
+    """Be the child."""
+    end_with_parent(signal.SIGKILL)
+    if os.getppid() != parent:
+        return
+    gc.freeze()  # what it begins with needs no looking through again and again: 5 % of a run's time
+    faulthandler.enable(stacks)
+    try:
+        work()
+        writer.send(_FINISHED)
+    except KeyboardInterrupt:
+        writer.send(_INTERRUPTED)
+    except DppError as error:
+        writer.send(error)
+    except BaseException as error:  # noqa: BLE001 - the parent is told of it
+        writer.send(Death(f"failed with {type(error).__name__}: {error}", _shortened(traceback.format_exc())))
+
+
+def _watched(process: BaseProcess, reader: Connection, look: Callable[[], str]) -> str:
+    """Wait until a child has said how it ended, or is no more; return why it was stopped, if it was."""
+    while not reader.poll() and process.is_alive():
+        if reason := look():
+            _stop(process)
+            return reason
+        wait([reader, process.sentinel], POLL_SECONDS)
+    return ""
+
+
+def _stop(process: BaseProcess) -> None:
+    """End a child that hangs, after a moment to leave its stacks, and the processes that it started: it may hang in one."""
+    pid = process.pid or 0
+    _send(pid, signal.SIGSTOP)  # so that it starts no more of them meanwhile
+    os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    started = _descendants(pid)
+    _send(pid, signal.SIGABRT)
+    _send(pid, signal.SIGCONT)
+    process.join(STACK_SECONDS)
+    for each in [pid, *started]:
+        _send(each, signal.SIGKILL)
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _how_it_ended(process: BaseProcess, reader: Connection, reason: str, stacks: IO[bytes]) -> Death | None:
+    said = None
+    with suppress(EOFError):
+        said = reader.recv() if reader.poll() else None
+    process.join(END_SECONDS if said else None)
+    if said == _FINISHED:
+        return None
+    if isinstance(said, DppError):
+        raise said
+    if isinstance(said, Death):
+        return said
+    stacks.seek(0)
+    trace = _shortened(stacks.read().decode(errors="replace")) or None
+    if said == _INTERRUPTED:
+        return Death("was interrupted")
+    return Death(reason or _exit_reason(process.exitcode or 0), trace, is_stopped=bool(reason))
+
+
+def _exit_reason(code: int) -> str:
+    if code >= 0:
+        return f"ended itself with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"was killed by {name}" + (", as the system does when memory runs out" if code == -signal.SIGKILL else "")
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= SHOWN_TRACE else f"{text[: SHOWN_TRACE // 2]}\n...\n{text[-SHOWN_TRACE // 2 :]}"
+
+
+def _descendants(pid: int) -> list[int]:
+    """Return the processes that a process started, and those that they started (proc(5), task/*/children)."""
+    children = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            children += [int(child) for child in path.read_text().split()]
+    return children + [grandchild for child in children for grandchild in _descendants(child)]

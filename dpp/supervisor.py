@@ -1,0 +1,187 @@
+"""A chunk's files through the engine, in a child process that is watched over.
+
+A plugin may hang, end its process, crash it or take all memory. That costs its file and no other: the supervisor sees which
+files a stage was at (:class:`dpp.in_flight.Board`), runs each of these alone, and goes on with the rest. A file that kills its
+process alone as well is ``failed`` as ``crashed``, one that a stage is at for longer than ``stage_timeout`` as ``timeout``.
+What has its outcome in the ledger is not done again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, closing
+from pathlib import Path
+from typing import NamedTuple
+
+from dpp.child import Death, run_in_child
+from dpp.engine import Engine
+from dpp.errors import EnvironmentStop
+from dpp.in_flight import Board, InFlight, Place
+from dpp.ledger import Ledger
+from dpp.models import Failure, FileData, Outcome
+from dpp.names import file_key
+from dpp.pipeline import Job, Pipeline
+from dpp.snapshot import POST_PROCESS
+
+log = logging.getLogger(__name__)
+
+BARREN_DEATHS = 3
+
+Files = Callable[[], Iterable[FileData]]
+
+
+class _Lost(NamedTuple):
+    """What a child left behind that did not finish: how it ended, and the files that may be why, with where they were."""
+
+    death: Death
+    suspects: list[tuple[FileData, Place]]
+
+
+class Supervisor:
+    """Run the files of a chunk, whatever becomes of the processes that do it.
+
+    Args:
+        files: Returns the chunk's files, each time in the same order.
+        size: How many they are.
+        ledger: Path of the ledger that takes their outcomes.
+        make_pipeline: Makes the stages; called in each process that runs files.
+        stage_timeout: Seconds for a stage to be at one file; 0 for no limit.
+        on_progress: Called several times a second with the number of files that have their outcome, and of those that failed.
+        on_wait: Called several times a second in the child, with what is on its way.
+        guard: Held while a child is forked.
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        size: int,
+        ledger: Path,
+        make_pipeline: Callable[[], Pipeline],
+        *,
+        stage_timeout: float = 0.0,
+        on_progress: Callable[[int, int], None] | None = None,
+        on_wait: Callable[[InFlight], None] | None = None,
+        guard: AbstractContextManager[object] | None = None,
+    ) -> None:
+        self._files = files
+        self._size = size
+        self._ledger = ledger
+        self._make_pipeline = make_pipeline
+        self._limit = stage_timeout
+        self._on_progress = on_progress
+        self._on_wait = on_wait
+        self._guard = guard
+
+    def run(self) -> None:
+        """Work until every file has its outcome.
+
+        Raises:
+            EnvironmentStop: The surroundings stopped the run, or its processes die whatever file they are at.
+            KeyboardInterrupt: The user did.
+        """
+        barren = 0
+        while lost := self._lost_with_others():
+            barren = 0 if lost.suspects else barren + 1
+            if barren == BARREN_DEATHS:
+                raise EnvironmentStop(f"the process that runs the files {lost.death.reason}, {barren} times in a row, at no file's stage")
+            names = ", ".join(file.id for file, _ in lost.suspects) or "none"
+            log.warning("the process that runs the files %s; at work were: %s", lost.death.reason, names)
+            for file, place in lost.suspects:
+                self._settle(file, place, lost.death)
+        Ledger(self._ledger).finish()
+
+    def _lost_with_others(self) -> _Lost | None:
+        """Run all files that have no outcome yet."""
+        recorded = self._recorded()
+        done, failed = len(recorded), sum(not ok for ok in recorded.values())
+
+        def tell(board: Board) -> None:
+            if self._on_progress:
+                more, more_failed = board.totals()
+                self._on_progress(done + more, failed + more_failed)
+
+        return self._lost(lambda: (file for file in self._files() if file_key(file.id, file.url) not in recorded), self._size, tell)
+
+    def _lost(self, files: Files, size: int, tell: Callable[[Board], None] = lambda _board: None) -> _Lost | None:
+        """Run files in a child; return what it left behind if it died."""
+        board, overdue = Board(size), dict[int, Place]()
+
+        def look() -> str:
+            tell(board)
+            overdue.update(_overdue(board, self._limit))
+            return _too_long(self._limit) if overdue else ""
+
+        death = run_in_child(lambda: self._work(files(), board), look, self._guard)
+        tell(board)
+        if death is None:
+            return None
+        places, recorded = overdue or board.running(), self._recorded()
+        at_work = ((file, places[number]) for number, file in enumerate(files()) if number in places)
+        return _Lost(death, [(file, place) for file, place in at_work if file_key(file.id, file.url) not in recorded])
+
+    def _work(self, files: Iterable[FileData], board: Board) -> None:
+        """Run files, in the child."""
+        with closing(self._make_pipeline()) as pipeline, closing(Ledger(self._ledger)) as ledger:
+            Engine(pipeline, ledger, on_wait=self._on_wait, board=board).run(files)
+
+    def _settle(self, file: FileData, place: Place, death: Death) -> None:
+        """See to the outcome of a file that may be why a child ended; one that its own stage did not stop gets a child for itself."""
+        if not death.is_stopped:
+            lost = self._lost(lambda: [file], 1)
+            if lost is None or not lost.suspects:
+                return
+            death, place = lost.death, lost.suspects[0][1]
+        job = Job(file, _failure(place.stage, death), {place.stage: round(place.seconds, 6)})
+        if place.stage == POST_PROCESS or run_in_child(lambda: self._end(job, Pipeline.report), _time_limit(self._limit), self._guard):
+            self._end(job, Pipeline.record)
+
+    def _end(self, job: Job, write: Callable[[Pipeline, Job], Outcome]) -> None:
+        """Write a file's report, and record its outcome."""
+        with closing(self._make_pipeline()) as pipeline, closing(Ledger(self._ledger)) as ledger:
+            ledger.append(write(pipeline, job))
+
+    def _recorded(self) -> dict[str, bool]:
+        """Return which files have their outcome, and whether they are ok, by key."""
+        with closing(Ledger(self._ledger)) as ledger:
+            return {key: outcome.ok for key, outcome in ledger.recorded().items()}
+
+
+def supervised(stage: str, work: Callable[[], None], limit: float, guard: AbstractContextManager[object] | None = None) -> Failure | None:
+    """Do what a stage does for one file in a child process; once more where that dies.
+
+    Args:
+        stage: The stage.
+        work: What is done.
+        limit: Seconds that it may take; 0 for no limit.
+        guard: Held while a child is forked.
+
+    Returns:
+        The failure that the file has where its process died twice or was stopped; None where the work was done.
+    """
+    death = run_in_child(work, _time_limit(limit), guard)
+    if death is not None and not death.is_stopped:
+        log.warning("the process that was in %s of a file %s; the file is tried again", stage, death.reason)
+        death = run_in_child(work, _time_limit(limit), guard)
+    return death and _failure(stage, death)
+
+
+def _failure(stage: str, death: Death) -> Failure:
+    message = death.reason if death.is_stopped else f"the process that worked on it {death.reason}, also when it was tried once more"
+    error_class = "timeout" if death.is_stopped else "crashed"
+    return Failure.model_validate({"stage": stage, "error_class": error_class, "message": message, "traceback": death.traceback})
+
+
+def _time_limit(limit: float) -> Callable[[], str]:
+    """Return what says, from a number of seconds on, that something took too long; never where there is no limit."""
+    began = time.monotonic()
+    return lambda: _too_long(limit) if limit and time.monotonic() - began > limit else ""
+
+
+def _too_long(limit: float) -> str:
+    return f"took longer than --stage-timeout {limit:g} s and was stopped"
+
+
+def _overdue(board: Board, limit: float) -> dict[int, Place]:
+    return {number: place for number, place in board.running().items() if place.seconds > limit} if limit else {}

@@ -1,0 +1,162 @@
+"""A chunk whose files may kill the process that runs them."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import time
+
+import pytest
+from dpp import BasePostProcessor, BaseProcessor, EnvironmentStop, FileData, Settings
+from dpp.chain import ConfiguredStep, Steps
+from dpp.child import run_in_child
+from dpp.in_flight import Board
+from dpp.ledger import read_ledger
+from dpp.pipeline import Pipeline
+from dpp.plugins import registry
+from dpp.supervisor import Supervisor, supervised
+
+DEEDS = {
+    "exit": lambda: os._exit(0),
+    "crash": lambda: ctypes.string_at(0),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "hang": lambda: time.sleep(600),
+    "memory": lambda: bytearray(2**62),
+}
+
+
+class Deed(BaseProcessor):
+    """Do what the file's id says, and count its name in a folder."""
+
+    seen: str
+
+    def process(self, file: FileData) -> str:
+        """Do it."""
+        with open(f"{self.seen}/{file.id}", "a") as stream:
+            stream.write("x")
+        DEEDS.get(file.id.split("-")[0], int)()
+        return file.id
+
+
+class Tell(BasePostProcessor):
+    """Tell what became of a file; the process of one that is called so does not survive that."""
+
+    seen: str
+
+    def post_process(self, result, file: FileData) -> None:
+        """Tell it."""
+        with open(f"{self.seen}/told", "a") as stream:
+            stream.write(json.dumps([file.id, file.error and file.error.error_class]) + "\n")
+        if file.id.startswith("post") or (file.id.endswith("-post") and file.error):
+            os._exit(0)
+
+
+@pytest.fixture
+def supervise(tmp_path):
+    """Supervise files with these ids; return their outcomes by id."""
+    seen = tmp_path / "seen"
+    seen.mkdir()
+
+    def run(*ids, on_progress=None, **values):
+        settings = Settings(workspace=tmp_path / "w", **values)
+        options = {"seen": str(seen)}
+        steps = Steps([], ConfiguredStep("processor", Deed, options), [ConfiguredStep("post-processor", Tell, options)])
+        for name in ids:
+            (tmp_path / name).write_text(name)
+        files = [FileData(url=(tmp_path / name).as_uri()) for name in ids]
+        pipeline = lambda: Pipeline(settings, registry(), "b/1", steps)  # noqa: E731 - made anew in each process
+        ledger = tmp_path / "ledger.jsonl"
+        Supervisor(lambda: files, len(ids), ledger, pipeline, stage_timeout=settings.stage_timeout, on_progress=on_progress).run()
+        return {outcome.id: outcome for outcome in read_ledger(ledger)}
+
+    run.times = lambda name: len((seen / name).read_text())
+    run.told = lambda: [json.loads(line) for line in (seen / "told").read_text().splitlines()]
+    return run
+
+
+GOOD = [f"good-{number}" for number in range(9)]
+
+
+@pytest.mark.fault(30)
+@pytest.mark.parametrize(
+    ("deed", "error_class"), [("exit", "crashed"), ("crash", "crashed"), ("kill", "crashed"), ("memory", "MemoryError")]
+)
+def test_what_kills_its_process_costs_that_file(supervise, seen, deed, error_class):
+    outcomes = supervise(*GOOD[:4], deed, *GOOD[4:])
+    assert {name for name, outcome in outcomes.items() if not outcome.ok} == {deed}
+    assert (outcomes[deed].stage, outcomes[deed].error_class, outcomes[deed].attempts <= 1) == ("process", error_class, True)
+    assert [deed, error_class] in supervise.told()
+    assert supervise.times(deed) == 2
+    seen(f"{deed}: {outcomes[deed].error_class}, {len(GOOD)} others ok")
+
+
+@pytest.mark.fault(30)
+def test_a_file_that_hangs_is_stopped_and_what_ran_beside_it_is_run_again(supervise, seen):
+    outcomes = supervise(*GOOD[:3], "hang", *GOOD[3:], stage_timeout=1.0)
+    assert {name for name, outcome in outcomes.items() if not outcome.ok} == {"hang"}
+    assert (outcomes["hang"].error_class, outcomes["hang"].message) == ("timeout", "took longer than --stage-timeout 1 s and was stopped")
+    assert "in process" in outcomes["hang"].traceback
+    assert supervise.times("hang") == 1
+    seen("hang: timeout, with the stacks of its threads")
+
+
+@pytest.mark.fault(30)
+def test_finished_work_is_not_repeated(supervise):
+    outcomes = supervise(*GOOD, "exit-1", "crash-2", "kill-3", processing_limit=1, download_threads=1)
+    assert sum(outcome.ok for outcome in outcomes.values()) == len(GOOD)
+    assert [supervise.times(name) for name in GOOD] == [1] * len(GOOD)
+    assert len(outcomes) == len(GOOD) + 3
+
+
+@pytest.mark.fault(30)
+@pytest.mark.parametrize("name", ["post-1", "exit-post"])
+def test_a_post_processor_that_kills_its_process_costs_that_file(supervise, name):
+    outcomes = supervise(*GOOD[:2], name, *GOOD[2:])
+    assert {outcome.id for outcome in outcomes.values() if not outcome.ok} == {name}
+    assert outcomes[name].error_class == "crashed"
+
+
+def test_progress_goes_on_over_deaths(supervise):
+    told = []
+    supervise(*GOOD, "exit", on_progress=lambda done, failed: told.append((done, failed)))
+    assert told[-1] == (10, 1)
+    assert told == sorted(told)
+
+
+def test_processes_that_die_at_no_file_stop_the_run(tmp_path):
+    def die():
+        os._exit(5)
+
+    file = FileData(url="file:///etc/hostname")
+    with pytest.raises(EnvironmentStop, match="ended itself with exit code 5, 3 times in a row"):
+        Supervisor(lambda: [file], 1, tmp_path / "l.jsonl", die).run()
+
+
+def test_what_kills_the_process_of_one_file_is_tried_twice(tmp_path):
+    def once():
+        if not (tmp_path / "tried").exists():
+            (tmp_path / "tried").touch()
+            os._exit(0)
+
+    assert supervised("process", once, 0.0) is None
+    failure = supervised("process", lambda: os._exit(0), 0.0)
+    assert (failure.stage, failure.error_class) == ("process", "crashed")
+    assert supervised("process", lambda: time.sleep(600), 0.3).error_class == "timeout"
+
+
+def test_a_board_is_read_by_the_parent_of_who_wrote_it():
+    board = Board(3)
+
+    def work():
+        board.runs(0, "download")
+        board.runs(2, "process")
+        board.runs(1, "download")
+        board.rests(1)
+        board.count(ok=False)
+        os._exit(0)
+
+    assert run_in_child(work)
+    assert {number: place.stage for number, place in board.running().items()} == {0: "download", 2: "process"}
+    assert board.totals() == (1, 1)

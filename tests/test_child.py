@@ -1,0 +1,77 @@
+"""Work in a child process, and how its parent learns of its end."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from dpp import EnvironmentStop, FetchError
+from dpp.child import run_in_child
+
+
+def test_what_a_child_does_is_there_when_it_has_finished(tmp_path):
+    assert run_in_child(lambda: (tmp_path / "done").touch()) is None
+    assert (tmp_path / "done").exists()
+
+
+@pytest.mark.parametrize(
+    ("work", "reason"),
+    [
+        (lambda: os._exit(0), "ended itself with exit code 0"),
+        (lambda: os._exit(7), "ended itself with exit code 7"),
+        (lambda: sys.exit(0), "failed with SystemExit: 0"),
+        (lambda: 1 / 0, "failed with ZeroDivisionError: division by zero"),
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), "was killed by SIGKILL, as the system does when memory runs out"),
+        (lambda: os.kill(os.getpid(), signal.SIGRTMIN + 3), f"was killed by signal {signal.SIGRTMIN + 3}"),
+        (lambda: signal.raise_signal(signal.SIGINT), "was interrupted"),
+    ],
+    ids=["exit-0", "exit-7", "sys-exit", "raises", "killed", "nameless", "interrupted"],
+)
+def test_an_end_before_the_work_was_done_is_told(work, reason):
+    death = run_in_child(work)
+    assert (death.reason, death.is_stopped) == (reason, False)
+
+
+def test_a_child_that_crashes_leaves_its_stack():
+    death = run_in_child(lambda: ctypes.string_at(0))
+    assert death.reason == "was killed by SIGSEGV"
+    assert "test_child.py" in death.traceback
+
+
+@pytest.mark.parametrize(
+    "error", [EnvironmentStop("the disk is full"), FetchError("gone", "http-404", http_status=404)], ids=lambda error: type(error).__name__
+)
+def test_an_error_of_dpp_is_raised_in_the_parent(error):
+    def fail():
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        run_in_child(fail)
+    assert (str(caught.value), vars(caught.value)) == (str(error), vars(error))
+
+
+def test_a_child_that_hangs_is_stopped_with_what_it_started(tmp_path):
+    def hang():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        started = subprocess.Popen(["sleep", "60"])
+        (tmp_path / "pid.new").write_text(str(started.pid))
+        (tmp_path / "pid.new").rename(tmp_path / "pid")
+        time.sleep(60)
+
+    death = run_in_child(hang, lambda: "hung" if (tmp_path / "pid").exists() else "")
+    assert (death.reason, death.is_stopped) == ("hung", True)
+    assert "in hang" in death.traceback
+    wait_until_gone(int((tmp_path / "pid").read_text()))
+
+
+def wait_until_gone(pid):
+    """Wait until a process is no more, which whoever adopted it has to clear away."""
+    deadline = time.monotonic() + 30
+    while os.path.exists(f"/proc/{pid}") and open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
