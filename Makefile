@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check docs bench build clean
+.PHONY: help demo test faults check docs bench build clean
 
 help: ## Show this list.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -21,6 +21,10 @@ demo: $(STAMP) ## Run a batch of real files that are served on loopback, and sho
 test: $(STAMP) ## Run all tests, with coverage; installs the servers that they start, where it may.
 	scripts/install-system-packages
 	$(BIN)/python -m pytest --numprocesses 4 --cov --cov-report=term
+
+faults: $(STAMP) ## Bring about every fault of docs/faults.md, and print its table with what was seen.
+	scripts/install-system-packages
+	$(BIN)/python -m pytest --numprocesses 4 --quiet -m fault --faults
 
 check: $(STAMP) ## Check style, types, layers and workflows.
 	$(BIN)/ruff format --check .

@@ -16,7 +16,7 @@ from dpp.cli import main
 
 import http_site
 
-pytest_plugins = ["dpp.testing", "pytester"]
+pytest_plugins = ["dpp.testing", "pytester", "fault_table"]
 
 LOOPBACK = ("127.", "::1", "localhost")
 

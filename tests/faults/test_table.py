@@ -1,0 +1,63 @@
+"""The machinery of the table of faults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import fault_table
+
+ROW = "| {0} | fault {0} | expected {0} |\n"
+TESTS = """
+import pytest
+
+@pytest.mark.fault(1)
+@pytest.mark.parametrize("how", ["once", "twice"])
+def test_a(seen, how):
+    seen(f"stopped {how}")
+
+@pytest.mark.fault(1, 2)
+def test_b(seen):
+    seen("a file")
+"""
+FAILING = """
+@pytest.mark.fault(2, 3)
+def test_c(seen):
+    seen("no file")
+    assert False
+
+@pytest.mark.fault(4)
+def test_d():
+    pytest.skip("no such server")
+"""
+
+
+@pytest.fixture
+def run(pytester, monkeypatch):
+    """Run tests with a table of some rows; return the lines of the rows, and the exit code."""
+
+    def run(rows, tests, *arguments):
+        (pytester.path / "docs").mkdir()
+        (pytester.path / "docs/faults.md").write_text("".join(ROW.format(number) for number in range(1, rows + 1)))
+        pytester.makeini("[pytest]\nmarkers = fault(row): x\n")
+        pytester.makepyfile(tests)
+        done = pytester.runpytest_subprocess("-p", "fault_table", "--faults", *arguments)
+        return [line for line in done.outlines if " expected " in line], done.ret
+
+    monkeypatch.setenv("PYTHONPATH", str(Path(fault_table.__file__).parent))
+    return run
+
+
+def test_a_row_says_what_its_tests_saw(run):
+    assert run(2, TESTS) == (
+        [" 1 pass  fault 1  expected 1  stopped once; stopped twice; a file; 3 passed", " 2 pass  fault 2  expected 2  a file; 1 passed"],
+        0,
+    )
+
+
+def test_a_row_fails_with_a_test_of_it_and_without_one_that_passed(run):
+    lines, code = run(5, TESTS + FAILING, "--numprocesses", "2")
+    assert [line[:7] for line in lines] == [" 1 pass", " 2 FAIL", " 3 FAIL", " 4 FAIL", " 5 FAIL"]
+    assert [line.partition("expected ")[2][3:] for line in lines[2:]] == ["no file; 1 failed", "1 skipped", "no test"]
+    assert code == 1
