@@ -54,10 +54,8 @@ def clean_logging() -> Iterator[None]:
 @pytest.fixture
 def site() -> Iterator[http_site.Site]:
     """A server on loopback."""
-    server, served = http_site.start()
-    yield served
-    server.shutdown()
-    server.server_close()
+    with http_site.serving() as served:
+        yield served
 
 
 @pytest.fixture

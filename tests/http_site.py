@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import re
 import socket
+import ssl
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Reply = Callable[["Handler"], None]
+SECONDS = 60.0
 
 
 @dataclass
@@ -23,12 +27,14 @@ class Site:
         files: Bodies by path, served with a strong ETag and with ranges.
         scripts: Replies by path, used up in order; the last one stays.
         requests: Path and headers of every request, in order.
+        over: Set when the server closes, so that a reply that takes its time ends.
     """
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     scripts: dict[str, list[Reply]] = field(default_factory=dict)
     requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, path: str, body: bytes | str) -> str:
@@ -116,6 +122,28 @@ def raw(data: bytes, *, reset: bool = False) -> Reply:
     return reply
 
 
+def silent(beginning: bytes = b"") -> Reply:
+    """Send a beginning, and then nothing until the site is closed."""
+
+    def reply(handler: Handler) -> None:
+        handler.wfile.write(beginning)
+        handler.site.over.wait(SECONDS)
+
+    return reply
+
+
+def trickle(beginning: bytes, every: float = 0.02) -> Reply:
+    """Send a beginning, and then a byte every so many seconds until the site is closed."""
+
+    def reply(handler: Handler) -> None:
+        handler.wfile.write(beginning)
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end and not handler.site.over.wait(every):
+            handler.wfile.write(b"x")
+
+    return reply
+
+
 def cut(body: bytes, after: int, etag: str | None = '"v1"') -> Reply:
     """Announce a body and close the connection after some of its bytes."""
     tag = f"ETag: {etag}\r\n" if etag else ""
@@ -131,10 +159,28 @@ class Server(ThreadingHTTPServer):
         """A client that goes away is part of many tests."""
 
 
-def start() -> tuple[Server, Site]:
-    """Start a server on a free port."""
+@contextmanager
+def serving(context: ssl.SSLContext | None = None) -> Iterator[Site]:
+    """Run a server on a free port until the end of the block, over TLS where a context is given."""
     site = Site()
-    server = Server(("127.0.0.1", 0), type("SiteHandler", (Handler,), {"site": site}))
-    site.url = f"http://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    return server, site
+    with Server(("127.0.0.1", 0), type("SiteHandler", (Handler,), {"site": site})) as server:
+        if context:
+            server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        site.url = f"http{'s' if context else ''}://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        try:
+            yield site
+        finally:
+            site.over.set()
+            server.shutdown()
+
+
+@contextmanager
+def full_backlog() -> Iterator[str]:
+    """Give the URL of a port where a connection hangs: its queue is full, and nobody accepts."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as waiting:
+        for _ in range(4):
+            client = waiting.enter_context(socket.socket())
+            client.settimeout(0)
+            client.connect_ex(server.getsockname())
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/"

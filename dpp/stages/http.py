@@ -30,7 +30,8 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 STALL_BYTES_PER_SECOND = 1024
 SAFE_ACROSS_HOSTS = frozenset({"accept", "accept-encoding", "accept-language", "range", "if-range", "user-agent"})
 _PIECE = 1024 * 1024
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)", re.ASCII | re.IGNORECASE)
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.ASCII | re.IGNORECASE)
+_LENGTH = re.compile(r"[0-9]{1,18}")  # more digits than any file needs, which int() takes long for, or refuses
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]*"')
 
 
@@ -199,7 +200,7 @@ def body_length(headers: Headers) -> int | None:
     if _chunked(headers) or not lines:
         return None
     values = {value.strip() for line in lines for value in line.split(",")}
-    if len(values) > 1 or not all(value.isascii() and value.isdigit() for value in values):
+    if len(values) > 1 or not all(map(_LENGTH.fullmatch, values)):
         raise FetchError(f"Content-Length makes no sense: {', '.join(sorted(values))[:80]}", "protocol")
     return int(values.pop())
 

@@ -9,15 +9,18 @@ from __future__ import annotations
 import io
 import socket
 from contextvars import ContextVar
-from http.client import HTTPResponse
+from http.client import HTTPResponse, parse_headers
 from typing import Any
 
 import urllib3
 from requests.adapters import HTTPAdapter
 
+from dpp.errors import FetchError
 from dpp.stages.http import Watch, body_length
 
 WATCH: ContextVar[Watch] = ContextVar("WATCH")
+_INTERIM = frozenset(range(100, 200)) - {101}  # which is the last answer before another protocol
+_MAX_INTERIM = 100
 
 
 class _WatchedReader(io.RawIOBase):
@@ -50,6 +53,17 @@ class _WatchedReader(io.RawIOBase):
         super().close()
 
 
+class _Lines(io.BufferedReader):
+    """Read lines that are whole: to http.client, an end of the connection is as good as the end of the headers or of the chunks."""
+
+    def readline(self, size: int | None = -1) -> bytes:
+        """Read a line, or as much of it as is allowed."""
+        line = super().readline(size)
+        if line.endswith(b"\n") or len(line) == size:
+            return line
+        raise ConnectionResetError("the connection ended where a line was due, or within one")
+
+
 class _Watched:
     """What an HTTPResponse takes for a socket."""
 
@@ -58,12 +72,21 @@ class _Watched:
 
     def makefile(self, mode: str) -> io.BufferedReader:
         """Return the reader, buffered as a socket's own file is."""
-        return io.BufferedReader(self._reader)
+        return _Lines(self._reader)
 
 
 class _WatchedResponse(HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(_Watched(sock, WATCH.get()), *args, **kwargs)  # type: ignore[arg-type] # it calls makefile() only
+
+    def _read_status(self) -> tuple[str, int, str]:
+        """Pass over what comes before an answer, which http.client knows one kind of: 100, and neither 102 nor 103."""
+        for _ in range(_MAX_INTERIM):
+            version, status, reason = super()._read_status()  # type: ignore[misc] # it has no public name
+            if status not in _INTERIM:
+                return version, status, reason
+            parse_headers(self.fp)
+        raise FetchError("the server goes on announcing an answer that does not come", "protocol")
 
     def begin(self) -> None:
         """Read the headers, and refuse a length that makes no sense: urllib3 does that too, but leaves the socket open."""

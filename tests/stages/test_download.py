@@ -140,6 +140,7 @@ def test_waits_double_with_jitter_up_to_a_limit(make):
         assert limit * 0.8 < max(waits) <= limit
 
 
+@pytest.mark.fault(7)
 @pytest.mark.parametrize(
     ("header", "lowest", "highest"),
     [("7", 7, 7), ("0", 0, 0), ("86400", 60, 60), ("junk", 0, 0.5), ("-1", 0, 0.5), (formatdate(0, usegmt=True), 0, 0)],
@@ -150,6 +151,7 @@ def test_retry_after_is_obeyed_up_to_a_cap(site, make, header, lowest, highest):
     assert lowest <= downloader.waits[0] <= highest
 
 
+@pytest.mark.fault(7)
 def test_retry_after_as_a_date_is_obeyed(site, make):
     downloader = make()
     later = formatdate(time.time() + 20, usegmt=True)
@@ -157,6 +159,7 @@ def test_retry_after_as_a_date_is_obeyed(site, make):
     assert downloader.waits == [pytest.approx(20, abs=3)]
 
 
+@pytest.mark.fault(7)
 def test_the_cap_of_retry_after_is_a_setting(site, make):
     downloader = make(retry_after_max=2)
     downloader.fetch(site.script("/a", status(503, Retry_After="3"), status(200, BODY)))
@@ -253,6 +256,7 @@ def test_a_failed_download_does_not_keep_others_from_it(site, make):
     assert make().fetch(url).path.read_bytes() == BODY
 
 
+@pytest.mark.fault(21)
 @pytest.mark.parametrize("facts", [None, "{}", "[]", '{"source": "x", "etag": "\\"v1\\""}'])
 def test_a_stale_part_is_never_taken(site, make, tmp_path, facts):
     url = site.add("/a", BODY)

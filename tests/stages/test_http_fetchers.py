@@ -12,7 +12,6 @@ import os
 import re
 import socket
 import ssl
-import threading
 import time
 import tracemalloc
 import zlib
@@ -27,7 +26,7 @@ from dpp.workspace import Workspace
 
 import http_site
 from dpp_curl import CurlFetcher
-from http_site import cut, raw, status
+from http_site import cut, full_backlog, raw, silent, status, trickle
 
 BODY = b"0123456789" * 10_000
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -152,6 +151,7 @@ def test_cookies_of_a_server_are_not_sent_back(site, download):
     assert "cookie" not in site.headers("/b")[0]
 
 
+@pytest.mark.fault(1, 2, 3, 4, 13)
 @pytest.mark.parametrize(
     ("reply", "error_class", "retryable"),
     [
@@ -160,12 +160,18 @@ def test_cookies_of_a_server_are_not_sent_back(site, download):
         (raw(OK + b"Content-Length: 9\r\n\r\nabc", reset=True), "truncated", True),
         (raw(OK + b"Transfer-Encoding: chunked\r\n\r\n" + CHUNKS), "truncated", True),
         (raw(OK + b"Transfer-Encoding: chunked\r\n\r\n" + CHUNKS + b"9\r\nab"), "truncated", True),
+        (raw(OK + b"Transfer-Encoding: chunked\r\n\r\n" + CHUNKS + b"0"), "truncated", True),
         (raw(OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n0\r\n\r\n"), "truncated", True),
         (raw(OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n" + CHUNKS + b"0\r\n\r\n"), "protocol", False),
         (raw(OK + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd"), "protocol", False),
         (raw(OK + b"Content-Length: 3, 4\r\n\r\nabcd"), "protocol", False),
         (raw(OK + b"Content-Length: three\r\n\r\nabc"), "protocol", False),
         (raw(OK + b"Content-Length: -3\r\n\r\nabc"), "protocol", False),
+        (raw(OK + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\nabc"), "protocol", False),
+        (raw(OK + b"Server: x\r\n"), "connection", True),
+        (raw(OK + b"Content-Length: 0"), "connection", True),
+        (raw(b"HTTP/1.1 302 Found\r\nLocation: /b"), "connection", True),
+        (raw(b"HTTP/1.1 404 Not Found\r\nServer"), "connection", True),
         (raw(b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-2/9\r\nContent-Length: 3\r\n\r\nabc"), "protocol", False),
         (status(200, b"abc", Content_Encoding="br"), "encoding", False),
         (status(200, b"abc", Content_Encoding="gzip"), "encoding", False),
@@ -209,6 +215,7 @@ def test_a_coding_with_a_blank_is_understood_or_refused_but_its_framing_is_no_fi
         (raw(OK + b"\r\nabc"), b"abc"),
         (raw(OK + b"Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc"), b"abc"),
         (raw(b"HTTP/1.0 200 OK\r\n\r\nabc"), b"abc"),
+        (raw(b"HTTP/1.1 103 Early Hints\r\nLink: </b>\r\n\r\nHTTP/1.1 102 Wait\r\n\r\n" + OK + b"\r\nabc"), b"abc"),
         (status(200, gzip.compress(BODY), Content_Encoding="gzip"), BODY),
         (status(200, zlib.compress(BODY), Content_Encoding="deflate"), BODY),
         (status(200, b"abc", Content_Encoding="identity"), b"abc"),
@@ -232,16 +239,29 @@ def test_bytes_behind_the_content_length_do_not_spoil_the_next_answer(site, fetc
     assert (first.path.read_bytes(), second.path.read_bytes()) == (b"abc", b"good")
 
 
+@pytest.mark.fault(1)
+def test_headers_that_are_cut_are_no_empty_file(site, download):
+    assert fails(download, site.script("/a", raw(OK + b"ETag: ")), size=0).error_class == "connection"
+
+
+def test_announcements_without_end_are_no_answer(site, download):
+    endless = raw(b"HTTP/1.1 100 Continue\r\nX: y\r\n\r\n" * 100_000)
+    assert fails(download, site.script("/a", endless)).error_class in ("protocol", "connection", "truncated")
+
+
+@pytest.mark.fault(13)
 def test_an_empty_answer_is_a_file_where_the_manifest_says_size_0(site, download):
     assert download(site.script("/a", status(200)), size=0).path.read_bytes() == b""
 
 
+@pytest.mark.fault(8)
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 410])
 def test_a_final_status_is_final_at_once(site, download, code):
     error = fails(download, site.script("/a", status(code, b"sorry")), {"attempts": 3})
     assert (error.error_class, error.http_status, download.attempts, download.waits) == (f"http-{code}", code, 1, [])
 
 
+@pytest.mark.fault(7)
 @pytest.mark.parametrize("code", [408, 425, 429, 500, 502, 503, 504])
 def test_a_status_that_can_get_better_is_tried_again(site, download, code):
     url = site.script("/a", status(code), status(code), status(200, b"abc"))
@@ -256,6 +276,7 @@ def test_a_closed_port_is_a_connection_error(download):
     assert (error.error_class, error.retryable, str(error)) == ("connection", True, "connection refused")
 
 
+@pytest.mark.fault(11)
 @pytest.mark.parametrize("fetcher_class", [RequestsFetcher])
 def test_a_host_without_an_address_is_a_dns_error(download, monkeypatch):
     def unknown(*args, **kwargs):
@@ -274,56 +295,46 @@ def test_a_url_that_the_library_refuses_is_a_failure(download, url):
 class TestLimits:
     """Time limits, all small."""
 
-    @pytest.fixture
-    def full_backlog(self):
-        """Return a port where a connection hangs: its queue is full and nobody accepts."""
-        with socket.socket() as server:
-            server.bind(("127.0.0.1", 0))
-            server.listen(0)
-            waiting = [socket.socket() for _ in range(4)]
-            for client in waiting:
-                client.settimeout(0)
-                client.connect_ex(server.getsockname())
-            yield server.getsockname()[1]
-            for client in waiting:
-                client.close()
-
-    def test_a_connection_that_hangs_ends_with_the_connect_limit(self, download, full_backlog):
-        error, took = timed(download, f"http://127.0.0.1:{full_backlog}/a", {"connect_timeout": 0.2})
+    @pytest.mark.fault(11)
+    def test_a_connection_that_hangs_ends_with_the_connect_limit(self, download):
+        with full_backlog() as url:
+            error, took = timed(download, url, {"connect_timeout": 0.2})
         assert (error.error_class, error.retryable) == ("timeout", True)
         assert took < 2
 
+    @pytest.mark.fault(10)
     @pytest.mark.parametrize("beginning", [b"", OK, OK + b"Content-Length: 9\r\n\r\n", OK + b"Content-Length: 9\r\n\r\nabc"])
     @pytest.mark.parametrize("limits", [{"read_timeout": 0.2}, {"total_timeout": 0.2}])
-    def test_silence_ends_with_the_read_limit_or_the_total(self, site, download, silent, beginning, limits):
+    def test_silence_ends_with_the_read_limit_or_the_total(self, site, download, beginning, limits):
         error, took = timed(download, site.script("/a", silent(beginning)), limits)
         assert (error.error_class, error.retryable) == ("timeout", True)
         assert took < 3  # libcurl asks once a second
 
+    @pytest.mark.fault(10)
     @pytest.mark.parametrize(
         "beginning",
         [b"HTTP/1.1 200 OK\r\nX: ", OK + b"Content-Length: 9999\r\n\r\n", OK + b"Transfer-Encoding: chunked\r\n\r\n5;ext="],
         ids=["headers", "body", "chunk-extension"],
     )
     @pytest.mark.parametrize("limits", [{"stall_timeout": 0.3}, {"total_timeout": 0.3}])
-    def test_a_trickle_ends_with_the_stall_limit_or_the_total(self, site, download, trickle, beginning, limits):
+    def test_a_trickle_ends_with_the_stall_limit_or_the_total(self, site, download, beginning, limits):
         error, took = timed(download, site.script("/a", trickle(beginning)), limits)
         assert (error.error_class, error.retryable) == ("timeout", True)
         assert next(iter(limits)) in str(error)
         assert took < 2
 
-    def test_redirects_and_the_answer_share_one_total(self, site, download, stopped):
-        slow = lambda handler: (stopped.wait(0.15), handler.send(302, Location="/a"))  # noqa: E731
+    def test_redirects_and_the_answer_share_one_total(self, site, download):
+        slow = lambda handler: (site.over.wait(0.15), handler.send(302, Location="/a"))  # noqa: E731
         error, took = timed(download, site.script("/a", slow), {"total_timeout": 0.4})
         assert (error.error_class, took < 2) == ("timeout", True)
 
-    def test_a_slow_start_after_a_redirect_is_no_stall(self, site, download, stopped):
+    def test_a_slow_start_after_a_redirect_is_no_stall(self, site, download):
         site.script("/a", status(302, Location="/b"))
-        site.script("/b", lambda handler: (stopped.wait(0.7), handler.send(200, b"abc")))
+        site.script("/b", lambda handler: (site.over.wait(0.7), handler.send(200, b"abc")))
         assert download(site.url + "/a", {"stall_timeout": 0.5}).size == 3
 
-    def test_a_slow_start_is_no_stall(self, site, download, stopped):
-        late = lambda handler: (stopped.wait(0.4), handler.send(200, b"abc"))  # noqa: E731
+    def test_a_slow_start_is_no_stall(self, site, download):
+        late = lambda handler: (site.over.wait(0.4), handler.send(200, b"abc"))  # noqa: E731
         assert download(site.script("/a", late), {"stall_timeout": 0.2}).size == 3
 
 
@@ -333,44 +344,14 @@ def timed(download, url, settings):
     return error, time.monotonic() - began
 
 
-@pytest.fixture
-def stopped():
-    """An event that is set when the test is over, so that no server thread outlives it."""
-    event = threading.Event()
-    yield event
-    event.set()
-
-
-@pytest.fixture
-def silent(stopped):
-    """Send a beginning, and then nothing."""
-    return lambda beginning: lambda handler: (handler.wfile.write(beginning), stopped.wait(20))
-
-
-@pytest.fixture
-def trickle(stopped):
-    """Send a beginning, and then a byte every so often."""
-
-    def reply(handler, beginning):
-        handler.wfile.write(beginning)
-        for _ in range(1000):
-            handler.wfile.write(b"x")
-            if stopped.wait(0.02):
-                return
-
-    return lambda beginning: lambda handler: reply(handler, beginning)
-
-
 class TestRedirects:
     """Redirects."""
 
     @pytest.fixture
     def other(self):
         """Another server: another port is another origin."""
-        server, served = http_site.start()
-        yield served
-        server.shutdown()
-        server.server_close()
+        with http_site.serving() as served:
+            yield served
 
     @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
     @pytest.mark.parametrize("location", ["{url}/b", "/b", "b", "/x/../b"])
@@ -384,11 +365,17 @@ class TestRedirects:
         site.add("/caf%C3%A9", "b")
         assert download(site.url + "/a").path.read_bytes() == b"b"
 
+    def test_a_location_with_a_blank_is_followed(self, site, download):
+        site.script("/a", status(302, Location="/b c?d e"))
+        site.script("/b%20c?d%20e", status(200, b"b"))
+        assert download(site.url + "/a").path.read_bytes() == b"b"
+
     def test_the_download_is_named_by_the_url_that_was_asked_for(self, site, download):
         site.script("/a.txt", status(302, Location="/b.php?x=1"))
         site.add("/b.php", "b")
         assert download(site.url + "/a.txt").path.name == "a.txt"
 
+    @pytest.mark.fault(8)
     @pytest.mark.parametrize(("redirects", "ok"), [(10, True), (11, False)])
     def test_ten_are_followed_and_not_one_more(self, site, download, redirects, ok):
         for number in range(redirects):
@@ -400,10 +387,12 @@ class TestRedirects:
             assert fails(download, site.url + "/0").error_class == "redirect"
         assert sum(site.counts().values()) == 11
 
+    @pytest.mark.fault(8)
     def test_a_loop_is_final_at_once(self, site, download):
         error = fails(download, site.script("/a", status(302, Location="/a")), {"attempts": 3})
         assert (error.error_class, download.attempts) == ("redirect", 1)
 
+    @pytest.mark.fault(9)
     @pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://127.0.0.1/a", "//[bad", "gopher://x/"])
     def test_ones_to_another_scheme_are_refused(self, site, download, location):
         error = fails(download, site.script("/a", status(302, Location=location)))
@@ -415,6 +404,7 @@ class TestRedirects:
     HEADERS = {"Authorization": "Bearer t", "Cookie": "a=b", "X-Api-Key": "k"}  # noqa: RUF012
     SECRET = frozenset({"authorization", "cookie", "x-api-key"})
 
+    @pytest.mark.fault(9)
     def test_credentials_do_not_go_to_another_port_nor_come_back(self, site, other, download):
         site.script("/a", status(302, Location=other.url + "/b"))
         other.script("/b", status(302, Location=site.url + "/c"))
@@ -430,6 +420,7 @@ class TestRedirects:
         download(site.url + "/a", headers=self.HEADERS)
         assert site.headers("/b")[0].keys() >= self.SECRET
 
+    @pytest.mark.fault(9)
     def test_the_user_of_a_url_stays_on_its_origin(self, site, other, download):
         site.script("/a", status(302, Location="/b"))
         site.script("/b", status(302, Location=other.url + "/c"))
@@ -442,6 +433,7 @@ class TestRedirects:
 class TestContinuing:
     """A part that is continued, or not."""
 
+    @pytest.mark.fault(1)
     def test_within_a_run(self, site, download):
         site.add("/a", BODY)
         etag = f'"{hashlib.md5(BODY).hexdigest()}"'
@@ -472,6 +464,7 @@ class TestContinuing:
     )
     WHOLE = staticmethod(lambda etag='"v2"': status(200, BODY, ETag=etag))
 
+    @pytest.mark.fault(1)
     def test_across_runs(self, site, download, part):
         assert self.finish(site, download, self.REST()) == ["bytes=30000-"]
 
@@ -488,10 +481,12 @@ class TestContinuing:
         head = b'HTTP/1.1 206 OK\r\nETag: "v1"\r\nContent-Range: bytes 30000-99999/100000\r\nTransfer-Encoding: chunked\r\n\r\n'
         assert self.finish(site, download, raw(head + chunk)) == ["bytes=30000-"]
 
+    @pytest.mark.fault(5)
     @pytest.mark.parametrize("etag", ['"v1"', '"v2"', 'W/"v1"'])
     def test_a_server_that_sends_200_starts_it_over(self, site, download, part, etag):
         assert self.finish(site, download, self.WHOLE(etag)) == ["bytes=30000-"]
 
+    @pytest.mark.fault(6)
     @pytest.mark.parametrize(
         "refusal",
         [
@@ -526,6 +521,7 @@ class TestContinuing:
         path.write_bytes(BODY)
         assert self.finish(site, download, status(416), self.WHOLE()) == ["bytes=100000-", None]
 
+    @pytest.mark.fault(6)
     @pytest.mark.parametrize("etag", ['W/"v1"', None, "v1"])
     def test_without_a_strong_etag_there_is_nothing_to_continue(self, site, download, etag):
         fails(download, site.script("/a", cut(BODY, 30_000, etag)))
@@ -559,21 +555,14 @@ class TestTls:
     @pytest.fixture
     def serve(self, ca):
         """Start an https server with a certificate; return its site."""
-        servers = []
+        with contextlib.ExitStack() as servers:
 
-        def start(*names, by=None, **facts):
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            (by or ca).issue_cert(*names, **facts).configure_cert(context)
-            server, served = http_site.start()
-            server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-            served.url = served.url.replace("http:", "https:")
-            servers.append(server)
-            return served
+            def start(*names, by=None, **facts):
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                (by or ca).issue_cert(*names, **facts).configure_cert(context)
+                return servers.enter_context(http_site.serving(context))
 
-        yield start
-        for server in servers:
-            server.shutdown()
-            server.server_close()
+            yield start
 
     @pytest.fixture(autouse=True)
     def trusted(self, ca, tmp_path, monkeypatch):
@@ -584,6 +573,7 @@ class TestTls:
         site = serve("127.0.0.1")
         assert download(site.add("/a", BODY)).path.read_bytes() == BODY
 
+    @pytest.mark.fault(12)
     @pytest.mark.parametrize(
         ("names", "facts", "reason"),
         [
@@ -606,6 +596,7 @@ class TestTls:
         assert (error.error_class, error.retryable) == ("tls", False)
         assert "/nowhere/ca.pem" in str(error)
 
+    @pytest.mark.fault(12)
     def test_a_server_that_speaks_no_tls_is_refused(self, site, download):
         error = fails(download, site.add("/a", "a").replace("http:", "https:"))
         assert (error.error_class, error.retryable) == ("tls", False)
@@ -615,6 +606,7 @@ class TestTls:
         site.script("/a", cut(BODY, 30_000), TestContinuing.REST())
         assert download(site.url + "/a", {"attempts": 2}).path.read_bytes() == BODY
 
+    @pytest.mark.fault(9)
     def test_credentials_are_dropped_on_the_way_from_https_to_http(self, serve, site, download):
         secure = serve("127.0.0.1")
         secure.script("/a", status(302, Location=site.add("/b", "b")))
@@ -635,7 +627,7 @@ def test_no_log_shows_the_query_or_the_password(site, download, caplog, level):
     assert not re.search(r"sig=[^*]", caplog.text)
 
 
-def test_the_body_of_a_redirect_is_not_read(site, download, stopped):
+def test_the_body_of_a_redirect_is_not_read(site, download):
     def endless(handler):
         handler.wfile.write(b"HTTP/1.1 302 Found\r\nLocation: /b\r\n\r\n")
         for _ in range(100_000):
@@ -652,7 +644,7 @@ def test_the_body_of_a_redirect_is_not_read(site, download, stopped):
         tracemalloc.stop()
 
 
-def test_a_proxy_of_the_environment_is_used_under_the_same_limits(site, download, trickle, monkeypatch):
+def test_a_proxy_of_the_environment_is_used_under_the_same_limits(site, download, monkeypatch):
     monkeypatch.setenv("http_proxy", site.url)
     monkeypatch.delenv("NO_PROXY")
     site.script("http://far.example/a", trickle(b"HTTP/1.1 200 OK\r\nX: "))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,6 +23,8 @@ GATHERED_BYTES = 256 * 1024  # libcurl hands over 16 KiB at a time: 16,000 calls
 CHECK_SECONDS = 0.05
 _E_PROXY = 97  # CURLE_PROXY, which pycurl has no name for
 _SUPPRESS_CONNECT_HEADERS = 265  # CURLOPT_SUPPRESS_CONNECT_HEADERS, likewise
+
+_PLAIN = re.compile(r"[!-~]*")
 
 _DNS = {pycurl.E_COULDNT_RESOLVE_HOST, pycurl.E_COULDNT_RESOLVE_PROXY}
 _TLS = {
@@ -72,7 +75,7 @@ class CurlFetcher(BaseFetcher):
     def _perform(self, url: str, headers: Mapping[str, str], answer: _Answer, watch: http.Watch) -> None:
         """Send one request and let the answer take what comes."""
         handle = self._handle()
-        handle.setopt(pycurl.URL, url if url.isascii() else _encoded(url))
+        handle.setopt(pycurl.URL, url if _PLAIN.fullmatch(url) else _encoded(url))
         handle.setopt(pycurl.HTTPHEADER, _header_lines(headers))
         handle.setopt(pycurl.PROXY, self._proxy(*http.site(url)))
         handle.setopt(pycurl.CONNECTTIMEOUT_MS, _milliseconds(watch.patience(self.settings.connect_timeout)))
@@ -177,9 +180,11 @@ class _Answer:
         self._next_check = time.monotonic() + CHECK_SECONDS
 
     def _judge(self) -> None:
-        """Read the headers, now that they are complete: those of the last answer, as interim ones may come before it."""
+        """Read the headers: those of the last answer, as interim ones may come before it. libcurl takes any end for that of the headers."""
         starts = [number for number, line in enumerate(self.lines) if line.startswith(b"HTTP/")]
         if starts:
+            if self.lines[-1].strip():
+                raise FetchError("the connection ended within the headers", "connection", retryable=True)
             self.status = int(self.lines[starts[-1]].split(None, 2)[1])
             self.headers = _Headers(self.lines[starts[-1] + 1 :])
         if self.status >= HTTPStatus.OK and self.status not in http.REDIRECTS:
@@ -263,7 +268,7 @@ def _header_lines(headers: Mapping[str, str]) -> list[bytes]:
 
 
 def _encoded(url: str) -> str:
-    """Return a URL in ASCII: the path percent-encoded, the host as IDNA."""
+    """Return a URL in ASCII without blanks: the path percent-encoded, the host as IDNA."""
     try:
         return str(Request("GET", url).prepare().url)
     except ValueError as error:

@@ -42,6 +42,7 @@ def test_it_takes_the_place_of_the_built_in_fetcher_and_gives_it_back(monkeypatc
     assert load_plugins().fetchers()["https"] is not CurlFetcher
 
 
+@pytest.mark.fault(11)
 def test_a_name_that_does_not_resolve_is_a_dns_error(fetch):
     with pytest.raises(FetchError) as caught:
         fetch(f"http://{'x' * 64}.invalid/a")  # a label of 64 characters is refused before anybody is asked (RFC 1035, section 2.3.4)
