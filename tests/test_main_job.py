@@ -248,6 +248,7 @@ def test_progress_is_said_while_nothing_ends(site, manifest, tmp_path):
     assert ended(process)[0] == 0
 
 
+@pytest.mark.fault(22)
 def test_a_wrong_manifest_is_refused_with_every_problem_before_anything_is_fetched(site, manifest, run_batch):
     wrong = run_batch(manifest([*served(site, 2), {"id": 1}, {"url": "no-scheme"}, 5, {"url": f"{site.url}/f0.bin", "size": "big"}]))
     assert wrong.returncode == 2

@@ -125,6 +125,7 @@ def test_rows_after_one_that_is_no_csv_are_checked_too(written):
     assert [problem.partition(": ")[0] for problem in problems_of(path)] == ["line 2", "line 3", "line 5"]
 
 
+@pytest.mark.fault(22, 23)
 def test_problems_of_json_lines_have_their_line_and_do_not_hide_one_another(written):
     path = written("x.jsonl", f'{{"url": "{URL}"}}\n{{torn\n\n[]\n5\n{deep(100_000)}\n{{"id": 1}}\n{"9" * 5000}\n')
     found = problems_of(path)
@@ -138,6 +139,7 @@ def test_problems_of_json_lines_have_their_line_and_do_not_hide_one_another(writ
     assert found[5].startswith("line 8: is not JSON: Exceeds the limit")
 
 
+@pytest.mark.fault(22)
 def test_all_problems_of_all_rows_are_reported():
     wrong = {"url": "/x", "id": 1.5, "size": True, "sha256": "x", "headers": {"A": 1}, "urls": [""], "error": None}
     found = problems_of([{"url": URL}, wrong, {}])
@@ -217,6 +219,7 @@ def test_bad_utf8_is_a_problem_of_its_row(name, written):
     assert re.match(r"(entry 0|line [12]): holds what JSON can't", found)
 
 
+@pytest.mark.fault(22)
 @pytest.mark.parametrize(
     ("data", "reason"),
     [

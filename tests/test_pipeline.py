@@ -138,6 +138,7 @@ class TestOutcomes:
         _, outcome = run(pipeline, a)
         assert Outcome.model_validate_json(pipeline.report_path(a).read_bytes()) == outcome
 
+    @pytest.mark.fault(29)
     @pytest.mark.parametrize(
         ("error", "error_class", "message"),
         [
@@ -168,6 +169,7 @@ class TestOutcomes:
         assert outcome.traceback.startswith("Traceback (most recent call last):")
         assert "in action" in outcome.traceback or callable(error)
 
+    @pytest.mark.fault(29)
     @pytest.mark.parametrize("base", [BasePreProcessor, BaseProcessor, BasePostProcessor])
     def test_a_constructor_that_raises_fails_the_file(self, make, a, base):
         class Unmakeable(base):
@@ -384,6 +386,7 @@ class TestResults:
         assert json.loads(pipeline.result_path(a).read_text())["result"] == stored
         assert pipeline.has_result(a)
 
+    @pytest.mark.fault(29)
     @pytest.mark.parametrize(
         "result", [float("nan"), float("inf"), {1, 2}, b"bytes", object(), {(1, 2): 3}, [Path("x")]], ids=lambda value: type(value).__name__
     )
@@ -394,6 +397,7 @@ class TestResults:
         assert outcome.message.startswith("bad returned what JSON can't hold: ")
         assert not pipeline.has_result(a)
 
+    @pytest.mark.fault(29)
     def test_that_contains_itself_fails_the_file(self, make, a):
         endless = []
         endless.append(endless)

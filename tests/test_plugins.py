@@ -135,6 +135,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.fault(28)
 @pytest.mark.parametrize(("source", "reason"), BROKEN.values(), ids=BROKEN)
 def test_a_broken_plugin_is_set_aside_and_named(install, caplog, source, reason):
     install("bad", source)
@@ -184,13 +185,15 @@ def test_a_broken_plugin_stops_no_run_that_can_do_without(install, site, manifes
     assert "plugin bad (dpp-bad 1.0) is broken and left out" in run.stderr
 
 
-def test_a_broken_plugin_stops_a_run_that_needs_it(install, site, manifest, run_batch):
+@pytest.mark.fault(28)
+def test_a_broken_plugin_stops_a_run_that_needs_it(install, site, manifest, run_batch, seen):
     install("bad", "import nowhere_at_all")
     run = run_batch(manifest([{"url": site.add("/a.txt", "a")}]), "--processor", "count")
     assert run.returncode == 2
     assert "plugin bad (dpp-bad 1.0) is broken: ModuleNotFoundError" in run.stderr
     assert "DPP_DISABLE_PLUGINS=bad" in run.stderr
     assert not site.counts()
+    seen("exit 2, plugin, distribution and version named, no request")
 
 
 def test_a_disabled_plugin_is_not_even_imported(install, monkeypatch):
@@ -210,13 +213,15 @@ def test_a_run_that_needs_a_disabled_plugin_says_so(install, monkeypatch):
 # Names
 
 
-def test_two_plugins_with_one_name_stop_the_run_before_any_download(install, site, manifest, run_batch):
+@pytest.mark.fault(28)
+def test_two_plugins_with_one_name_stop_the_run_before_any_download(install, site, manifest, run_batch, seen):
     install("one", COUNT)
     install("two", COUNT)
     run = run_batch(manifest([{"url": site.add("/a.txt", "a")}]), "--processor", "count")
     assert run.returncode == 2
     assert "processor 'count' is offered by one (dpp-one 1.0) and two (dpp-two 1.0); uninstall one, or set DPP_DIS" in run.stderr
     assert not site.counts()
+    seen("exit 2, both named, no request")
 
 
 def test_one_name_may_stand_for_a_processor_and_a_post_processor(install):
@@ -368,6 +373,7 @@ def test_a_plugin_s_fetcher_comes_before_the_built_in_one(install, site, manifes
     assert not site.counts()
 
 
+@pytest.mark.fault(28)
 def test_two_plugins_with_one_scheme_stop_the_run(install, site, manifest, run_batch):
     install("one", FETCHER)
     install("two", FETCHER)

@@ -11,6 +11,7 @@ import warnings
 import zipfile
 from pathlib import Path
 
+import pytest
 from dpp import FileData, StageError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -63,6 +64,7 @@ def check(data: bytes, name: str) -> None:
         assert made == around / name or made.parent == into
 
 
+@pytest.mark.fault(31)
 @settings(max_examples=300, deadline=None)
 @given(MEMBERS, DIALECTS)
 @example([("link", tarfile.SYMTYPE, "..", b""), ("link/evil", tarfile.REGTYPE, "", b"x")], tarfile.PAX_FORMAT)
@@ -81,6 +83,7 @@ def test_tars_stay_in_their_folder(members, dialect):
     check(made.getvalue(), "x.tar")
 
 
+@pytest.mark.fault(31)
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(NAMES, MODES, st.binary(max_size=600)), max_size=5))
 def test_zips_stay_in_their_folder(members):
@@ -127,6 +130,7 @@ def test_what_is_packed_is_what_is_unpacked(kind, content):
             assert {child.name: child.read_bytes() for child in made.iterdir()} == content
 
 
+@pytest.mark.fault(31)
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(WHOLE), st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), min_size=1, max_size=6))
 def test_damaged_archives_stay_in_their_folder(kind, damage):

@@ -57,17 +57,19 @@ def test_an_upload_that_is_told_a_connection_takes_nothing_of_another():
     assert upload.options == given["s3-upload"]
 
 
-def test_a_file_that_fails_stops_no_other_and_a_rerun_does_just_that(filled, faulty, faults, run_batch, results):
+@pytest.mark.fault(32)
+def test_a_file_that_fails_stops_no_other_and_a_rerun_does_just_that(filled, faulty, faults, run_batch, results, seen):
     faulty.fail("PUT /out/b.csv", faults.error(403, "AccessDenied"))
     given = [f"s3://{filled.bucket}/in/?pattern=*.csv", *arguments(filled, attempts=1)]
     run = run_batch(*given)
     assert run.returncode == 1, run.stderr
     assert (results()["b.csv"]["error_class"], sorted(out(filled))) == ("permission", ["a.csv", "ü c.csv"])
     assert f"cannot upload s3://{filled.bucket}/out/b.csv: the credentials do not allow it" in results()["b.csv"]["message"]
-    seen = len(faulty.seen)
+    before = len(faulty.seen)
     assert run_batch(*given).returncode == 0
     assert sorted(out(filled)) == ["a.csv", "b.csv", "ü c.csv"]
-    assert [request for request in faulty.seen[seen:] if request.startswith("PUT")] == [f"PUT /{filled.bucket}/out/b.csv"]
+    assert [request for request in faulty.seen[before:] if request.startswith("PUT")] == [f"PUT /{filled.bucket}/out/b.csv"]
+    seen("S3: 403: permission, redone by a rerun")
 
 
 def test_a_missing_bucket_ends_the_run_at_once(store, run_batch):
@@ -76,9 +78,12 @@ def test_a_missing_bucket_ends_the_run_at_once(store, run_batch):
     assert "cannot list s3://no-such-bucket/: there is no such bucket" in run.stderr
 
 
+@pytest.mark.fault(32)
 @pytest.mark.timeout(170)
 @pytest.mark.parametrize("request_", ["PUT partNumber=2", "POST uploadId"])
-def test_a_run_that_is_killed_while_it_uploads_is_finished_by_the_next(store, faulty, faults, tmp_path, manifest, run_batch, request_):
+def test_a_run_that_is_killed_while_it_uploads_is_finished_by_the_next(
+    store, faulty, faults, tmp_path, manifest, run_batch, request_, seen
+):
     (tmp_path / "large.bin").write_bytes(LARGE)
     files = manifest([{"url": (tmp_path / "large.bin").as_uri()}])
     reached, killed = threading.Event(), threading.Event()
@@ -100,6 +105,7 @@ def test_a_run_that_is_killed_while_it_uploads_is_finished_by_the_next(store, fa
     assert (out(store), store.open_uploads()) == ({}, ["out/large.bin"])
     assert run_batch(files, *given).returncode == 0
     assert (out(store), store.open_uploads()) == ({"large.bin": LARGE}, [])
+    seen("S3: killed in mid-upload: no object, finished by a rerun, no upload left open")
 
 
 def texts(folder, *left_out):

@@ -33,6 +33,7 @@ def test_an_object_is_fetched(store, fetch, body):
     assert fetch("data/%C3%BC%20b%23%3F%25%2B.csv") == body
 
 
+@pytest.mark.fault(32)
 def test_a_broken_body_is_continued_where_it_broke(store, faulty, fetch, faults):
     store.put(a=BODY)
     faulty.fail("GET /a", faults.cut_after(100_000))
@@ -92,6 +93,7 @@ def test_a_missing_bucket_is_named(store, fetch):
     assert caught.value.error_class == "bucket"
 
 
+@pytest.mark.fault(32)
 def test_wrong_credentials_are_a_matter_of_permission(store, fetch):
     store.write_credentials(store.server.endpoint_url, secret="canary")
     with pytest.raises(FetchError, match="the secret key is wrong") as caught:
@@ -106,6 +108,7 @@ def test_no_credentials_at_all_are_asked_for(store, fetch):
         fetch("a")
 
 
+@pytest.mark.fault(32)
 @pytest.mark.parametrize(
     ("fault", "error_class"),
     [
@@ -127,6 +130,7 @@ def test_what_can_get_better_is_tried_again(store, faulty, fetch, faults, fault,
     assert fetch("a", attempts=2) == b"x"
 
 
+@pytest.mark.fault(32)
 def test_a_server_that_asks_to_wait_is_obeyed(store, faulty, fetch, faults):
     faulty.fail("GET /a", faults.error(503, "SlowDown", Retry_After="7"))
     with pytest.raises(FetchError) as caught:

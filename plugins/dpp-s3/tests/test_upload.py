@@ -123,6 +123,7 @@ def test_another_content_is_a_failure_if_asked(store, upload, made):
     assert (caught.value.error_class, store.objects()) == ("exists", {"a.csv": b"old!"})
 
 
+@pytest.mark.fault(32)
 def test_what_a_dead_run_left_is_removed_and_nothing_else(store, upload, made):
     for key in ("a.csv", "a.csv.gz", "a.csv"):
         store.client.create_multipart_upload(Bucket=store.bucket, Key=key)
@@ -130,6 +131,7 @@ def test_what_a_dead_run_left_is_removed_and_nothing_else(store, upload, made):
     assert (store.open_uploads(), list(store.objects())) == (["a.csv.gz"], ["a.csv"])
 
 
+@pytest.mark.fault(32)
 @pytest.mark.parametrize("fault", [("error", 503, "SlowDown"), ("drop",), ("lose_answer",)])
 @pytest.mark.parametrize(
     ("request_", "body"),
@@ -144,6 +146,7 @@ def test_what_can_get_better_is_tried_again(store, faulty, faults, upload, made,
     assert store.open_uploads() == []
 
 
+@pytest.mark.fault(32)
 @pytest.mark.parametrize("fault", [("error", 503, "SlowDown"), ("error", 403, "AccessDenied"), ("drop",)])
 @pytest.mark.parametrize("request_", ["PUT partNumber=2", "POST uploads", "POST uploadId"])
 def test_an_upload_that_fails_leaves_nothing(store, faulty, faults, upload, made, request_, fault):
@@ -155,6 +158,7 @@ def test_an_upload_that_fails_leaves_nothing(store, faulty, faults, upload, made
     assert (store.objects(), store.open_uploads()) == ({}, [])
 
 
+@pytest.mark.fault(32)
 @pytest.mark.parametrize("request_", ["PUT partNumber=1", "PUT partNumber=3", "POST uploadId"])
 def test_an_upload_that_is_interrupted_leaves_nothing(store, faulty, faults, upload, made, request_):
     main = threading.main_thread().ident

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
+from sshd import make_key
+
 
 def test_a_folder_of_a_server_is_a_batch_and_a_rerun_does_only_what_is_missing(server, outbox, run_batch, results, options):
     for number in range(40):
@@ -36,7 +40,19 @@ def test_a_file_that_is_removed_after_the_listing_fails_alone(server, outbox, ma
     assert {name: row["error_class"] for name, row in results().items()} == {"a": None, "b": "not-found", "c": None}
 
 
-def test_a_batch_that_is_killed_continues_where_it_was(server, proxy, outbox, run_batch, results, options):
+@pytest.mark.fault(32)
+def test_a_changed_host_key_fails_the_file_at_once(server, outbox, manifest, run_batch, results, tmp_path, options, seen):
+    make_key(tmp_path / "other")
+    (tmp_path / "known").write_text(f"[127.0.0.1]:{server.port} {(tmp_path / 'other.pub').read_text()}")
+    files = manifest([{"url": server.url(outbox("a"))}, {"url": outbox("b").as_uri()}])
+    run = run_batch(files, *options(known_hosts=str(tmp_path / "known")))
+    assert run.returncode == 1, run.stderr
+    assert {name: (row["error_class"], row["attempts"]) for name, row in results().items()} == {"a": ("host-key", 1), "b": (None, 1)}
+    seen("SFTP: host-key at once")
+
+
+@pytest.mark.fault(32)
+def test_a_batch_that_is_killed_continues_where_it_was(server, proxy, outbox, run_batch, results, options, seen):
     content = os.urandom(8 * 1024 * 1024)
     outbox("big", content)
     proxy.cuts = [0, 6 * 1024 * 1024]
@@ -47,8 +63,10 @@ def test_a_batch_that_is_killed_continues_where_it_was(server, proxy, outbox, ru
     run = run_batch(files, *options())
     assert run.returncode == 0, run.stderr
     assert proxy.served[-1] < 5 * 1024 * 1024
+    seen("cut in mid-file: continued")
 
 
+@pytest.mark.fault(32)
 def test_a_host_key_that_is_not_known_stops_the_batch_before_it_begins(server, outbox, run_batch, tmp_path, options):
     outbox("a")
     (tmp_path / "empty").write_text("")

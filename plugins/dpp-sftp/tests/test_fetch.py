@@ -122,6 +122,7 @@ def test_a_connection_that_died_while_idle_is_made_anew(outbox, server, proxy):
     assert len(proxy.served) == 2
 
 
+@pytest.mark.fault(32)
 def test_a_connection_cut_in_mid_file_continues_the_part(outbox, server, proxy):
     data = os.urandom(8 * MIB)
     url = server.url(outbox("a", data), proxy.port)
@@ -134,6 +135,7 @@ def test_a_connection_cut_in_mid_file_continues_the_part(outbox, server, proxy):
     assert proxy.served[1] < 5 * MIB  # of the 2 MiB that were on their way, some may not have been read
 
 
+@pytest.mark.fault(32)
 def test_a_server_that_is_gone_and_comes_back_continues_the_part_within_one_run(outbox, server, proxy, fetch):
     data = os.urandom(12 * MIB)
     proxy.cuts = [5 * MIB, 5 * MIB]
@@ -167,6 +169,7 @@ def test_a_file_that_changes_meanwhile_is_tried_again(outbox, server, change):
     assert (caught.value.error_class, caught.value.retryable) == ("changed", True)
 
 
+@pytest.mark.fault(32)
 def test_silence_is_a_timeout(outbox, server, proxy):
     url = server.url(outbox("a", bytes(MIB)), proxy.port)
     proxy.mute_after = 100 * KIB

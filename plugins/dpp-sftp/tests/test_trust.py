@@ -29,6 +29,7 @@ def known_hosts(tmp_path, *lines):
     return {"known_hosts": str(path)}
 
 
+@pytest.mark.fault(32)
 def test_an_unknown_host_key_is_refused_with_the_command_that_shows_it(fetch, outbox, server, tmp_path):
     error_class, message = refusal(fetch, outbox("a"), **known_hosts(tmp_path, f"elsewhere {server.host_key}"))
     assert error_class == "host-key"
@@ -43,6 +44,7 @@ def test_the_command_shows_that_fingerprint(server):
     assert fingerprint(server.folder / "host_key") in shown.stdout
 
 
+@pytest.mark.fault(32)
 def test_a_changed_host_key_is_refused_with_both_fingerprints(fetch, outbox, server, tmp_path):
     other = make_key(tmp_path / "other")
     line = f"[127.0.0.1]:{server.port} {' '.join((tmp_path / 'other.pub').read_text().split()[:2])}"

@@ -1,0 +1,44 @@
+"""Manifests that are wrong, as batches meet them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+
+@pytest.fixture(params=[("dpp", "run"), ("luigi", "--module", "dpp", "RunBatch", "--files")], ids=lambda words: words[0])
+def run(request, command):
+    """Run a batch as each command does it."""
+    return lambda *arguments: command(*request.param, *arguments)
+
+
+@pytest.mark.fault(22)
+def test_every_problem_of_a_list_is_told_and_nothing_is_fetched(site, manifest, run, seen, tmp_path):
+    good = site.add("/a", "a")
+    wrong = [{"id": "b"}, {"url": 7}, {"url": good, "size": "big"}, {"url": good, "sha256": "x"}, {"url": "gopher://x/"}, 5, {"url": ""}]
+    done = run(manifest([{"url": good}, *wrong]))
+    assert done.returncode == 2
+    assert [index for index in range(9) if f"entry {index}: " in done.stderr] == list(range(1, 8))
+    assert "Traceback" not in done.stderr
+    assert not site.requests
+    seen(f"exit 2, {len(wrong)} problems of {len(wrong)} entries, no request")
+
+
+@pytest.mark.fault(22)
+@pytest.mark.parametrize(("name", "text"), [("x.json", '[{"url": '), ("x.json", "url,id\n"), ("x.csv", "id\n1\n"), ("x.jsonl", "[]\n")])
+def test_what_is_not_what_its_name_says_is_refused(run, tmp_path, seen, name, text):
+    (tmp_path / name).write_text(text)
+    done = run(name)
+    assert (done.returncode, name in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr
+    seen("exit 2 for what is no JSON, no CSV")
+
+
+@pytest.mark.fault(23)
+def test_a_bad_line_is_refused_with_its_number(site, run, tmp_path, seen):
+    lines = [json.dumps({"url": site.add(f"/{number}", "x")}) for number in range(3)]
+    (tmp_path / "x.jsonl").write_text("\n".join([*lines, '{"url": "http://127', *lines[:1]]))
+    done = run("x.jsonl")
+    assert (done.returncode, "line 4: " in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr
+    assert not site.requests
+    seen("exit 2, its number, no request")
