@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dpp import names
 from dpp.batch import latest_runs
@@ -19,6 +19,7 @@ from dpp.models import Outcome
 from dpp.prepared import INPUT, is_as_recorded
 from dpp.report import Summary, fold
 from dpp.run import Run
+from dpp.stages.builtin import content_digest
 from dpp.workspace import PART_SUFFIX, SIDECAR_SUFFIX, Workspace, is_temporary, read_json
 
 AGAIN = "run the batch again"
@@ -34,7 +35,8 @@ _KNOWN = re.compile(
     r"|batches/[^/]+/lock",
     re.DOTALL,
 )
-_PASSING = re.compile(r"batches/[^/]+/manifest/|\.writable-\d+$")
+_PASSING = re.compile(r"batches/[^/]+/manifest/")
+_RECORDED = {"local_path", "folder", "extent", "sha256"}
 _AHEAD = 16
 
 
@@ -131,11 +133,11 @@ class Checker:
         report = read_outcome(path)
         if report is None:
             yield Problem(self._path(path), f"no report of {row.id}, whose result is in the last run", AGAIN)
-        elif report.at <= row.at and _facts(report) != _facts(row):
+        elif _differ(report, row):
             yield Problem(self._path(path), f"is not what the last run says of {row.id}", AGAIN)
         path = self._workspace.keyed("processed", fingerprints[1], row.key) + ".json"
         stored = read_json(path)
-        if row.ok and isinstance(stored, dict) and stored.get(INPUT) == row.sha256 and stored.get("result") != row.result:
+        if row.ok and isinstance(stored, dict) and stored.get(INPUT) == row.sha256 and not _is_result_of(row, stored):
             yield Problem(self._path(path), f"is not the result that the last run says of {row.id}", ANEW)
 
     def _path(self, path: str | Path) -> str:
@@ -213,17 +215,26 @@ class Checker:
 
     def _prepared(self, path: Path) -> Problem | None:
         """Return what is wrong with a record; the files that it tells of are looked at with it."""
-        if path.suffix != ".json" or len(path.relative_to(self._root).parts) != len(("pre_processed", "fp", "aa", "key")):
+        kind, fingerprint, shard, name, *inner = path.relative_to(self._root).parts
+        if inner or path.suffix != ".json":
+            if not Path(self._root, kind, fingerprint, shard, f"{name}.json").exists():
+                self.left_over.append(self._path(path))
             return None
         final = path.with_suffix("")
-        record = read_json(path)
         if not self._concerns(final.name) or not final.exists():
             return None
         self._count()
-        if not isinstance(record, dict):
+        record = read_json(path)
+        if not isinstance(record, dict) or not set(record) >= _RECORDED:
             return Problem(self._path(path), "is no record", AGAIN)
-        if record["local_path"] and not is_as_recorded(final / record["local_path"], record):
-            return Problem(self._path(final), f"expected {record['extent']} (files, bytes) as its record says", AGAIN)
+        return self._made(final / record["local_path"], record) if record["local_path"] else None
+
+    def _made(self, made: Path, record: dict[str, Any]) -> Problem | None:
+        """Return what is wrong with a file or folder that pre-processors made."""
+        if not is_as_recorded(made, record):
+            return Problem(self._path(made), f"expected {record['extent']} (files, bytes) as its record says", ANEW)
+        if (digest := content_digest(made)) != record["sha256"]:
+            return Problem(self._path(made), f"expected sha256 {record['sha256']} as its record says, got {digest}", ANEW)
         return None
 
     def _result(self, path: Path) -> Problem | None:
@@ -250,6 +261,17 @@ def _count_lines(path: Path) -> int:
             return sum(1 for _ in stream)
     except FileNotFoundError:
         return 0
+
+
+def _differ(report: Outcome, row: Outcome) -> bool:
+    """Whether a report is not what a run says of its file; a later run of another batch may have reported it again."""
+    if report.run == row.run or report.at == row.at:
+        return report.model_copy(update={"cached": row.cached}) != row
+    return report.at < row.at and _facts(report) != _facts(row)
+
+
+def _is_result_of(row: Outcome, stored: dict[str, object]) -> bool:
+    return stored.get("result") == row.result and stored.get("id") == row.id and stored.get("processor") in row.plugins
 
 
 def _facts(outcome: Outcome) -> tuple[object, ...]:

@@ -12,6 +12,7 @@ from typing import Any
 from dpp.chain import ConfiguredStep
 from dpp.errors import StageError
 from dpp.models import FileData, own_copy
+from dpp.stages.builtin import content_digest
 from dpp.stages.download import Download
 from dpp.workspace import publishing, read_json, write_json
 
@@ -166,6 +167,7 @@ def _record(given: FileData, file: FileData, final: Path, download: Download) ->
         "local_path": None if path == download.path else str(path.relative_to(final)),
         "folder": path.is_dir(),
         "extent": _extent(path),
+        "sha256": None if path == download.path else content_digest(path),
         "fields": {name: value for name, value in after.items() if before.get(name) != value or name not in before},
     }
 

@@ -397,9 +397,10 @@ class Workspace:
         Raises:
             EnvironmentStop: It can't.
         """
-        probe = self.root / f".writable-{os.getpid()}"
-        write_atomic(probe, b"")
-        probe.unlink(missing_ok=True)
+        probe = temporary_name(self.root / "probe")
+        with stops_run(self.root):
+            os.close(_create(probe))
+            remove(probe)
 
     def sweep(self) -> None:
         """Remove the temporary files and folders that processes which died have left among the targets."""

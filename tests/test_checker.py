@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from dpp.batch import latest_runs
 from dpp.checker import Checker
+from dpp.ledger import read_outcome
+from dpp.workspace import read_json
 
 from http_site import cut, status
 
@@ -61,6 +63,8 @@ SPOILT = {
     "a byte of a download": ("downloads/*/*/a.txt", lambda path: path.write_text("bodY a"), "expected 6 bytes with sha256"),
     "a sidecar": ("downloads/*/*/a.txt.dpp.json", lambda path: rewritten(path, sha256="0"), "expected 6 bytes with sha256 0, got 6"),
     "a copy": ("pre_processed/*/*/a-*/0/copy.txt", lambda path: path.write_text(""), "expected [1, 6] (files, bytes)"),
+    "a byte of a copy": ("pre_processed/*/*/a-*/0/copy.txt", lambda path: path.write_text("bodY a"), "as its record says, got"),
+    "a record of something else": ("pre_processed/*/*/*.json", lambda path: path.write_text("{}"), "is no record"),
     "a record": ("pre_processed/*/*/*.json", lambda path: path.write_text("["), "is no record"),
     "a result": ("processed/*/*/*.json", lambda path: path.write_text("{"), "is no result"),
     "another result": ("processed/*/*/*.json", lambda path: rewritten(path, result=5), "is not the result that the last run says of"),
@@ -90,6 +94,23 @@ def test_what_is_spoilt_is_found(root, name):
     pattern, spoil, text = SPOILT[name]
     spoil(one(root, pattern))
     assert [problem for problem in found(root)[0] if text in problem]
+
+
+MEANING = {
+    "downloads/*/*/a.txt": Path.read_bytes,
+    "pre_processed/*/*/a-*/0/copy.txt": Path.read_bytes,
+    "processed/*/*/a-*.json": lambda path: (read_json(path) or {}).get("result"),
+    "reports/*/*/a-*.json": read_outcome,
+}
+
+
+@pytest.mark.parametrize("kind", MEANING)
+def test_a_bit_that_changes_what_a_target_means_is_found(root, kind):
+    target = one(root, kind)
+    whole, meant = target.read_bytes(), MEANING[kind](target)
+    for place in range(0, len(whole), 5):
+        target.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert found(root)[0] or MEANING[kind](target) == meant, place
 
 
 def test_another_batch_may_have_reported_a_file_again(root, dpp, manifest, site):

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import http_site
+from aftermath import check, targets
 from luigi_server import luigid
 
 BIN = Path(sys.executable).parent
@@ -55,13 +56,6 @@ def ended(process):
     return process.returncode, output
 
 
-def tree(workspace):
-    """Return every target but the runs: names and contents, without what differs from run to run."""
-    volatile = re.compile(rb'"(seconds|attempts|at|run|cached)":(\{[^}]*\}|[^,}]*)')
-    paths = [path for path in workspace.rglob("*") if path.is_file() and "batches" not in path.parts]
-    return {str(path.relative_to(workspace)): volatile.sub(b"", path.read_bytes()) for path in paths}
-
-
 def test_two_of_twelve_fail_and_only_those_are_fetched_again(site, manifest, run_batch, results):
     entries = served(site, 10)
     entries.append({"url": f"{site.url}/missing.txt"})
@@ -98,7 +92,7 @@ def test_tasks_and_chunks_leave_the_same_targets(site, manifest, run_batch, tmp_
     files = manifest([*served(site, 20), {"url": f"{site.url}/missing"}])
     run_batch(files, "--chunk-size", size, "--workers", 2, "--workspace", "one")
     run_batch(files, "--chunk-size", 5, "--workers", 2, "--workspace", "two")
-    assert tree(tmp_path / "one") == tree(tmp_path / "two")
+    assert targets(tmp_path / "one") == targets(tmp_path / "two")
 
 
 def test_chunks_take_up_what_tasks_left(site, manifest, run_batch, results):
@@ -147,7 +141,7 @@ def test_a_killed_batch_goes_on_where_it_was(site, manifest, tmp_path):
 
     undisturbed = started(tmp_path, "--files", files, "--workers", 2, "--workspace", "undisturbed")
     assert ended(undisturbed)[0] == 0
-    assert tree(tmp_path / "killed") == tree(tmp_path / "undisturbed")
+    check(tmp_path / "killed", code=0, total=600, same_as=tmp_path / "undisturbed")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

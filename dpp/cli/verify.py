@@ -24,7 +24,7 @@ SHOWN_LEFT_OVER = 20
 def verify(workspace: Path, batch: str, threads: int) -> None:
     """Compare all targets of a workspace with what is said of them.
 
-    Every download is digested. Nothing is changed.
+    Every download and pre-processed file is digested. Nothing is changed.
 
     \b
     Examples:

@@ -1,0 +1,86 @@
+"""What must hold of a workspace after whatever happened to it; every test of a fault ends with :func:`check`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from dpp import Outcome, Summary
+from dpp.batch import find_run
+from dpp.checker import Checker
+
+VOLATILE = {"seconds", "attempts", "at", "run", "cached"}
+RUNS = "batches"
+
+Tree = dict[str, Any]
+
+
+def check(
+    root: Path,
+    *,
+    code: int | None = None,
+    total: int | None = None,
+    same_as: Path | None = None,
+    before: Tree | None = None,
+    canaries: Iterable[str] = (),
+) -> dict[str, Outcome]:
+    """Fail unless a workspace keeps what dpp promises; return the rows of its last run by id.
+
+    Args:
+        root: The workspace.
+        code: How its last run ended: 0 if every file is ok, and only then.
+        total: How many files the manifest lists.
+        same_as: The workspace of an undisturbed run of the same manifest: each target and outcome is the same, and nothing is left over.
+        before: What :func:`contents` returned of the folder around the workspace; still the same, so nothing was written beside it.
+        canaries: Secrets that must be in no file, nor in the name of one.
+    """
+    checker = Checker(root)
+    assert [f"{problem.path}: {problem.text}" for problem in checker.problems()] == []
+    run = find_run(root)
+    rows = {outcome.id: outcome for outcome in run.results()}
+    if code is not None:
+        _check_end(run.summary(), rows, code, total)
+    if same_as is not None:
+        assert checker.left_over == []
+        assert targets(root) == targets(same_as)
+        assert _steady(rows) == _steady({outcome.id: outcome for outcome in find_run(same_as).results()})
+    if before is not None:
+        assert contents(root.parent, root) == before
+    assert not [path for path in root.rglob("*") for canary in canaries if has(canary, path)]
+    return rows
+
+
+def _check_end(summary: Summary | None, rows: dict[str, Outcome], code: int, total: int | None) -> None:
+    """Fail unless a run has a summary that agrees with its rows, with the manifest and with its exit code."""
+    assert summary is not None
+    assert summary.total == (summary.total if total is None else total)
+    assert (summary.ok, summary.failed) == (sum(row.ok for row in rows.values()), sum(not row.ok for row in rows.values()))
+    assert (code == 0) == (summary.ok == summary.total), (code, summary)
+
+
+def targets(root: Path) -> Tree:
+    """Return every file of a workspace but those of its runs, without what differs from run to run."""
+    return {name: _without_volatile(Path(name), data) for name, data in contents(root).items() if not name.startswith(f"{RUNS}/")}
+
+
+def contents(folder: Path, but: Path | None = None) -> Tree:
+    """Return what each file of a folder holds, by its path there; not what lies below ``but``."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not (but and path.is_relative_to(but)))
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def has(canary: str, path: Path) -> bool:
+    """Whether a secret is in a file, or in its name."""
+    return canary in path.name or (path.is_file() and canary.encode() in path.read_bytes())
+
+
+def _without_volatile(path: Path, data: bytes) -> Any:
+    if path.suffix != ".json":
+        return data
+    return {name: value for name, value in json.loads(data).items() if name not in VOLATILE}
+
+
+def _steady(rows: dict[str, Outcome]) -> dict[str, dict[str, Any]]:
+    return {name: row.model_dump(exclude=VOLATILE) for name, row in rows.items()}
