@@ -123,7 +123,6 @@ def open_run(
     schemes = set(registry.fetchers())
     registry.check_fetchers(settings)
     workspace = Workspace(workspace_root(settings))
-    workspace.check()
     folder = workspace.batch(batch_name(files, steps, request.name))
     lock = Lock(folder / "lock")
 

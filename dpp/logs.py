@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
+from contextlib import suppress
+from multiprocessing.synchronize import Lock
 from pathlib import Path
+from typing import ClassVar
 
-from dpp.errors import DppError
+from dpp.errors import DppError, EnvironmentStop
 from dpp.redact import printable
 from dpp.settings import Settings
 from dpp.workspace import stops_run
@@ -40,6 +44,12 @@ def keep_log(path: Path) -> None:
         EnvironmentStop: It can't be opened.
     """
     _add_file(_RunLog, path)
+    _RunLog.stop = multiprocessing.Lock()
+
+
+def is_said(error: object) -> bool:
+    """Whether an error stops the run, and why it stops was said already, by any process of it; from now on it was."""
+    return isinstance(error, EnvironmentStop) and _RunLog.stop is not None and not _RunLog.stop.acquire(block=False)
 
 
 def let_go_of_log() -> None:
@@ -101,7 +111,9 @@ class _Console(logging.StreamHandler):  # type: ignore[type-arg]
         self.least = logging.ERROR if settings.quiet else logging.WARNING if settings.json_lines else logging.NOTSET
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether a record is shown: the end always is."""
+        """Return whether a record is shown: the end always is, why a run stops is once."""
+        if record.args and is_said(record.args[0] if isinstance(record.args, tuple) else None):
+            return False
         least = logging.WARNING if record.name == FILES and not self.debug and _keeps_log() else logging.NOTSET
         return record.name == END or record.levelno >= max(least, self.least)
 
@@ -116,9 +128,20 @@ class _LogFile(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the base class calls it so
         """Pass over an error: a traceback a line would hide what is wrong."""
 
+    def close(self) -> None:
+        """Close the file; what of it is still to be written is lost where it can't be."""
+        with suppress(OSError):
+            super().close()
+
 
 class _RunLog(_LogFile):
-    """Marks the log of a run."""
+    """Marks the log of a run.
+
+    Attributes:
+        stop: Taken by whoever first says why the surroundings stop the run: each of its processes meets that, and the end does once more.
+    """
+
+    stop: ClassVar[Lock | None] = None
 
 
 class LuigiFilter(logging.Filter):
@@ -139,10 +162,10 @@ class LuigiFilter(logging.Filter):
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, DppError):
             record.msg, record.args, record.exc_info, record.exc_text = str(error), None, None, None
-        console = _console()
+        console, is_shown = _console(), not is_said(error)
         for file in _log_files():
             file.handle(record)
-        if not self._is_shown(record, console):
+        if not (is_shown and self._is_shown(record, console)):
             return False
         if console is not None and console.prefix:
             console.handle(record)

@@ -84,7 +84,8 @@ class Page:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._open.close()
+        with stops_run(self._path):  # closing writes what is buffered
+            self._open.close()
 
     def take(self, rows: Iterable[Row]) -> Iterator[Row]:
         """Take in rows, each of another file, while passing them on."""

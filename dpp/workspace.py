@@ -16,7 +16,7 @@ import re
 import shutil
 import socket
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -162,6 +162,11 @@ def is_alive(pid: str) -> bool:
     except OSError:
         return False
     return state not in ("Z", "X")
+
+
+def _tells_of_nothing(name: str, beside: Sequence[str]) -> bool:
+    """Whether a name is that of the facts of a part that is not there: it became the download, and its process died right then."""
+    return name.endswith(PART_SUFFIX + SIDECAR_SUFFIX) and name.removesuffix(SIDECAR_SUFFIX) not in beside
 
 
 def _create(path: str) -> int:
@@ -391,22 +396,13 @@ class Workspace:
         """
         return f"{self._root}/{kind}/{fingerprint}/{names.shard(key)}/{key}"
 
-    def check(self) -> None:
-        """Make sure that the workspace can be written to, before anything is fetched.
-
-        Raises:
-            EnvironmentStop: It can't.
-        """
-        probe = temporary_name(self.root / "probe")
-        with stops_run(self.root):
-            os.close(_create(probe))
-            remove(probe)
-
     def sweep(self) -> None:
-        """Remove the temporary files and folders that processes which died have left among the targets."""
-        for folder, folders, files in os.walk(self.root):
-            for name in filter(is_abandoned, files):
-                Path(folder, name).unlink(missing_ok=True)
+        """Remove what processes that died have left among the targets: temporary files and folders, facts of parts that are gone."""
+        for folder, folders, files in os.walk(self._root):
+            of_downloads = folder.startswith(f"{self._root}/downloads/")
+            for name in files:
+                if is_abandoned(name) or (of_downloads and _tells_of_nothing(name, files)):
+                    remove(f"{folder}/{name}")
             for name in filter(is_abandoned, folders):
                 shutil.rmtree(Path(folder, name), ignore_errors=True)
 

@@ -43,11 +43,11 @@ def check(
     if code is not None:
         _check_end(run.summary(), rows, code, total)
     if same_as is not None:
-        assert checker.left_over == []
-        assert targets(root) == targets(same_as)
-        assert _steady(rows) == _steady({outcome.id: outcome for outcome in find_run(same_as).results()})
+        assert not checker.left_over, f"left over: {checker.left_over}"
+        _compare(targets(root), targets(same_as))
+        _compare(_steady(rows), _steady({outcome.id: outcome for outcome in find_run(same_as).results()}))
     if before is not None:
-        assert contents(root.parent, root) == before
+        _compare(contents(root.parent, root), before)
     assert not [path for path in root.rglob("*") for canary in canaries if has(canary, path)]
     return rows
 
@@ -55,9 +55,15 @@ def check(
 def _check_end(summary: Summary | None, rows: dict[str, Outcome], code: int, total: int | None) -> None:
     """Fail unless a run has a summary that agrees with its rows, with the manifest and with its exit code."""
     assert summary is not None
-    assert summary.total == (summary.total if total is None else total)
-    assert (summary.ok, summary.failed) == (sum(row.ok for row in rows.values()), sum(not row.ok for row in rows.values()))
+    ok = sum(row.ok for row in rows.values())
+    assert summary.total == (summary.total if total is None else total), summary
+    assert (summary.ok, summary.failed) == (ok, len(rows) - ok), summary
     assert (code == 0) == (summary.ok == summary.total), (code, summary)
+
+
+def _compare(found: Tree, expected: Tree) -> None:
+    differ = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+    assert not differ, {name: (found.get(name), expected.get(name)) for name in differ}
 
 
 def targets(root: Path) -> Tree:

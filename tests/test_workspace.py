@@ -76,7 +76,6 @@ def test_a_name_without_a_folder_is_written_where_the_process_is(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     write_atomic("x", b"one")
     assert Path(temporary_name("x")).absolute().parent == tmp_path
-    Workspace(Path()).check()
     assert left_in(tmp_path) == ["x"]
 
 
@@ -163,17 +162,12 @@ def test_all_is_written_however_little_a_call_takes():
     thread.join()
 
 
-def test_a_workspace_that_can_be_written_to_is_made_and_left_clean(tmp_path):
-    Workspace(tmp_path / "new" / "w").check()
-    assert not left_in(tmp_path / "new" / "w")
-
-
 @pytest.mark.parametrize("place", ["file", "file/below", "dangling", "/proc/nothing"])
-def test_a_workspace_that_can_not_be_written_to_stops_the_run(tmp_path, place):
+def test_a_place_that_can_not_be_written_to_stops_the_run(tmp_path, place):
     (tmp_path / "file").write_text("")
     (tmp_path / "dangling").symlink_to(tmp_path / "file" / "x")
     with pytest.raises(EnvironmentStop, match="cannot write"):
-        Workspace(tmp_path / place).check()
+        write_atomic(tmp_path / place / "x", b"")
 
 
 def test_one_download_is_held_by_one_alone(tmp_path):
@@ -255,8 +249,13 @@ def test_sweep_removes_what_dead_processes_left_and_nothing_else(tmp_path, dead_
     for path in (mine, abandoned, elsewhere):
         path.touch()
     (folder / "inner").mkdir(parents=True)
+    part = tmp_path / "w" / "downloads" / "aa" / "a" / "a.part"
+    write_atomic(f"{part}.dpp.json", b"{}")
+    write_atomic(part.with_name("b.part"), b"")
+    write_atomic(part.with_name("b.part.dpp.json"), b"{}")
     workspace.sweep()
     assert sorted(target.parent.iterdir()) == sorted([target, mine, elsewhere])
+    assert left_in(part.parent) == ["b.part", "b.part.dpp.json"]
 
 
 def test_a_stream_is_written_as_a_whole_or_not_at_all(tmp_path):

@@ -7,6 +7,7 @@ import sys
 import click
 
 from dpp.errors import INTERRUPTED, DppError
+from dpp.logs import is_said
 
 
 def enter(command: click.Command, name: str, arguments: list[str] | None) -> None:
@@ -14,7 +15,8 @@ def enter(command: click.Command, name: str, arguments: list[str] | None) -> Non
     try:
         command.main(args=arguments, prog_name=name, standalone_mode=False)
     except DppError as error:
-        click.echo(f"Error: {error}", err=True)
+        if not is_said(error):
+            click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
