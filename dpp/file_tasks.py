@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import signal
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -18,6 +19,7 @@ from luigi.freezing import recursively_unfreeze
 from luigi.parameter import ParameterVisibility
 from luigi.worker import fork_lock
 
+from dpp.child import end_with_parent
 from dpp.errors import ManifestError, StageError
 from dpp.ledger import Ledger
 from dpp.logs import FILES, set_up_logging
@@ -46,7 +48,12 @@ def fork_guard() -> AbstractContextManager[object]:
 
     In a worker's process there is no such thread, and the lock is held since that process was forked.
     """
-    return fork_lock if multiprocessing.parent_process() is None else nullcontext()
+    return nullcontext() if is_worker() else fork_lock
+
+
+def is_worker() -> bool:
+    """Whether this is a process that Luigi started for a task."""
+    return multiprocessing.parent_process() is not None
 
 
 class PatientTask(luigi.Task):
@@ -139,6 +146,8 @@ class DownloadTarget(SettingsTask):
 
     def run(self) -> None:
         """Go through the stages up to this task's own, in a child process where plugins are asked."""
+        if is_worker():
+            end_with_parent(signal.SIGTERM)  # else a worker would go on, and hold the batch's lock, when the run's process is killed
         set_up_logging(self.settings())
         with self.batch_run.at_stage(self.file, *self.place) if self.batch_run else nullcontext():
             if not self.asks_plugins():

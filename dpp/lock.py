@@ -10,10 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dpp.errors import LockedError
-from dpp.workspace import stops_run
+from dpp.workspace import is_alive, stops_run
 
+_HOLDER = "pid {pid} on {host} since {since}"
 TRIES = 3
 PAUSE = 0.01
+NAMED_SECONDS = 1.0
 
 
 class Lock:
@@ -41,15 +43,25 @@ class Lock:
         raise self.held()
 
     def held(self) -> LockedError:
-        """Return the error that names the holder."""
-        holder = os.pread(self._descriptor, 1000, 0).decode(errors="replace").strip() or "somebody"
-        return LockedError(f"this batch is being run by {holder}; wait for it to end or stop it, then run the same command again")
+        """Return the error that names the holder.
+
+        Who has just got the lock may not have written down yet that it has; until then the one before it stands there.
+        """
+        deadline = time.monotonic() + NAMED_SECONDS
+        while _is_over(holder := self._holder()) and time.monotonic() < deadline:
+            time.sleep(PAUSE)
+        by = f"what {holder} left running" if holder and _is_over(holder) else holder or "somebody"
+        return LockedError(f"this batch is being run by {by}; wait for it to end or stop it, then run the same command again")
+
+    def _holder(self) -> str:
+        return os.pread(self._descriptor, 1000, 0).decode(errors="replace").strip()
 
     def try_exclusive(self) -> bool:
         """Hold the lock alone, if nobody else holds it; a shared lock held before is lost if not."""
         if not self._try(fcntl.LOCK_EX):
             return False
-        holder = f"pid {os.getpid()} on {socket.gethostname()} since {datetime.now(UTC).isoformat(timespec='seconds')}"
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        holder = _HOLDER.format(pid=os.getpid(), host=socket.gethostname(), since=since)
         with stops_run(self._path):
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, holder.encode(), 0)
@@ -73,3 +85,9 @@ class Lock:
     def release(self) -> None:
         """Let the lock go."""
         os.close(self._descriptor)
+
+
+def _is_over(holder: str) -> bool:
+    """Whether a text names no holder, or one of this machine that is no more."""
+    words = holder.split()
+    return len(words) < len(_HOLDER.split()) or (words[3] == socket.gethostname() and not is_alive(words[1]))

@@ -1,15 +1,18 @@
-"""Waiting for a server that a test has started."""
+"""Waiting for what a test has started."""
 
 from __future__ import annotations
 
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 SECONDS = 60
+T = TypeVar("T")
 
 
 def wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
@@ -23,3 +26,12 @@ def wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
         else:
             return
     pytest.fail(f"{process.args} did not start; it says:\n{log.read_text()}")
+
+
+def wait_until(condition: Callable[[], T]) -> T:
+    """Wait until a condition holds, and return what it returned; fail when it never does."""
+    deadline = time.monotonic() + SECONDS
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.005)
+    return found

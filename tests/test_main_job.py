@@ -18,6 +18,7 @@ import pytest
 
 import http_site
 from aftermath import check, targets
+from listening import wait_until
 from luigi_server import luigid
 
 BIN = Path(sys.executable).parent
@@ -33,15 +34,6 @@ def fetcher(request, monkeypatch):
 def served(site, count):
     """Serve files of four kilobytes, each different; return their manifest entries."""
     return [{"url": site.add(f"/f{n}.bin", hashlib.sha256(b"%d" % n).digest() * 128)} for n in range(count)]
-
-
-def wait_for(condition, seconds=60.0):
-    """Wait until a condition holds; fail when it never does."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.005)
-    return found
 
 
 def started(tmp_path, *arguments):
@@ -125,10 +117,11 @@ def test_summary_counts_and_groups_failures(site, manifest, run_batch, tmp_path)
     assert [(group["stage"], group["error_class"], group["count"]) for group in summary["failures"]] == [("download", "http-404", 2)]
 
 
+@pytest.mark.fault(14)
 def test_a_killed_batch_goes_on_where_it_was(site, manifest, tmp_path):
     files = manifest(served(site, 600))
     process = started(tmp_path, "--files", files, "--workers", 2, "--workspace", "killed")
-    wait_for(lambda: len(site.requests) > 200)
+    wait_until(lambda: len(site.requests) > 200)
     os.killpg(process.pid, signal.SIGKILL)
     ended(process)
     whole = {path.name for path in (tmp_path / "killed").glob("downloads/*/*/*.bin")}
@@ -144,13 +137,14 @@ def test_a_killed_batch_goes_on_where_it_was(site, manifest, tmp_path):
     check(tmp_path / "killed", code=0, total=600, same_as=tmp_path / "undisturbed")
 
 
+@pytest.mark.fault(15)
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_signal_ends_the_batch_with_a_summary(site, manifest, tmp_path, number, code, workers):
     files = manifest(served(site, 400))
     site.script("/f399.bin", lambda handler: time.sleep(0.2) or http_site.serve_file(handler))
     process = started(tmp_path, "--files", files, "--workers", workers, "--chunk-size", 200, "--download-threads", 1)
-    wait_for(lambda: len(site.requests) > 20)
+    wait_until(lambda: len(site.requests) > 20)
     process.send_signal(number)
     returned, output = ended(process)
     assert returned == code, output
@@ -159,12 +153,13 @@ def test_a_signal_ends_the_batch_with_a_summary(site, manifest, tmp_path, number
     assert not list((tmp_path / "dpp-workspace").rglob("*.part"))
 
 
+@pytest.mark.fault(19)
 def test_a_second_run_of_the_same_batch_says_who_holds_it(site, manifest, run_batch, tmp_path):
     release = threading.Event()
     site.script("/slow", lambda handler: release.wait(30) and handler.send(200, b"x"))
     files = manifest([{"url": f"{site.url}/slow"}])
     process = started(tmp_path, "--files", files)
-    wait_for(lambda: site.requests)
+    wait_until(lambda: site.requests)
     second = run_batch(files)
     release.set()
     assert ended(process)[0] == 0
@@ -179,6 +174,7 @@ def scheduler(tmp_path):
         yield url
 
 
+@pytest.mark.fault(19)
 @pytest.mark.parametrize(("count", "chunk_size"), [(200, 10), (12, 1)])
 def test_two_processes_share_a_batch_through_one_scheduler(site, manifest, tmp_path, scheduler, count, chunk_size):
     files = manifest(served(site, count))
@@ -206,16 +202,17 @@ def test_two_batches_with_the_same_files_do_not_meet_in_one_scheduler(site, mani
     assert set(site.counts().values()) == {1}
 
 
+@pytest.mark.fault(19)
 def test_workers_of_a_killed_process_do_not_hold_the_batch(site, manifest, run_batch, tmp_path):
     release = threading.Event()
     site.script("/slow", lambda handler: release.wait(30) and handler.send(200, b"x"))
     files = manifest([{"url": f"{site.url}/slow"}, *served(site, 50)])
     process = started(tmp_path, "--files", files, "--workers", 2, "--chunk-size", 30)
-    wait_for(lambda: "/slow" in site.counts())
+    wait_until(lambda: "/slow" in site.counts())
     process.kill()
     release.set()
     ended(process)
-    assert wait_for(lambda: run_batch(files, "--chunk-size", 30).returncode == 0)
+    assert wait_until(lambda: run_batch(files, "--chunk-size", 30).returncode == 0)
 
 
 def test_a_slow_constructor_is_called_once_before_the_batch_and_not_for_every_task(site, manifest, run_batch, tmp_path):
@@ -276,6 +273,7 @@ def test_no_files_and_a_missing_manifest_are_refused(command, run_batch):
     assert (missing.returncode, "nothing.json: No such file" in missing.stderr) == (2, True)
 
 
+@pytest.mark.fault(17)
 def test_a_workspace_that_cannot_be_made_stops_the_run_before_any_request(site, manifest, run_batch, tmp_path):
     (tmp_path / "file").write_text("in the way")
     stopped = run_batch(manifest(served(site, 1)), "--workspace", tmp_path / "file")
@@ -383,6 +381,7 @@ def test_one_url_under_two_ids_is_downloaded_once(site, manifest, run_batch, res
     assert results().keys() == {"one", "two"}
 
 
+@pytest.mark.fault(20)
 @pytest.mark.parametrize("damage", [b"", b"hel"])
 def test_a_target_that_was_emptied_or_cut_is_made_again(site, manifest, run_batch, tmp_path, damage):
     files = manifest([{"url": site.add("/a.txt", "hello")}])

@@ -1,0 +1,90 @@
+"""One batch in one workspace: exactly one run works, and the lock goes with its holder."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from dpp.lock import Lock
+from dpp.workspace import is_alive
+
+from aftermath import check
+from listening import wait_until
+
+PAIRS = 100 if os.environ.get("FAULTS") == "all" else 5
+GATED = "import sys; from dpp.cli import main; print('ready', flush=True); sys.stdin.read(); main(sys.argv[1:])"
+HELD = re.compile(r"this batch is being run by pid (\d+) on \S+ since \d{4}-\d\d-\d\dT\S+; wait for it to end or stop it")
+
+
+@pytest.fixture
+def slow(site, manifest):
+    """A batch of two files, for one of which the server waits; return the manifest and what lets the server go on."""
+    release = threading.Event()
+    site.script("/slow", lambda handler: release.wait() and handler.send(200, b"x"))
+    yield manifest([{"url": f"{site.url}/slow"}, {"url": site.add("/quick", "y")}]), release
+    release.set()
+
+
+def started(folder, gate, *arguments):
+    """Start dpp up to the gate, which is the end of its input."""
+    command = [sys.executable, "-c", GATED, "run", *map(str, arguments)]
+    process = subprocess.Popen(command, cwd=folder, stdin=gate, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def opened(folder, *arguments, count=1):
+    """Start some runs at the same instant."""
+    gate, opener = os.pipe()
+    runs = [started(folder, gate, *arguments) for _ in range(count)]
+    os.close(gate)
+    os.close(opener)
+    return runs
+
+
+@pytest.mark.fault(19)
+@pytest.mark.timeout(900)
+def test_of_two_runs_at_the_same_instant_one_works_and_the_other_says_who_does(slow, tmp_path, seen):
+    files, release = slow
+    for number in range(PAIRS):
+        runs = opened(tmp_path, files, "--workspace", f"w{number}", count=2)
+        loser = wait_until(lambda runs=runs: next((run for run in runs if run.poll() is not None), None))
+        (winner,) = [run for run in runs if run is not loser]
+        said = loser.communicate()[0]
+        assert (loser.returncode, winner.poll()) == (3, None), said
+        assert HELD.search(said)[1] == str(winner.pid)
+        release.set()
+        winner.communicate()
+        check(tmp_path / f"w{number}", code=winner.returncode, total=2)
+        assert winner.returncode == 0
+        release.clear()
+    seen(f"{PAIRS} pairs: one worked, the other ended with 3 and named it, each time")
+
+
+def children(pid):
+    """Return the numbers of a process's children, and theirs."""
+    found = [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+    return found + [grandchild for child in found for grandchild in children(child)]
+
+
+@pytest.mark.fault(19)
+@pytest.mark.parametrize("chunk_size", [1, 50])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_lock_dies_with_its_holder_and_so_do_its_children(slow, site, tmp_path, workers, chunk_size):
+    run = opened(tmp_path, slow[0], "--workers", workers, "--chunk-size", chunk_size)[0]
+    wait_until(lambda: "/slow" in site.counts())
+    (path,) = tmp_path.glob("dpp-workspace/batches/*/lock")
+    lock, family = Lock(path), children(run.pid)
+    assert family
+    assert not lock.is_free()
+    run.send_signal(signal.SIGKILL)
+    run.communicate()
+    wait_until(lock.is_free)
+    wait_until(lambda: not any(is_alive(str(pid)) for pid in family))
+    lock.release()
