@@ -2,23 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-SWEEP = Path(__file__).parents[1] / "sweep.py"
-SAMPLE = ("--first", "17", "--step", "70")
-
-
-def swept(how, mode):
-    """Sweep, as a whole where everything is asked for; return what it says at the end."""
-    sample = () if os.environ.get("FAULTS") == "all" else SAMPLE
-    done = subprocess.run([sys.executable, SWEEP, how, "--mode", mode, *sample], check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return f"{mode}: {done.stdout.strip()}"
+from sweeping import swept
 
 
 @pytest.mark.fault(14)

@@ -1,0 +1,128 @@
+"""A full disk, a broken one, and one that is read-only: the run stops with 3 and says why in one line, and the next one completes it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aftermath import check
+from sweeping import swept
+
+BIN = Path(sys.executable).parent
+ALL = os.environ.get("FAULTS") == "all"
+SIZES = range(8, 1000, 8) if ALL else (40, 300)
+STOPPED, COMPLETE = 3, 0
+PROGRAMS = {"dpp": [BIN / "dpp", "run"], "luigi": [BIN / "luigi", "--module", "dpp", "RunBatch", "--files"]}
+STEPS = """
+import shutil
+class Copies:
+    def pre_process(self, file):
+        file.local_path = shutil.copy(file.local_path, file.output_dir)
+        return file
+"""
+
+
+@pytest.fixture
+def batch(manifest, tmp_path):
+    """A batch of twenty local files with 200 KB; its manifest."""
+    (tmp_path / "given").mkdir()
+    (tmp_path / "mine.py").write_text(STEPS)
+    paths = [tmp_path / "given" / f"{number}.bin" for number in range(20)]
+    for number, path in enumerate(paths):
+        path.write_bytes(bytes([number]) * 10_000)
+    return manifest([{"url": path.as_uri()} for path in paths])
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    """Run shell commands where a folder ``small`` can be mounted over; return what they print."""
+    program = shutil.which("unshare") or pytest.fail("unshare is needed: scripts/install-system-packages")
+    (tmp_path / "small").mkdir()
+
+    def run(script):
+        command = [program, "-Urm", "sh", "-ec", script]
+        done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run
+
+
+def command(program, files, *arguments):
+    """Return the main job as a line for a shell."""
+    return shlex.join(map(str, [*PROGRAMS[program], files, "--workspace", "small/w", "--pre-processors", "mine:Copies", *arguments]))
+
+
+FULL = """
+mount -t tmpfs -o size={size}k none small
+set +e
+{run} >said.txt 2>&1; echo $?
+mount -o remount,size=64m small
+{run} >/dev/null 2>&1; echo $?
+cp -R small/w left
+"""
+
+
+@pytest.mark.fault(16)
+@pytest.mark.timeout(3600 if ALL else 300)
+@pytest.mark.parametrize(("program", "workers", "chunk_size"), [("dpp", 1, 1), ("luigi", 2, 5)])
+def test_a_full_disk_stops_the_run_and_the_next_one_completes_it(batch, mounted, tmp_path, program, workers, chunk_size, seen):
+    run = command(program, batch, "--workers", workers, "--chunk-size", chunk_size)
+    mounted(f"{run} 2>&1; cp -R small/w undisturbed")
+    codes = [full(mounted, run, size, tmp_path) for size in SIZES]
+    assert STOPPED in codes
+    if ALL:
+        assert codes == sorted(codes, reverse=True)
+        assert codes[-1] == COMPLETE
+    seen(f"disks of {len(SIZES)} sizes")
+
+
+def full(mounted, run, size, folder):
+    """Run the batch on a disk of a size, and again on a larger one; return the first run's exit code."""
+    code, again = map(int, mounted(FULL.format(run=run, size=size)).split())
+    said = (folder / "said.txt").read_text()
+    assert "Traceback" not in said
+    assert [line[:5].upper() for line in said.splitlines()].count("ERROR") == (code == STOPPED), said
+    assert (code in (STOPPED, COMPLETE), again) == (True, COMPLETE), said
+    check(folder / "left", code=again, total=20, same_as=folder / "undisturbed")
+    shutil.rmtree(folder / "left")
+    return code
+
+
+READ_ONLY = """
+mount --bind small small
+mount -o remount,ro,bind small
+set +e
+{run} 2>&1; echo $?
+"""
+
+
+@pytest.mark.fault(17)
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("was_used", [False, True])
+def test_a_read_only_workspace_stops_the_run_before_any_request(site, manifest, mounted, program, was_used, tmp_path):
+    (tmp_path / "mine.py").write_text(STEPS)
+    run = command(program, manifest([{"url": site.add("/a", "a")}]))
+    if was_used:
+        mounted(f"{run} 2>&1")
+        site.forget()
+    *said, code = mounted(READ_ONLY.format(run=run)).splitlines()
+    assert (len(said), code) == (1, str(STOPPED)), said
+    assert "read-only" in said[0]
+    assert not site.requests
+
+
+@pytest.mark.fault(16)
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("how", "mode", "program"),
+    [("full", "tasks", "dpp"), ("full", "workers", "luigi"), ("broken", "chunks", "luigi"), ("broken", "cleanup", "dpp")],
+)
+def test_a_disk_that_is_full_or_broken_at_any_call_stops_the_run(how, mode, program, seen):
+    seen(swept(how, mode, program))
