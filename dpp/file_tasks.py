@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import signal
-from contextlib import AbstractContextManager, closing, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,7 @@ from luigi.parameter import ParameterVisibility
 from luigi.worker import fork_lock
 
 from dpp.child import end_with_parent
-from dpp.errors import ManifestError, StageError
+from dpp.errors import EnvironmentStop, ManifestError, StageError
 from dpp.ledger import Ledger
 from dpp.logs import FILES, set_up_logging
 from dpp.manifest import Listed, Row, check
@@ -149,7 +150,7 @@ class DownloadTarget(SettingsTask):
         if is_worker():
             end_with_parent(signal.SIGTERM)  # else a worker would go on, and hold the batch's lock, when the run's process is killed
         set_up_logging(self.settings())
-        with self.batch_run.at_stage(self.file, *self.place) if self.batch_run else nullcontext():
+        with self._in_batch():
             if not self.asks_plugins():
                 self._work()
             elif failure := supervised(self.place[0], self._work, self.settings().stage_timeout, fork_guard()):
@@ -171,6 +172,19 @@ class DownloadTarget(SettingsTask):
     def give_up(self, job: Job) -> None:
         """End a stage whose process died."""
         self.finish(job)
+
+    @contextmanager
+    def _in_batch(self) -> Iterator[None]:
+        """Let those who watch a batch know where this file is, and its end know why the surroundings stopped it."""
+        if self.batch_run is None:
+            yield
+            return
+        try:
+            with self.batch_run.at_stage(self.file, *self.place):
+                yield
+        except EnvironmentStop as error:
+            self.batch_run.stop(error)
+            raise
 
     def finish(self, job: Job) -> None:
         """Leave notes for the next task of this file, or raise its failure where there is no batch."""

@@ -147,7 +147,8 @@ class Page:
             EnvironmentStop: It can't be written.
         """
         head, _, foot = self._rendered(summary, ended=ended, stopped=stopped).partition(_HERE)
-        self._rows.seek(0)
+        with stops_run(self._path):  # seeking writes what is buffered
+            self._rows.seek(0)
         write_stream(self._path, chain([head.encode()], iter(lambda: self._rows.read(BLOCK), b""), [foot.encode()]))
 
     def _rendered(self, summary: Summary, **more: Any) -> str:

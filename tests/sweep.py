@@ -226,7 +226,8 @@ class Try:
         stops = [line for line in ended.said.splitlines() if line.startswith(("ERROR", "Error", "CRITICAL"))]
         if ended.code not in how.codes:
             self.faults.append(f"ended with {ended.code}: {ended.said}")
-        if how.kill is kill_none and ("Traceback" in ended.said or len(stops) != (ended.code == STOPPED)):
+        told_once = len(stops) == 1 or (not stops and ended.code == 0)
+        if how.kill is kill_none and ("Traceback" in ended.said or not told_once):
             self.faults.append(f"did not say why in one line: {ended.said}")
         if ended.code == 0:
             self._check(0)
