@@ -226,7 +226,7 @@ class Checker:
         self._count()
         record = read_json(path)
         if not isinstance(record, dict) or not set(record) >= _RECORDED:
-            return Problem(self._path(path), "is no record", AGAIN)
+            return Problem(self._path(path), "is no record", ANEW)
         return self._made(final / record["local_path"], record) if record["local_path"] else None
 
     def _made(self, made: Path, record: dict[str, Any]) -> Problem | None:
@@ -243,7 +243,7 @@ class Checker:
         self._count()
         stored = read_json(path)
         whole = isinstance(stored, dict) and {"result", INPUT} <= set(stored)
-        return None if whole else Problem(self._path(path), "is no result", AGAIN)
+        return None if whole else Problem(self._path(path), "is no result", ANEW)
 
     def _report(self, path: Path) -> Problem | None:
         if not self._concerns(path.stem):
