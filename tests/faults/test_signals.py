@@ -1,0 +1,70 @@
+"""SIGINT and SIGTERM: what is on its way ends or is let go within a grace time, the summary is written, and the next run does the rest."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from aftermath import check
+from listening import wait_until
+
+BIN = Path(sys.executable).parent
+PROGRAMS = {"dpp": [BIN / "dpp", "run"], "luigi": [BIN / "luigi", "--module", "dpp", "RunBatch", "--files"]}
+COUNT = 6
+
+
+@pytest.fixture
+def batch(site, manifest):
+    """A batch whose last file the server keeps for itself until it is told; return the manifest and what tells it."""
+    release = threading.Event()
+    urls = [site.add(f"/f{number}", f"body {number}") for number in range(COUNT - 1)]
+    slow = site.script("/slow", lambda handler: release.wait() and handler.send(200, b"slow"))
+    yield manifest([{"url": url} for url in [slow, *urls]]), release
+    release.set()
+
+
+@pytest.fixture
+def start(batch, tmp_path):
+    """Start a run in a process group of its own, as a shell does."""
+
+    def run(program, *arguments):
+        command = [*PROGRAMS[program], batch[0], "--workspace", "w", *arguments]
+        return subprocess.Popen(
+            list(map(str, command)), cwd=tmp_path, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    return run
+
+
+@pytest.mark.fault(15)
+@pytest.mark.parametrize(
+    ("number", "code", "program", "arguments"),
+    [
+        (signal.SIGINT, 130, "dpp", ("--chunk-size", 1)),
+        (signal.SIGINT, 130, "luigi", ("--chunk-size", 2, "--workers", 2)),
+        (signal.SIGTERM, 143, "luigi", ("--chunk-size", 1, "--workers", 2)),
+        (signal.SIGTERM, 143, "dpp", ("--chunk-size", 6)),
+    ],
+)
+def test_a_signal_to_all_processes_ends_the_run_with_a_summary(site, batch, start, tmp_path, program, arguments, number, code, seen):
+    run = start(program, *arguments)
+    wait_until(lambda: "/slow" in site.counts())
+    os.killpg(run.pid, number)
+    said, _ = run.communicate()
+    assert run.returncode == code, said
+    assert "Traceback" not in said
+    assert re.search(rf"run 1: \d+ of {COUNT} ok, 0 failed, \d+ not done", said), said
+    check(tmp_path / "w", code=code, total=COUNT)
+    batch[1].set()
+    again = start(program, *arguments)
+    assert again.communicate()[1] is None
+    check(tmp_path / "w", code=again.returncode, total=COUNT)
+    assert again.returncode == 0
+    seen(f"{code} with a summary")
