@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test faults check docs bench build clean
+.PHONY: help demo test faults check docs bench soak build clean
 
 help: ## Show this list.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -38,6 +38,9 @@ docs: $(STAMP) ## Build the documentation's site into docs/_build/html; a warnin
 
 bench: $(STAMP) ## Measure dpp against other downloaders, from an nginx of its own on loopback (BENCH="--cases small,resume --scale 0.1").
 	$(BIN)/python benchmarks/bench.py $(BENCH)
+
+soak: $(STAMP) ## Run batches in a loop with a server that fails, and see whether anything grows (SOAK="--minutes 20").
+	$(BIN)/python scripts/soak.py $(SOAK)
 
 build: $(STAMP) ## Build the wheels and source archives of dpp and its plugins into dist/, and check them.
 	rm -rf dist

@@ -27,6 +27,7 @@ class Lock:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._descriptor = -1
         with stops_run(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -83,8 +84,13 @@ class Lock:
         return True
 
     def release(self) -> None:
-        """Let the lock go."""
-        os.close(self._descriptor)
+        """Let the lock go; a second time does nothing."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        self.release()
 
 
 def _is_over(holder: str) -> bool:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import random
 import re
+import signal
 import socket
 import ssl
 import threading
@@ -150,6 +153,17 @@ def cut(body: bytes, after: int, etag: str | None = '"v1"') -> Reply:
     return raw(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n{tag}\r\n".encode() + body[:after])
 
 
+def flaky(body: bytes, chance: random.Random, faulty: float = 0.3) -> Reply:
+    """Serve a body, but answer wrongly by chance: with 503, cut, with a chunk and a reset, or with a reset alone."""
+    wrong = [
+        status(503),
+        cut(body, len(body) // 2),
+        raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n", reset=True),
+        raw(b"", reset=True),
+    ]
+    return lambda handler: chance.choice(wrong)(handler) if chance.random() < faulty else serve_file(handler)
+
+
 class Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
@@ -184,3 +198,22 @@ def full_backlog() -> Iterator[str]:
             client.settimeout(0)
             client.connect_ex(server.getsockname())
         yield f"http://127.0.0.1:{server.getsockname()[1]}/"
+
+
+@contextmanager
+def served(prepare: Callable[[Site], None]) -> Iterator[str]:
+    """Serve from a process of its own, as a process with threads is none to fork from; yield the URL."""
+    ours, theirs = os.pipe()
+    pid = os.fork()
+    if not pid:
+        with serving() as site:
+            prepare(site)
+            os.write(theirs, site.url.encode())
+            signal.pause()
+    os.close(theirs)
+    try:
+        with open(ours, "rb", buffering=0) as told:
+            yield told.read(100).decode()
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)

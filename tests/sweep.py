@@ -21,8 +21,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -246,22 +245,10 @@ class Try:
             self.faults.append(f"not as after an undisturbed run: {error}")
 
 
-@contextmanager
-def served() -> Iterator[str]:
-    """Serve the files from a process of its own, as a process with threads is none to fork from; yield the URL."""
-    ours, theirs = os.pipe()
-    pid = os.fork()
-    if not pid:
-        _, site = http_site.start()
-        for name, body in BODIES.items():
-            site.add(f"/{name}", body)
-        os.write(theirs, site.url.encode())
-        signal.pause()
-    try:
-        yield os.read(ours, 100).decode()
-    finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+def serve(site: http_site.Site) -> None:
+    """Serve the files."""
+    for name, body in BODIES.items():
+        site.add(f"/{name}", body)
 
 
 def sweep(batch: Batch, how: str, first: int, step: int, last: int) -> bool:
@@ -292,7 +279,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(), "batch")  # no TemporaryDirectory: each run, which ends as a program does, would remove it
     folder.mkdir()
     try:
-        with served() as url:
+        with http_site.served(serve) as url:
             well = sweep(Batch(folder, url, asked.program, MODES[asked.mode]), asked.how, asked.first, asked.step, asked.last)
     finally:
         shutil.rmtree(folder.parent)

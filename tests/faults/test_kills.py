@@ -24,21 +24,9 @@ from listening import wait_until
 ALL = os.environ.get("FAULTS") == "all"
 KILLS = 200 if ALL else 10
 FILES = 300
-FAULTY = 0.3
 MOST_ANSWERS = 60
 DPP = Path(sys.executable).parent / "dpp"
 ARGUMENTS = ("--workers", "2", "--chunk-size", "40", "--retry-wait", "0.01", "--attempts", "4")
-
-
-def faulty(rng, body):
-    """Return a reply that is right, or one of four that are not."""
-    wrong = [
-        http_site.status(503),
-        http_site.cut(body, len(body) // 2),
-        http_site.raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n", reset=True),
-        http_site.raw(b"", reset=True),
-    ]
-    return lambda handler: rng.choice(wrong)(handler) if rng.random() < FAULTY else http_site.serve_file(handler)
 
 
 @pytest.fixture
@@ -75,7 +63,7 @@ def done(root):
 def test_nothing_is_lost_and_nothing_double_however_often_it_is_killed(batch, site, tmp_path, rng, seen):
     files, bodies = batch
     for path, body in bodies.items():
-        site.script(path, faulty(rng, body))
+        site.script(path, http_site.flaky(body, rng))
     root, rounds = tmp_path / "killed", 0
     for _ in range(KILLS):
         finished = done(root)

@@ -1,0 +1,15 @@
+"""A soak for seconds; ``make soak`` is one for minutes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+SOAK = Path(__file__).parents[2] / "scripts" / "soak.py"
+SHORT = ("--minutes", "0", "--rounds", "3", "--files", "6", "--memory-slack", "1.3")
+
+
+def test_nothing_grows_from_batch_to_batch():
+    done = subprocess.run([sys.executable, SOAK, *SHORT], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
