@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 
@@ -42,6 +43,26 @@ def test_who_is_locked_out_is_told_by_whom(locks):
 
 def test_a_holder_nobody_knows_is_somebody(locks):
     assert str(locks[0].held()).startswith("this batch is being run by somebody; ")
+
+
+def test_a_holder_that_is_no_more_has_left_something_running(locks, tmp_path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    holder = f"pid {dead.pid} on {socket.gethostname()} since 2026-01-01T00:00:00+00:00"
+    (tmp_path / "batch" / "lock").write_text(holder)
+    assert str(locks[0].held()).startswith(f"this batch is being run by what {holder} left running; ")
+
+
+def test_a_holder_on_another_machine_is_named_at_once(locks, tmp_path):
+    (tmp_path / "batch" / "lock").write_text("pid 1 on elsewhere since 2026-01-01T00:00:00+00:00")
+    assert "run by pid 1 on elsewhere since" in str(locks[0].held())
+
+
+def test_a_lock_goes_with_its_object(tmp_path):
+    lock = Lock(tmp_path / "lock")
+    lock.exclusive()
+    del lock
+    assert Lock(tmp_path / "lock").try_exclusive()
 
 
 def test_a_new_holder_takes_the_place_of_a_longer_name(locks, tmp_path):
