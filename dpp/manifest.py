@@ -7,19 +7,21 @@ to see all of them at once.
 from __future__ import annotations
 
 import csv
+import functools
 import itertools
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from dpp.errors import InputError, ManifestError
+from dpp.json_list import LONGEST, decode, items
 from dpp.models import RUNTIME_FIELDS, FileData
 from dpp.redact import redact_url
 from dpp.settings import describe
@@ -28,6 +30,9 @@ Files = str | Path | Sequence[Mapping[str, Any]]
 KNOWN_FIELDS = frozenset(FileData.model_fields) - RUNTIME_FIELDS
 _FORMATS = "a JSON list (.json), JSON Lines (.jsonl), CSV with a header (.csv), or a text of URLs (.txt)"
 _STRUCTURED = frozenset({"headers", "urls"})
+_SEVERAL_LINES = "a value goes on in the next line; expected an object a line, or a JSON list of them: [{...}, {...}]"
+_PIECE = 64 * 1024
+_ENDS = ("\n", "\r")
 
 
 class Row(NamedTuple):
@@ -71,7 +76,11 @@ def read(files: Files) -> Iterator[Row]:
         raise InputError(f"{describe_source(files)}: no plugin reads lists of files from there; --files takes {_FORMATS}")
     path = Path(files)
     with _opened(path) as stream:
-        yield from _reader(path, stream)
+        lines = _Lines(stream)
+        try:
+            yield from _reader(path, lines)
+        except _TooLongError:
+            yield Row(f"line {lines.number}", None, "has more than a mebibyte for one entry; is this a list of files?")
 
 
 class Listed(NamedTuple):
@@ -150,7 +159,64 @@ def _opened(path: Path) -> Iterator[IO[str]]:
         raise InputError(f"{describe_source(path)}: {reason}; --files takes {_FORMATS}") from error
 
 
-def _reader(path: Path, lines: Iterable[str]) -> Iterator[Row]:
+class _TooLongError(Exception):
+    """A row is longer than any file's entry."""
+
+
+class _Lines:
+    """The lines of a manifest, each with its end, and how many there were; a row of them has at most a mebibyte.
+
+    Args:
+        stream: The manifest.
+    """
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.number = 0
+        self._stream = stream
+        self._ahead = ""
+        self._room = LONGEST
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        line, self._ahead = self._ahead, ""
+        if not line.endswith(_ENDS):
+            line += self._stream.readline(self._room + 1 - len(line))
+        if not line:
+            raise StopIteration
+        self.number += 1
+        self._room -= len(line)
+        if self._room < 0:
+            raise _TooLongError
+        return line
+
+    def first(self) -> str:
+        """Return the first character that is no blank, or "" where there is none; blank lines before it are passed."""
+        while piece := self._stream.readline(_PIECE):
+            if piece.strip():
+                self._ahead = piece
+                return piece.lstrip()[0]
+            self.number += piece.endswith(_ENDS)
+        return ""
+
+    def rows(self) -> Iterator[str]:
+        """Yield the lines that are not blank, each of which is a row."""
+        for line in self:
+            self.end_row()
+            if line.strip():
+                yield line
+
+    def end_row(self) -> None:
+        """Take note that a row has ended; only a CSV's can go over several lines."""
+        self._room = LONGEST
+
+    def rest(self) -> Iterator[str]:
+        """Yield what is left, in pieces."""
+        return itertools.chain([self._ahead], iter(functools.partial(self._stream.read, _PIECE), ""))
+
+
+def _reader(path: Path, lines: _Lines) -> Iterator[Row]:
     suffix = path.suffix.lower()
     if suffix == ".csv":
         return _csv(lines)
@@ -158,28 +224,19 @@ def _reader(path: Path, lines: Iterable[str]) -> Iterator[Row]:
         return _text(lines)
     if suffix in (".jsonl", ".ndjson"):
         return _json_lines(lines)
-    return _sniffed(path, iter(lines), suffix)
+    return _sniffed(path, lines, suffix)
 
 
-def _sniffed(path: Path, lines: Iterator[str], suffix: str) -> Iterator[Row]:
+def _sniffed(path: Path, lines: _Lines, suffix: str) -> Iterator[Row]:
     """Read what its first character says it is; in one go, as it may be a pipe."""
-    begin = list(_until_text(lines))
-    first = "".join(begin).lstrip()[:1]
-    whole = itertools.chain(begin, lines)
+    first = lines.first()
     if first == "{":
-        return _json_lines(whole)
+        return _json_lines(lines)
     if first == "[":
-        return _json_list(path, whole)
+        return _json_list(lines)
     if suffix == ".json":
         raise ManifestError(describe_source(path), ["is not JSON: expected a list of objects, each with a url"])
-    return _text(whole)
-
-
-def _until_text(lines: Iterable[str]) -> Iterator[str]:
-    for line in lines:
-        yield line
-        if line.strip():
-            return
+    return _text(lines)
 
 
 def listed(entries: Iterable[Any]) -> Iterator[Row]:
@@ -194,36 +251,45 @@ def _row(where: str, entry: Any) -> Row:
     return Row(where, None, f"expected an object with a url, got {type(entry).__name__}")
 
 
-def _json_list(path: Path, lines: Iterable[str]) -> Iterator[Row]:
+def _json_list(lines: _Lines) -> Iterator[Row]:
+    number = 0
     try:
-        entries = json.loads("".join(lines))
+        for entry in items(lines.rest(), lines.number):
+            yield _row(f"entry {number}", entry)
+            number += 1
     except (ValueError, RecursionError) as error:
-        raise ManifestError(describe_source(path), [f"is not JSON: {_reason(error)}"]) from error
-    yield from listed(entries)
+        yield Row(f"entry {number}", None, f"is not JSON: {_reason(error)}")
 
 
-def _json_lines(lines: Iterable[str]) -> Iterator[Row]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+def _json_lines(lines: _Lines) -> Iterator[Row]:
+    for line in lines.rows():
+        where = f"line {lines.number}"
         try:
-            yield _row(f"line {number}", json.loads(line))
+            yield _row(where, decode(line))
         except (ValueError, RecursionError) as error:
-            yield Row(f"line {number}", None, f"is not JSON: {_reason(error)}")
+            if _goes_on(line.rstrip(), error):
+                yield Row(where, None, _SEVERAL_LINES)
+                return
+            yield Row(where, None, f"is not JSON: {_reason(error)}")
+
+
+def _goes_on(line: str, error: Exception) -> bool:
+    """Whether a line is the beginning of JSON that was written over several lines; one that is torn ends elsewhere."""
+    return isinstance(error, json.JSONDecodeError) and error.pos >= len(line) and line.endswith(("{", "[", ",", ":"))
 
 
 def _reason(error: Exception) -> str:
     return "nested too deep" if isinstance(error, RecursionError) else str(error)
 
 
-def _text(lines: Iterable[str]) -> Iterator[Row]:
-    for number, line in enumerate(lines, 1):
+def _text(lines: _Lines) -> Iterator[Row]:
+    for line in lines.rows():
         url = line.strip()
-        if url and not url.startswith("#"):
-            yield Row(f"line {number}", {"url": url})
+        if not url.startswith("#"):
+            yield Row(f"line {lines.number}", {"url": url})
 
 
-def _csv(lines: Iterable[str]) -> Iterator[Row]:
+def _csv(lines: _Lines) -> Iterator[Row]:
     reader = csv.DictReader(lines, strict=True)
     try:
         columns = reader.fieldnames or []
@@ -233,7 +299,11 @@ def _csv(lines: Iterable[str]) -> Iterator[Row]:
     if "url" not in columns:
         yield Row(f"line {max(reader.line_num, 1)}", None, f"the header needs a column url, got {_shown(columns)}")
         return
+    if len(set(columns)) < len(columns):
+        yield Row(f"line {reader.line_num}", None, f"the header has a column twice: {_shown(columns)}")
+        return
     while True:
+        lines.end_row()
         try:
             cells = next(reader)
         except StopIteration:
@@ -271,6 +341,6 @@ def _cell(name: str, value: str | None) -> Any:
     if name == "urls" and not value.startswith("["):
         return value.split()
     try:
-        return json.loads(value)
+        return decode(value)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{name}: expected JSON in this cell") from error

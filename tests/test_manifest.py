@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from dpp import FileData, InputError, ManifestError
+from dpp.json_list import LONGEST, items
 from dpp.manifest import Listed, Row, check, describe_source, listed, read
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -226,10 +227,6 @@ def test_bad_utf8_is_a_problem_of_its_row(name, written):
         (b"", "is not JSON: expected a list of objects, each with a url"),
         (b" \n\n", "is not JSON: expected a list of objects, each with a url"),
         (b'"text"', "is not JSON: expected a list of objects, each with a url"),
-        (b"[{]", "is not JSON: Expecting property name"),
-        (b'[{"url": 1}', "is not JSON: Expecting ',' delimiter"),
-        (b"[] []", "is not JSON: Extra data"),
-        (deep(100_000).encode(), "is not JSON: nested too deep"),
         ('[{"url": "x"}]'.encode("utf-16"), "is not JSON"),
     ],
 )
@@ -238,6 +235,86 @@ def test_a_file_that_is_no_json_list_is_refused_as_a_whole(data, reason, written
     with pytest.raises(ManifestError) as caught:
         list(read(path))
     assert str(caught.value).startswith(f"{path}: 1 problem, nothing was fetched:\n  {reason}")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[{]", "entry 0: is not JSON: Expecting property name enclosed in double quotes: line 1 column 3"),
+        (f'[\n{{"url": "{URL}"}},\n{{"url" 1}}\n]', "entry 1: is not JSON: Expecting ':' delimiter: line 3 column 8"),
+        (f'\n \n[{{"url": "{URL}"}}', "entry 1: is not JSON: Expecting ',' delimiter: line 3 column 28"),
+        ("[] []", "entry 0: is not JSON: Extra data: line 1 column 4"),
+        ('["a" "b"]', "entry 1: is not JSON: Expecting ',' delimiter: line 1 column 6"),
+        ("[1,]", "entry 1: is not JSON: Expecting value: line 1 column 4"),
+        ("[tru", "entry 0: is not JSON: Expecting value: line 1 column 2"),
+        ("[", "entry 0: is not JSON: Expecting value: line 1 column 2"),
+        (deep(100_000), "entry 0: is not JSON: nested too deep"),
+        (f'[{{"url": "{URL}", "url": "{OTHER}"}}]', "entry 0: is not JSON: an object has a name twice: 'url'"),
+    ],
+)
+def test_what_is_wrong_with_a_json_list_is_said_with_its_place(text, expected, written):
+    assert problems_of(written("x.json", text))[-1] == expected
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 5000])
+@pytest.mark.parametrize("item", [7, -1.5e300, "é\n]", [], {"a": [{}]}, None], ids=repr)
+@pytest.mark.parametrize("indent", [None, 1], ids=["compact", "indented"])
+def test_a_json_list_is_read_item_by_item(item, count, indent, written):
+    path = written("x.json", json.dumps([{"url": URL, "x": item}] * count, indent=indent))
+    assert [row.fields for row in read(path)] == [{"url": URL, "x": item}] * count
+
+
+def test_items_of_a_json_list_do_not_depend_on_where_its_text_is_cut():
+    text = json.dumps([12, -3.5, True, None, 'a\u00e9\\" [', {"b": [1, {"c": "]"}]}, [[]], 1234567890])
+    for cut in range(1, len(text)):
+        for pieces in ([text[:cut], text[cut:]], list(text)):
+            assert list(items(iter(pieces))) == json.loads(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps({"url": URL, "id": "a"}, indent=2),
+        json.dumps({"files": [{"url": URL}]}, indent=2),
+        '{"files": [\n{"url": "https://h/a"}\n]}',
+        "\n".join(json.dumps({"url": URL, "n": n}, indent=1) for n in range(3)),
+    ],
+)
+@pytest.mark.parametrize("name", ["x.json", "x.jsonl", "noname"])
+def test_an_object_over_several_lines_is_one_problem(name, text, written):
+    assert problems_of(written(name, text)) == [
+        "line 1: a value goes on in the next line; expected an object a line, or a JSON list of them: [{...}, {...}]"
+    ]
+
+
+def test_lines_that_end_in_a_comma_are_problems_each(written):
+    path = written("x.jsonl", f'{{"url": "{URL}"}},\n{{"url": "{OTHER}"\n{{"url": "{OTHER}"}}\n')
+    assert [problem[:28] for problem in problems_of(path)] == ["line 1: is not JSON: Extra d", "line 2: is not JSON: Expecti"]
+
+
+def test_a_name_that_is_there_twice_is_a_problem_of_its_row(written):
+    path = written("x.jsonl", f'{{"url": "{URL}", "url": "{OTHER}"}}\n{{"url": "{URL}", "x": [{{"a": 1, "a": 1}}]}}\n{{"url": "{URL}"}}')
+    assert problems_of(path) == [f"line {n}: is not JSON: an object has a name twice: {name!r}" for n, name in ((1, "url"), (2, "a"))]
+    assert problems_of(written("x.csv", f"url,id,url\n{URL},1,{OTHER}\n")) == ["line 1: the header has a column twice: url, id, url"]
+
+
+TOO_LONG = "has more than a mebibyte for one entry; is this a list of files?"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("x.jsonl", f'{{"url": "{URL}"}}\n{{"url": "{URL}", "x": "{"x" * LONGEST}"}}\n', f"line 2: {TOO_LONG}"),
+        ("x.txt", f"# mine\n{URL}\n{'x' * (LONGEST + 1)}", f"line 3: {TOO_LONG}"),
+        ("x.csv", "url,id\n" + '"x\n",' * LONGEST, f"line {2 + LONGEST // 5}: {TOO_LONG}"),
+        ("x.csv", "url" + "," * LONGEST, f"line 1: {TOO_LONG}"),
+        ("x.json", "[" + f'{{"url": "{URL}", "x": "{"x" * LONGEST}', "entry 0: is not JSON: Unterminated string"),
+        ("x", "x" * (LONGEST + 1), f"line 1: {TOO_LONG}"),
+    ],
+)
+def test_an_entry_that_is_too_long_for_one_is_a_problem(name, text, expected, written):
+    found = problems_of(written(name, text))
+    assert [problem[: len(expected)] for problem in found[-1:]] == [expected]
 
 
 @pytest.mark.parametrize(("name", "data"), [("x.json", "[]"), ("x.jsonl", ""), ("x.txt", "\n# none\n"), ("x.csv", "url\n")])

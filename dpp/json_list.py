@@ -1,0 +1,125 @@
+"""Reading JSON that others wrote: no name twice, and a list of any length in little memory, from text that comes in pieces."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+LONGEST = 1024 * 1024
+_BLANK = " \t\r\n"
+_ENDS = frozenset(f"{_BLANK},]")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object, or raise ValueError where it has a name twice: who reads it elsewhere may take the other value (RFC 8259)."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"an object has a name twice: {next(name for name in made if names.count(name) > 1)[:40]!r}")
+    return made
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+decode = _DECODER.decode
+
+
+def items(pieces: Iterator[str], above: int = 0) -> Iterator[Any]:
+    """Yield the items of a JSON list.
+
+    Args:
+        pieces: The text, cut anywhere; it begins with ``[``, after blanks.
+        above: Lines above it, for messages.
+
+    Raises:
+        ValueError: It is no JSON, or an item has more than a mebibyte; RecursionError: an item is nested too deep.
+    """
+    text = _Text(pieces, above)
+    text.take()
+    if text.peek() == "]":
+        text.take()
+    else:
+        while True:
+            yield text.value()
+            if text.peek() not in (",", "]"):
+                raise text.wrong("Expecting ',' delimiter")
+            if text.take() == "]":
+                break
+    if text.peek():
+        raise text.wrong("Extra data")
+
+
+class _Text:
+    """Text of which a window is in memory: what is not read yet of the pieces that came.
+
+    Args:
+        pieces: The text.
+        above: Lines above it.
+    """
+
+    def __init__(self, pieces: Iterator[str], above: int) -> None:
+        self._pieces = pieces
+        self._window = ""
+        self._at = 0
+        self._lines = above
+        self._column = 0
+
+    def peek(self) -> str:
+        """Return the next character that is no blank, or "" at the end."""
+        while True:
+            while self._at < len(self._window):
+                if self._window[self._at] not in _BLANK:
+                    return self._window[self._at]
+                self._at += 1
+            if not self._more():
+                return ""
+
+    def take(self) -> str:
+        """Return that character, and go behind it."""
+        found = self.peek()
+        self._at += 1
+        return found
+
+    def value(self) -> Any:
+        """Return the next value, and go behind it."""
+        self.peek()
+        while True:
+            try:
+                value, end = _DECODER.raw_decode(self._window, self._at)
+            except json.JSONDecodeError as error:
+                passed = error.pos - self._at
+                if not self._more():
+                    self._at += passed
+                    raise self.wrong(error.msg) from error
+            else:
+                passed, is_whole = end - self._at, self._window[end : end + 1] in _ENDS
+                if is_whole or not self._more():  # a number may go on in the next piece
+                    self._at += passed
+                    return value
+
+    def wrong(self, reason: str) -> ValueError:
+        """Return the error that says what is wrong here."""
+        self._forget()
+        return ValueError(f"{reason}: line {self._lines + 1} column {self._column + 1}")
+
+    def _more(self) -> bool:
+        """Add to the window as much again as is in it, so that a long value is not tried too often; return whether there was more.
+
+        What is longer than a mebibyte is not waited for.
+        """
+        self._forget()
+        wanted, found = len(self._window) + 1, []
+        while 0 < wanted <= LONGEST and (piece := next(self._pieces, "")):
+            found.append(piece)
+            wanted -= len(piece)
+        self._window += "".join(found)
+        return bool(found)
+
+    def _forget(self) -> None:
+        """Forget what was read, but where it ended."""
+        passed = self._window[: self._at]
+        ends = passed.count("\n")
+        self._lines += ends
+        self._column = len(passed) - passed.rfind("\n") - 1 if ends else self._column + len(passed)
+        self._window = self._window[self._at :]
+        self._at = 0
