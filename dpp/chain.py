@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import BaseModel, Secret, SecretBytes, SecretStr, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import to_jsonable_python
 
 from dpp import names
 from dpp.errors import PluginError
+from dpp.redact import declared_secrets, keep_secret, redact_text, redact_value
 from dpp.settings import wrong_options
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class ConfiguredStep:
         self.version = str(getattr(cls, "version", "0"))
         self.options = dict(options)
         made = _made(self.name, cls, options)
+        keep_secret(declared_secrets(made))
         self._public_options = _public_options(made, options)
         self._secret_options = _secret_options(made, options)
         self._local = threading.local()
@@ -149,14 +151,14 @@ def _made(name: str, cls: type[Any], options: Mapping[str, Any]) -> Any:
     except ValidationError as error:
         raise wrong_options(name, error, cls) from error
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin's own constructor; it fails again for each file
-        log.warning("%s can't be made: %s: %s", name, type(error).__name__, error)
+        log.warning("%s can't be made: %s: %s", name, type(error).__name__, redact_text(str(error)))
         return None
 
 
 def _public_options(made: Any, options: Mapping[str, Any]) -> Any:
     """Return the options that differ from their defaults, without secrets."""
     if made is None:
-        return names.digest(repr(_stable(options)))
+        return names.digest(repr(_stable(redact_value("", options))))
     if isinstance(made, BaseModel):
         return to_jsonable_python(_ordered(made.model_dump(exclude_defaults=True)), fallback=str)
     return _stable({option: str(value) for option, value in options.items() if option != "debug"})
@@ -165,18 +167,8 @@ def _public_options(made: Any, options: Mapping[str, Any]) -> Any:
 def _secret_options(made: Any, options: Mapping[str, Any]) -> set[str]:
     """Return the names of options that hold a secret; those of all options where a secret came by another name, an alias."""
     fields = made.model_fields_set if isinstance(made, BaseModel) else set()
-    found = {name for name in fields if _holds_secret(getattr(made, name))}
+    found = {name for name in fields if declared_secrets(getattr(made, name))}
     return set(options) if found - set(options) else found
-
-
-def _holds_secret(value: Any) -> bool:
-    if isinstance(value, BaseModel):
-        return any(_holds_secret(part) for _, part in value)
-    if isinstance(value, Mapping):
-        return any(_holds_secret(part) for part in value.values())
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return any(map(_holds_secret, value))
-    return isinstance(value, (Secret, SecretStr, SecretBytes))
 
 
 def _ordered(value: Any) -> Any:

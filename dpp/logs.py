@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from dpp.errors import DppError, EnvironmentStop
-from dpp.redact import printable
+from dpp.redact import printable, redact_text
 from dpp.settings import Settings
 from dpp.workspace import stops_run
 
@@ -19,6 +19,7 @@ FORMAT = "%(levelname)s: %(message)s"
 ERASE = "\r\x1b[J"
 END = "dpp.end"
 FILES = "dpp.files"
+_PLAIN = logging.Formatter()
 DETAILED = "%(asctime)s %(levelname)s [%(processName)s %(threadName)s] %(name)s: %(message)s"
 
 
@@ -92,8 +93,8 @@ def _console() -> _Console | None:
 
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record as text that is safe on a terminal."""
-        return printable(super().format(record))
+        """Return the record as text that is safe on a terminal and holds no secret."""
+        return printable(redact_text(super().format(record)))
 
 
 class _Console(logging.StreamHandler):  # type: ignore[type-arg]
@@ -145,7 +146,7 @@ class _RunLog(_LogFile):
 
 
 class LuigiFilter(logging.Filter):
-    """Keep Luigi's log readable: no traceback of what is no bug, and no line for every step of its scheduler.
+    """Keep Luigi's log readable and free of secrets: no traceback of what is no bug, and no line for every step of its scheduler.
 
     Log files get every line.
 
@@ -162,6 +163,9 @@ class LuigiFilter(logging.Filter):
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, DppError):
             record.msg, record.args, record.exc_info, record.exc_text = str(error), None, None, None
+        elif record.exc_info:
+            record.exc_text = printable(redact_text(_PLAIN.formatException(record.exc_info)))
+        record.msg, record.args = printable(redact_text(record.getMessage())), None
         console, is_shown = _console(), not is_said(error)
         for file in _log_files():
             file.handle(record)

@@ -126,6 +126,7 @@ def _options(settings: Settings, given: Mapping[str, Any], batch: str) -> Iterat
             yield _option(
                 (*own, *getattr(step.cls, "shared_options", ())), option.name, step.options.get(option.name, option.default), given, batch
             )
+    registry().check_fetchers(settings)
     for scheme in sorted(settings.options.keys() - seen):
         for name, value in settings.options[scheme].items():
             yield _option((scheme,), name, value, given, batch)

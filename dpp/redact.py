@@ -1,15 +1,19 @@
 """The one place that takes secrets out of what people get to see.
 
-A secret is: the user part of a URL, its whole query, and the value of any header that a manifest gives.
-Logs, reports, ledgers, task ids and messages carry only what passed through here.
+A secret is: the user part of a URL, its whole query, the value of any header that a manifest gives, and the value of an option
+that its plugin declares secret. Logs, reports, ledgers, task ids and messages carry only what passed through here.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Collection, Iterable, Mapping
+from base64 import b64encode
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
-from urllib.parse import unquote, unquote_plus, urlsplit, urlunsplit
+from urllib.parse import quote, quote_plus, unquote, unquote_plus, unquote_to_bytes, urlsplit, urlunsplit
+
+from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 
 MASK = "***"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s'\"<>]+")
@@ -20,6 +24,16 @@ _SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 _USER = re.compile(r"^[^/\s@]+:[^/\s@]*@")  # user:password@proxy:3128, a proxy without a scheme
+_ESCAPES: tuple[Callable[[str], str], ...] = (
+    lambda text: repr(text)[1:-1],
+    lambda text: ascii(text)[1:-1],
+    lambda text: json.dumps(text)[1:-1],
+    lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
+    lambda text: quote(text, errors="replace"),
+    lambda text: quote(text, safe="", errors="replace"),
+    lambda text: quote_plus(text, errors="replace"),
+)
+_declared: set[str] = set()
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -47,17 +61,40 @@ def url_secrets(url: str) -> set[str]:
         parts = urlsplit(url)
     except ValueError:
         return {url}
+    user = parts.netloc.rpartition("@")[0]
     values = (pair.partition("=")[2] for pair in parts.query.split("&"))
-    found = {parts.netloc.rpartition("@")[0], parts.username or "", parts.password or "", parts.query, *values}
-    return {form for text in found for form in (text, unquote(text), unquote_plus(text)) if form}
+    found = {user, parts.username or "", parts.password or "", parts.query, *values}
+    found = {form for text in found for form in (text, unquote(text), unquote_plus(text)) if form}
+    return found | ({b64encode(unquote_to_bytes(user)).decode()} if user else set())  # as Basic sends it (RFC 7617)
 
 
 def secrets_of(urls: Iterable[str], headers: Mapping[str, str] | None) -> set[str]:
-    """Return every secret that a file's URLs and headers carry."""
+    """Return every secret that a file's URLs and headers carry, in each form that a message may hold it in."""
     found = {part for value in (headers or {}).values() for part in (value, *value.split())}
     for url in urls:
         found |= url_secrets(url)
-    return found
+    return _written(found)
+
+
+def _written(secrets: Iterable[str]) -> set[str]:
+    """Return secrets as they are, escaped as Python and JSON do, and percent-encoded."""
+    return {form for secret in secrets if secret for form in (secret, *(escape(secret) for escape in _ESCAPES))}
+
+
+def declared_secrets(value: Any) -> set[str]:
+    """Return what a plugin declares secret in its options: the values of pydantic's ``SecretStr``, ``SecretBytes`` and ``Secret``."""
+    if isinstance(value, (Secret, SecretStr, SecretBytes)):
+        text = value.get_secret_value()
+        return {text.decode("utf-8", "backslashreplace") if isinstance(text, bytes) else str(text)}
+    if isinstance(value, BaseModel):
+        value = [part for _, part in value]
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple, set, frozenset)) else ()
+    return {secret for part in parts for secret in declared_secrets(part)}
+
+
+def keep_secret(secrets: Iterable[str]) -> None:
+    """Mask these in every text from now on, for as long as the process lasts."""
+    _declared.update(_written(secrets))
 
 
 def printable(text: str) -> str:
@@ -66,12 +103,12 @@ def printable(text: str) -> str:
 
 
 def redact_text(text: str, secrets: Iterable[str] = ()) -> str:
-    """Return text with every URL in it redacted and every known secret masked.
+    """Return text with every URL in it redacted, and these secrets and those of options masked.
 
     Secrets shorter than four characters are left: masking them would eat ordinary words. What is no Unicode,
     such as the name of a file in another encoding, is escaped, so that the text can be written anywhere.
     """
-    for secret in sorted(secrets, key=len, reverse=True):
+    for secret in sorted({*secrets, *_declared}, key=len, reverse=True):
         if len(secret) >= _SHORTEST_SECRET:
             text = text.replace(secret, MASK)
     return _URL.sub(lambda match: redact_url(match.group()), text).encode("utf-8", "backslashreplace").decode()

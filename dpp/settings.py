@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails, from_json
 
 from dpp import names
 from dpp.errors import ConfigurationError
+from dpp.redact import declared_secrets, keep_secret
 
 _UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 _BYTES = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
@@ -118,7 +119,9 @@ class Settings(BaseModel):
             ConfigurationError: An option is unknown or wrong; all of them are named.
         """
         try:
-            return model.model_validate(self.options.get(name, {}))
+            made = model.model_validate(self.options.get(name, {}))
+            keep_secret(declared_secrets(made))
+            return made
         except ValidationError as error:
             raise wrong_options(name, error, model) from error
 

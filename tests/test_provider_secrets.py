@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import secrets
 import shlex
 import shutil
 import subprocess
 import sys
-import threading
-from contextlib import contextmanager, suppress
-from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import pytest
 
+from canaries import canary, found, watched
 from luigi_server import known_tasks, luigid
 from pgp import Pgp
 from sshd import sshd
 from swift_server import swift
 
-RANDOM = 24
-PASSPHRASE, PASSWORD, WRONG_KEY = (f"canary /+%40 ö{secrets.token_hex(RANDOM // 2)}" for _ in range(3))
+PASSPHRASE, PASSWORD, WRONG_KEY = canary(), canary(), canary()
 FAILURES = {"other": "gpg-passphrase", "refused": "auth", "forbidden": "permission"}
 GOOD = ["good", "fine"]
 COMMANDS = {"luigi": ("luigi", "--module", "dpp", "RunBatch", "--batch-name", "acme"), "dpp": ("dpp", "run", "--batch", "acme")}
@@ -35,49 +30,6 @@ GPG = """#!/bin/sh
 printf '%s\\n' "$*" >> {log}
 exec {gpg} "$@"
 """
-
-
-def traces(secret):
-    """Return what a secret leaves in any text that holds it: its random end, and that in hexadecimal and base64.
-
-    What is escaped, percent-encoded or masked in part still has that end. Base64 depends on how many bytes stand before it.
-    """
-    end = secret[-RANDOM:].encode()
-    encoded = (base64.b64encode(bytes(before) + end)[(before * 8 + 5) // 6 : (before + RANDOM) * 8 // 6] for before in range(3))
-    return {end, end.hex().encode(), *encoded}
-
-
-def found(canaries, folder, texts=()):
-    """Return which secrets are where: in files, their names, and other texts."""
-    places = {path: os.fsencode(path) + (path.read_bytes() if path.is_file() else b"") for path in folder.rglob("*")}
-    places |= {text: text for text in texts}
-    return [
-        (name, place) for name, secret in canaries.items() for place, text in places.items() if any(map(text.__contains__, traces(secret)))
-    ]
-
-
-@contextmanager
-def watched():
-    """Collect the command lines of all processes, as ps shows them, again and again, and once more when the block ends."""
-    seen, ended = set(), threading.Event()
-
-    def look():
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            with suppress(OSError):  # it has ended
-                seen.add(path.read_bytes())
-
-    def watch():
-        while not ended.wait(0.02):
-            look()
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield seen
-    finally:
-        ended.set()
-        watcher.join()
-        look()
 
 
 class Provider:
