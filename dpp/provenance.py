@@ -21,7 +21,7 @@ from dpp.manual import options_of
 from dpp.names import close_match, suggestion
 from dpp.parameters import BATCH_SECTION, LOCAL_DEFAULTS, SOFT_DEFAULTS, configured_names, where_set
 from dpp.plugins import registry
-from dpp.redact import redact_value
+from dpp.redact import MASK, redact_value
 from dpp.settings import Settings
 from dpp.tasks import FileChunk, RunBatch
 
@@ -97,15 +97,16 @@ def _read(batch: str) -> Configuration:
     task = RunBatch(**chosen)
     settings, options = task.settings(), recursively_unfreeze(task.param_kwargs["options"])
     files = dict(RunBatch.get_params())["files"].serialize(task.files)
-    own = {"files": files, **dict(settings), "options": options}
-    found = Configuration([_value(MAIN, name, value, _origin(MAIN, name, batch)) for name, value in own.items()], _vain_names())
-    found.values.append(_value("core", "workers", int(core().workers), _origin("core", "workers", batch)))
+    problems, of_plugins = _vain_names(), []
     try:
-        found.values += _options(settings, options, batch)
+        of_plugins = list(_options(settings, options, batch))  # from here on it is known which of them are secret
     except InputError as error:
-        found.problems.append(str(error))
-    found.values += [*_luigi_values(), *_variables()]
-    return found
+        problems.append(str(error))
+        options = dict.fromkeys(options, MASK)
+    own = {"files": files, **dict(settings), "options": options}
+    values = [_value(MAIN, name, value, _origin(MAIN, name, batch)) for name, value in own.items()]
+    values.append(_value("core", "workers", int(core().workers), _origin("core", "workers", batch)))
+    return Configuration([*values, *of_plugins, *_luigi_values(), *_variables()], problems)
 
 
 def _value(section: str, name: str, value: Any, origin: str) -> Value:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from base64 import b64encode
+from urllib.parse import quote
+
 import pytest
-from dpp.redact import MASK, redact_text, redact_url, secrets_of, url_secrets
+from dpp.redact import MASK, declared_secrets, keep_secret, redact_text, redact_url, redact_value, secrets_of, url_secrets
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, SecretBytes, SecretStr
 
 safe = st.text("abcdefghijklmnopqrstuvwxyzABCXYZ0123456789-_.~%+", min_size=6, max_size=30).map(lambda text: f"Zq{text}")
 
@@ -71,3 +76,37 @@ def test_urls_nobody_named_are_redacted_in_a_text():
 
 def test_text_that_is_no_unicode_can_be_written_afterwards():
     assert redact_text("no file caf\udce9") == "no file caf\\udce9"
+
+
+@given(
+    st.text(st.characters(codec="utf-8", exclude_categories=["Z", "Cc"]), min_size=12, max_size=30),
+    st.sampled_from([str, repr, ascii, json.dumps, quote]),
+)
+def test_a_header_is_masked_however_a_message_writes_it(value, written):
+    assert redact_text(f"sent {written(value)}.", secrets_of([], {"X-Key": value})).strip("'\"") in (
+        "sent ***.",
+        "sent '***'.",
+        'sent "***".',
+    )
+
+
+def test_what_basic_authentication_sends_is_masked():
+    sent = b64encode(b"me:p@ss w\xc3\xb6rd").decode()
+    assert redact_text(f"Authorization: Basic {sent}", url_secrets("https://me:p%40ss%20w%C3%B6rd@h/")) == "Authorization: Basic ***"
+
+
+class Door(BaseModel):
+    plain: str = "visible"
+    phrase: SecretStr = SecretStr("")
+    more: dict[str, list[SecretBytes]] = {}
+
+
+def test_what_a_model_declares_secret_is_found_however_deep():
+    door = Door(phrase="open sesame", more={"a": [b"close sesame", b"\xff\xfe"]})
+    assert declared_secrets([door, {"x": (SecretStr("third"),)}, "no"]) == {"open sesame", "close sesame", "\\xff\\xfe", "third"}
+
+
+def test_a_kept_secret_is_masked_in_every_text_and_value():
+    keep_secret(["0pen sesame/ö"])
+    assert redact_text("said '0pen sesame/ö' and 0pen+sesame%2F%C3%B6") == "said '***' and ***"
+    assert redact_value("phrase", {"doors": ["0pen sesame/\u00f6", 5]}) == {"doors": [MASK, 5]}
