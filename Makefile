@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test faults check docs bench soak build clean
+.PHONY: help demo test faults check docs bench soak fuzz build clean
 
 help: ## Show this list.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -41,6 +41,10 @@ bench: $(STAMP) ## Measure dpp against other downloaders, from an nginx of its o
 
 soak: $(STAMP) ## Run batches in a loop with a server that fails, and see whether anything grows (SOAK="--minutes 20").
 	$(BIN)/python scripts/soak.py $(SOAK)
+
+fuzz: $(STAMP) ## Fuzz the readers of manifests, ledgers, answers and sidecars, with atheris (FUZZ="--seconds 60 --target manifest").
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	$(BIN)/python fuzz/run.py $(FUZZ)
 
 build: $(STAMP) ## Build the wheels and source archives of dpp and its plugins into dist/, and check them.
 	rm -rf dist

@@ -13,10 +13,15 @@ from typing import Any
 
 import pytest
 from dpp.cli import main
+from hypothesis import settings
 
 import http_site
 
 pytest_plugins = ["dpp.testing", "pytester", "fault_table"]
+
+settings.register_profile("suite", derandomize=True, deadline=None)
+settings.register_profile("long", max_examples=20_000, deadline=None)  # pytest --hypothesis-profile=long
+settings.load_profile("suite")
 
 LOOPBACK = ("127.", "::1", "localhost")
 

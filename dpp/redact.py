@@ -34,7 +34,7 @@ _ESCAPES: tuple[Callable[[str], str], ...] = (
     lambda text: quote_plus(text, errors="replace"),
 )
 _declared: set[str] = set()
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def redact_url(url: str) -> str:
@@ -98,8 +98,11 @@ def keep_secret(secrets: Iterable[str]) -> None:
 
 
 def printable(text: str) -> str:
-    """Return text with control characters escaped, all but line feeds and tabs: what a server sends must not steer a terminal."""
-    return _CONTROL.sub(lambda match: f"\\x{ord(match.group()):02x}", text)
+    """Return text with control characters escaped, all but line feeds and tabs: what a server sends must not steer a terminal.
+
+    Those that turn the direction of writing are among them, as text that follows could pass for something else.
+    """
+    return _CONTROL.sub(lambda match: ascii(match.group())[1:-1], text)
 
 
 def redact_text(text: str, secrets: Iterable[str] = ()) -> str:

@@ -32,6 +32,7 @@ SAFE_ACROSS_HOSTS = frozenset({"accept", "accept-encoding", "accept-language", "
 _PIECE = 1024 * 1024
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.ASCII | re.IGNORECASE)
 _LENGTH = re.compile(r"[0-9]{1,18}")  # more digits than any file needs, which int() takes long for, or refuses
+_AROUND_A_URL = "".join(map(chr, range(0x21)))  # what the URL standard strips, and urlsplit sees through
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]*"')
 
 
@@ -73,8 +74,8 @@ class Body(NamedTuple):
 def request_headers(given: Mapping[str, str] | None, part: Part, agent: str) -> dict[str, str]:
     """Return the headers to send: identity coding, what the manifest gives, and how to continue a part."""
     usual, own = {"User-Agent": agent, "Accept": "*/*"}, {"Accept-Encoding": "identity"}
-    if part.offset and part.etag:
-        own |= {"Range": f"bytes={part.offset}-", "If-Range": part.etag}
+    if (etag := _strong(part.etag)) and part.offset:  # what the part's own facts say may be damaged
+        own |= {"Range": f"bytes={part.offset}-", "If-Range": etag}
     return _merged(usual, given, own) if given else usual | own
 
 
@@ -91,7 +92,7 @@ def next_hop(url: str, location: str | None, headers: dict[str, str]) -> tuple[s
         FetchError: It leads nowhere, or away from http and https.
     """
     try:
-        target = urljoin(url, _decoded(location or ""))
+        target = urljoin(url, _decoded(location or "").strip(_AROUND_A_URL))
         scheme, old, new = urlsplit(target).scheme, _origin(url), _origin(target)
     except ValueError as error:
         raise FetchError(f"redirected to something that is no URL by {redact_url(url)}", "redirect") from error
@@ -224,8 +225,8 @@ def _encoding(headers: Headers) -> str:
     raise FetchError(f"the server encoded the body as {encoding[:40]} though identity was asked for", "encoding")
 
 
-def _strong(etag: str | None) -> str | None:
-    return etag if etag and _STRONG_ETAG.fullmatch(etag) else None
+def _strong(etag: object) -> str | None:
+    return etag if isinstance(etag, str) and _STRONG_ETAG.fullmatch(etag) else None
 
 
 def check_end(body: Body, received: int, written: int, expected: int | None) -> None:

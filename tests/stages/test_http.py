@@ -28,7 +28,10 @@ def continued(content_range, *headers, etag='"v1"'):
     return judge(206, ("Content-Range", content_range), ("ETag", etag), *headers, part=PART)
 
 
-@pytest.mark.parametrize("part", [NO_PART, SimpleNamespace(offset=4, etag=None), SimpleNamespace(offset=0, etag='"v1"')])
+@pytest.mark.parametrize(
+    "part",
+    [NO_PART, *(SimpleNamespace(offset=4, etag=etag) for etag in (None, 5, "v1", '"v\r\nX: 1"')), SimpleNamespace(offset=0, etag='"v1"')],
+)
 def test_the_whole_is_asked_for_without_bytes_or_without_an_etag(part):
     headers = http.request_headers(None, part, "agent")
     assert headers == {"User-Agent": "agent", "Accept": "*/*", "Accept-Encoding": "identity"}
@@ -66,10 +69,11 @@ def test_a_redirect_on_the_same_origin_keeps_the_headers(location, target):
     assert http.next_hop("http://h/x/a", location, CREDENTIALS) == (target, CREDENTIALS)
 
 
-@pytest.mark.parametrize("location", ["http://other/b", "//other/b", "http://h:81/b", "https://h/b"])
+@pytest.mark.parametrize("location", [" \x01http://other/b ", "http://other/b", "//other/b", "http://h:81/b", "https://h/b"])
 def test_a_redirect_to_another_origin_drops_what_may_be_a_credential(location):
     target, headers = http.next_hop("http://me:pw@h/a", location, CREDENTIALS)
     assert "me" not in target
+    assert target.startswith("http")
     assert headers == {"User-Agent": "me", "Range": "bytes=4-"}
 
 

@@ -1,0 +1,50 @@
+"""Fuzz what reads the words of others: libFuzzer's mutations, guided by coverage of dpp, through atheris.
+
+What reaches something new is kept in fuzz/found, and an input that fails as fuzz/crash-TARGET-*; ``--again`` tries such a file anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["dpp"]):
+    import targets
+
+HERE = Path(__file__).parent
+
+
+def main() -> int:
+    """Fuzz each target in a process of its own, as libFuzzer ends the one it runs in; return 1 where one fails."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=int, default=30, help="for each target (30)")
+    parser.add_argument("--target", choices=targets.TARGETS, help="only this one")
+    parser.add_argument("--again", type=Path, help="an input of that target, tried once instead")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.here:
+        fuzz(asked.target, asked.seconds, asked.again)
+    names = [asked.target] if asked.target else list(targets.TARGETS)
+    again = ["--again", asked.again] if asked.again else []
+    runs = [[sys.executable, __file__, "--here", "--target", name, "--seconds", str(asked.seconds), *again] for name in names]
+    return max([subprocess.run(run, check=False).returncode != 0 for run in runs])
+
+
+def fuzz(name: str, seconds: int, again: Path | None) -> None:
+    """Fuzz one target, and end this process."""
+    found = HERE / "found" / name
+    found.mkdir(parents=True, exist_ok=True)
+    inputs = [again] if again else [found, HERE / "corpus" / name]
+    limits = {"max_total_time": seconds, "rss_limit_mb": 2048, "timeout": 20, "max_len": 4096, "verbosity": 0, "print_final_stats": 1}
+    options = {**limits, "artifact_prefix": f"{HERE}/crash-{name}-", "dict": HERE / "words.dict"}
+    print(f"{name}: {seconds} s", flush=True)
+    atheris.Setup([__file__, *(f"-{option}={value}" for option, value in options.items()), *map(str, inputs)], targets.TARGETS[name])
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

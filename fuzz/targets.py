@@ -1,0 +1,116 @@
+"""What has to hold for any bytes whatever: each function takes some, and raises AssertionError where something does not.
+
+The fuzzer (``make fuzz``) and the property tests call the same functions.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+
+from dpp import FetchError, FileData, InputError, Outcome
+from dpp.catalog import read_catalog, write_catalog
+from dpp.ledger import Ledger, read_rows
+from dpp.manifest import as_text, read
+from dpp.names import file_key
+from dpp.stages import http
+from dpp.stages.download import load_download
+from dpp.stages.part import PartFile
+from dpp.workspace import Workspace
+from urllib3 import HTTPHeaderDict
+
+SCHEMES = {"http", "https", "file"}
+SUFFIXES = (".json", ".jsonl", ".csv", ".txt", "")
+ETAG = '"v1"'
+SOURCE = "https://h/a"
+_AFTER = Outcome(id="after", name="after", url="https://h/", key="after", status="ok")
+
+
+def manifest(data: bytes) -> None:
+    """Read a manifest, whose first byte tells the format: it is refused, or each of its files is in the catalog, with safe names."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, f"x{SUFFIXES[data[0] % len(SUFFIXES)] if data else ''}")
+        path.write_bytes(data[1:])
+        try:
+            chunks = write_catalog(Path(folder, "catalog"), "x", read(path), SCHEMES, lambda total: max(1, total))
+        except InputError as error:
+            assert str(error).encode("utf-8", "backslashreplace")
+            return
+        files = list(read_catalog(Path(folder, "catalog"), chunks[0])) if chunks else []
+    assert len({file_key(file.id, file.url).casefold() for file in files}) == len(files)
+    for file in files:
+        assert FileData.model_validate_json(as_text(file)) == file or "NaN" in as_text(file)
+        _stays_inside(file)
+
+
+def _stays_inside(file: FileData) -> None:
+    space = Workspace(Path("/w"))
+    download = space.download(file)
+    for path in (download.body, download.sidecar, download.part, download.part_facts, space.report("f", file), space.processed("f", file)):
+        assert os.path.normpath(path) == path
+        assert path.count("/") == 5, path
+        assert len(os.fsencode(Path(path).name)) <= 255
+        assert not {"\0", "\n", "\x1b"} & set(path)
+
+
+def ledger(data: bytes) -> None:
+    """Open a ledger that holds anything: no outcome is invented or lost but in a torn last line, and it goes on after that."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "0.jsonl")
+        torn = Path(folder, "0.jsonl.open")
+        torn.write_bytes(data)
+        before = list(read_rows(torn))
+        assert all(row.line in data + b"\n" for row in before)
+        opened = Ledger(path)
+        kept = list(read_rows(torn))
+        assert kept == before[: len(kept)]
+        assert len(before) - len(kept) <= (not data.endswith(b"\n"))
+        opened.append(_AFTER)
+        opened.finish()
+        assert [row.outcome for row in read_rows(path)] == [*(row.outcome for row in kept), _AFTER]
+
+
+def answer(data: bytes) -> None:
+    """Judge the headers of an answer, a line each: they announce a body that makes sense, or they are a failure with its class."""
+    status = (200, 206, 429, 301)[data[0] % 4] if data else 200
+    lines = data[1:].decode("latin-1").split("\n")
+    headers = HTTPHeaderDict()
+    for name, _, value in (line.partition(":") for line in lines):
+        headers.add(name, value)
+    asked = 4 if status == 206 else 0
+    try:
+        body = http.judge(status, headers, SimpleNamespace(offset=asked, etag=ETAG), asked)
+    except FetchError as error:
+        assert error.error_class
+        assert error.retry_after is None or 0 <= error.retry_after < float("inf")
+    else:
+        assert body.offset in (0, asked)
+        assert body.length is None or body.length >= 0
+        assert body.total is None or body.length is None or body.total == body.offset + body.length
+    with suppress(FetchError):
+        target, _ = http.next_hop("http://h/a", headers.get("Location"), {})
+        assert target.lower().startswith(("http://", "https://"))
+
+
+def sidecar(data: bytes) -> None:
+    """Take up a download whose sidecar, and a part whose facts, hold anything: it is whole, or it is not there."""
+    file = FileData(url=SOURCE)
+    with TemporaryDirectory() as folder:
+        paths = Workspace(Path(folder)).download(file)
+        os.makedirs(paths.folder)
+        for path, content in ((paths.sidecar, data), (paths.part_facts, data), (paths.body, b"abc"), (paths.part, b"abc")):
+            Path(path).write_bytes(content)
+        found = load_download(paths, file)
+        assert found is None or found.size == len(b"abc")
+        part = PartFile(paths)
+        part.open_for(file.url)
+        headers = http.request_headers(None, part, "agent")
+        assert not {"\r", "\n", "\0"} & set("".join(headers.values()))
+        part.close()
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {target.__name__: target for target in (manifest, ledger, answer, sidecar)}
