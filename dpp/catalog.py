@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from dpp import names
-from dpp.errors import SHOWN_PROBLEMS, ManifestError
+from dpp.errors import SHOWN_PROBLEMS, InputError, ManifestError
 from dpp.manifest import Listed, Row, as_text, check
 from dpp.models import FileData
 from dpp.workspace import stops_run
@@ -46,11 +46,16 @@ def write_catalog(path: Path, source: str, rows: Iterable[Row], schemes: Collect
 
     Raises:
         ManifestError: Some row has a problem; all of them are in it.
+        InputError: There are too many rows for this machine.
     """
     ids = _Ids()
-    with _Writer(path) as writer:
-        for text in _admitted(source, rows, schemes, ids):
-            writer.write(text)
+    try:
+        with _Writer(path) as writer:
+            for text in _admitted(source, rows, schemes, ids):
+                writer.write(text)
+    except MemoryError as error:
+        ids = _Ids()
+        raise InputError(f"{source}: lists more files than there is memory for; split it into several lists") from error
     if ids.contested:
         writer = _with_other_ids(path, len(writer.offsets), ids)
     if ids.duplicates:

@@ -43,7 +43,7 @@ from virtualenv.seed.wheels import embed
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
-LINKED = [*PAGES, ROOT / "CHANGELOG.md", *sorted(ROOT.glob("plugins/*/README.md"))]
+LINKED = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *sorted(ROOT.glob("plugins/*/README.md"))]
 PORTS = ("8123", "8082")
 SECONDS = 150
 HOOKS = [name for name in vars(hookspecs) if name.startswith("dpp_")]
