@@ -14,6 +14,7 @@ from dpp.ledger import Row
 from dpp.models import Outcome
 from dpp.redact import printable
 from dpp.selection import GONE
+from dpp.settings import Settings
 
 PAGE = "report.html"
 SHOWN_GROUPS = 20
@@ -129,7 +130,7 @@ def retry_command(summary: Summary) -> str:
     words = ["dpp", "retry", summary.batch]
     if not summary.missing and all(group.error_class in GONE for group in summary.failures):
         words.append("--all")
-    return shlex.join(words if workspace == Path("dpp-workspace").absolute() else [*words, "--workspace", str(workspace)])
+    return shlex.join(words if workspace == Settings().workspace else [*words, "--workspace", str(workspace)])
 
 
 def _counts(summary: Summary) -> str:

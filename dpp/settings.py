@@ -80,7 +80,7 @@ class Settings(BaseModel):
     debug: bool = Field(default=False, description="detailed logs with thread names")
     log_file: str = Field("", description="append the log to this file as well, Luigi's part of it included")
     quiet: bool = Field(default=False, description="show no progress: errors and the end only")
-    json_lines: bool = Field(default=False, description="write events to standard output, as JSON Lines; --json for short")
+    json_lines: bool = Field(default=False, description="write events to standard output, as JSON Lines")
 
     @field_validator("workspace")
     @classmethod

@@ -213,7 +213,7 @@ class RunBatch(SettingsTask):
             self.ending.restore()
             run.release()
         if not summary.complete:
-            raise BatchFailed(f"{summary.failed + summary.missing} of {summary.total} files failed; the same command retries them")
+            raise BatchFailed(f"{summary.failed + summary.missing} of {summary.total} files failed")
 
 
 def _workers() -> int:

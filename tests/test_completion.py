@@ -81,6 +81,14 @@ def test_in_a_list_the_last_name_is_completed(completed, install):
     assert completed("dpp run --pre-processors one,o") == ["one,other"]
 
 
+def test_retry_offers_the_classes_that_the_batch_failed_with(completed, command, site, manifest):
+    manifest([{"url": f"{site.url}/missing"}, {"url": "file:///nowhere"}])
+    assert command("dpp", "run", "x.json").returncode == 1
+    assert completed("dpp retry --class http-404,") == ["http-404,not-found"]
+    assert completed("dpp retry --stage ") == ["download"]
+    assert completed("dpp retry nosuch --class ") == []
+
+
 def test_what_is_broken_says_nothing_while_somebody_types(completed, install, tmp_path):
     install("broken", "raise ValueError")
     (tmp_path / "luigi.cfg").write_text("[RunBatch]\nattempts=x\nnonsense=1\n")

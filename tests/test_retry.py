@@ -122,7 +122,8 @@ def test_nothing_to_retry_is_said_and_begins_no_run(site, manifest, dpp, tmp_pat
     code, out, _ = dpp("retry")
     assert (code, find_run(tmp_path / "dpp-workspace").number) == (1, 1)
     assert "nothing to retry in batch x-" in out
-    assert "(1 x http-404); dpp retry x-" in out
+    assert "(1 x http-404); to try it: dpp retry x-" in out
+    assert out.endswith(" --all\n")
     site.add("/missing", "here now")
     assert dpp("retry", "--all")[0] == 0
     assert dpp("retry")[0] == 0

@@ -23,7 +23,7 @@ from dpp.report import human_bytes
 @click.option("--keep-runs", type=click.IntRange(min=1), help="Runs of each batch but this many, the newest.")
 @click.option("--dry-run", is_flag=True, help="Show what would be freed, and free nothing.")
 def clean(workspace: Path, keep_runs: int | None, dry_run: bool, **chosen: bool) -> None:
-    """Free what is chosen; without a choice, show what could be freed.
+    """Free what is chosen, or show what could be freed.
 
     The last run of each other batch, and the reports of its files, always stay: a file that is ok is not run again. No batch
     of the workspace may be run meanwhile.

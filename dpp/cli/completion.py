@@ -10,9 +10,11 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
+from dpp.batch import find_run
 from dpp.errors import DppError
 from dpp.parameters import batch_names
 from dpp.plugins import registry
+from dpp.report import FailureGroup
 from dpp.tasks import RunBatch
 
 VARIABLE = "_DPP_COMPLETE"
@@ -25,8 +27,8 @@ Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]
 def completion(shell: str) -> None:
     """Print the script that completes words in a shell.
 
-    It completes verbs, options, batches of the workspace, named batches, and what plugins offer. Put it where the shell
-    reads it at its start: ~/.bashrc, ~/.zshrc, or ~/.config/fish/completions/dpp.fish.
+    It completes verbs, options, batches of the workspace and the classes of their failures, named batches, and what plugins
+    offer. Put it where the shell reads it at its start: ~/.bashrc, ~/.zshrc, or ~/.config/fish/completions/dpp.fish.
 
     \b
     Examples:
@@ -60,9 +62,18 @@ def _completer(find: Callable[[click.Context], Iterable[str]], *, listed: bool =
     return complete
 
 
+def _workspace(context: click.Context) -> Path:
+    return Path(context.params.get("workspace") or RunBatch().settings().workspace)
+
+
 def _batches(context: click.Context) -> list[str]:
-    root = context.params.get("workspace") or RunBatch().settings().workspace
-    return [folder.name for folder in Path(root, "batches").glob("*")]
+    return [folder.name for folder in (_workspace(context) / "batches").glob("*")]
+
+
+def _failed(context: click.Context) -> list[FailureGroup]:
+    batch = next(iter(context.args), "")  # where click stops reading at an option without a value, it has made no parameter of it yet
+    run = find_run(_workspace(context), batch)
+    return (run.summary() or run.progress()).failures
 
 
 def _offered(*kinds: str) -> Callable[[click.Context], list[str]]:
@@ -76,6 +87,8 @@ def _path(kind: str) -> Completer:
 BATCHES = _completer(_batches)
 NAMED_BATCHES = _completer(lambda _context: batch_names())
 OFFERED = _completer(_offered())
+CLASSES = _completer(lambda context: {group.error_class for group in _failed(context)}, listed=True)
+STAGES = _completer(lambda context: {group.stage for group in _failed(context)}, listed=True)
 FILES = _path("file")
 COMPLETERS = {
     "workspace": _path("dir"),

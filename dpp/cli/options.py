@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 from pydantic.fields import FieldInfo
 
-from dpp.cli.completion import BATCHES, COMPLETERS, NAMED_BATCHES
+from dpp.cli.completion import BATCHES, COMPLETERS, NAMED_BATCHES, Completer
 from dpp.parameters import spelled
 from dpp.settings import Settings
 from dpp.tasks import RunBatch
@@ -66,6 +66,7 @@ class _JsonObject(click.ParamType[Any]):
 
 
 GROUPS = {
+    "What to retry": ("classes", "stages", "hosts", "everything"),
     "What to run": ("batch_name", "workspace", "pre_processors", "processor", "post_processors", "options", "skip_existing", "cleanup"),
     "How much at once": (
         "workers",
@@ -77,7 +78,7 @@ GROUPS = {
         "max_per_host",
         "rate_limit",
     ),
-    "Output": ("quiet", "json_lines", "debug", "log_file"),
+    "Output": ("form", "quiet", "json_lines", "debug", "log_file"),
     "Retries and time limits": (
         "attempts",
         "retry_wait",
@@ -103,8 +104,9 @@ class GroupedCommand(click.Command):
             if isinstance(option, click.Option) and (record := option.get_help_record(context)):
                 grouped[titles.get(str(option.name), "Other options")].append(record)
         for title, records in grouped.items():
-            with formatter.section(title):
-                formatter.write_dl(records)
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
 
 
 def options_for(settings: Collection[str]) -> Callable[[Command], Command]:
@@ -121,13 +123,13 @@ def options_for(settings: Collection[str]) -> Callable[[Command], Command]:
 settings_options = options_for(Settings.model_fields)
 
 
-def words_option(flag: str, name: str, text: str) -> Callable[[Command], Command]:
+def words_option(flag: str, name: str, text: str, complete: Completer | None = None) -> Callable[[Command], Command]:
     """Return an option that takes words with commas between them, and can be given several times."""
 
     def split(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(word.strip() for words in given for word in words.split(",") if word.strip())
 
-    return click.option(flag, name, multiple=True, callback=split, metavar="WORD,...", help=text)
+    return click.option(flag, name, multiple=True, callback=split, metavar="WORD,...", help=text, shell_complete=complete)
 
 
 def _option(name: str, field: FieldInfo) -> Callable[[Command], Command]:

@@ -9,12 +9,12 @@ from typing import Any
 import click
 
 from dpp.batch import find_run
+from dpp.cli.completion import CLASSES, STAGES
 from dpp.cli.options import GroupedCommand, batch_argument, options_for, words_option, workers_option, workspace_option
 from dpp.plugins import STEP_SETTINGS
-from dpp.report import render
+from dpp.report import Summary, render, retry_command
 from dpp.retry import Failures, failures_of, repeat
-from dpp.run import Run
-from dpp.selection import GONE, Selection
+from dpp.selection import Selection
 from dpp.settings import Settings
 from dpp.tasks import run_batch
 
@@ -25,8 +25,8 @@ _CHANGEABLE = [name for name in Settings.model_fields if name not in {*STEP_SETT
 @batch_argument
 @workspace_option
 @workers_option
-@words_option("--class", "classes", "Only failures of these error classes, such as timeout,http-5xx.")
-@words_option("--stage", "stages", "Only failures in these stages, such as download or process.")
+@words_option("--class", "classes", "Only failures of these error classes, such as timeout,http-5xx.", CLASSES)
+@words_option("--stage", "stages", "Only failures in these stages, such as download or process.", STAGES)
 @words_option("--host", "hosts", "Only files from these hosts.")
 @click.option("--all", "everything", is_flag=True, help="Also what the server said is not there or gone (404, 410).")
 @options_for(_CHANGEABLE)
@@ -56,7 +56,7 @@ def retry(
     failures = failures_of(run, selection)
     summary = run.summary()
     if summary is not None and not summary.missing and not failures.picked:
-        click.echo(_nothing(run, failures))
+        click.echo(_nothing(summary, failures))
         sys.exit(1 if failures.total else 0)
     task = repeat(run, {name: value for name, value in given.items() if value is not None})
     click.echo(f"batch {run.batch}: trying {failures.picked} of {failures.total} failed files again", err=True)
@@ -66,10 +66,9 @@ def retry(
     sys.exit(code)
 
 
-def _nothing(run: Run, failures: Failures) -> str:
+def _nothing(summary: Summary, failures: Failures) -> str:
     """Return why there is nothing to try again, and which command would."""
     if not failures.total:
-        return f"nothing to retry: every file of batch {run.batch} is ok"
+        return f"nothing to retry: every file of batch {summary.batch} is ok"
     counts = ", ".join(f"{count} x {error_class}" for error_class, count in failures.by_class.most_common())
-    advice = f"; dpp retry {run.batch} --all" if set(failures.by_class) <= set(GONE) else ""
-    return f"nothing to retry in batch {run.batch}: what failed is left as it is ({counts}){advice}"
+    return f"nothing to retry in batch {summary.batch}: what failed is left as it is ({counts}); to try it: {retry_command(summary)}"

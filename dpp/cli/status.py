@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from dpp.batch import find_run, latest_runs
-from dpp.cli.options import workspace_option
+from dpp.cli.options import batch_argument, workspace_option
 from dpp.cli.output import print_table
 from dpp.report import Summary, render
 from dpp.run import Run
@@ -18,7 +18,7 @@ from dpp.watch import Watch
 
 
 @click.command()
-@click.argument("batch", default="")
+@batch_argument
 @workspace_option
 @click.option("--watch", is_flag=True, help="Show a run while it lasts, as the terminal that began it does; end with its exit code.")
 def status(batch: str, workspace: Path, watch: bool) -> None:
@@ -65,9 +65,14 @@ def _row(run: Run) -> tuple[object, ...]:
         summary.ok,
         summary.failed,
         summary.total,
-        asked.get("started", ""),
+        _minute(asked.get("started", "")),
         asked.get("files", ""),
     )
+
+
+def _minute(moment: str) -> str:
+    """Return a moment in UTC to the minute, which fits a terminal of 80 columns."""
+    return f"{moment[:16]}Z" if moment else ""
 
 
 def _state(run: Run, ended: Summary | None) -> str:
