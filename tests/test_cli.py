@@ -155,3 +155,19 @@ def test_a_table_is_aligned_on_a_terminal(monkeypatch, capsys):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     print_table(("name", "count"), [("a", 1), ("[b]", 22)])
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [["name", "count"], ["a", "1"], ["[b]", "22"]]
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        (26, ["stage     path", "download  /w/downloads/a/b", "report"]),
+        (19, ["stage     path", "download  /w/downlo", "          ads/a/b", "report"]),
+        (15, ["stage  download", "path   /w/downloads/a/b", "", "stage  report", ""]),
+    ],
+)
+def test_a_table_for_which_a_terminal_is_too_narrow_is_a_list(monkeypatch, capsys, columns, shown):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    print_table(("stage", "path"), [("download", "/w/downloads/a/b"), ("report", "")])
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == shown

@@ -9,7 +9,7 @@ import click
 
 from dpp.cli.completion import OFFERED
 from dpp.cli.options import format_option
-from dpp.cli.output import print_table
+from dpp.cli.output import print_table, print_text
 from dpp.errors import ConfigurationError
 from dpp.manual import options_of, purpose
 from dpp.names import suggestion
@@ -64,7 +64,9 @@ def _described(offer: Offer) -> dict[str, object]:
 def _print_manual(offers: Iterable[Offer]) -> None:
     for offer in offers:
         version = f" {offer.cls.version}" if getattr(offer.cls, "version", "") else ""
-        click.echo(f"{offer.kind} {offer.name}{version}, {offer.origin.distribution}\n\n{printable(purpose(offer.cls))}\n")
+        click.echo(f"{offer.kind} {offer.name}{version}, {offer.origin.distribution}\n")
+        print_text(printable(purpose(offer.cls)))
+        click.echo()
         if options := options_of(offer.cls):
             shown = ((one.name, one.type, "required" if one.required else json.dumps(one.default), one.description) for one in options)
             print_table(("option", "type", "default", "meaning"), shown)

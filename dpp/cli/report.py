@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from jinja2 import Environment, PackageLoader
 
 from dpp.batch import find_run
 from dpp.cli.options import batch_argument, format_option, output_option, run_option, workspace_option
@@ -51,9 +50,11 @@ def report(batch: str, workspace: Path, number: int | None, form: str, output: P
 
 
 def _text(run: Run, summary: Summary) -> str:
+    from jinja2 import Environment, PackageLoader  # noqa: PLC0415 - takes 40 ms, which other verbs and completion do without
+
     environment = Environment(loader=PackageLoader("dpp"), trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701 - plain text
     template = environment.get_template("report.txt.j2")
     failed = (outcome for outcome in run.results() if not outcome.ok)
-    return printable(
-        template.render(summary=summary, asked=run.asked(), failed=failed, size=human_bytes(summary.bytes), ended=run.summary() is not None)
-    )
+    ended = run.summary() is not None
+    text = template.render(summary=summary, asked=run.asked(), failed=failed, size=human_bytes(summary.bytes), ended=ended)
+    return printable(text.rstrip())
