@@ -5,6 +5,7 @@
   const blocks = [...document.querySelectorAll("script[data-rows]")];
   const total = blocks.reduce((sum, block) => sum + Number(block.dataset.rows), 0);
   const view = { state: "all", words: [], group: null, sort: null, down: false, page: 0, size: 50 };
+  const TOLD = 16; // blocks: to paint the page anew costs more than to read one
   const files = [];
   let found = [];
   let loaded = false;
@@ -49,12 +50,13 @@
 
   async function unpacked(block) {
     const packed = Uint8Array.fromBase64?.(block.textContent) ?? Uint8Array.from(atob(block.textContent), (letter) => letter.charCodeAt(0));
-    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-    return (await new Response(stream).text()).trimEnd().split("\n");
+    const unpacking = new DecompressionStream("gzip");
+    const writer = unpacking.writable.getWriter();
+    const [text] = await Promise.all([new Response(unpacking.readable).text(), writer.write(packed), writer.close()]);
+    return text.trimEnd().split("\n");
   }
 
-  function listed(line, block, place) {
-    const row = JSON.parse(line);
+  function listed(row, block, place) {
     const spent = Object.values(row.seconds);
     return {
       block, place, order: files.length, id: row.id, name: row.name, url: row.url,
@@ -147,9 +149,9 @@
     for (const [number, block] of blocks.entries()) {
       const lines = await coming;
       coming = blocks[number + 1] && unpacked(blocks[number + 1]);
-      lines.forEach((one, place) => files.push(listed(one, block, place)));
+      JSON.parse(`[${lines.join()}]`).forEach((row, place) => files.push(listed(row, block, place)));
       if (!number) show(found = files.slice());
-      else byId("status").textContent = `${count(files.length)} of ${count(total)} files are read`;
+      else if (number % TOLD === 0) byId("status").textContent = `${count(files.length)} of ${count(total)} files are read`;
     }
     loaded = true;
     countStates();
