@@ -199,7 +199,7 @@ def _free_download(item: Item) -> bool:
 
 
 def _extent(path: Path) -> tuple[int, int]:
-    """Return how many files there are, and their bytes."""
+    """Return how many files there are, and the bytes that go with them: a link is a file of its own, as what it leads to stays."""
     if path.is_dir() and not path.is_symlink():
         sizes = [os.lstat(Path(folder, name)).st_size for folder, _, files in os.walk(path) for name in files]
         return len(sizes), sum(sizes)

@@ -177,7 +177,7 @@ def _record_path(final: Path) -> Path:
 
 
 def _extent(path: Path) -> list[int]:
-    """Return how many files there are and their bytes, for a file or a folder."""
+    """Return how many files there are and their bytes, for a file or a folder, as steps read them: through links."""
     if not path.is_dir():
         return [1, path.stat().st_size]
     sizes = [child.stat().st_size for child in path.rglob("*") if child.is_file()]
