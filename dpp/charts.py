@@ -13,7 +13,7 @@ from functools import partial
 from typing import NamedTuple, get_args
 
 from dpp.models import Outcome, Stage
-from dpp.report import human_bytes
+from dpp.report import human_bytes, human_seconds
 
 BARS = 128
 FINEST = 1 / 64
@@ -128,11 +128,11 @@ class Timeline:
             for place, several in rates.items()
         ]
         length = number * self._width
-        across = [_tick(at / length, human_seconds(at)) for at in _marks(length, _time_step(length))]
+        across = [_tick(at / length, fine_seconds(at)) for at in _marks(length, _time_step(length))]
         return Plot(bars, across, [_tick(at / top, mark(at)) for at in _marks(top, _step(top, thousand))])
 
     def _when(self, place: int) -> str:
-        return f"{human_seconds(place * self._width)} to {human_seconds((place + 1) * self._width)}"
+        return f"{fine_seconds(place * self._width)} to {fine_seconds((place + 1) * self._width)}"
 
 
 class Durations:
@@ -177,7 +177,7 @@ class Durations:
         top = max(self._counts.values())
         bars = [_bar(bucket - first, end - first, [count / top], _span(bucket, count)) for bucket, count in sorted(self._counts.items())]
         decades = range(-(-first // PER_DECADE), end // PER_DECADE + 1)
-        across = [_tick((decade * PER_DECADE - first) / (end - first), human_seconds(10.0**decade)) for decade in decades]
+        across = [_tick((decade * PER_DECADE - first) / (end - first), fine_seconds(10.0**decade)) for decade in decades]
         return Plot(bars, across, [_tick(at / top, _number(at)) for at in _marks(top, max(1, _step(top, 1000)))])
 
 
@@ -214,11 +214,11 @@ class Charts:
         return [(stage, durations, durations.plot(shared)) for stage, durations in used.items()]
 
 
-def human_seconds(seconds: float) -> str:
-    """Return a time with the unit that suits it.
+def fine_seconds(seconds: float) -> str:
+    """Return a time with the unit that suits it, parts of a second as well.
 
     Example:
-        >>> human_seconds(0.00034), human_seconds(75)
+        >>> fine_seconds(0.00034), fine_seconds(75)
         ('340 µs', '1 min 15 s')
     """
     if seconds < 60:  # noqa: PLR2004 - a minute
@@ -226,10 +226,7 @@ def human_seconds(seconds: float) -> str:
             if seconds >= size * 0.9995:  # which three digits would make 1000 of the smaller unit
                 return f"{seconds / size:.3g} {unit}"
         return "0 s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    parts = [(hours, "h"), (minutes, "min"), (0 if hours else rest, "s")]
-    return " ".join(f"{count} {unit}" for count, unit in parts if count)
+    return human_seconds(seconds)
 
 
 def _bar(place: int, number: int, heights: Iterable[float], text: str) -> Bar:
@@ -250,7 +247,7 @@ def _edge(bucket: float) -> float:
 
 
 def _span(bucket: int, count: int) -> str:
-    return f"{human_seconds(_edge(bucket))} to {human_seconds(_edge(bucket + 1))}: {_number(count)} files"
+    return f"{fine_seconds(_edge(bucket))} to {fine_seconds(_edge(bucket + 1))}: {_number(count)} files"
 
 
 def _files_a_second(rates: Sequence[float]) -> str:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from pydantic_core import to_json
 
-from dpp.charts import Charts, human_seconds
+from dpp.charts import Charts, fine_seconds
 from dpp.ledger import Row
 from dpp.redact import redact_text
 from dpp.report import Summary, human_bytes
@@ -172,7 +172,7 @@ def _load_template() -> Template:
     environment = Environment(  # not optimized: that takes longer than it saves on one page
         loader=PackageLoader("dpp"), autoescape=True, trim_blocks=True, lstrip_blocks=True, optimized=False
     )
-    environment.filters |= {"seconds": human_seconds, "bytes": human_bytes, "count": "{:,}".format, "moment": _moment}
+    environment.filters |= {"seconds": fine_seconds, "bytes": human_bytes, "count": "{:,}".format, "moment": _moment}
     return environment.get_template("report.html.j2")
 
 

@@ -75,6 +75,11 @@ class Summary(BaseModel):
         """Whether every file of the batch went through."""
         return not self.failed and not self.missing
 
+    @property
+    def state(self) -> str:
+        """How the run ended: ``ok``, ``failed``, or ``stopped`` where some files have no outcome."""
+        return "stopped" if self.missing else "failed" if self.failed else "ok"
+
 
 def fold(summary: Summary, rows: Iterable[Row]) -> Iterator[Row]:
     """Count the rows of ledgers into a summary while passing them on, each file once."""
@@ -153,12 +158,11 @@ def _group(group: FailureGroup) -> str:
 
 
 def human_seconds(seconds: float) -> str:
-    """Return a time in the two largest of hours, minutes and seconds."""
+    """Return a time in hours and minutes, or minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    parts = [(hours, "h"), (minutes, "min"), (0 if hours else rest, "s")]
+    return " ".join(f"{count} {unit}" for count, unit in parts if count) or "0 s"
 
 
 def human_bytes(count: float) -> str:

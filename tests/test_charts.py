@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from dpp import Outcome
-from dpp.charts import BARS, Charts, Durations, Timeline, human_seconds
+from dpp.charts import BARS, Charts, Durations, Timeline, fine_seconds
 
 START = 1_000.0
 
@@ -89,4 +89,4 @@ def test_a_run_that_worked_on_nothing_has_no_charts():
     ],
 )
 def test_times_have_the_unit_that_suits_them(seconds, text):
-    assert human_seconds(seconds) == text
+    assert fine_seconds(seconds) == text

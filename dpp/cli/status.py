@@ -77,5 +77,5 @@ def _minute(moment: str) -> str:
 
 def _state(run: Run, ended: Summary | None) -> str:
     if ended is not None:
-        return "ok" if ended.complete else "failed" if not ended.missing else "stopped"
+        return ended.state
     return "running" if run.is_held() else "stopped"
