@@ -20,7 +20,7 @@ demo: $(STAMP) ## Run a batch of real files that are served on loopback, and sho
 
 test: $(STAMP) ## Run all tests, with coverage; installs the servers that they start, where it may.
 	scripts/install-system-packages
-	$(BIN)/python -m pytest --numprocesses 4 --cov --cov-report=term
+	$(BIN)/python -m pytest --numprocesses 4 --dist worksteal --cov --cov-report=term
 
 faults: $(STAMP) ## Bring about every fault of docs/faults.md, and print its table with what was seen.
 	scripts/install-system-packages

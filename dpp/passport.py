@@ -14,6 +14,7 @@ from dpp import names
 from dpp.errors import ConfigurationError
 from dpp.models import FileData, Outcome
 from dpp.prepared import INPUT, load_prepared
+from dpp.report import spell_retry
 from dpp.run import Run
 from dpp.selection import Selection
 from dpp.stages.builtin import content_digest
@@ -82,15 +83,15 @@ def find_outcome(run: Run, file_id: str) -> Outcome:
 def passport(run: Run, outcome: Outcome) -> Passport:
     """Return what is known of a file with this outcome, from what is stored."""
     legs = list(_Tracks(run, outcome).legs())
-    again, why = _verdict(outcome, legs, run.batch)
+    again, why = _verdict(outcome, legs, run)
     return Passport(batch=run.label, outcome=outcome, legs=legs, again=again, why=why)
 
 
-def _verdict(outcome: Outcome, legs: list[Leg], batch: str) -> tuple[bool, str]:
+def _verdict(outcome: Outcome, legs: list[Leg], run: Run) -> tuple[bool, str]:
     download, report = legs[0], legs[-1]
     if not outcome.ok:
-        pick = "" if Selection().picks(outcome) else f" --class {outcome.error_class}"
-        return True, f"it failed in {outcome.stage}: {outcome.error_class}; dpp retry {batch}{pick} tries it again"
+        words = [] if Selection().picks(outcome) else ["--class", outcome.error_class or ""]
+        return True, f"it failed in {outcome.stage}: {outcome.error_class}; {spell_retry(run.batch, run.folder, *words)} tries it again"
     if report.state != WHOLE:
         return True, f"its report is {report.state}"
     if download.state not in (WHOLE, ABSENT) and os.path.exists(download.path):

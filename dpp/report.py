@@ -131,11 +131,15 @@ def _where(summary: Summary) -> list[str]:
 
 def retry_command(summary: Summary) -> str:
     """Return the command that does what this run has left undone; with ``--all`` where it would leave all failures as they are."""
-    workspace = Path(summary.folder).parents[3]
-    words = ["dpp", "retry", summary.batch]
-    if not summary.missing and all(group.error_class in GONE for group in summary.failures):
-        words.append("--all")
-    return shlex.join(words if workspace == Settings().workspace else [*words, "--workspace", str(workspace)])
+    are_gone = not summary.missing and all(group.error_class in GONE for group in summary.failures)
+    return spell_retry(summary.batch, Path(summary.folder), *(["--all"] if are_gone else []))
+
+
+def spell_retry(batch: str, folder: Path, *words: str) -> str:
+    """Return a command that retries a batch, one of whose runs lies in a folder."""
+    workspace = folder.parents[3]
+    where = [] if workspace == Settings().workspace else ["--workspace", str(workspace)]
+    return shlex.join(["dpp", "retry", batch, *words, *where])
 
 
 def _counts(summary: Summary) -> str:

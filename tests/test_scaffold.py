@@ -27,12 +27,9 @@ def kind(request):
 
 
 @pytest.fixture
-def package(kind, tmp_path):
-    """A new package, made by the command."""
-    run = call(BIN / "dpp", "new-plugin", NAME, "--kind", kind)
-    assert run.returncode == 0, run.stderr
-    assert f"pip install -e 'dpp-{NAME}[test]'\n  pytest dpp-{NAME}\n" in run.stdout
-    return tmp_path / f"dpp-{NAME}"
+def package(kind):
+    """A new package."""
+    return write_plugin(NAME, kind).absolute()
 
 
 @pytest.fixture
@@ -194,16 +191,20 @@ def test_nothing_is_left_of_what_fails(error, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_it_needs_no_git_and_asks_nothing(tmp_path):
+def test_the_command_needs_no_git_asks_nothing_and_says_what_to_do_next(tmp_path):
     """copier uses git for templates that come from elsewhere."""
     run = subprocess.run(
-        [BIN / "dpp", "new-plugin", NAME],
+        [BIN / "dpp", "new-plugin", NAME, "--kind", "fetcher"],
         env={"PATH": "", "HOME": str(tmp_path)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
+        text=True,
         check=False,
     )
-    assert (run.returncode, run.stderr) == (0, b"")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout == (
+        f"wrote dpp-{NAME}, a fetcher. Install it and run its tests:\n  pip install -e 'dpp-{NAME}[test]'\n  pytest dpp-{NAME}\n"
+    )
 
 
 def test_a_user_s_own_settings_for_copier_do_not_count(command, tmp_path):
