@@ -12,10 +12,11 @@ import time
 import pytest
 from dpp import EnvironmentStop, FetchError
 from dpp.child import run_in_child
+from dpp.workspace import is_alive
 
 
 def test_what_a_child_does_is_there_when_it_has_finished(tmp_path):
-    assert run_in_child(lambda: (tmp_path / "done").touch()) is None
+    assert run_in_child((tmp_path / "done").touch) is None
     assert (tmp_path / "done").exists()
 
 
@@ -70,8 +71,8 @@ def test_a_child_that_hangs_is_stopped_with_what_it_started(tmp_path):
 
 
 def wait_until_gone(pid):
-    """Wait until a process is no more, which whoever adopted it has to clear away."""
+    """Wait until a process is no more."""
     deadline = time.monotonic() + 30
-    while os.path.exists(f"/proc/{pid}") and open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] != "Z":
+    while is_alive(str(pid)):
         assert time.monotonic() < deadline
         time.sleep(0.01)
