@@ -313,10 +313,10 @@ class Engine:
         self._processing.put(job)
 
     def _process(self, job: Job) -> None:
-        if self._is_supervised and job.failure and job.failure.error_class == MemoryError.__name__:
-            raise MemoryError(job.failure.message)  # not surely of its own making: who supervises has it run alone
         self._in_flight.runs(job.number, job.file, "process")
         self._pipeline.process(job)
+        if self._is_supervised and job.failure and job.failure.error_class == MemoryError.__name__:
+            raise MemoryError(job.failure.message)  # not surely of its own making: who supervises has it run alone
         if self._pipeline.steps.post_processors:
             self._in_flight.runs(job.number, job.file, POST_PROCESS)
         self._record(job, self._pipeline.report(job))

@@ -72,8 +72,14 @@ class PatientTask(luigi.Task):
 
     def try_again(self) -> bool:
         """Take note of a worker process that vanished; return whether the task is tried again."""
+        self.note_death()
         self._vanished += 1
         return self._vanished < WORKERS_A_TASK
+
+    def note_death(self) -> None:
+        """Let the run know that a process of it died."""
+        if folder := getattr(self, "run_folder", ""):
+            Run(Path(folder)).note_death()
 
 
 @PatientTask.event_handler(luigi.Event.PROCESS_FAILURE)  # type: ignore[untyped-decorator]
@@ -153,7 +159,7 @@ class DownloadTarget(SettingsTask):
         with self._in_batch():
             if not self.asks_plugins():
                 self._work()
-            elif failure := supervised(self.place[0], self._work, self.settings().stage_timeout, fork_guard()):
+            elif failure := supervised(self.place[0], self._work, self.settings().stage_timeout, self.note_death, fork_guard()):
                 self.give_up(replace(self._resumed(), failure=failure))
 
     def asks_plugins(self) -> bool:

@@ -83,6 +83,10 @@ class Lock:
             return False
         return True
 
+    def unlock(self) -> None:
+        """Let the lock go for all processes that hold it with this one."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
     def release(self) -> None:
         """Let the lock go; a second time does nothing."""
         descriptor, self._descriptor = self._descriptor, -1

@@ -24,6 +24,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from dpp._version import __version__
 from dpp.catalog import Chunk, read_catalog, write_catalog
 from dpp.chain import Steps
@@ -45,7 +47,9 @@ from dpp.settings import Settings, make_settings
 from dpp.snapshot import Slow, Snapshot, keep_snapshot
 from dpp.sources import Existing
 from dpp.supervisor import Supervisor
-from dpp.workspace import is_alive, read_json, remove, stops_run, write_atomic, write_json, write_stream
+from dpp.workspace import Workspace, is_alive, read_json, remove, stops_run, write_atomic, write_json, write_stream
+
+DEATHS = "deaths"
 
 
 class Run:
@@ -119,6 +123,7 @@ class Run:
             "total": total,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "started_at": time.time(),
+            "started_clock": time.clock_gettime(time.CLOCK_BOOTTIME),
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "dpp": __version__,
@@ -229,6 +234,7 @@ class Run:
             stage_timeout=settings.stage_timeout,
             on_progress=on_progress,
             on_wait=keeper.keep,
+            on_death=self.note_death,
             guard=guard,
         )
         with self._at_work(name):
@@ -293,10 +299,19 @@ class Run:
         asked = read_json(self.folder / "run.json")
         return asked if isinstance(asked, dict) else {}
 
+    def seconds(self) -> float:
+        """Return for how long the run has been going on: on its own machine by a clock that nobody sets."""
+        asked = self.asked()
+        if asked.get("host") == socket.gethostname() and "started_clock" in asked:
+            return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - float(asked["started_clock"]))
+        return max(0.0, time.time() - float(asked.get("started_at", time.time())))
+
     def summary(self) -> Summary | None:
         """Return the summary, where the run has ended."""
         stored = read_json(self.folder / "summary.json")
-        return Summary.model_validate(stored) if stored else None
+        with suppress(ValidationError):
+            return Summary.model_validate(stored) if stored else None
+        return None
 
     def progress(self) -> Summary:
         """Return a summary of what is recorded so far."""
@@ -307,13 +322,12 @@ class Run:
 
     def _empty_summary(self) -> Summary:
         asked = self.asked()
-        spent = time.time() - float(asked.get("started_at", time.time()))
         return Summary(
             batch=self.batch,
             run=self.number,
             total=int(asked.get("total", 0)),
             skipped=int(asked.get("skipped", 0)),
-            seconds=round(spent, 3),
+            seconds=round(self.seconds(), 3),
             folder=str(self.folder),
         )
 
@@ -321,8 +335,15 @@ class Run:
         """Write what is recorded so far into one file, each file once."""
         write_stream(path, (row.line for row in fold(self._empty_summary(), read_ledgers(self.ledgers))))
 
+    def note_death(self) -> None:
+        """Note that a process of the run died, which may have left something half written."""
+        with suppress(OSError):
+            (self._private / DEATHS).touch()
+
     def finish(self) -> Summary:
         """Fold the ledgers into results, a page and a summary, and forget what is private."""
+        if (self._private / DEATHS).exists():
+            Workspace(self.folder.parents[3]).sweep()
         summary, asked = self._empty_summary(), self.asked()
         with Page(self.folder / PAGE, asked) as page:
             rows = page.take(fold(summary, read_ledgers(self.ledgers)))
@@ -382,3 +403,8 @@ class Run:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+    def unlock(self) -> None:
+        """Let others run the batch, though the process that began the run, of which this is a child, has not ended yet."""
+        if self._lock is not None:
+            self._lock.unlock()

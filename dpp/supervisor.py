@@ -28,6 +28,7 @@ from dpp.snapshot import POST_PROCESS
 log = logging.getLogger(__name__)
 
 BARREN_DEATHS = 3
+TRIES = 2
 
 Files = Callable[[], Iterable[FileData]]
 
@@ -50,6 +51,7 @@ class Supervisor:
         stage_timeout: Seconds for a stage to be at one file; 0 for no limit.
         on_progress: Called several times a second with the number of files that have their outcome, and of those that failed.
         on_wait: Called several times a second in the child, with what is on its way.
+        on_death: Called when a child has died.
         guard: Held while a child is forked.
     """
 
@@ -63,6 +65,7 @@ class Supervisor:
         stage_timeout: float = 0.0,
         on_progress: Callable[[int, int], None] | None = None,
         on_wait: Callable[[InFlight], None] | None = None,
+        on_death: Callable[[], None] = lambda: None,
         guard: AbstractContextManager[object] | None = None,
     ) -> None:
         self._files = files
@@ -72,6 +75,7 @@ class Supervisor:
         self._limit = stage_timeout
         self._on_progress = on_progress
         self._on_wait = on_wait
+        self._on_death = on_death
         self._guard = guard
 
     def run(self) -> None:
@@ -117,6 +121,7 @@ class Supervisor:
         tell(board)
         if death is None:
             return None
+        self._on_death()
         places, recorded = overdue or board.running(), self._recorded()
         at_work = ((file, places[number]) for number, file in enumerate(files()) if number in places)
         return _Lost(death, [(file, place) for file, place in at_work if file_key(file.id, file.url) not in recorded])
@@ -148,23 +153,33 @@ class Supervisor:
             return {key: outcome.ok for key, outcome in ledger.recorded().items()}
 
 
-def supervised(stage: str, work: Callable[[], None], limit: float, guard: AbstractContextManager[object] | None = None) -> Failure | None:
+def supervised(
+    stage: str,
+    work: Callable[[], None],
+    limit: float,
+    on_death: Callable[[], None] = lambda: None,
+    guard: AbstractContextManager[object] | None = None,
+) -> Failure | None:
     """Do what a stage does for one file in a child process; once more where that dies.
 
     Args:
         stage: The stage.
         work: What is done.
         limit: Seconds that it may take; 0 for no limit.
+        on_death: Called when a child has died.
         guard: Held while a child is forked.
 
     Returns:
         The failure that the file has where its process died twice or was stopped; None where the work was done.
     """
-    death = run_in_child(work, _time_limit(limit), guard)
-    if death is not None and not death.is_stopped:
-        log.warning("the process that was in %s of a file %s; the file is tried again", stage, death.reason)
-        death = run_in_child(work, _time_limit(limit), guard)
-    return death and _failure(stage, death)
+    tries = 0
+    while death := run_in_child(work, _time_limit(limit), guard):
+        on_death()
+        tries += 1
+        if death.is_stopped or tries == TRIES:
+            return _failure(stage, death)
+        log.warning("the process that was in %s of a file %s; it is tried again", stage, death.reason)
+    return None
 
 
 def _failure(stage: str, death: Death) -> Failure:

@@ -129,6 +129,11 @@ class RunBatch(SettingsTask):
             self._watch(self._opened)
         return self._opened
 
+    def note_death(self) -> None:
+        """Let the run know that a process of it died."""
+        if self._opened is not None:
+            self._opened.note_death()
+
     def wanted_files(self) -> Files:
         """Return the manifest.
 
@@ -212,6 +217,8 @@ class RunBatch(SettingsTask):
         if self.ending is not None and self.ending.is_owner:
             self.ending.restore()
             run.release()
+        else:
+            run.unlock()
         if not summary.complete:
             raise BatchFailed(f"{summary.failed + summary.missing} of {summary.total} files failed")
 

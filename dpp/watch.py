@@ -187,7 +187,7 @@ class Watch:
             lines.append(line)
         self._place([*read_snapshots(self._run.snapshots)])
         self._pace(time.monotonic())
-        self._state.seconds = max(0.0, time.time() - float(self._asked.get("started_at", time.time())))
+        self._state.seconds = self._run.seconds()
         return self._state, lines
 
     def _count(self, outcome: dict[str, Any]) -> None:
