@@ -1,4 +1,4 @@
-"""Row 27: secrets of URLs, headers, proxies and options, in everything that a batch over HTTP leaves, prints, tells luigid or runs."""
+"""Secrets of URLs, headers, proxies and options, in everything that a batch over HTTP leaves, prints, tells luigid or runs."""
 
 from __future__ import annotations
 
@@ -176,10 +176,8 @@ class Batch:
 
 @pytest.fixture
 def batch(site):
-    server, other = http_site.start()
-    yield Batch(site, other)
-    server.shutdown()
-    server.server_close()
+    with http_site.serving() as other:
+        yield Batch(site, other)
 
 
 EXPECTED = {
@@ -210,14 +208,14 @@ VERBS = (
 
 @pytest.mark.parametrize(("name", "chunk_size", "without"), [("luigi", 8, "curl"), ("dpp", 1, "")])
 def test_secrets_of_a_batch_are_in_no_file_output_command_line_or_task(
-    batch, install, command, results, tmp_path_factory, tmp_path, monkeypatch, name, chunk_size, without
+    batch, install, command, results, tmp_path_factory, tmp_path, monkeypatch, seen, name, chunk_size, without
 ):
     install("tells", PLUGIN)
     monkeypatch.setenv("DPP_DISABLE_PLUGINS", without)
     (tmp_path / "scheduler").mkdir()
     with luigid(tmp_path / "scheduler") as scheduler:
         environment = batch.environment(tmp_path_factory.mktemp("asked"), chunk_size, f"scheduler_url={scheduler}")
-        with watched() as seen:
+        with watched() as command_lines:
             done = command(*COMMANDS[name], **environment)
         tasks = json.dumps(known_tasks(scheduler)).encode()
     ran = {verb: command("dpp", *verb.split(), **environment) for verb in VERBS if name == "dpp"}  # what they read is the same for both
@@ -225,5 +223,6 @@ def test_secrets_of_a_batch_are_in_no_file_output_command_line_or_task(
     assert done.returncode == 1, done.stderr
     assert {key: row["error_class"] for key, row in results().items() if key in EXPECTED} == EXPECTED
     assert {verb: run.stderr for verb, run in ran.items() if run.returncode > 1} == {}
-    texts = [*seen, tasks, *((run.stdout + run.stderr).encode() for run in [done, *ran.values()])]
+    texts = [*command_lines, tasks, *((run.stdout + run.stderr).encode() for run in [done, *ran.values()])]
     assert found(batch.canaries, tmp_path, texts) == []
+    seen(f"{len(batch.canaries)} secrets nowhere")
