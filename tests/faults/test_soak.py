@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 SOAK = Path(__file__).parents[2] / "scripts" / "soak.py"
-SHORT = ("--minutes", "0", "--rounds", "3", "--files", "6", "--memory-slack", "1.3")
+SHORT = ("--minutes", "0", "--rounds", "4", "--files", "6", "--memory-slack", "1.3")
 
 
 def test_nothing_grows_from_batch_to_batch():
