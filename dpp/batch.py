@@ -165,7 +165,12 @@ def write_listing(path: Path, files: Files, settings: Settings, registry: Regist
     existing = _existing(settings, registry)
     rows = _rows(files, settings, registry)
     chunks = write_catalog(
-        path, describe_source(files), _left(rows, existing) if existing else rows, set(registry.fetchers()), lambda total: max(total, 1)
+        path,
+        describe_source(files),
+        _left(rows, existing) if existing else rows,
+        set(registry.fetchers()),
+        lambda total: max(total, 1),
+        skip_bad=settings.skip_bad,
     )
     return Listing(sum(chunk.size for chunk in chunks), existing.skipped if existing else 0)
 

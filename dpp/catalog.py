@@ -17,7 +17,7 @@ from typing import NamedTuple, Self
 
 from dpp import names
 from dpp.errors import SHOWN_PROBLEMS, InputError, ManifestError
-from dpp.manifest import Listed, Row, as_text, check
+from dpp.manifest import BAD_ENTRY, Listed, Row, as_text, bad_entry, check
 from dpp.models import FileData
 from dpp.workspace import stops_run
 
@@ -31,7 +31,15 @@ class Chunk(NamedTuple):
     size: int
 
 
-def write_catalog(path: Path, source: str, rows: Iterable[Row], schemes: Collection[str], chunk_size: Callable[[int], int]) -> list[Chunk]:
+def write_catalog(
+    path: Path,
+    source: str,
+    rows: Iterable[Row],
+    schemes: Collection[str],
+    chunk_size: Callable[[int], int],
+    *,
+    skip_bad: bool = False,
+) -> list[Chunk]:
     """Check every row of a manifest and write the files it lists.
 
     Args:
@@ -40,6 +48,7 @@ def write_catalog(path: Path, source: str, rows: Iterable[Row], schemes: Collect
         rows: The rows as read.
         schemes: URL schemes that can be fetched.
         chunk_size: Says how many files make a chunk, given how many there are.
+        skip_bad: Whether a row that has a problem becomes a file that fails, instead of ending it all.
 
     Returns:
         The chunks, in the order of the manifest.
@@ -51,7 +60,7 @@ def write_catalog(path: Path, source: str, rows: Iterable[Row], schemes: Collect
     ids = _Ids()
     try:
         with _Writer(path) as writer:
-            for text in _admitted(source, rows, schemes, ids):
+            for text in _admitted(source, rows, set(schemes) - {BAD_ENTRY}, ids, skip_bad=skip_bad):
                 writer.write(text)
     except MemoryError as error:
         ids = _Ids()
@@ -130,22 +139,34 @@ def _wanted_ids(file: FileData) -> Iterator[str]:
     yield from (f"{file.id}-{names.digest(text, str(number), digits=8)}" for number in itertools.count())
 
 
-def _admitted(source: str, rows: Iterable[Row], schemes: Collection[str], ids: _Ids) -> Iterator[str]:
+def _admitted(source: str, rows: Iterable[Row], schemes: Collection[str], ids: _Ids, *, skip_bad: bool) -> Iterator[str]:
     problems: list[str] = []
     total = 0
     for row in rows:
-        found = check(row, schemes)
-        if isinstance(found, Listed):
-            file, text = found
-            derived = file.id
-            verdict = ids.admit(file, names.mark(text))
-            if verdict is _Verdict.NEW and not total:
-                yield text if file.id == derived else as_text(file)
-            found = [_conflict(row, file)] if verdict is _Verdict.CONFLICT else []
+        found = _admit(row, check(row, schemes), ids)
+        if skip_bad and isinstance(found, list) and found:
+            log.warning("%s: %s", source, "; ".join(found))
+            found = _admit(row, bad_entry(row, found), ids)
+        if isinstance(found, str):
+            if not total:
+                yield found
+            continue
         total += len(found)
         problems += found[: SHOWN_PROBLEMS - len(problems)]
     if total:
         raise ManifestError(source, problems, total)
+
+
+def _admit(row: Row, found: Listed | list[str], ids: _Ids) -> str | list[str]:
+    """Return what a catalog says of a file, or the problems of its row: none where it is a duplicate."""
+    if not isinstance(found, Listed):
+        return found
+    file, text = found
+    derived = file.id
+    verdict = ids.admit(file, names.mark(text))
+    if verdict is _Verdict.NEW:
+        return text if file.id == derived else as_text(file)
+    return [_conflict(row, file)] if verdict is _Verdict.CONFLICT else []
 
 
 def _conflict(row: Row, file: FileData) -> str:

@@ -39,7 +39,7 @@ from dpp.workspace import read_json, write_json
 
 log = logging.getLogger(__name__)
 
-_OF_BATCHES = {*STEP_SETTINGS, "chunk_size", "log_file", "quiet", "json_lines"}
+_OF_BATCHES = {*STEP_SETTINGS, "skip_bad", "chunk_size", "log_file", "quiet", "json_lines"}
 WORKERS_A_TASK = 3
 _FILE_SETTINGS = [name for name in Settings.model_fields if name not in _OF_BATCHES]
 

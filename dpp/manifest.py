@@ -28,6 +28,7 @@ from dpp.settings import describe
 
 Files = str | Path | Sequence[Mapping[str, Any]]
 KNOWN_FIELDS = frozenset(FileData.model_fields) - RUNTIME_FIELDS
+BAD_ENTRY = "manifest"
 _FORMATS = "a JSON list (.json), JSON Lines (.jsonl), CSV with a header (.csv), or a text of URLs (.txt)"
 _STRUCTURED = frozenset({"headers", "urls"})
 _SEVERAL_LINES = "a value goes on in the next line; expected an object a line, or a JSON list of them: [{...}, {...}]"
@@ -114,6 +115,12 @@ def check(row: Row, schemes: Collection[str]) -> Listed | list[str]:
         if not problems:
             return Listed(file, text)
     return [f"{row.where}: {problem}" for problem in problems]
+
+
+def bad_entry(row: Row, problems: Sequence[str]) -> Listed:
+    """Return what stands for an entry that has problems: a file that goes the way of all others, and fails where it is to be fetched."""
+    file = FileData.model_validate({"url": f"{BAD_ENTRY}:{row.where.replace(' ', '-')}", "problem": "; ".join(problems)})
+    return Listed(file, as_text(file))
 
 
 def _storable(file: FileData) -> str:

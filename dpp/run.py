@@ -105,7 +105,12 @@ class Run:
             self.snapshots.mkdir()
         try:
             chunks = write_catalog(
-                self._private / "files.jsonl", source, rows, schemes, lambda total: settings.chunk_size_for(total, workers)
+                self._private / "files.jsonl",
+                source,
+                rows,
+                schemes,
+                lambda total: settings.chunk_size_for(total, workers),
+                skip_bad=settings.skip_bad,
             )
         except BaseException:
             self._forget_private()

@@ -59,6 +59,7 @@ class Settings(BaseModel):
         default_factory=dict, description='options of plugins as JSON: {"line-count": {"skip_blank": true}}'
     )
     skip_existing: str = Field("", description="leave out files that are there already: a folder, or a source such as s3://bucket/data/")
+    skip_bad: bool = Field(default=False, description="go on where entries of the manifest have problems; each is reported failed")
     cleanup: bool = Field(default=False, description="remove downloads and pre-processed files of files that are ok")
     chunk_size: int = Field(0, ge=0, description="files a Luigi task; 1: a task a file and stage; 0: dpp chooses")
     download_threads: int = Field(8, ge=1, description="downloads at once in a worker")

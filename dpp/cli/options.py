@@ -67,7 +67,17 @@ class _JsonObject(click.ParamType[Any]):
 
 GROUPS = {
     "What to retry": ("classes", "stages", "hosts", "everything"),
-    "What to run": ("batch_name", "workspace", "pre_processors", "processor", "post_processors", "options", "skip_existing", "cleanup"),
+    "What to run": (
+        "batch_name",
+        "workspace",
+        "pre_processors",
+        "processor",
+        "post_processors",
+        "options",
+        "skip_existing",
+        "skip_bad",
+        "cleanup",
+    ),
     "How much at once": (
         "workers",
         "chunk_size",

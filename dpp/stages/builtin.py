@@ -11,10 +11,11 @@ from typing import Any
 from pydantic import field_validator
 
 from dpp.hookspecs import hookimpl
+from dpp.manifest import BAD_ENTRY
 from dpp.models import FileData
 from dpp.sources import local_entries
 from dpp.stages.http_requests import RequestsFetcher
-from dpp.stages.local import LocalFetcher
+from dpp.stages.local import BadEntryFetcher, LocalFetcher
 from dpp.steps import BaseFetcher, BaseProcessor
 
 OCTET_STREAM = "application/octet-stream"
@@ -100,4 +101,4 @@ def dpp_sources(files: str) -> Iterable[Mapping[str, Any]] | None:
 @hookimpl(trylast=True)
 def dpp_fetchers() -> Mapping[str, type[BaseFetcher]]:
     """Offer http and https with requests, and files of this machine."""
-    return {"http": RequestsFetcher, "https": RequestsFetcher, "file": LocalFetcher}
+    return {"http": RequestsFetcher, "https": RequestsFetcher, "file": LocalFetcher, BAD_ENTRY: BadEntryFetcher}

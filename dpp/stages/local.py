@@ -1,4 +1,4 @@
-"""Fetching ``file:`` URLs (RFC 8089): a copy, digested on the way."""
+"""Fetching ``file:`` URLs (RFC 8089): a copy, digested on the way. And what cannot be fetched: entries that are none."""
 
 from __future__ import annotations
 
@@ -27,6 +27,14 @@ class LocalFetcher(BaseFetcher):
             raise FetchError(f"no permission to read {path}", "permission") from error
         except OSError as error:
             raise FetchError(f"cannot read {path}: {error.strerror}", "read", retryable=True) from error
+
+
+class BadEntryFetcher(BaseFetcher):
+    """Fail what stands for an entry of the manifest that has problems, with what they are; see ``skip_bad``."""
+
+    def fetch(self, url: str, file: FileData, part: Part) -> None:
+        """Raise FetchError."""
+        raise FetchError(getattr(file, "problem", "is no entry of the manifest"), "manifest")
 
 
 def _copy(path: Path, part: Part) -> None:

@@ -42,3 +42,20 @@ def test_a_bad_line_is_refused_with_its_number(site, run, tmp_path, seen):
     assert (done.returncode, "line 4: " in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr
     assert not site.requests
     seen("exit 2, its number, no request")
+
+
+@pytest.mark.fault(23)
+@pytest.mark.parametrize("chunk_size", [1, 3])
+def test_a_bad_line_can_be_skipped_and_is_reported_failed(site, run, results, tmp_path, seen, chunk_size):
+    good = [json.dumps({"url": site.add(f"/{number}", "x"), "id": str(number)}) for number in range(3)]
+    bad = ['{"url": "http://127', '{"url": "no-scheme"}', '{"url": "file:///etc/passwd", "id": "0"}', '{"url": "manifest:line-9"}']
+    (tmp_path / "x.jsonl").write_text("\n".join([*good, *bad]))
+    done = run("x.jsonl", "--skip-bad", "--chunk-size", chunk_size)
+    assert done.returncode == 1, done.stderr
+    rows = results()
+    assert [rows[name]["status"] for name in "012"] == ["ok"] * 3
+    failed = {name: (row["error_class"], row["message"].partition(": ")[0]) for name, row in rows.items() if name not in "012"}
+    assert failed == {f"line-{number}": ("manifest", f"line {number}") for number in (4, 5, 6, 7)}
+    (tmp_path / "x.jsonl").write_text("\n".join(good))
+    assert run("x.jsonl", "--skip-bad").returncode == 0
+    seen("--skip-bad: exit 1, reported with its number; exit 0 when mended")
