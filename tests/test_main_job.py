@@ -308,6 +308,7 @@ def test_luigis_own_log_is_there_when_asked_for(site, manifest, run_batch):
     assert "Informed scheduler" in run_batch(files, "--log-level", "INFO").stderr
 
 
+@pytest.mark.fault(27)
 def test_secrets_are_in_no_log_and_no_file(site, manifest, run_batch, tmp_path):
     plain = site.add("/f.txt", "x")
     url = plain.replace("http://", "http://user:canary1@") + "?sig=canary2"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 import fault_table
 
+ROOT = Path(__file__).resolve().parents[2]
 ROW = "| {0} | fault {0} | expected {0} |\n"
 TESTS = """
 import pytest
@@ -61,3 +63,14 @@ def test_a_row_fails_with_a_test_of_it_and_without_one_that_passed(run):
     assert [line[:7] for line in lines] == [" 1 pass", " 2 FAIL", " 3 FAIL", " 4 FAIL", " 5 FAIL"]
     assert [line.partition("expected ")[2][3:] for line in lines[2:]] == ["no file; 1 failed", "1 skipped", "no test"]
     assert code == 1
+
+
+def marked():
+    """Return every row that a test is marked with, in whatever file."""
+    paths = [*ROOT.glob("tests/**/test_*.py"), *ROOT.glob("plugins/*/tests/test_*.py")]
+    marks = [mark for path in paths for mark in re.findall(r"^ *@pytest\.mark\.fault\(([\d, ]+)\)$", path.read_text(), re.MULTILINE)]
+    return {int(number) for mark in marks for number in mark.split(",")}
+
+
+def test_every_row_has_a_test_and_every_mark_a_row():
+    assert marked() == {row.number for row in fault_table.read_rows(ROOT / "docs/faults.md")}
