@@ -171,3 +171,8 @@ def test_a_table_for_which_a_terminal_is_too_narrow_is_a_list(monkeypatch, capsy
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     print_table(("stage", "path"), [("download", "/w/downloads/a/b"), ("report", "")])
     assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == shown
+
+
+def test_what_stands_in_a_table_cannot_steer_a_terminal(capsys):
+    print_table(("file",), [("a\x1b[2Jb\tc",)])
+    assert capsys.readouterr().out == "file\na\\x1b[2Jb c\n"

@@ -54,7 +54,7 @@ def _chosen(values: list[Value], section: str) -> list[Value]:
 
 def _shown(value: object) -> str:
     if value is None or isinstance(value, str):
-        return printable(value or "")
+        return value or ""
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return printable(",".join(value))
-    return printable(json.dumps(value, ensure_ascii=False))
+        return ",".join(value)
+    return json.dumps(value, ensure_ascii=False)

@@ -8,13 +8,15 @@ from collections.abc import Iterable, Sequence
 
 import click
 
+from dpp.redact import printable
+
 GAP = 2
 FOLDED, LAST_FOLDED = 18, 6
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print rows under their columns' names; on a terminal that is too narrow for that, each row as lines of its own."""
-    lines = [list(columns), *([str(cell) for cell in row] for row in rows)]
+    lines = [list(columns), *([printable(str(cell)) for cell in row] for row in rows)]
     if not sys.stdout.isatty():
         for line in lines:
             click.echo("\t".join(cell.replace("\n", " ").replace("\t", " ") for cell in line))
