@@ -30,6 +30,7 @@ from dpp.names import file_key
 from dpp.parameters import UrlParameter, configured_options, exit_when_wrong, with_settings
 from dpp.pipeline import Job, Pipeline
 from dpp.plugins import STEP_SETTINGS, option_names, registry
+from dpp.redact import redact_text
 from dpp.run import Run
 from dpp.settings import Settings, make_settings, merged_options
 from dpp.snapshot import POST_PROCESS
@@ -75,6 +76,10 @@ class PatientTask(luigi.Task):
         self.note_death()
         self._vanished += 1
         return self._vanished < WORKERS_A_TASK
+
+    def on_failure(self, exception: BaseException) -> str:
+        """Return what Luigi tells its scheduler of a failure, without secrets."""
+        return redact_text(str(super().on_failure(exception)))
 
     def note_death(self) -> None:
         """Let the run know that a process of it died."""

@@ -315,7 +315,7 @@ class Run:
         """Return the summary, where the run has ended."""
         stored = read_json(self.folder / "summary.json")
         with suppress(ValidationError):
-            return Summary.model_validate(stored) if stored else None
+            return Summary.model_validate({**stored, "folder": str(self.folder)}) if stored else None
         return None
 
     def progress(self) -> Summary:

@@ -13,14 +13,14 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from dpp.child import Death, run_in_child
 from dpp.engine import Engine
 from dpp.errors import EnvironmentStop
 from dpp.in_flight import Board, InFlight, Place
 from dpp.ledger import Ledger
-from dpp.models import Failure, FileData, Outcome
+from dpp.models import Failure, FileData, Outcome, Stage
 from dpp.names import file_key
 from dpp.pipeline import Job, Pipeline
 from dpp.snapshot import POST_PROCESS
@@ -183,9 +183,11 @@ def supervised(
 
 
 def _failure(stage: str, death: Death) -> Failure:
-    message = death.reason if death.is_stopped else f"the process that worked on it {death.reason}, also when it was tried once more"
-    error_class = "timeout" if death.is_stopped else "crashed"
-    return Failure.model_validate({"stage": stage, "error_class": error_class, "message": message, "traceback": death.traceback})
+    at = cast("Stage", stage)
+    if death.is_stopped:
+        return Failure(stage=at, error_class="timeout", message=death.reason, traceback=death.traceback)
+    message = f"the process that worked on it {death.reason}, also when it was tried once more"
+    return Failure(stage=at, error_class="crashed", message=message, traceback=death.traceback)
 
 
 def _time_limit(limit: float) -> Callable[[], str]:

@@ -295,10 +295,12 @@ def test_a_hook_section_says_signature_time_none_and_an_example(name):
 
 
 def error_words() -> set[str]:
-    """Return every error class that the code gives a failure, as it stands in calls of FetchError and StageError."""
+    """Return every error class that the code gives a failure, as it stands in calls of FetchError, StageError and Failure."""
     calls = [node for path in ROOT.glob("dpp/**/*.py") for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
     raised = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id in ("FetchError", "StageError")]
     words = [call.args[1] for call in raised if len(call.args) > 1]
+    failures = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "Failure"]
+    words += [keyword.value for call in failures for keyword in call.keywords if keyword.arg == "error_class"]
     return {word.value for word in words if isinstance(word, ast.Constant)}
 
 
