@@ -16,6 +16,6 @@ def test_a_rerun_after_a_kill_equals_an_undisturbed_run(mode, seen):
 
 @pytest.mark.fault(14)
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("mode", ["tasks", "chunks", "cleanup"])
+@pytest.mark.parametrize("mode", ["tasks", "chunks", "workers", "cleanup"])
 def test_so_it_does_where_one_process_is_killed(mode, seen):
     seen(swept("kill-one", mode))
