@@ -6,6 +6,7 @@ failed. So the process that began a run watches over its end.
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import logging
 import multiprocessing
@@ -15,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import popen_fork
 from types import FrameType, TracebackType
 
 from dpp.child import end_with_parent
@@ -28,6 +30,8 @@ log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SIGNAL_EXIT = 128
+POSTPONED_SECONDS = 0.01
+POSTPONED_TIMES = 100
 
 
 class Ending:
@@ -46,10 +50,15 @@ class Ending:
         self._viewer = viewer
         self._owner = os.getpid()
         self._signal = 0
+        self._postponed = 0
         self._graceful = False
         self._previous = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if frame is not None and _is_delicate(frame) and self._postponed < POSTPONED_TIMES:
+            self._postponed += 1
+            _thread.start_new_thread(_send_again, (number,))
+            return
         again, self._signal = bool(self._signal), self._signal or number
         nothing_to_finish = not self.is_owner and not self._graceful
         if nothing_to_finish or (again and number == signal.SIGINT):
@@ -121,3 +130,14 @@ class Ending:
             code = error.exit_code
         logging.shutdown()
         os._exit(code)
+
+
+def _is_delicate(frame: FrameType) -> bool:
+    """Whether an exception that is raised right here may leave a lock held for ever: logging's, also while it is held for a fork."""
+    code = frame.f_code
+    return code.co_filename == logging.__file__ or (code.co_filename == popen_fork.__file__ and code.co_name == "_launch")
+
+
+def _send_again(number: int) -> None:
+    time.sleep(POSTPONED_SECONDS)
+    os.kill(os.getpid(), number)
