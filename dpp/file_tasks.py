@@ -164,7 +164,9 @@ class DownloadTarget(SettingsTask):
         with self._in_batch():
             if not self.asks_plugins():
                 self._work()
-            elif failure := supervised(self.place[0], self._work, self.settings().stage_timeout, self.note_death, fork_guard()):
+                return
+            limit = self.settings().stage_timeout
+            if failure := supervised(self.place[0], self.file, self._work, limit, self.note_death, fork_guard()):
                 self.give_up(replace(self._resumed(), failure=failure))
 
     def asks_plugins(self) -> bool:

@@ -23,6 +23,7 @@ from dpp.ledger import Ledger
 from dpp.models import Failure, FileData, Outcome, Stage
 from dpp.names import file_key
 from dpp.pipeline import Job, Pipeline
+from dpp.redact import redact_text, secrets_of
 from dpp.snapshot import POST_PROCESS
 
 log = logging.getLogger(__name__)
@@ -138,7 +139,7 @@ class Supervisor:
             if lost is None or not lost.suspects:
                 return
             death, place = lost.death, lost.suspects[0][1]
-        job = Job(file, _failure(place.stage, death), {place.stage: round(place.seconds, 6)})
+        job = Job(file, _failure(place.stage, death, file), {place.stage: round(place.seconds, 6)})
         if place.stage == POST_PROCESS or run_in_child(lambda: self._end(job, Pipeline.report), _time_limit(self._limit), self._guard):
             self._end(job, Pipeline.record)
 
@@ -155,6 +156,7 @@ class Supervisor:
 
 def supervised(
     stage: str,
+    file: FileData,
     work: Callable[[], None],
     limit: float,
     on_death: Callable[[], None] = lambda: None,
@@ -164,6 +166,7 @@ def supervised(
 
     Args:
         stage: The stage.
+        file: The file.
         work: What is done.
         limit: Seconds that it may take; 0 for no limit.
         on_death: Called when a child has died.
@@ -177,17 +180,18 @@ def supervised(
         on_death()
         tries += 1
         if death.is_stopped or tries == TRIES:
-            return _failure(stage, death)
-        log.warning("the process that was in %s of a file %s; it is tried again", stage, death.reason)
+            return _failure(stage, death, file)
+        log.warning("the process that was in %s of %s %s; it is tried again", stage, file.id, death.reason)
     return None
 
 
-def _failure(stage: str, death: Death) -> Failure:
-    at = cast("Stage", stage)
+def _failure(stage: str, death: Death, file: FileData) -> Failure:
+    at, secrets = cast("Stage", stage), secrets_of([file.url, *(file.urls or ())], file.headers)
+    reason, trace = redact_text(death.reason, secrets), death.traceback and redact_text(death.traceback, secrets)
     if death.is_stopped:
-        return Failure(stage=at, error_class="timeout", message=death.reason, traceback=death.traceback)
-    message = f"the process that worked on it {death.reason}, also when it was tried once more"
-    return Failure(stage=at, error_class="crashed", message=message, traceback=death.traceback)
+        return Failure(stage=at, error_class="timeout", message=reason, traceback=trace)
+    message = f"the process that worked on it {reason}, also when it was tried once more"
+    return Failure(stage=at, error_class="crashed", message=message, traceback=trace)
 
 
 def _time_limit(limit: float) -> Callable[[], str]:

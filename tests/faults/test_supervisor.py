@@ -140,10 +140,14 @@ def test_what_kills_the_process_of_one_file_is_tried_twice(tmp_path):
             (tmp_path / "tried").touch()
             os._exit(0)
 
-    assert supervised("process", once, 0.0) is None
-    failure = supervised("process", lambda: os._exit(0), 0.0)
+    file = FileData(url="http://me:canary-password@host/x?sig=canary-query", headers={"X-Key": "canary-header"})
+    assert supervised("process", file, once, 0.0) is None
+    failure = supervised("process", file, lambda: os._exit(0), 0.0)
     assert (failure.stage, failure.error_class) == ("process", "crashed")
-    assert supervised("process", lambda: time.sleep(600), 0.3).error_class == "timeout"
+    assert supervised("process", file, lambda: time.sleep(600), 0.3).error_class == "timeout"
+    told = supervised("process", file, lambda: int(f"{file.url} {file.headers}"), 0.0).model_dump_json()
+    assert "ValueError" in told
+    assert "canary" not in told
 
 
 def test_a_board_is_read_by_the_parent_of_who_wrote_it():
