@@ -239,7 +239,7 @@ class Engine:
         self._ledger = ledger
         self._on_outcome = on_outcome
         self._on_wait = on_wait
-        self._is_supervised = board is not None and board.size > 1
+        self._board = board if board and board.size > 1 else None
         self._fault = _Fault()
         self._in_flight = InFlight(pipeline.received, board)
         self._preparing = _Stage("pre-process", 1, settings.download_queue_size, self._guarded(self._pre_process), inline=False)
@@ -315,7 +315,8 @@ class Engine:
     def _process(self, job: Job) -> None:
         self._in_flight.runs(job.number, job.file, "process")
         self._pipeline.process(job)
-        if self._is_supervised and job.failure and job.failure.error_class == MemoryError.__name__:
+        if self._board and job.failure and job.failure.error_class == MemoryError.__name__:
+            self._board.is_suspect(job.number)
             raise MemoryError(job.failure.message)  # not surely of its own making: who supervises has it run alone
         if self._pipeline.steps.post_processors:
             self._in_flight.runs(job.number, job.file, POST_PROCESS)

@@ -8,8 +8,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import signal
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -17,11 +16,12 @@ from typing import Any, ClassVar
 
 import luigi
 from luigi.freezing import recursively_unfreeze
+from luigi.interface import core
 from luigi.parameter import ParameterVisibility
 from luigi.worker import fork_lock
 
 from dpp.child import end_with_parent
-from dpp.errors import EnvironmentStop, ManifestError, StageError
+from dpp.errors import ManifestError, StageError
 from dpp.ledger import Ledger
 from dpp.logs import FILES, set_up_logging
 from dpp.manifest import Listed, Row, check
@@ -59,23 +59,15 @@ def is_worker() -> bool:
 
 
 class PatientTask(luigi.Task):
-    """A task that Luigi tries again where its worker process vanished, a few times, and else never.
+    """A task that Luigi tries again where its worker process vanished, a few times; errors of files are no failures of tasks.
 
-    Files have their own attempts, and a worker that is kept alive would wait for Luigi's.
+    Not with a central scheduler: it would wait for a quarter of an hour. Nor outside a batch, where a task fails with its file.
     """
-
-    _vanished = 0
 
     @property
     def retry_count(self) -> int:
         """Return how often Luigi may see it fail."""
-        return 1 + self._vanished
-
-    def try_again(self) -> bool:
-        """Take note of a worker process that vanished; return whether the task is tried again."""
-        self.note_death()
-        self._vanished += 1
-        return self._vanished < WORKERS_A_TASK
+        return WORKERS_A_TASK if getattr(self, "run_folder", "") and core().local_scheduler else 1
 
     def on_failure(self, exception: BaseException) -> str:
         """Return what Luigi tells its scheduler of a failure, without secrets."""
@@ -88,9 +80,10 @@ class PatientTask(luigi.Task):
 
 
 @PatientTask.event_handler(luigi.Event.PROCESS_FAILURE)  # type: ignore[untyped-decorator]
-def _say_what_follows(task: PatientTask, message: str) -> None:
-    """Log that a worker process vanished: Luigi says it below the level that is shown."""
-    log.error("%s; %s", message, "it is tried again" if task.try_again() else "the rest of the batch goes on")
+def _note_death(task: PatientTask, message: str) -> None:
+    """Note that a worker process vanished, and log it: Luigi says it below the level that is shown."""
+    task.note_death()
+    log.error("%s; the rest of the batch goes on", message)
 
 
 class SettingsTask(PatientTask):
@@ -161,7 +154,7 @@ class DownloadTarget(SettingsTask):
         if is_worker():
             end_with_parent(signal.SIGTERM)  # else a worker would go on, and hold the batch's lock, when the run's process is killed
         set_up_logging(self.settings())
-        with self._in_batch():
+        with self.batch_run.at_task(self.file, *self.place) if self.batch_run else nullcontext():
             if not self.asks_plugins():
                 self._work()
                 return
@@ -185,19 +178,6 @@ class DownloadTarget(SettingsTask):
     def give_up(self, job: Job) -> None:
         """End a stage whose process died."""
         self.finish(job)
-
-    @contextmanager
-    def _in_batch(self) -> Iterator[None]:
-        """Let those who watch a batch know where this file is, and its end know why the surroundings stopped it."""
-        if self.batch_run is None:
-            yield
-            return
-        try:
-            with self.batch_run.at_stage(self.file, *self.place):
-                yield
-        except EnvironmentStop as error:
-            self.batch_run.stop(error)
-            raise
 
     def finish(self, job: Job) -> None:
         """Leave notes for the next task of this file, or raise its failure where there is no batch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import re
 import threading
@@ -56,6 +57,10 @@ class Board:
         """Take note that a stage begins with a file."""
         self._since[number] = time.monotonic()
         self._stages[number] = STAGES.index(stage) + 1
+
+    def is_suspect(self, number: int) -> None:
+        """Take note that a stage is through with a file, which may be why its process ends; it can't take too long any more."""
+        self._since[number] = math.inf
 
     def rests(self, number: int) -> None:
         """Take note that no stage is at a file."""

@@ -192,12 +192,13 @@ class Run:
         return self.snapshots / f"{name}.json"
 
     @contextmanager
-    def at_stage(self, file: FileData, stage: str, following: str) -> Iterator[None]:
-        """Let those who watch know that a stage is at a file, and for which stage it waits then."""
+    def at_task(self, file: FileData, stage: str, following: str) -> Iterator[None]:
+        """Let those who watch know that a task's stage is at a file, and for which stage it waits then; note what stops the run."""
         path = self.snapshot(file_key(file.id, file.url))
         keep_snapshot(path, Snapshot(running={stage: 1}, slowest=[Slow(id=file.id, stage=stage, since=time.time())]))
         try:
-            yield
+            with self.stops_noted():
+                yield
         finally:
             keep_snapshot(path, Snapshot(waiting={following: 1} if following else {}))
 
@@ -209,7 +210,7 @@ class Run:
             files: The files.
             name: The ledger's name.
         """
-        with self._at_work(name), closing(pipeline), closing(Ledger(self.ledger(name))) as ledger:
+        with self.stops_noted(), closing(pipeline), closing(Ledger(self.ledger(name))) as ledger:
             Engine(pipeline, ledger).run(files)
             ledger.finish()
 
@@ -242,19 +243,22 @@ class Run:
             on_death=self.note_death,
             guard=guard,
         )
-        with self._at_work(name):
-            supervisor.run()
+        with self.stops_noted():
+            try:
+                supervisor.run()
+            finally:
+                remove(self.snapshot(name))
 
     @contextmanager
-    def _at_work(self, name: str) -> Iterator[None]:
-        """Note why the surroundings stopped the run, if they do, and remove the snapshot that belongs to a ledger."""
+    def stops_noted(self) -> Iterator[None]:
+        """Note why the surroundings stop the run, if they do; where they did already, nothing is begun any more."""
+        if reason := self._why_stopped():
+            raise EnvironmentStop(reason)
         try:
             yield
         except EnvironmentStop as error:
             self.stop(error)
             raise
-        finally:
-            remove(self.snapshot(name))
 
     def record_known(self, pipeline: Pipeline) -> None:
         """Record the outcomes of files that were complete before a small batch's tasks were scheduled.
