@@ -17,6 +17,7 @@ from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 
 MASK = "***"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s'\"<>]+")
+_AFTER_A_URL = ":;,.!)"
 _MAY_HIDE = re.compile(r"[@?#\[]")
 _SHORTEST_SECRET = 4
 _SECRET_NAME = re.compile(
@@ -114,7 +115,12 @@ def redact_text(text: str, secrets: Iterable[str] = ()) -> str:
     for secret in sorted({*secrets, *_declared}, key=len, reverse=True):
         if len(secret) >= _SHORTEST_SECRET:
             text = text.replace(secret, MASK)
-    return _URL.sub(lambda match: redact_url(match.group()), text).encode("utf-8", "backslashreplace").decode()
+    return _URL.sub(_without_secrets, text).encode("utf-8", "backslashreplace").decode()
+
+
+def _without_secrets(match: re.Match[str]) -> str:
+    url = match.group().rstrip(_AFTER_A_URL)
+    return redact_url(url) + match.group()[len(url) :]
 
 
 def is_secret_name(name: str) -> bool:
