@@ -110,3 +110,9 @@ def test_a_kept_secret_is_masked_in_every_text_and_value():
     keep_secret(["0pen sesame/ö"])
     assert redact_text("said '0pen sesame/ö' and 0pen+sesame%2F%C3%B6") == "said '***' and ***"
     assert redact_value("phrase", {"doors": ["0pen sesame/\u00f6", 5]}) == {"doors": [MASK, 5]}
+
+
+def test_a_text_may_be_redacted_twice():
+    once = redact_text("failed to list x://me:secret@host/a?key=secret: no route, see https://host/b.")
+    assert once == "failed to list x://***@host/a?***: no route, see https://host/b."
+    assert redact_text(once) == once
