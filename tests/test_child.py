@@ -20,6 +20,11 @@ def test_what_a_child_does_is_there_when_it_has_finished(tmp_path):
     assert (tmp_path / "done").exists()
 
 
+def interrupt():
+    """Do what a signal does that somebody sends to the child."""
+    raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize(
     ("work", "reason"),
     [
@@ -29,7 +34,7 @@ def test_what_a_child_does_is_there_when_it_has_finished(tmp_path):
         (lambda: 1 / 0, "failed with ZeroDivisionError: division by zero"),
         (lambda: os.kill(os.getpid(), signal.SIGKILL), "was killed by SIGKILL, as the system does when memory runs out"),
         (lambda: os.kill(os.getpid(), signal.SIGRTMIN + 3), f"was killed by signal {signal.SIGRTMIN + 3}"),
-        (lambda: signal.raise_signal(signal.SIGINT), "was interrupted"),
+        (interrupt, "was interrupted"),
     ],
     ids=["exit-0", "exit-7", "sys-exit", "raises", "killed", "nameless", "interrupted"],
 )
