@@ -140,7 +140,7 @@ def test_simulated_downloads_are_looked_at_too(dpp, manifest, monkeypatch, tmp_p
     assert problem.startswith("simulated/downloads/")
 
 
-KILLS = "import os, signal\nclass Kills:\n    def process(self, file):\n        os.kill(os.getpid(), signal.SIGKILL)\n"
+KILLS = "import os, signal\nclass Kills:\n    def process(self, file):\n        os.kill(os.getppid(), signal.SIGKILL)\n"
 
 
 def test_a_run_that_was_killed_leaves_no_problem(site, manifest, command, tmp_path):

@@ -159,12 +159,12 @@ def test_a_failure_opens_its_files_and_each_its_passport(tab, page):
     ):
         expect(passport).to_contain_text(words)
     expect(passport).to_contain_text('"exact": 12345678901234567890')
-    assert tab.url == f"{page.as_uri()}#file=file-100"
+    expect(tab).to_have_url(f"{page.as_uri()}#file=file-100")
     passport.get_by_role("button", name="Next").click()
     expect(passport.get_by_role("heading", level=2)).to_have_text("file-200")
     tab.keyboard.press("Escape")
     expect(passport).to_have_count(0)
-    assert tab.url == page.as_uri()
+    expect(tab).to_have_url(page.as_uri())
 
 
 def test_a_link_to_a_file_opens_it(tab, page):
