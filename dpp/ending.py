@@ -134,8 +134,10 @@ class Ending:
 
 def _is_delicate(frame: FrameType) -> bool:
     """Whether an exception that is raised right here may leave a lock held for ever: logging's, also while it is held for a fork."""
-    code = frame.f_code
-    return code.co_filename == logging.__file__ or (code.co_filename == popen_fork.__file__ and code.co_name == "_launch")
+    caller = frame.f_back
+    return frame.f_code.co_filename == logging.__file__ or any(
+        each.f_code.co_filename == popen_fork.__file__ and each.f_code.co_name == "_launch" for each in (frame, caller) if each
+    )
 
 
 def _send_again(number: int) -> None:

@@ -1,0 +1,42 @@
+"""How a run ends early."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from functools import partial
+
+import pytest
+from dpp.batch import open_run
+from dpp.ending import Ending
+from dpp.plugins import registry
+from dpp.settings import Settings
+
+
+@pytest.fixture
+def ending(tmp_path):
+    """Watch over the end of a run."""
+    run = open_run([{"url": "file:///etc/hostname"}], Settings(workspace=tmp_path / "w"), registry())
+    made = Ending(run)
+    yield made
+    made.restore()
+    run.release()
+
+
+class Lock:
+    """A lock of logging's, with a signal at the moment when it is taken."""
+
+    acquire = __enter__ = staticmethod(partial(signal.raise_signal, signal.SIGTERM))
+    release = __exit__ = staticmethod(lambda *_: None)
+
+
+def test_a_signal_waits_while_logging_takes_a_lock(ending):
+    handled = []
+    handler = logging.Handler()
+    handler.emit, handler.lock = handled.append, Lock()
+    handler.handle(logging.makeLogRecord({"msg": "said"}))
+    assert len(handled) == 1
+    with pytest.raises(KeyboardInterrupt):
+        time.sleep(30)
+    handler.lock = None
