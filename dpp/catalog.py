@@ -63,7 +63,7 @@ def write_catalog(
             for text in _admitted(source, rows, set(schemes) - {BAD_ENTRY}, ids, skip_bad=skip_bad):
                 writer.write(text)
     except MemoryError as error:
-        ids = _Ids()
+        ids = _Ids()  # lets go of what filled the memory
         raise InputError(f"{source}: lists more files than there is memory for; split it into several lists") from error
     if ids.contested:
         writer = _with_other_ids(path, len(writer.offsets), ids)

@@ -153,13 +153,13 @@ class DownloadTarget(SettingsTask):
         """Go through the stages up to this task's own, in a child process where plugins are asked."""
         if is_worker():
             end_with_parent(signal.SIGTERM)  # else a worker would go on, and hold the batch's lock, when the run's process is killed
-        set_up_logging(self.settings())
+        settings = self.settings()
+        set_up_logging(settings)
         with self.batch_run.at_task(self.file, *self.place) if self.batch_run else nullcontext():
             if not self.asks_plugins():
                 self._work()
                 return
-            limit = self.settings().stage_timeout
-            if failure := supervised(self.place[0], self.file, self._work, limit, self.note_death, fork_guard()):
+            if failure := supervised(self.place[0], self.file, self._work, settings.stage_timeout, self.note_death, fork_guard()):
                 self.give_up(replace(self._resumed(), failure=failure))
 
     def asks_plugins(self) -> bool:

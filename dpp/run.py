@@ -308,13 +308,6 @@ class Run:
         asked = read_json(self.folder / "run.json")
         return asked if isinstance(asked, dict) else {}
 
-    def seconds(self) -> float:
-        """Return for how long the run has been going on: on its own machine by a clock that nobody sets."""
-        asked = self.asked()
-        if asked.get("host") == socket.gethostname() and "started_clock" in asked:
-            return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - float(asked["started_clock"]))
-        return max(0.0, time.time() - float(asked.get("started_at", time.time())))
-
     def summary(self) -> Summary | None:
         """Return the summary, where the run has ended."""
         stored = read_json(self.folder / "summary.json")
@@ -336,7 +329,7 @@ class Run:
             run=self.number,
             total=int(asked.get("total", 0)),
             skipped=int(asked.get("skipped", 0)),
-            seconds=round(self.seconds(), 3),
+            seconds=round(seconds_since(asked), 3),
             folder=str(self.folder),
         )
 
@@ -417,3 +410,10 @@ class Run:
         """Let others run the batch, though the process that began the run, of which this is a child, has not ended yet."""
         if self._lock is not None:
             self._lock.unlock()
+
+
+def seconds_since(asked: Mapping[str, Any]) -> float:
+    """Return for how long the run has been going on that was asked for so: on its own machine by a clock that nobody sets."""
+    if asked.get("host") == socket.gethostname() and "started_clock" in asked:
+        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - float(asked["started_clock"]))
+    return max(0.0, time.time() - float(asked.get("started_at", time.time())))

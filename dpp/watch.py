@@ -17,7 +17,7 @@ from dpp import names
 from dpp.in_flight import SHOWN_SLOWEST
 from dpp.ledger import OPEN_SUFFIX
 from dpp.report import human_bytes, human_seconds
-from dpp.run import Run
+from dpp.run import Run, seconds_since
 from dpp.snapshot import POST_PROCESS, STAGES, Slow, Snapshot, read_snapshots
 
 WINDOW_SECONDS = 10.0
@@ -187,7 +187,7 @@ class Watch:
             lines.append(line)
         self._place([*read_snapshots(self._run.snapshots)])
         self._pace(time.monotonic())
-        self._state.seconds = self._run.seconds()
+        self._state.seconds = seconds_since(self._asked)
         return self._state, lines
 
     def _count(self, outcome: dict[str, Any]) -> None:

@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 
 PROGRAM = Path(__file__).with_name("sweep.py")
+ALL = os.environ.get("FAULTS") == "all"
 SAMPLE = ("--first", "17", "--step", "70")
 
 
 def swept(how: str, mode: str, program: str = "luigi") -> str:
     """Disturb a batch; return what is said at the end, or fail with what is not as it should be."""
-    sample = () if os.environ.get("FAULTS") == "all" else SAMPLE
+    sample = () if ALL else SAMPLE
     command = [sys.executable, PROGRAM, how, "--mode", mode, "--program", program, *sample]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -14,6 +14,8 @@ from dpp import EnvironmentStop, FetchError
 from dpp.child import run_in_child
 from dpp.workspace import is_alive
 
+from listening import wait_until
+
 
 def test_what_a_child_does_is_there_when_it_has_finished(tmp_path):
     assert run_in_child((tmp_path / "done").touch) is None
@@ -72,12 +74,4 @@ def test_a_child_that_hangs_is_stopped_with_what_it_started(tmp_path):
     death = run_in_child(hang, lambda: "hung" if (tmp_path / "pid").exists() else "")
     assert (death.reason, death.is_stopped) == ("hung", True)
     assert "in hang" in death.traceback
-    wait_until_gone(int((tmp_path / "pid").read_text()))
-
-
-def wait_until_gone(pid):
-    """Wait until a process is no more."""
-    deadline = time.monotonic() + 30
-    while is_alive(str(pid)):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: not is_alive((tmp_path / "pid").read_text()))

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from aftermath import check
-from sweeping import swept
+from programs import PROGRAMS
+from sweeping import ALL, swept
 
-BIN = Path(sys.executable).parent
-ALL = os.environ.get("FAULTS") == "all"
 SIZES = range(8, 1000, 8) if ALL else (40, 300)
 STOPPED, COMPLETE = 3, 0
-PROGRAMS = {"dpp": [BIN / "dpp", "run"], "luigi": [BIN / "luigi", "--module", "dpp", "RunBatch", "--files"]}
 STEPS = """
 import shutil
 class Copies:

@@ -20,8 +20,8 @@ from dpp.ledger import read_outcome
 import http_site
 from aftermath import check
 from listening import wait_until
+from sweeping import ALL
 
-ALL = os.environ.get("FAULTS") == "all"
 KILLS = 200 if ALL else 10
 FILES = 300
 MOST_ANSWERS = 60

@@ -16,8 +16,9 @@ from dpp.workspace import is_alive
 
 from aftermath import check
 from listening import wait_until
+from sweeping import ALL
 
-PAIRS = 100 if os.environ.get("FAULTS") == "all" else 5
+PAIRS = 100 if ALL else 5
 GATED = "import sys; from dpp.cli import main; print('ready', flush=True); sys.stdin.read(); main(sys.argv[1:])"
 HELD = re.compile(r"this batch is being run by pid (\d+) on \S+ since \d{4}-\d\d-\d\dT\S+; wait for it to end or stop it")
 

@@ -6,17 +6,14 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import pytest
 
 from aftermath import check
 from listening import wait_until
+from programs import PROGRAMS
 
-BIN = Path(sys.executable).parent
-PROGRAMS = {"dpp": [BIN / "dpp", "run"], "luigi": [BIN / "luigi", "--module", "dpp", "RunBatch", "--files"]}
 COUNT = 6
 
 

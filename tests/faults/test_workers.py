@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from aftermath import check
-
-BIN = Path(sys.executable).parent
-PROGRAMS = {"dpp": [BIN / "dpp", "run"], "luigi": [BIN / "luigi", "--module", "dpp", "RunBatch", "--files"]}
+from programs import PROGRAMS
 
 HARMFUL = """
 import ctypes, os, pathlib, signal, time
