@@ -133,11 +133,17 @@ class Ending:
 
 
 def _is_delicate(frame: FrameType) -> bool:
-    """Whether an exception that is raised right here may leave a lock held for ever: logging's, also while it is held for a fork."""
-    caller = frame.f_back
-    return frame.f_code.co_filename == logging.__file__ or any(
-        each.f_code.co_filename == popen_fork.__file__ and each.f_code.co_name == "_launch" for each in (frame, caller) if each
-    )
+    """Whether an exception that is raised right here may leave logging's lock held for ever, or be lost in a hook of a fork."""
+    return frame.f_code.co_filename == logging.__file__ or _is_forking(frame)
+
+
+def _is_forking(frame: FrameType | None) -> bool:
+    """Whether a process is being forked, however deep in a hook: Python says what a hook raises, and goes on as if nothing were."""
+    while frame is not None and frame.f_code.co_name != "_bootstrap":
+        if frame.f_code.co_filename == popen_fork.__file__ and frame.f_code.co_name == "_launch":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _send_again(number: int) -> None:

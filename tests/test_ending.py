@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import os
 import signal
 import time
 from functools import partial
@@ -40,3 +42,15 @@ def test_a_signal_waits_while_logging_takes_a_lock(ending):
     with pytest.raises(KeyboardInterrupt):
         time.sleep(30)
     handler.lock = None
+
+
+def test_a_signal_waits_while_a_process_is_forked(ending):
+    calls = [partial(signal.raise_signal, signal.SIGTERM)]
+    call = lambda: [calls.pop()() for _ in calls[:]]  # noqa: E731 - a hook that calls, as most do
+    os.register_at_fork(before=lambda: call())  # noqa: PLW0108
+    child = multiprocessing.get_context("fork").Process(target=int)
+    child.start()
+    with pytest.raises(KeyboardInterrupt):
+        time.sleep(30)
+    child.join()
+    assert child.exitcode == 0
