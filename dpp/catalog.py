@@ -19,7 +19,7 @@ from dpp import names
 from dpp.errors import SHOWN_PROBLEMS, InputError, ManifestError
 from dpp.manifest import BAD_ENTRY, Listed, Row, as_text, bad_entry, check
 from dpp.models import FileData
-from dpp.workspace import stops_run
+from dpp.storage import stops_run
 
 log = logging.getLogger(__name__)
 

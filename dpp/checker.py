@@ -20,7 +20,8 @@ from dpp.prepared import INPUT, is_as_recorded
 from dpp.report import Summary, fold
 from dpp.run import Run
 from dpp.stages.builtin import content_digest
-from dpp.workspace import PART_SUFFIX, SIDECAR_SUFFIX, Workspace, is_temporary, read_json
+from dpp.storage import is_temporary, read_json
+from dpp.workspace import PART_SUFFIX, SIDECAR_SUFFIX, Workspace
 
 AGAIN = "run the batch again"
 ANEW = f"remove it and its file's reports, then {AGAIN}"

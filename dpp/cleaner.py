@@ -16,7 +16,8 @@ from dpp.batch import latest_runs
 from dpp.lock import Lock
 from dpp.models import Outcome
 from dpp.run import Run
-from dpp.workspace import PART_SUFFIX, SIDECAR_SUFFIX, DownloadPaths, discard, is_abandoned, read_json, remove, stops_run
+from dpp.storage import discard, is_abandoned, read_json, remove, stops_run
+from dpp.workspace import PART_SUFFIX, SIDECAR_SUFFIX, DownloadPaths
 
 KINDS = {
     "downloads": "downloads of files that are ok",

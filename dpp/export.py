@@ -15,8 +15,8 @@ from dpp.errors import ConfigurationError
 from dpp.ledger import read_ledger
 from dpp.names import suggestion
 from dpp.run import Run
+from dpp.storage import json_line
 from dpp.table import TIME, Table, cell, make_table
-from dpp.workspace import json_line
 
 SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 FORMATS = ("csv", "jsonl", "parquet")

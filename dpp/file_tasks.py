@@ -34,9 +34,9 @@ from dpp.redact import redact_text
 from dpp.run import Run
 from dpp.settings import Settings, make_settings, merged_options
 from dpp.snapshot import POST_PROCESS
+from dpp.storage import read_json, write_json
 from dpp.supervisor import supervised
 from dpp.targets import FileTarget
-from dpp.workspace import read_json, write_json
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from dpp.models import Outcome
-from dpp.workspace import read_bytes, stops_run, write_all
+from dpp.storage import read_bytes, stops_run, write_all
 
 OPEN_SUFFIX = ".open"
 

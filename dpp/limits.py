@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from dpp import names
 from dpp.settings import Settings
-from dpp.workspace import make_folder, stops_run
+from dpp.storage import make_folder, stops_run
 
 POLL_SECONDS = (0.005, 0.02)
 BURST_SECONDS = 0.25

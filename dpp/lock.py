@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dpp.errors import LockedError
-from dpp.workspace import is_alive, stops_run
+from dpp.storage import is_alive, stops_run
 
 _HOLDER = "pid {pid} on {host} since {since}"
 TRIES = 3

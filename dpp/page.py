@@ -27,7 +27,7 @@ from dpp.ledger import Row
 from dpp.redact import redact_text
 from dpp.report import Summary, human_bytes
 from dpp.settings import Settings
-from dpp.workspace import stops_run, write_stream
+from dpp.storage import stops_run, write_stream
 
 if TYPE_CHECKING:
     from jinja2 import Template

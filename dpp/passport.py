@@ -19,7 +19,8 @@ from dpp.run import Run
 from dpp.selection import Selection
 from dpp.stages.builtin import content_digest
 from dpp.stages.download import Download, load_download
-from dpp.workspace import SIDECAR_SUFFIX, DownloadPaths, Workspace, read_json
+from dpp.storage import read_json
+from dpp.workspace import SIDECAR_SUFFIX, DownloadPaths, Workspace
 
 WHOLE, ABSENT = "whole", "not there"
 

@@ -27,7 +27,8 @@ from dpp.selection import Selection
 from dpp.settings import Settings
 from dpp.stages.download import Download, Downloader, load_download
 from dpp.steps import BaseFetcher
-from dpp.workspace import Workspace, discard, is_fatal, json_line, read_json, write_atomic
+from dpp.storage import discard, is_fatal, json_line, read_json, write_atomic
+from dpp.workspace import Workspace
 
 log_of_files = logging.getLogger(FILES)
 

@@ -14,7 +14,7 @@ from dpp.errors import StageError
 from dpp.models import FileData, own_copy
 from dpp.stages.builtin import content_digest
 from dpp.stages.download import Download
-from dpp.workspace import publishing, read_json, write_json
+from dpp.storage import publishing, read_json, write_json
 
 INPUT = "input_sha256"
 

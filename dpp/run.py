@@ -46,8 +46,9 @@ from dpp.selection import Selection
 from dpp.settings import Settings, make_settings
 from dpp.snapshot import Slow, Snapshot, keep_snapshot
 from dpp.sources import Existing
+from dpp.storage import is_alive, read_json, remove, stops_run, write_atomic, write_json, write_stream
 from dpp.supervisor import Supervisor
-from dpp.workspace import Workspace, is_alive, read_json, remove, stops_run, write_atomic, write_json, write_stream
+from dpp.workspace import Workspace
 
 DEATHS = "deaths"
 

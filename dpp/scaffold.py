@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dpp.errors import EnvironmentStop, InputError
 from dpp.plugins import registry
-from dpp.workspace import temporary_name
+from dpp.storage import temporary_name
 
 TEMPLATE = Path(__file__).parent / "templates" / "plugin"
 KINDS = ("processor", "pre-processor", "post-processor", "fetcher", "source")

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, Field, ValidationError
 
 from dpp.errors import EnvironmentStop
-from dpp.workspace import is_alive, read_bytes, write_atomic
+from dpp.storage import is_alive, read_bytes, write_atomic
 
 POST_PROCESS = "post-process"
 STAGES = ("download", "pre-process", "process", POST_PROCESS)

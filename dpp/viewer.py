@@ -25,8 +25,8 @@ from dpp.logs import END, ERASE, below_is_view
 from dpp.report import Summary, render
 from dpp.run import Run
 from dpp.settings import Settings
+from dpp.storage import json_line, write_all
 from dpp.watch import State, Watch
-from dpp.workspace import json_line, write_all
 
 log = logging.getLogger(__name__)
 

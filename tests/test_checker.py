@@ -11,7 +11,7 @@ import pytest
 from dpp.batch import latest_runs
 from dpp.checker import Checker
 from dpp.ledger import read_outcome
-from dpp.workspace import read_json
+from dpp.storage import read_json
 
 from http_site import cut, status
 

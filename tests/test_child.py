@@ -12,7 +12,7 @@ import time
 import pytest
 from dpp import EnvironmentStop, FetchError
 from dpp.child import run_in_child
-from dpp.workspace import is_alive
+from dpp.storage import is_alive
 
 from listening import wait_until
 

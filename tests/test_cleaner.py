@@ -8,7 +8,8 @@ import pytest
 from dpp.batch import latest_runs, open_run
 from dpp.plugins import load_plugins
 from dpp.settings import make_settings
-from dpp.workspace import DownloadPaths, temporary_name
+from dpp.storage import temporary_name
+from dpp.workspace import DownloadPaths
 
 from http_site import cut
 
@@ -135,7 +136,7 @@ def test_reports_of_tasks_alone_stay_where_no_batch_was_run(command, dpp, tmp_pa
 
 
 def test_temporary_files_of_the_dead_are_freed(root, dpp, command):
-    script = "from dpp.workspace import temporary_name; print(temporary_name('reports/a'), end='')"
+    script = "from dpp.storage import temporary_name; print(temporary_name('reports/a'), end='')"
     dead = root / command("python", "-c", script).stdout
     living = root / temporary_name("reports/a")
     for path in (dead, living):

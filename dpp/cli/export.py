@@ -13,7 +13,7 @@ from dpp.batch import find_run
 from dpp.cli.options import batch_argument, output_option, run_option, workspace_option
 from dpp.export import FORMATS, guess_format, lines_of, table_of, write_table
 from dpp.redact import printable
-from dpp.workspace import writing
+from dpp.storage import writing
 
 
 @click.command()

@@ -25,7 +25,8 @@ from dpp.settings import Settings
 from dpp.stages.http import RangeRefused
 from dpp.stages.part import PartFile
 from dpp.steps import BaseFetcher
-from dpp.workspace import SIDECAR_SUFFIX, DownloadPaths, Hold, Workspace, read_bytes, read_json, remove, stops_run, write_atomic
+from dpp.storage import read_bytes, read_json, remove, stops_run, write_atomic
+from dpp.workspace import SIDECAR_SUFFIX, DownloadPaths, Hold, Workspace
 
 log_of_files = logging.getLogger(FILES)
 

@@ -12,7 +12,8 @@ from dpp import names
 from dpp.errors import StageError
 from dpp.models import FileData
 from dpp.redact import redact_url
-from dpp.workspace import DownloadPaths, read_json, remove, stops_run, write_all, write_json
+from dpp.storage import read_json, remove, stops_run, write_all, write_json
+from dpp.workspace import DownloadPaths
 
 WORTH_CONTINUING = 64 * 1024
 _BLOCK = 1024 * 1024

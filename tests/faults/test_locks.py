@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from dpp.lock import Lock
-from dpp.workspace import is_alive
+from dpp.storage import is_alive
 
 from aftermath import check
 from listening import wait_until
