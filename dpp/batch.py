@@ -183,7 +183,7 @@ def _shared_run(folder: Path, lock: Lock, begin: Callable[[], Run]) -> Run:
             begin()
         if lock.try_shared():
             run = latest_run(folder)
-            if run is not None and run.is_open():
+            if run is not None and run.plan.is_open():
                 return run
         time.sleep(SHARING_PAUSE)
     raise lock.held()

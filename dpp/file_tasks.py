@@ -76,7 +76,7 @@ class PatientTask(luigi.Task):
     def note_death(self) -> None:
         """Let the run know that a process of it died."""
         if folder := getattr(self, "run_folder", ""):
-            Run(Path(folder)).note_death()
+            Run(Path(folder)).plan.note_death()
 
 
 @PatientTask.event_handler(luigi.Event.PROCESS_FAILURE)  # type: ignore[untyped-decorator]

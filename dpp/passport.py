@@ -106,7 +106,7 @@ class _Tracks:
     def __init__(self, run: Run, outcome: Outcome) -> None:
         asked = run.asked()
         self._outcome = outcome
-        self._workspace = Workspace(run.folder.parents[3])
+        self._workspace = Workspace(run.root)
         self._steps: list[dict[str, str]] = asked.get("plugins", [])
         self._fingerprints: list[str] = asked.get("fingerprints", ["", "", ""])
         self._file = FileData(url=outcome.url, id=outcome.id, name=outcome.name)

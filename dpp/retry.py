@@ -76,8 +76,7 @@ def repeat(run: Run, given: Mapping[str, Any]) -> RunBatch:
 
 def _workspace(run: Run) -> Path:
     """Return the workspace that a run lies in, wherever it was moved to."""
-    root = run.folder.parents[3]
-    return root.parent if run.asked().get("settings", {}).get("simulate_downloads") else root
+    return run.root.parent if run.asked().get("settings", {}).get("simulate_downloads") else run.root
 
 
 def _asked_again(asked: Mapping[str, Any], given: Mapping[str, Any]) -> RunBatch:

@@ -1,7 +1,7 @@
 """One try at a batch: its folder, its chunks, its ledgers, and how it ends.
 
 batches/<batch>/lock                     held by whoever runs the batch, and gone with them
-batches/<batch>/manifest/                private, and only while a run lasts: files.jsonl, plan.json, progress/
+batches/<batch>/manifest/                what is to be done, private, and only while a run lasts: see dpp.plan
 batches/<batch>/runs/<n>/run.json        what was asked
 batches/<batch>/runs/<n>/chunks/         ledgers, one a chunk (or one a file, in a small batch)
 batches/<batch>/runs/<n>/jobs/           a small batch's notes of its files between their tasks
@@ -18,7 +18,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +27,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from dpp._version import __version__
-from dpp.catalog import Chunk, read_catalog, write_catalog
+from dpp.catalog import Chunk
 from dpp.chain import Steps
 from dpp.engine import Engine
 from dpp.errors import INTERRUPTED, BatchFailed, ConfigurationError, EnvironmentStop
@@ -40,17 +40,16 @@ from dpp.models import FileData, Outcome
 from dpp.names import file_key
 from dpp.page import Page
 from dpp.pipeline import Job, Pipeline
+from dpp.plan import Plan, is_graph
 from dpp.plugins import Registry
 from dpp.report import PAGE, Summary, fold
 from dpp.selection import Selection
-from dpp.settings import Settings, make_settings
+from dpp.settings import Settings
 from dpp.snapshot import Slow, Snapshot, keep_snapshot
 from dpp.sources import Existing
-from dpp.storage import is_alive, read_json, remove, stops_run, write_atomic, write_json, write_stream
+from dpp.storage import is_alive, read_json, remove, write_atomic, write_json, write_stream
 from dpp.supervisor import Supervisor
 from dpp.workspace import Workspace
-
-DEATHS = "deaths"
 
 
 class Run:
@@ -64,6 +63,7 @@ class Run:
 
     def __init__(self, folder: Path, lock: Lock | None = None, registry: Registry | None = None) -> None:
         self.folder = folder
+        self.root = folder.parents[3]
         self._registry = registry
         self.number = int(folder.name)
         self.batch = folder.parent.parent.name
@@ -71,8 +71,7 @@ class Run:
         self.ledgers = folder / "chunks"
         self.results_path = folder / "results.jsonl"
         self._lock = lock
-        self._private = folder.parent.parent / "manifest"
-        self.snapshots = self._private / "progress"
+        self.plan = Plan(folder.parent.parent / "manifest", self.number, self.label)
 
     def begin(
         self,
@@ -100,26 +99,11 @@ class Run:
         Raises:
             ManifestError: Some row has a problem; all of them are in it.
         """
-        self._forget_private()
-        with stops_run(self._private):
-            self._private.mkdir(mode=0o700, parents=True)
-            self.snapshots.mkdir()
-        try:
-            chunks = write_catalog(
-                self._private / "files.jsonl",
-                source,
-                rows,
-                schemes,
-                lambda total: settings.chunk_size_for(total, workers),
-                skip_bad=settings.skip_bad,
-            )
-        except BaseException:
-            self._forget_private()
-            raise
+        chunks = self.plan.begin(source, rows, settings, schemes, workers)
         total = sum(chunk.size for chunk in chunks)
         skipped = existing.skipped if existing else 0
         write_json(self.folder / "run.json", {**self._asked(source, total, steps), **facts, "skipped": skipped})
-        write_json(self._private / "plan.json", {"run": self.number, "settings": settings.model_dump(mode="json"), "chunks": chunks})
+        self.plan.open(settings, chunks)
 
     def _asked(self, source: str, total: int, steps: Steps) -> dict[str, Any]:
         return {
@@ -137,44 +121,9 @@ class Run:
             "fingerprints": steps.fingerprints(),
         }
 
-    def _forget_private(self) -> None:
-        shutil.rmtree(self._private, ignore_errors=True)
-
-    def plan(self) -> dict[str, Any]:
-        """Return what the workers need to know; only there while the run lasts.
-
-        Raises:
-            ConfigurationError: The run has ended.
-        """
-        plan = read_json(self._private / "plan.json")
-        if not isinstance(plan, dict) or plan["run"] != self.number:
-            raise ConfigurationError(f"run {self.label} has ended or was replaced; start RunBatch again")
-        return plan
-
-    def is_open(self) -> bool:
-        """Whether there is still work that one can join."""
-        return bool((read_json(self._private / "plan.json") or {}).get("run") == self.number)
-
-    def settings(self) -> Settings:
-        """Return the settings of the run."""
-        return make_settings(self.plan()["settings"])
-
-    def chunks(self) -> list[Chunk]:
-        """Return the chunks, in the order of the manifest."""
-        return [Chunk(*chunk) for chunk in self.plan()["chunks"]]
-
-    @staticmethod
-    def is_graph(chunks: Sequence[Chunk]) -> bool:
-        """Whether every file has Luigi tasks of its own, and none is in a chunk with others."""
-        return all(chunk.size == 1 for chunk in chunks)
-
-    def files(self, chunk: Chunk) -> Iterator[FileData]:
-        """Yield the files of a chunk."""
-        return read_catalog(self._private / "files.jsonl", chunk)
-
     def pipeline(self, settings: Settings, registry: Registry, steps: Steps | None = None) -> Pipeline:
         """Return a pipeline that works for this run, and keeps its limits with those of other processes."""
-        return Pipeline(settings, registry, self.label, steps, self._private / "limits", self._selection())
+        return Pipeline(settings, registry, self.label, steps, self.plan.limits, self._selection())
 
     def _selection(self) -> Selection | None:
         asked = self.asked().get("selection")
@@ -190,7 +139,7 @@ class Run:
 
     def snapshot(self, name: str) -> Path:
         """Return the path of the snapshot that belongs to a ledger."""
-        return self.snapshots / f"{name}.json"
+        return self.plan.snapshots / f"{name}.json"
 
     @contextmanager
     def at_task(self, file: FileData, stage: str, following: str) -> Iterator[None]:
@@ -232,16 +181,16 @@ class Run:
             on_progress: Called several times a second with the number of files that have their outcome, and of those that failed.
             guard: Held while a process is forked.
         """
-        settings, keeper = self.settings(), Keeper(self.snapshot(name))
+        settings, keeper = self.plan.settings(), Keeper(self.snapshot(name))
         supervisor = Supervisor(
-            lambda: self.files(chunk),
+            lambda: self.plan.files(chunk),
             chunk.size,
             self.ledger(name),
             lambda: self.pipeline(settings, registry),
             stage_timeout=settings.stage_timeout,
             on_progress=on_progress,
             on_wait=keeper.keep,
-            on_death=self.note_death,
+            on_death=self.plan.note_death,
             guard=guard,
         )
         with self.stops_noted():
@@ -267,8 +216,8 @@ class Run:
         Another process that shares the run may have done so and ended it; then there is nothing to do.
         """
         with suppress(ConfigurationError, FileNotFoundError):
-            chunks = self.chunks()
-            files = [file for chunk in chunks for file in self.files(chunk)] if self.is_graph(chunks) else []
+            chunks = self.plan.chunks()
+            files = [file for chunk in chunks for file in self.plan.files(chunk)] if is_graph(chunks) else []
             jobs = [Job(file) for file in files if not self.ledger(file_key(file.id, file.url)).exists()]
             outcomes = [outcome for job in jobs if (outcome := pipeline.recalled(job))]
             ledger = Ledger(self.ledger(f"known-{socket.gethostname()}-{os.getpid()}"))
@@ -278,7 +227,7 @@ class Run:
 
     def discard(self) -> None:
         """Leave no trace of this run, which nobody worked on, and let others run the batch."""
-        self._forget_private()
+        self.plan.forget()
         shutil.rmtree(self.folder, ignore_errors=True)
         self.release()
 
@@ -338,22 +287,17 @@ class Run:
         """Write what is recorded so far into one file, each file once."""
         write_stream(path, (row.line for row in fold(self._empty_summary(), read_ledgers(self.ledgers))))
 
-    def note_death(self) -> None:
-        """Note that a process of the run died, which may have left something half written."""
-        with suppress(OSError):
-            (self._private / DEATHS).touch()
-
     def finish(self) -> Summary:
         """Fold the ledgers into results, a page and a summary, and forget what is private."""
-        if (self._private / DEATHS).exists():
-            Workspace(self.folder.parents[3]).sweep()
+        if self.plan.had_deaths():
+            Workspace(self.root).sweep()
         summary, asked = self._empty_summary(), self.asked()
         with Page(self.folder / PAGE, asked) as page:
             rows = page.take(fold(summary, read_ledgers(self.ledgers)))
             write_stream(self.results_path, (row.line for row in rows), durable=True)
             page.write(summary, stopped=self._why_stopped())
         write_atomic(self.folder / "summary.json", summary.model_dump_json(indent=2).encode() + b"\n")
-        self._forget_private()
+        self.plan.forget()
         if self._registry is not None:
             self._registry.notify("dpp_batch_finished", summary=summary.model_dump())
         return summary

@@ -32,6 +32,7 @@ from dpp.parameters import (
     running_from_command_line,
     with_settings,
 )
+from dpp.plan import is_graph
 from dpp.plugins import registry
 from dpp.progress import Progress
 from dpp.redact import redact_text
@@ -67,8 +68,8 @@ class FileChunk(PatientTask):
     def run(self) -> None:
         """Run the files that have no outcome in this run yet."""
         run = Run(Path(self.run_folder))
-        chunk = run.chunks()[self.index]
-        set_up_logging(run.settings())
+        chunk = run.plan.chunks()[self.index]
+        set_up_logging(run.plan.settings())
         with self.ending.chunk() if self.ending else nullcontext():
             run.supervise(chunk, self._ledger_name(), registry(), Progress(chunk.size, self).tell, fork_guard())
 
@@ -132,7 +133,7 @@ class RunBatch(SettingsTask):
     def note_death(self) -> None:
         """Let the run know that a process of it died."""
         if self._opened is not None:
-            self._opened.note_death()
+            self._opened.plan.note_death()
 
     def wanted_files(self) -> Files:
         """Return the manifest.
@@ -188,9 +189,9 @@ class RunBatch(SettingsTask):
             self._opened = None
 
     def _tasks(self, run: Run) -> list[luigi.Task]:
-        chunks = run.chunks()
-        if run.is_graph(chunks):
-            return [self._report(file, run) for chunk in chunks for file in run.files(chunk)]
+        chunks = run.plan.chunks()
+        if is_graph(chunks):
+            return [self._report(file, run) for chunk in chunks for file in run.plan.files(chunk)]
         return [FileChunk(run_folder=str(run.folder), index=index) for index in range(len(chunks))]
 
     def _report(self, file: FileData, run: Run) -> Report:

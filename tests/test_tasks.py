@@ -66,7 +66,7 @@ def test_a_chunk_reports_its_progress_to_the_scheduler(site, manifest, monkeypat
     monkeypatch.setattr("luigi.worker.TaskStatusReporter.update_progress_percentage", lambda self, share: said.append(share))
     files = manifest([{"url": site.add("/a.txt", "a")}, {"url": f"{site.url}/missing"}])
     run_batch(files, chunk_size=5)
-    assert said == ["2 of 2 files, 1 failed", 100]
+    assert said[-2:] == ["2 of 2 files, 1 failed", 100]
 
 
 def test_a_chunk_of_a_run_that_ended_says_so(site, manifest):
