@@ -221,7 +221,6 @@ class Engine:
     Args:
         pipeline: The stages.
         ledger: Takes the outcomes.
-        on_outcome: Called after each outcome is recorded, from any thread.
         on_wait: Called several times a second, with what is on its way, by the thread that waits for the end.
         board: Where a process that supervises this one reads what is on its way.
     """
@@ -230,14 +229,12 @@ class Engine:
         self,
         pipeline: Pipeline,
         ledger: Ledger,
-        on_outcome: Callable[[Outcome], None] | None = None,
         on_wait: Callable[[InFlight], None] | None = None,
         board: Board | None = None,
     ) -> None:
         settings = pipeline.settings
         self._pipeline = pipeline
         self._ledger = ledger
-        self._on_outcome = on_outcome
         self._on_wait = on_wait
         self._board = board if board and board.size > 1 else None
         self._fault = _Fault()
@@ -325,5 +322,3 @@ class Engine:
     def _record(self, job: Job, outcome: Outcome) -> None:
         self._ledger.append(outcome)
         self._in_flight.ended(job.number, ok=outcome.ok)
-        if self._on_outcome:
-            self._on_outcome(outcome)

@@ -31,7 +31,7 @@ def make(tmp_path):
     """Make an engine around a function that processes a file; ``engine.rows`` reads its ledger."""
     made = []
 
-    def engine(process=lambda file: file.id, pre_process=None, on_outcome=None, **settings):
+    def engine(process=lambda file: file.id, pre_process=None, **settings):
         processor = type("Do", (BaseProcessor,), {"process": lambda self, file: process(file)})
         pre = [type("Pre", (BasePreProcessor,), {"pre_process": lambda self, file: pre_process(file)})] if pre_process else []
         steps = Steps([ConfiguredStep("pre-processor", cls, {}) for cls in pre], ConfiguredStep("processor", processor, {}))
@@ -40,7 +40,7 @@ def make(tmp_path):
         path = tmp_path / f"ledger{len(made)}.jsonl"
         ledger = Ledger(path)
         made.append((pipeline, ledger))
-        one = Engine(pipeline, ledger, on_outcome)
+        one = Engine(pipeline, ledger)
         one.rows = lambda: list(read_ledger(path.with_name(path.name + ".open")))
         return one
 
@@ -66,13 +66,6 @@ def test_no_files_are_no_rows(make):
     engine = make()
     engine.run([])
     assert engine.rows() == []
-
-
-def test_outcomes_are_told_after_they_are_recorded(site, make):
-    told = []
-    engine = make(on_outcome=lambda outcome: told.append((outcome.id, outcome.id in {row.id for row in engine.rows()})))
-    engine.run(files(site, 5))
-    assert sorted(told) == [(f"f{number}", True) for number in range(5)]
 
 
 def test_files_that_are_complete_are_recalled_and_not_processed_again(site, make):
@@ -191,7 +184,7 @@ def test_a_fast_server_is_served_by_few_threads(make, tmp_path):
     (tmp_path / "a").write_text("a")
     names = set()
     given = [FileData(url=f"file://{tmp_path}/a", id=str(n)) for n in range(30)]
-    make(on_outcome=lambda outcome: names.add(threading.current_thread().name), download_threads=64).run(given)
+    make(lambda file: names.add(threading.current_thread().name), download_threads=64).run(given)
     assert len(names) < 30
 
 
@@ -223,14 +216,6 @@ def test_the_first_of_many_stops_is_raised(site, make):
     engine = make(process, processing_limit=4)
     with pytest.raises(EnvironmentStop, match="first"):
         engine.run(files(site, 4))
-
-
-def test_a_listener_that_raises_ends_the_run(site, make):
-    def tell(outcome):
-        raise RuntimeError("listener")
-
-    with pytest.raises(RuntimeError, match="listener"):
-        make(on_outcome=tell).run(files(site, 30))
 
 
 def interrupted(given, before=lambda: None):
