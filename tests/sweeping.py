@@ -9,6 +9,7 @@ from pathlib import Path
 
 PROGRAM = Path(__file__).with_name("sweep.py")
 ALL = os.environ.get("FAULTS") == "all"
+LIMIT_SECONDS = 7200 if ALL else 900
 SAMPLE = ("--first", "17", "--step", "70")
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from aftermath import check
 from programs import PROGRAMS
-from sweeping import ALL, swept
+from sweeping import ALL, LIMIT_SECONDS, swept
 
 SIZES = range(8, 1000, 8) if ALL else (40, 300)
 STOPPED, COMPLETE = 3, 0
@@ -65,7 +65,7 @@ cp -R small/w left
 
 
 @pytest.mark.fault(16)
-@pytest.mark.timeout(3600 if ALL else 300)
+@pytest.mark.timeout(LIMIT_SECONDS)
 @pytest.mark.parametrize(("program", "workers", "chunk_size"), [("dpp", 1, 1), ("luigi", 2, 5)])
 def test_a_full_disk_stops_the_run_and_the_next_one_completes_it(batch, mounted, tmp_path, program, workers, chunk_size, seen):
     run = command(program, batch, "--workers", workers, "--chunk-size", chunk_size)
@@ -114,7 +114,7 @@ def test_a_read_only_workspace_stops_the_run_before_any_request(site, manifest, 
 
 
 @pytest.mark.fault(16)
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(LIMIT_SECONDS)
 @pytest.mark.parametrize(
     ("how", "mode", "program"),
     [("full", "tasks", "dpp"), ("full", "workers", "luigi"), ("broken", "chunks", "luigi"), ("broken", "cleanup", "dpp")],

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from sweeping import swept
+from sweeping import LIMIT_SECONDS, swept
 
 
 @pytest.mark.fault(14)
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(LIMIT_SECONDS)
 @pytest.mark.parametrize("mode", ["tasks", "chunks", "workers", "cleanup"])
 def test_a_rerun_after_a_kill_equals_an_undisturbed_run(mode, seen):
     seen(swept("kill", mode))
 
 
 @pytest.mark.fault(14)
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(LIMIT_SECONDS)
 @pytest.mark.parametrize("mode", ["tasks", "chunks", "workers", "cleanup"])
 def test_so_it_does_where_one_process_is_killed(mode, seen):
     seen(swept("kill-one", mode))

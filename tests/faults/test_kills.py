@@ -20,7 +20,7 @@ from dpp.ledger import read_outcome
 import http_site
 from aftermath import check
 from listening import wait_until
-from sweeping import ALL
+from sweeping import ALL, LIMIT_SECONDS
 
 KILLS = 200 if ALL else 10
 FILES = 300
@@ -59,7 +59,7 @@ def done(root):
 
 
 @pytest.mark.fault(14)
-@pytest.mark.timeout(3600 if ALL else 300)
+@pytest.mark.timeout(LIMIT_SECONDS)
 def test_nothing_is_lost_and_nothing_double_however_often_it_is_killed(batch, site, tmp_path, rng, seen):
     files, bodies = batch
     for path, body in bodies.items():

@@ -16,7 +16,7 @@ from dpp.storage import is_alive
 
 from aftermath import check
 from listening import wait_until
-from sweeping import ALL
+from sweeping import ALL, LIMIT_SECONDS
 
 PAIRS = 100 if ALL else 5
 GATED = "import sys; from dpp.cli import main; print('ready', flush=True); sys.stdin.read(); main(sys.argv[1:])"
@@ -50,7 +50,7 @@ def opened(folder, *arguments, count=1):
 
 
 @pytest.mark.fault(19)
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(LIMIT_SECONDS)
 def test_of_two_runs_at_the_same_instant_one_works_and_the_other_says_who_does(slow, tmp_path, seen):
     files, release = slow
     for number in range(PAIRS):
