@@ -25,6 +25,7 @@ ERROR_CLASSES = frozenset(
 )
 SHOWN_PROBLEMS = 1000
 INTERRUPTED = 130
+TERMINATED = 143
 
 
 class DppError(Exception):

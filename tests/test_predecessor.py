@@ -185,14 +185,15 @@ def start(tmp_path, *arguments):
     return subprocess.Popen(everything, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_an_interrupt_lets_the_file_on_its_way_end(gates, tmp_path, site, command, results):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_lets_the_file_on_its_way_end(gates, tmp_path, site, command, results, number, code):
     reached, go = gates
     process = start(tmp_path, "--download-cache", "cache")
     assert reached.wait(60)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     go.set()
     out, err = process.communicate(timeout=60)
-    assert (process.returncode, "interrupted; run again" in err, "Traceback" in err) == (130, True, False)
+    assert (process.returncode, "interrupted; run again" in err, "Traceback" in err) == (code, True, False)
     assert "1 of 3 ok, 0 failed, 2 not done" in out, err
     assert [(row["status"], row["result"]) for row in results("cache").values()] == [("ok", 200)]
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from typing import Any
+from types import FrameType
+from typing import Any, Never
 
 import click
 
 from dpp.chain import import_class
 from dpp.cli.entry import enter
+from dpp.errors import TERMINATED
 from dpp.processing_pipeline import ProcessingPipeline
 from dpp.report import render
 
@@ -33,11 +36,17 @@ def command(files: str, pre_processor: str | None, processor: str | None, post_p
     classes: dict[str, Any] = {
         f"{kind}_class": import_class(kind.replace("_", "-"), reference) for kind, reference in references.items() if reference
     }
-    pipeline = ProcessingPipeline(**classes, **given)
+    pipeline, terminations = ProcessingPipeline(**classes, **given), list[int]()
+
+    def interrupt(number: int, _frame: FrameType | None) -> Never:
+        terminations.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
     code = pipeline.run(files)
     assert pipeline.summary is not None
     click.echo(render(pipeline.summary))
-    sys.exit(code)
+    sys.exit(TERMINATED if terminations else code)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -28,7 +28,8 @@ def run(files: str, workers: int | None, **given: Any) -> None:
 
     \b
     Exit codes: 0 every file is ok, 1 some files failed, 2 bad input or
-    configuration, 3 the environment stopped the run, 130 interrupted.
+    configuration, 3 the environment stopped the run, 130 interrupted
+    (143 by SIGTERM).
 
     \b
     Examples:
