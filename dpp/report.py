@@ -15,6 +15,7 @@ from dpp.models import Outcome
 from dpp.redact import printable
 from dpp.selection import GONE
 from dpp.settings import Settings
+from dpp.storage import read_json
 
 PAGE = "report.html"
 SHOWN_GROUPS = 20
@@ -125,8 +126,15 @@ def _where(summary: Summary) -> list[str]:
     folder = Path(summary.folder)
     kept = [("report", folder / PAGE), ("log", folder / "log.txt")]
     lines = [f"{name}: {path}" for name, path in kept if path.exists() and (name == "report" or not summary.complete)]
-    again = [] if summary.complete else [f"{'go on' if summary.missing else 'retry'}: {retry_command(summary)}"]
+    again = [] if summary.complete else [f"{'go on' if summary.missing else 'retry'}: {_how_to_retry(summary)}"]
     return [f"results: {folder / 'results.jsonl'}", *lines, *again]
+
+
+def _how_to_retry(summary: Summary) -> str:
+    """Return the command that retries, or what does where the files came from a list, a pipe or a URL with a secret."""
+    asked = read_json(Path(summary.folder, "run.json"))
+    can_be_read_again = not isinstance(asked, dict) or asked.get("source")
+    return retry_command(summary) if can_be_read_again else f"run the same again; dpp retry can't, as it can't read the {asked['files']}"
 
 
 def retry_command(summary: Summary) -> str:
