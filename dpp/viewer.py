@@ -50,6 +50,9 @@ class Face(Protocol):
     first: float
     seconds: float
 
+    def begin(self, watch: Watch) -> None:
+        """Look for the first time: rates count from here."""
+
     def show(self, watch: Watch) -> None:
         """Show what the run is at."""
 
@@ -71,6 +74,10 @@ class Drawn:
         self.first = first
         self._stream = stream
         self._is_drawn = False
+
+    def begin(self, watch: Watch) -> None:
+        """Draw nothing yet."""
+        watch.look()
 
     def show(self, watch: Watch) -> None:
         """Draw a frame."""
@@ -112,6 +119,10 @@ class Said:
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
 
+    def begin(self, watch: Watch) -> None:
+        """Say nothing yet."""
+        watch.look()
+
     def show(self, watch: Watch) -> None:
         """Say the line."""
         self._say(watch.look()[0].line())
@@ -131,6 +142,10 @@ class Told:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+
+    def begin(self, watch: Watch) -> None:
+        """Tell what there is: a short run may be over by now."""
+        self._tell(watch)
 
     def show(self, watch: Watch) -> None:
         """Tell what is new, and how far the run is."""
@@ -186,7 +201,7 @@ def follow(watch: Watch, face: Face, is_over: Callable[[], bool], *, heeds_inter
     Raises:
         KeyboardInterrupt: SIGINT came.
     """
-    watch.look()
+    face.begin(watch)
     due = time.monotonic() + face.first
     with signals_kept():
         while not is_over():

@@ -17,6 +17,7 @@ from dpp.models import FileData, Outcome
 from dpp.run import Run
 from dpp.snapshot import Slow, Snapshot, keep_snapshot
 from dpp.view import frame, middle
+from dpp.viewer import Told, follow
 from dpp.watch import Failed, Ledgers, StageState, State, Watch
 from rich.cells import cell_len
 
@@ -56,6 +57,15 @@ def test_each_line_of_the_ledgers_is_read_once(tmp_path):
     ledger.finish()
     assert [row["id"] for row, _ in followed.news()] == ["f2"]
     assert list(followed.news()) == []
+
+
+def test_a_file_that_is_done_before_anybody_looks_is_told_too(run):
+    Ledger(run.ledger("0")).append(outcome(1))
+    reader, writer = os.pipe()
+    follow(Watch(run), Told(writer), lambda: True)
+    os.close(writer)
+    with open(reader) as told:
+        assert [json.loads(line)["id"] for line in told] == ["f1"]
 
 
 def test_what_has_no_outcome_yet_is_where_the_snapshots_say(run):
