@@ -30,6 +30,7 @@ from dpp.steps import BaseFetcher
 from dpp.storage import discard, is_fatal, json_line, read_json, write_atomic
 from dpp.workspace import Workspace
 
+log = logging.getLogger(__name__)
 log_of_files = logging.getLogger(FILES)
 
 
@@ -100,7 +101,10 @@ class Pipeline:
     def close(self) -> None:
         """Let go of the fetchers' connections."""
         for fetcher in self._fetchers.values():
-            fetcher.close()
+            try:
+                fetcher.close()
+            except Exception as error:  # noqa: BLE001 - a plugin's; its files are done
+                log.warning("fetcher %s failed when it was closed: %s: %s", type(fetcher).__name__, type(error).__name__, error)
 
     def report_path(self, file: FileData) -> Path:
         """Return where a file's report lies."""

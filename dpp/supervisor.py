@@ -107,16 +107,18 @@ class Supervisor:
                 more, more_failed = board.totals()
                 self._on_progress(done + more, failed + more_failed)
 
-        return self._lost(lambda: (file for file in self._files() if file_key(file.id, file.url) not in recorded), self._size, tell)
+        return self._lost(lambda: (file for file in self._files() if file_key(file.id, file.url) not in recorded), self._size - done, tell)
 
     def _lost(self, files: Files, size: int, tell: Callable[[Board], None] = lambda _board: None) -> _Lost | None:
         """Run files in a child; return what it left behind if it died."""
-        board, overdue = Board(size), dict[int, Place]()
+        board, overdue, ending = Board(size), dict[int, Place](), list[Callable[[], str]]()
 
         def look() -> str:
             tell(board)
             overdue.update(_overdue(board, self._limit))
-            return _too_long(self._limit) if overdue else ""
+            if not ending and board.totals()[0] == size:
+                ending.append(_time_limit(self._limit))  # for what fetchers do when they are closed
+            return _too_long(self._limit) if overdue else ending[0]() if ending else ""
 
         death = run_in_child(lambda: self._work(files(), board), look, self._guard)
         tell(board)

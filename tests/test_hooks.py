@@ -127,13 +127,17 @@ def test_dpp_fetchers_makes_a_scheme_known(install, manifest, run_batch, results
                 part.begin(total=2)
                 part.write(b"ok")
 
+            def close(self):
+                raise OSError("the server is gone")
+
         @hookimpl
         def dpp_fetchers():
             return {"MEMORY": Memory}
         """,
     )
-    run = run_batch(manifest([{"url": "memory://x/here"}, {"url": "memory://x/gone"}]))
+    run = run_batch(manifest([{"url": "memory://x/here"}, {"url": "memory://x/gone"}]), "--chunk-size", "2")
     assert run.returncode == 1, run.stderr
+    assert "fetcher Memory failed when it was closed: OSError: the server is gone" in run.stderr
     rows = results()
     assert rows["here"]["bytes"] == 2
     assert (rows["gone"]["error_class"], rows["gone"]["attempts"]) == ("forgotten", 1)

@@ -134,6 +134,22 @@ def test_processes_that_die_at_no_file_stop_the_run(tmp_path):
         Supervisor(lambda: [file], 1, tmp_path / "l.jsonl", die).run()
 
 
+def test_a_process_that_hangs_after_its_last_file_is_stopped_and_no_file_run_again(tmp_path):
+    class HangsOnce(Pipeline):
+        def close(self):
+            if not (tmp_path / "hung").exists():
+                (tmp_path / "hung").touch()
+                time.sleep(600)
+
+    steps = Steps([], ConfiguredStep("processor", Deed, {"seen": str(tmp_path)}))
+    pipeline = lambda: HangsOnce(Settings(workspace=tmp_path / "w"), registry(), "b/1", steps)  # noqa: E731
+    (tmp_path / "content").touch()
+    file = FileData(url=(tmp_path / "content").as_uri(), id="good")
+    Supervisor(lambda: [file], 1, tmp_path / "ledger.jsonl", pipeline, stage_timeout=1.0).run()
+    assert [outcome.status for outcome in read_ledger(tmp_path / "ledger.jsonl")] == ["ok"]
+    assert (tmp_path / "good").read_text() == "x"
+
+
 def test_what_kills_the_process_of_one_file_is_tried_twice(tmp_path):
     def once():
         if not (tmp_path / "tried").exists():
