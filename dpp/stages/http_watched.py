@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import socket
 from contextvars import ContextVar
-from http.client import HTTPResponse, parse_headers
+from email.errors import MissingHeaderBodySeparatorDefect
+from http.client import HTTPResponse, IncompleteRead, parse_headers
 from typing import Any
 
 import urllib3
@@ -88,9 +89,28 @@ class _WatchedResponse(HTTPResponse):
             parse_headers(self.fp)
         raise FetchError("the server goes on announcing an answer that does not come", "protocol")
 
+    def _get_chunk_left(self) -> int | None:
+        """Look at what ends a chunk, which http.client skips whatever it is."""
+        if self.chunk_left == 0:
+            if self.fp.read(2) != b"\r\n":
+                raise IncompleteRead(b"")
+            self.chunk_left = None
+        left: int | None = super()._get_chunk_left()  # type: ignore[misc] # it has no public name
+        return left
+
+    def _read_and_discard_trailer(self) -> None:
+        """Read what follows the last chunk, no more of it than of headers; http.client would go on for ever."""
+        parse_headers(self.fp)
+
     def begin(self) -> None:
-        """Read the headers, and refuse a length that makes no sense: urllib3 does that too, but leaves the socket open."""
+        """Read the headers, and refuse what makes no sense.
+
+        The parser of headers takes a line that is none for their end, and what follows it for a text: a length or a coding
+        there would be lost. A length that is none urllib3 refuses too, but leaves the socket open.
+        """
         super().begin()
+        if any(isinstance(defect, MissingHeaderBodySeparatorDefect) for defect in self.headers.defects):
+            raise FetchError("a line of the answer's headers is none", "protocol")
         body_length(urllib3.HTTPHeaderDict(self.headers.items()))
 
 

@@ -12,6 +12,7 @@ import os
 import re
 import socket
 import ssl
+import threading
 import time
 import tracemalloc
 import zlib
@@ -162,12 +163,16 @@ def test_cookies_of_a_server_are_not_sent_back(site, download):
         (raw(OK + b"Transfer-Encoding: chunked\r\n\r\n" + CHUNKS + b"9\r\nab"), "truncated", True),
         (raw(OK + b"Transfer-Encoding: chunked\r\n\r\n" + CHUNKS + b"0"), "truncated", True),
         (raw(OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n0\r\n\r\n"), "truncated", True),
+        (raw(OK + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabcXX3\r\ndef\r\n0\r\n\r\n"), "truncated", True),
         (raw(OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n" + CHUNKS + b"0\r\n\r\n"), "protocol", False),
         (raw(OK + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd"), "protocol", False),
         (raw(OK + b"Content-Length: 3, 4\r\n\r\nabcd"), "protocol", False),
         (raw(OK + b"Content-Length: three\r\n\r\nabc"), "protocol", False),
         (raw(OK + b"Content-Length: -3\r\n\r\nabc"), "protocol", False),
         (raw(OK + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\nabc"), "protocol", False),
+        (raw(OK + b"no header\r\nContent-Length: 9\r\n\r\nabc"), "protocol", False),
+        (raw(OK + b"Content-Length : 9\r\n\r\nabc"), "protocol", False),
+        (raw(OK + b"Transfer-Encoding : chunked\r\n\r\n" + CHUNKS + b"0\r\n\r\n"), "protocol", False),
         (raw(OK + b"Server: x\r\n"), "connection", True),
         (raw(OK + b"Content-Length: 0"), "connection", True),
         (raw(b"HTTP/1.1 302 Found\r\nLocation: /b"), "connection", True),
@@ -182,6 +187,7 @@ def test_cookies_of_a_server_are_not_sent_back(site, download):
         (raw(OK + b"\r\n"), "empty", False),
         (raw(OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), "empty", False),
         (status(204), "http-204", False),
+        (raw(b"HTTP/1.1 503 Busy\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"), "http-503", True),
         (raw(b""), "connection", True),
         (raw(b"", reset=True), "connection", True),
     ],
@@ -239,14 +245,47 @@ def test_bytes_behind_the_content_length_do_not_spoil_the_next_answer(site, fetc
     assert (first.path.read_bytes(), second.path.read_bytes()) == (b"abc", b"good")
 
 
+def test_bytes_that_come_late_do_not_spoil_the_next_answer(site, fetcher_class):
+    is_read, is_sent = threading.Event(), threading.Event()
+
+    def reply(handler):
+        handler.send(200, b"abc")
+        is_read.wait(http_site.SECONDS)
+        handler.send(200, b"evil")
+        is_sent.set()
+
+    fetcher = fetcher_class(Settings())
+    downloader = Downloader(Settings(), Workspace(Path("ws")), {"http": fetcher}, [].append)
+    first = downloader.get(FileData(url=site.script("/a", reply)), lambda: None)
+    is_read.set()
+    assert is_sent.wait(http_site.SECONDS)
+    second = downloader.get(FileData(url=site.add("/b", "good")), lambda: None)
+    fetcher.close()
+    assert (first.path.read_bytes(), second.path.read_bytes()) == (b"abc", b"good")
+
+
+@pytest.mark.fault(7)
+def test_a_refusal_counts_though_its_body_does_not_come(site, download):
+    refusal = b"HTTP/1.1 503 Busy\r\nContent-Length: 9\r\nRetry-After: 7\r\n\r\n"
+    error = fails(download, site.script("/a", silent(refusal)))
+    assert (error.error_class, error.retry_after) == ("http-503", 7)
+
+
 @pytest.mark.fault(1)
 def test_headers_that_are_cut_are_no_empty_file(site, download):
     assert fails(download, site.script("/a", raw(OK + b"ETag: ")), size=0).error_class == "connection"
 
 
-def test_announcements_without_end_are_no_answer(site, download):
-    endless = raw(b"HTTP/1.1 100 Continue\r\nX: y\r\n\r\n" * 100_000)
-    assert fails(download, site.script("/a", endless)).error_class in ("protocol", "connection", "truncated")
+@pytest.mark.parametrize(
+    "endless",
+    [
+        b"HTTP/1.1 100 Continue\r\nX: y\r\n\r\n" * 100_000,
+        OK + b"Transfer-Encoding: chunked\r\n\r\n" + CHUNKS + b"0\r\n" + b"X: y\r\n" * 100_000 + b"\r\n",
+    ],
+    ids=["interim", "trailers"],
+)
+def test_headers_without_end_are_no_answer(site, download, endless):
+    assert fails(download, site.script("/a", raw(endless))).error_class in ("protocol", "connection", "truncated")
 
 
 @pytest.mark.fault(13)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
+import select
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -74,7 +76,7 @@ class CurlFetcher(BaseFetcher):
 
     def _perform(self, url: str, headers: Mapping[str, str], answer: _Answer, watch: http.Watch) -> None:
         """Send one request and let the answer take what comes."""
-        handle = self._handle()
+        handle, kept = self._handle()
         handle.setopt(pycurl.URL, url if _PLAIN.fullmatch(url) else _encoded(url))
         handle.setopt(pycurl.HTTPHEADER, _header_lines(headers))
         handle.setopt(pycurl.PROXY, self._proxy(*http.site(url)))
@@ -89,9 +91,11 @@ class CurlFetcher(BaseFetcher):
         try:
             handle.perform()
         except pycurl.error as error:
-            if not answer.is_enough:
+            if not answer.is_enough and not answer.is_no_file():
                 answer.keep()
                 raise answer.failure or self._mapped(answer, *error.args) from error
+        finally:
+            kept.add(handle.getinfo(pycurl.ACTIVESOCKET))
 
     def _mapped(self, answer: _Answer, code: int, message: str) -> FetchError:
         """Return what libcurl's error means; its own texts may hold the URL."""
@@ -109,16 +113,23 @@ class CurlFetcher(BaseFetcher):
             return FetchError(reason, "connection", retryable=True)
         return FetchError(f"the answer or the URL makes no sense to libcurl (error {code})", "protocol")
 
-    def _handle(self) -> pycurl.Curl:
-        """Return this thread's handle."""
-        handle = getattr(self._local, "handle", None)
-        if handle is None:
-            handle = self._local.handle = self._new_handle()
-            self._handles.append(handle)
-        return handle
+    def _handle(self) -> tuple[pycurl.Curl, _Kept]:
+        """Return this thread's handle and the connections that it keeps; a new one where one of them is not to be used again."""
+        known: tuple[pycurl.Curl, _Kept] | None = getattr(self._local, "known", None)
+        if known and known[1].are_silent():
+            return known
+        if known:
+            self._handles.remove(known[0])
+            known[0].close()
+        kept = _Kept()
+        handle = self._new_handle(kept)
+        self._handles.append(handle)
+        self._local.known = handle, kept
+        return handle, kept
 
-    def _new_handle(self) -> pycurl.Curl:
+    def _new_handle(self, kept: _Kept) -> pycurl.Curl:
         handle = pycurl.Curl()
+        handle.setopt(pycurl.CLOSESOCKETFUNCTION, kept.close)
         handle.setopt(pycurl.NOSIGNAL, 1)
         handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
         handle.setopt(pycurl.HTTP_CONTENT_DECODING, 0)
@@ -136,13 +147,42 @@ class CurlFetcher(BaseFetcher):
                 self._handles.pop().close()
 
 
+class _Kept:
+    """The sockets of the connections that a handle keeps.
+
+    What an answer sends behind its length would be taken for the answer to the next request: libcurl looks for it once a
+    second at most.
+    """
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+
+    def add(self, socket: int) -> None:
+        """Watch the connection that was used, unless it was closed."""
+        if socket >= 0:
+            self._poll.register(socket, select.POLLIN)
+
+    def are_silent(self) -> bool:
+        """Say whether there is nothing to read, neither bytes nor an end."""
+        return not self._poll.poll(0)
+
+    def close(self, socket: int) -> int:
+        """Close a socket for libcurl."""
+        with suppress(KeyError):
+            self._poll.unregister(socket)
+        os.close(socket)
+        return 0
+
+
 class _Headers:
     """The headers of an answer, decoded when asked for; see :class:`dpp.http.Headers`."""
 
     def __init__(self, lines: Iterable[bytes]) -> None:
         self._values: dict[bytes, list[bytes]] = {}
         for line in lines:
-            name, _, value = line.partition(b":")
+            name, colon, value = line.partition(b":")
+            if colon and name[-1:].isspace():  # to libcurl no header, so that it would leave a Transfer-Encoding in the body
+                raise FetchError("a header of the answer has a blank before its colon", "protocol")
             self._values.setdefault(name.strip().lower(), []).append(value)
 
     def get(self, name: str, /) -> str | None:
@@ -158,8 +198,8 @@ class _Answer:
 
     Header lines are gathered, and judged when the body begins; lines after the body are trailers, and ignored. The body
     goes into the part. An exception must not leave a callback, so the first one is kept as ``failure`` and ends the
-    transfer. The body of an answer that is no file is read to its end where it is short, so that its connection can be
-    used again; more of it ``is_enough``.
+    transfer. The body of an answer that is no file is read to its end where it is short and comes soon, so that its
+    connection can be used again; more of it ``is_enough``.
     """
 
     def __init__(self, part: Part, asked: int, watch: http.Watch) -> None:
@@ -185,7 +225,7 @@ class _Answer:
         if starts:
             if self.lines[-1].strip():
                 raise FetchError("the connection ended within the headers", "connection", retryable=True)
-            self.status = int(self.lines[starts[-1]].split(None, 2)[1])
+            self.status = _status(self.lines[starts[-1]])
             self.headers = _Headers(self.lines[starts[-1] + 1 :])
         if self.status >= HTTPStatus.OK and self.status not in http.REDIRECTS:
             self._begin()
@@ -200,7 +240,12 @@ class _Answer:
         if time.monotonic() < self._next_check:
             return 0
         self.keep(self._check)
-        return int(self.failure is not None)
+        return int(self.is_enough or self.failure is not None)
+
+    def is_no_file(self) -> bool:
+        """Say whether the headers are there and make the body one that does not matter."""
+        last = next((line for line in reversed(self.lines) if line.startswith(b"HTTP/")), b"")
+        return bool(last) and not self.lines[-1].strip() and _status(last) in range(300, 600)
 
     @property
     def has_begun(self) -> bool:
@@ -211,6 +256,8 @@ class _Answer:
         if len(self.lines) > self._lines_seen:
             self._watch.received(sum(map(len, self.lines[self._lines_seen :])))
             self._lines_seen = len(self.lines)
+        else:
+            self.is_enough = self.is_no_file()
         self._watch.silent()
         self._next_check = time.monotonic() + CHECK_SECONDS
 
@@ -260,6 +307,10 @@ class _Answer:
             raise FetchError("the connection ended before there was an answer", "connection", retryable=True)
         self._decoder.finish()
         http.check_end(self._body, self._received, self._written, expected)
+
+
+def _status(line: bytes) -> int:
+    return int(line.split(None, 2)[1])
 
 
 def _header_lines(headers: Mapping[str, str]) -> list[bytes]:
