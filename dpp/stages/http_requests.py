@@ -143,7 +143,7 @@ def _mapped_errors() -> Iterator[None]:
     except FetchError:
         raise
     except _TLS as error:
-        raise FetchError(f"the TLS certificate or handshake was refused: {_tls_reason(error)}", "tls") from error
+        raise _tls_error(error) from error
     except _TIMEOUTS as error:
         raise FetchError("the server did not answer in time", "timeout", retryable=True) from error
     except _BROKEN_BODY as error:
@@ -164,7 +164,10 @@ def _connection_error(error: Exception) -> FetchError:
     return FetchError(reason, "connection", retryable=True)
 
 
-def _tls_reason(error: Exception) -> str:
+def _tls_error(error: Exception) -> FetchError:
     text = str(error)
+    if "SSLEOFError" in text:
+        return FetchError("the connection broke within the TLS handshake", "connection", retryable=True)
     start = text.find("certificate verify failed")
-    return text[start:].split(" (_ssl", maxsplit=1)[0] if start >= 0 else type(error).__name__
+    reason = text[start:].split(" (_ssl", maxsplit=1)[0] if start >= 0 else type(error).__name__
+    return FetchError(f"the TLS certificate or handshake was refused: {reason}", "tls")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import socket
+import ssl
 from contextvars import ContextVar
 from email.errors import MissingHeaderBodySeparatorDefect
 from http.client import HTTPResponse, IncompleteRead, parse_headers
@@ -32,6 +33,8 @@ class _WatchedReader(io.RawIOBase):
         self._silence = connection.gettimeout()
         self._raw = connection.makefile("rb", buffering=0)
         self._watch = watch
+        if hasattr(connection, "suppress_ragged_eofs"):  # TLS, also within a proxy's TLS
+            connection.suppress_ragged_eofs = False
 
     def readable(self) -> bool:
         """Say that this can be read."""
@@ -45,6 +48,8 @@ class _WatchedReader(io.RawIOBase):
         except TimeoutError:
             self._watch.received(0)
             raise
+        except ssl.SSLEOFError as error:  # anybody can end a TCP connection: no end of a body that has no length
+            raise ConnectionResetError("the connection ended without TLS's goodbye") from error
         self._watch.received(count or 0)
         return count
 

@@ -645,6 +645,31 @@ class TestTls:
         site.script("/a", cut(BODY, 30_000), TestContinuing.REST())
         assert download(site.url + "/a", {"attempts": 2}).path.read_bytes() == BODY
 
+    @pytest.mark.fault(1)
+    def test_a_body_without_a_length_needs_a_goodbye(self, serve, download):
+        def goodbye(handler):
+            raw(OK + b"\r\nabc")(handler)
+            with contextlib.suppress(OSError):
+                handler.connection.unwrap()
+
+        site = serve("127.0.0.1")
+        error = fails(download, site.script("/a", raw(OK + b"\r\nabc")))
+        assert (error.error_class, error.retryable) == ("truncated", True)
+        assert download(site.script("/b", goodbye)).path.read_bytes() == b"abc"
+
+    @pytest.mark.fault(12)
+    @pytest.mark.parametrize("taken", [1, 65536], ids=["reset", "end"])
+    def test_a_handshake_that_breaks_can_get_better(self, download, taken):
+        def breaks():
+            connection = server.accept()[0]
+            connection.recv(taken)
+            connection.close()
+
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            threading.Thread(target=breaks, daemon=True).start()
+            error = fails(download, f"https://127.0.0.1:{server.getsockname()[1]}/a")
+        assert (error.error_class, error.retryable) == ("connection", True)
+
     @pytest.mark.fault(9)
     def test_credentials_are_dropped_on_the_way_from_https_to_http(self, serve, site, download):
         secure = serve("127.0.0.1")

@@ -38,6 +38,7 @@ _TLS = {
     pycurl.E_SSL_ISSUER_ERROR,
     pycurl.E_SSL_CRL_BADFILE,
 }
+_BROKEN_HANDSHAKE = re.compile(r"unexpected eof|reset by peer|broken pipe|SYSCALL", re.IGNORECASE)
 _CONNECTION = {pycurl.E_COULDNT_CONNECT, pycurl.E_GOT_NOTHING, pycurl.E_SEND_ERROR, _E_PROXY}
 _BROKEN = {pycurl.E_PARTIAL_FILE, pycurl.E_RECV_ERROR}
 
@@ -104,6 +105,8 @@ class CurlFetcher(BaseFetcher):
             return FetchError(f"the server did not answer in time ({limit})", "timeout", retryable=True)
         if code in _DNS:
             return FetchError("the host's name does not resolve", "dns", retryable=True)
+        if code == pycurl.E_SSL_CONNECT_ERROR and _BROKEN_HANDSHAKE.search(message):
+            code = pycurl.E_RECV_ERROR
         if code in _TLS:
             return FetchError(f"the TLS certificate or handshake was refused: {message}", "tls")
         if code in _BROKEN and answer.has_begun:
