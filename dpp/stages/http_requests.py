@@ -27,6 +27,7 @@ from dpp.steps import BaseFetcher, Part
 
 AGENT = f"dpp/{__version__} python-requests/{requests.__version__}"
 _BLOCK = 256 * 1024
+_PROXY_REFUSAL = re.compile(r"Tunnel connection failed: (\d{3})")
 _TLS = (requests.exceptions.SSLError, urllib3.exceptions.SSLError)
 _TIMEOUTS = (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
 _BROKEN_BODY = (requests.exceptions.ChunkedEncodingError, urllib3.exceptions.ProtocolError)
@@ -161,6 +162,8 @@ def _connection_error(error: Exception) -> FetchError:
     if "NameResolutionError" in text or "getaddrinfo" in text:
         return FetchError("the host's name does not resolve", "dns", retryable=True)
     reason = "connection refused" if "refused" in text else "the connection broke or was not made"
+    if refusal := _PROXY_REFUSAL.search(text):
+        reason = f"the proxy answered {refusal[1]}"
     return FetchError(reason, "connection", retryable=True)
 
 

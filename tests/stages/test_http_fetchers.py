@@ -715,3 +715,10 @@ def test_a_proxy_of_the_environment_is_used_under_the_same_limits(site, download
     error, took = timed(download, "http://far.example/a", {"stall_timeout": 0.3})
     assert (error.error_class, took < 2) == ("timeout", True)
     assert "stall_timeout" in str(error)
+
+
+def test_what_a_proxy_answers_is_said(site, download, monkeypatch):
+    monkeypatch.setenv("https_proxy", site.url.replace("//", "//me:secret@"))
+    monkeypatch.delenv("NO_PROXY")
+    error = fails(download, "https://far.example/a")  # the site knows no CONNECT
+    assert (error.error_class, str(error)) == ("connection", "the proxy answered 501")

@@ -39,6 +39,7 @@ _TLS = {
     pycurl.E_SSL_CRL_BADFILE,
 }
 _BROKEN_HANDSHAKE = re.compile(r"unexpected eof|reset by peer|broken pipe|SYSCALL", re.IGNORECASE)
+_PROXY_REFUSAL = re.compile(r"CONNECT tunnel failed, response (\d{3})")
 _CONNECTION = {pycurl.E_COULDNT_CONNECT, pycurl.E_GOT_NOTHING, pycurl.E_SEND_ERROR, _E_PROXY}
 _BROKEN = {pycurl.E_PARTIAL_FILE, pycurl.E_RECV_ERROR}
 
@@ -113,6 +114,8 @@ class CurlFetcher(BaseFetcher):
             return FetchError("the connection broke before the body was complete", "truncated", retryable=True)
         if code in _CONNECTION | _BROKEN:
             reason = "connection refused" if code == pycurl.E_COULDNT_CONNECT else "the connection broke or was not made"
+            if refusal := _PROXY_REFUSAL.search(message):
+                reason = f"the proxy answered {refusal[1]}"
             return FetchError(reason, "connection", retryable=True)
         return FetchError(f"the answer or the URL makes no sense to libcurl (error {code})", "protocol")
 
