@@ -95,6 +95,7 @@ class Part(Protocol):
     Attributes:
         offset: How many bytes are there already that the source can be asked to continue from.
         etag: The strong entity tag (RFC 9110, section 8.8.3) of those bytes, if known.
+        total: How many bytes the whole file has, as the source said with those bytes, if it did.
         waited: Seconds that ``write`` has waited for the run's ``rate_limit``, which no source is to blame for.
     """
 
@@ -108,6 +109,10 @@ class Part(Protocol):
 
     @property
     def etag(self) -> str | None:
+        """See the class."""
+
+    @property
+    def total(self) -> int | None:
         """See the class."""
 
     def begin(self, offset: int = 0, *, total: int | None = None, etag: str | None = None, **facts: Any) -> None:

@@ -168,6 +168,8 @@ def _continuation(headers: Headers, part: Part, asked: int, length: int | None, 
     sent = int(match[2]) - asked + 1
     if match[3] != str(asked + sent) or sent < 1 or length not in (None, sent):
         raise RangeRefused("the server's range does not reach the end of the file, or its length does not fit")
+    if part.total not in (None, asked + sent):
+        raise RangeRefused("the file has another size than when the part was begun")
     return Body(asked, sent, asked + sent, "", part.etag)
 
 

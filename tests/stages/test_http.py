@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from urllib3 import HTTPHeaderDict
 
-NO_PART = SimpleNamespace(offset=0, etag=None)
-PART = SimpleNamespace(offset=4, etag='"v1"')
+NO_PART = SimpleNamespace(offset=0, etag=None, total=None)
+PART = SimpleNamespace(offset=4, etag='"v1"', total=None)
 CREDENTIALS = {"Authorization": "Basic eA==", "Cookie": "a=b", "X-Api-Key": "k", "User-Agent": "me", "Range": "bytes=4-"}
 
 

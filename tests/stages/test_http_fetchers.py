@@ -537,6 +537,7 @@ class TestContinuing:
             REST(Content_Range="bytes 30000-99999/*"),
             status(206, BODY[30_000:40_000], ETag='"v1"', Content_Range="bytes 30000-39999/100000"),
             REST(Content_Range="bytes 30000-99999/100001"),
+            status(206, BODY[30_000:40_000], ETag='"v1"', Content_Range="bytes 30000-39999/40000"),
             status(206, BODY[30_000:], ETag='"v1"'),
             status(206, BODY[30_000:], ETag='"v1"', Content_Type="multipart/byteranges; boundary=x"),
             REST(Content_Encoding="gzip"),
