@@ -60,11 +60,17 @@ class _WatchedReader(io.RawIOBase):
 
 
 class _Lines(io.BufferedReader):
-    """Read lines that are whole: to http.client, an end of the connection is as good as the end of the headers or of the chunks."""
+    """Read lines that are whole, and one line each.
+
+    To http.client, an end of the connection is as good as the end of the headers or of the chunks; and where a carriage
+    return stands alone, its parser of headers begins another line.
+    """
 
     def readline(self, size: int | None = -1) -> bytes:
         """Read a line, or as much of it as is allowed."""
         line = super().readline(size)
+        if b"\r" in line[:-2]:
+            raise FetchError("a line of the answer's headers or chunks is broken by a carriage return", "protocol")
         if line.endswith(b"\n") or len(line) == size:
             return line
         raise ConnectionResetError("the connection ended where a line was due, or within one")

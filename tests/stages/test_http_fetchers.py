@@ -173,6 +173,7 @@ def test_cookies_of_a_server_are_not_sent_back(site, download):
         (raw(OK + b"no header\r\nContent-Length: 9\r\n\r\nabc"), "protocol", False),
         (raw(OK + b"Content-Length : 9\r\n\r\nabc"), "protocol", False),
         (raw(OK + b"Transfer-Encoding : chunked\r\n\r\n" + CHUNKS + b"0\r\n\r\n"), "protocol", False),
+        (raw(OK + b"X: y\rContent-Length: 3\r\n\r\nabc"), "protocol", False),
         (raw(OK + b"Server: x\r\n"), "connection", True),
         (raw(OK + b"Content-Length: 0"), "connection", True),
         (raw(b"HTTP/1.1 302 Found\r\nLocation: /b"), "connection", True),
@@ -199,7 +200,15 @@ def test_an_answer_that_is_no_whole_file_is_a_failure(site, download, reply, err
 
 
 @pytest.mark.parametrize(
-    "reply", [raw(b"SSH-2.0-OpenSSH\r\n\r\n"), raw(OK + b"X: y\r\n" * 200 + b"\r\n"), raw(OK + b"X: " + b"y" * 200_000)]
+    "reply",
+    [
+        raw(b"SSH-2.0-OpenSSH\r\n\r\n"),
+        raw(b"HTTP/1.1 200OK\r\n\r\nabc"),
+        raw(OK + b"\rX: y\r\nTransfer-Encoding: chunked\r\n\r\n" + CHUNKS + b"0\r\n\r\n"),
+        raw(b"HTTP/1.1 2000 OK\r\n\r\nabc"),
+        raw(OK + b"X: y\r\n" * 200 + b"\r\n"),
+        raw(OK + b"X: " + b"y" * 200_000),
+    ],
 )
 def test_what_is_hardly_http_is_a_failure_of_the_librarys_own_kind(site, download, reply):
     assert fails(download, site.script("/a", reply)).error_class in ("connection", "protocol", "empty")

@@ -26,6 +26,7 @@ CHECK_SECONDS = 0.05
 _E_PROXY = 97  # CURLE_PROXY, which pycurl has no name for
 _SUPPRESS_CONNECT_HEADERS = 265  # CURLOPT_SUPPRESS_CONNECT_HEADERS, likewise
 
+_STATUS = re.compile(rb"HTTP/\S+ (\d{3})\s")
 _PLAIN = re.compile(r"[!-~]*")
 
 _DNS = {pycurl.E_COULDNT_RESOLVE_HOST, pycurl.E_COULDNT_RESOLVE_PROXY}
@@ -316,7 +317,11 @@ class _Answer:
 
 
 def _status(line: bytes) -> int:
-    return int(line.split(None, 2)[1])
+    """Return the code of a status line; libcurl lets more pass than has one."""
+    found = _STATUS.match(line)
+    if not found:
+        raise FetchError("the answer begins with no status", "protocol")
+    return int(found[1])
 
 
 def _header_lines(headers: Mapping[str, str]) -> list[bytes]:
