@@ -133,16 +133,21 @@ def test_netrc_is_used_where_the_manifest_gives_no_credentials(site, download, t
     assert site.headers("/a")[0]["authorization"] == "Basic bWU6cEB3"
 
 
-def test_connections_are_used_again(site, fetcher_class):
+def ports_used(site, fetcher_class):
+    """Download five files; return the port that each came to."""
     ports = []
     reply = lambda handler: (ports.append(handler.client_address[1]), handler.send(200, b"x"))  # noqa: E731
     fetcher = fetcher_class(Settings())
-    downloader = Downloader(Settings(), Workspace(Path("ws")), {"http": fetcher})
+    downloader = Downloader(Settings(), Workspace(Path("ws")), {"http": fetcher, "https": fetcher})
     for number in range(5):
         downloader.get(FileData(url=site.script(f"/{number}", reply)), lambda: None)
     fetcher.close()
-    assert len(ports) == 5
-    assert len(set(ports)) == 1
+    return ports
+
+
+def test_connections_are_used_again(site, fetcher_class):
+    ports = ports_used(site, fetcher_class)
+    assert (len(ports), len(set(ports))) == (5, 1)
 
 
 def test_cookies_of_a_server_are_not_sent_back(site, download):
@@ -621,6 +626,10 @@ class TestTls:
     def test_a_trusted_server(self, serve, download):
         site = serve("127.0.0.1")
         assert download(site.add("/a", BODY)).path.read_bytes() == BODY
+
+    def test_connections_are_used_again(self, serve, fetcher_class):
+        ports = ports_used(serve("127.0.0.1"), fetcher_class)
+        assert (len(ports), len(set(ports))) == (5, 1)
 
     @pytest.mark.fault(12)
     @pytest.mark.parametrize(
