@@ -44,18 +44,23 @@ class _Threads:
         self._name = name
         self._limit = limit
         self._work_off = work_off
-        self._alive = 0
+        self._alive: set[threading.Thread] = set()
         self._changed = threading.Condition()
         self.started = 0
 
     def grow(self, count: int) -> None:
-        """Start more threads, up to the limit."""
+        """Start more threads, up to the limit; one that an interrupt or the system keeps from starting is not waited for."""
         with self._changed:
-            more = min(count, self._limit - self.started)
-            self.started += more
-            self._alive += more
-        for number in range(self.started - more, self.started):
-            threading.Thread(target=self._run, name=f"{self._name}-{number + 1}", daemon=True).start()
+            numbers = range(self.started + 1, min(self.started + count, self._limit) + 1)
+            more = [threading.Thread(target=self._run, name=f"{self._name}-{number}", daemon=True) for number in numbers]
+            self.started += len(more)
+            self._alive.update(more)
+        try:
+            for thread in more:
+                thread.start()
+        finally:
+            with self._changed:
+                self._alive -= {thread for thread in more if thread.ident is None}
 
     def wait(self, timeout: float) -> bool:
         """Wait for all threads to end; return whether they did.
@@ -75,7 +80,7 @@ class _Threads:
             self._work_off()
         finally:
             with self._changed:
-                self._alive -= 1
+                self._alive.discard(threading.current_thread())
                 self._changed.notify_all()
 
 

@@ -281,6 +281,20 @@ def test_an_interrupt_waits_no_longer_than_the_grace_for_what_hangs(site, make, 
     wait_for(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith(names)])
 
 
+def test_a_thread_that_never_started_is_not_waited_for(make, site, monkeypatch):
+    start = threading.Thread.start
+
+    def interrupted_start(thread):
+        if thread.name == "process-1":
+            raise KeyboardInterrupt
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted_start)
+    monkeypatch.setattr(module, "GRACE_SECONDS", 3600.0)
+    with pytest.raises(KeyboardInterrupt):
+        make().run(files(site, 2))
+
+
 def test_an_error_of_the_source_ends_the_run(site, make):
     def source():
         yield from files(site, 3)
