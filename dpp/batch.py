@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -38,7 +39,7 @@ def batch_name(files: Files, steps: Steps, title: str = "") -> str:
     elif is_source(files):
         kind, where = names.stem(redact_url(str(files))), str(files)
     else:
-        kind, where = Path(files).stem, str(Path(files).resolve())
+        kind, where = Path(files).stem, os.path.realpath(files)
     return f"{names.slug(title or kind)}-{names.digest(where, steps.fingerprints()[2], digits=10)}"
 
 

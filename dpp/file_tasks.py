@@ -27,7 +27,7 @@ from dpp.logs import FILES, set_up_logging
 from dpp.manifest import Listed, Row, check
 from dpp.models import Failure, FileData, Outcome
 from dpp.names import file_key
-from dpp.parameters import UrlParameter, configured_options, exit_when_wrong, with_settings
+from dpp.parameters import FieldsParameter, UrlParameter, configured_options, exit_when_wrong, with_settings
 from dpp.pipeline import Job, Pipeline
 from dpp.plugins import STEP_SETTINGS, option_names, registry
 from dpp.redact import redact_text
@@ -113,7 +113,7 @@ class DownloadTarget(SettingsTask):
     url = UrlParameter(default="", description="where the file comes from")
     id = luigi.Parameter(default="", description="what reports call the file; default: the URL's stem")
     name = luigi.Parameter(default="", description="the file's name; default: the URL's stem")
-    fields: luigi.DictParameter[Any] = luigi.DictParameter(
+    fields = FieldsParameter(
         default={}, significant=False, visibility=ParameterVisibility.PRIVATE, description="other fields of the manifest, as JSON"
     )
     run_folder = luigi.Parameter(default="", description="the run of a batch that this belongs to")

@@ -201,6 +201,21 @@ class OptionsParameter(luigi.DictParameter):
         return names.digest(repr(value), digits=8) if value else ""
 
 
+class FieldsParameter(luigi.DictParameter):
+    """Fields of a file, as JSON."""
+
+    def parse(self, value: str) -> Any:
+        """Return the fields, or raise ConfigurationError where they are no JSON object."""
+        with exit_when_wrong():
+            try:
+                fields = json.loads(value)
+            except ValueError as error:
+                raise ConfigurationError(f'fields: expected JSON such as {{"size": 7}}: {error}') from error
+            if not isinstance(fields, dict):
+                raise ConfigurationError('fields: expected an object, such as {"size": 7}')
+            return recursively_freeze(fields)
+
+
 def _options(text: str) -> dict[str, dict[str, Any]]:
     try:
         options = json.loads(text)

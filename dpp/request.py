@@ -51,7 +51,7 @@ def _source(files: Files) -> str:
     if is_source(files):
         return str(files) if redact_url(str(files)) == files else ""
     path = Path(os.path.realpath(files))
-    is_pipe = path.is_relative_to("/proc") or (path.exists() and not path.is_file() and not path.is_dir())
+    is_pipe = path.is_relative_to("/proc") or (os.path.exists(path) and not path.is_file() and not path.is_dir())
     return "" if is_pipe or not _is_text(str(path)) else str(path)
 
 

@@ -110,6 +110,7 @@ class RunBatch(SettingsTask):
         """Return the parameters' values; what is not given comes from the section of a named batch, if it says so."""
         with exit_when_wrong():
             named = named_batch(kwargs["batch_name"], dict(params)) if kwargs.get("batch_name") else {}
+            _workers()
             try:
                 return super().get_param_values(params, args, {**named, **kwargs})
             except ValueError as error:  # Luigi's, around what a value of luigi.cfg raised
@@ -226,7 +227,22 @@ class RunBatch(SettingsTask):
 
 def _workers() -> int:
     """Return how many workers Luigi's command line asks for; a program's are not known here, so one for each processor."""
-    return int(core().workers) if running_from_command_line() else os.cpu_count() or 1
+    return _configured_workers() if running_from_command_line() else os.cpu_count() or 1
+
+
+def _configured_workers() -> int:
+    """Return how many workers Luigi's command line or luigi.cfg asks for.
+
+    Raises:
+        ConfigurationError: That is no number, or none at all.
+    """
+    try:
+        workers = int(core().workers)
+    except ValueError as error:
+        raise ConfigurationError("workers: expected a whole number") from error
+    if workers < 1:
+        raise ConfigurationError(f"workers: should be greater than or equal to 1, got {workers}")
+    return workers
 
 
 def run_batch(files: Any = "", workers: int = 0, selection: Selection | None = None, **settings: Any) -> tuple[Summary, int]:
@@ -243,7 +259,7 @@ def run_batch(files: Any = "", workers: int = 0, selection: Selection | None = N
         EnvironmentStop: Somebody else runs the batch, or the workspace can't be written.
     """
     task = RunBatch(**({"files": files} if files else {}), **settings)
-    task.workers = workers = workers or int(core().workers)
+    task.workers = workers = workers or _configured_workers()
     task.selection = selection
     task.is_shown = True
     set_up_logging(task.settings())

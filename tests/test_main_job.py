@@ -253,6 +253,8 @@ def test_a_wrong_manifest_is_refused_with_every_problem_before_anything_is_fetch
         (("--processor", "cheksum"), "did you mean 'checksum'?"),
         (("--attempts", "many"), "attempts: expected a number, got 'many'"),
         (("--attempts", "0"), "attempts"),
+        (("--workers", "many"), "workers: expected a whole number"),
+        (("--workers", "0"), "workers: should be"),
         (("--options", "{bad"), "options: expected JSON"),
         (("--options", "[1]"), "options: expected an object of objects"),
         (("--options", '{"other": {"x": 1}}'), "options for other"),
@@ -341,6 +343,8 @@ def test_the_four_tasks_of_one_file_run_alone_and_deps_tree_shows_them(site, com
         (("--url", "file:///x", "--processor", "nope"), "no processor 'nope'"),
         (("--url", "file:///x", "--attempts", "0"), "attempts"),
         (("--url", "file:///x", "--fields", '{"size": "big"}'), "size"),
+        (("--url", "file:///x", "--fields", "{bad"), "fields: expected JSON"),
+        (("--url", "file:///x", "--fields", "[1]"), "fields: expected an object"),
     ],
 )
 def test_a_task_alone_refuses_wrong_arguments_in_plain_words(command, arguments, message):

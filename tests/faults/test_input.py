@@ -34,6 +34,15 @@ def test_what_is_not_what_its_name_says_is_refused(run, tmp_path, seen, name, te
     seen("exit 2 for what is no JSON, no CSV")
 
 
+@pytest.mark.fault(22)
+@pytest.mark.parametrize("name", ["loop.json", "x" * 300])
+def test_a_path_that_leads_nowhere_is_refused(run, tmp_path, seen, name):
+    (tmp_path / "loop.json").symlink_to("loop.json")
+    done = run(name)
+    assert (done.returncode, name in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr
+    seen("exit 2 for a link to itself, a name that is too long")
+
+
 @pytest.mark.fault(23)
 def test_a_bad_line_is_refused_with_its_number(site, run, tmp_path, seen):
     lines = [json.dumps({"url": site.add(f"/{number}", "x")}) for number in range(3)]
