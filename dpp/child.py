@@ -26,7 +26,6 @@ from dpp.errors import DppError
 POLL_SECONDS = 0.25
 END_SECONDS = 12.0
 STACK_SECONDS = 1.0
-SHOWN_TRACE = 20_000
 _FORK = multiprocessing.get_context("fork")
 _FINISHED = "finished"
 _INTERRUPTED = "interrupted"
@@ -104,7 +103,7 @@ def _do(work: Callable[[], None], writer: Connection, stacks: IO[bytes], parent:
     except DppError as error:
         writer.send(error)
     except BaseException as error:  # noqa: BLE001 - the parent is told of it
-        writer.send(Death(f"failed with {type(error).__name__}: {error}", _shortened(traceback.format_exc())))
+        writer.send(Death(f"failed with {type(error).__name__}: {error}", traceback.format_exc()))
 
 
 def _watched(process: BaseProcess, reader: Connection, look: Callable[[], str]) -> str:
@@ -147,7 +146,7 @@ def _how_it_ended(process: BaseProcess, reader: Connection, reason: str, stacks:
     if isinstance(said, Death):
         return said
     stacks.seek(0)
-    trace = _shortened(stacks.read().decode(errors="replace")) or None
+    trace = stacks.read().decode(errors="replace") or None
     if said == _INTERRUPTED:
         return Death("was interrupted")
     return Death(reason or _exit_reason(process.exitcode or 0), trace, is_stopped=bool(reason))
@@ -161,10 +160,6 @@ def _exit_reason(code: int) -> str:
     except ValueError:
         name = f"signal {-code}"
     return f"was killed by {name}" + (", as the system does when memory runs out" if code == -signal.SIGKILL else "")
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= SHOWN_TRACE else f"{text[: SHOWN_TRACE // 2]}\n...\n{text[-SHOWN_TRACE // 2 :]}"
 
 
 def _descendants(pid: int) -> list[int]:

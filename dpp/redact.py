@@ -16,7 +16,7 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus, unquote_to_by
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 
 MASK = "***"
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s'\"<>]+")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]{0,40}://[^\s'\"<>]+")  # without a bound, a long word would take the square of its length
 _AFTER_A_URL = ":;,.!)"
 _MAY_HIDE = re.compile(r"[@?#\[]")
 _SHORTEST_SECRET = 4

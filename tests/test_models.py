@@ -162,6 +162,17 @@ def test_a_failure_names_a_stage_that_there_is():
         Failure(stage="upload", error_class="x", message="y")
 
 
+def test_a_failure_keeps_the_ends_of_what_is_too_long():
+    failure = Failure(stage="process", error_class="x", message=f"no {'x' * 10**6} here", traceback=f"in a\n{'x' * 10**6}\nin b")
+    assert [len(failure.message) < 2_100, len(failure.traceback) < 20_100] == [True, True]
+    assert [failure.message[:4], failure.message[-5:], failure.traceback[:5], failure.traceback[-5:]] == [
+        "no x",
+        " here",
+        "in a\n",
+        "\nin b",
+    ]
+
+
 @pytest.mark.parametrize(("status", "ok"), [("ok", True), ("failed", False)])
 def test_an_outcome_says_whether_the_file_went_through(status, ok):
     outcome = Outcome(id="a", name="a", url=URL, key="k", status=status, result={"n": [1, None]})

@@ -112,6 +112,11 @@ def test_a_kept_secret_is_masked_in_every_text_and_value():
     assert redact_value("phrase", {"doors": ["0pen sesame/\u00f6", 5]}) == {"doors": [MASK, 5]}
 
 
+def test_a_long_word_is_read_once():
+    word = "x" * 200_000
+    assert redact_text(f"{word} {word}://me:secret@host/") == f"{word} {word}://***@host/"
+
+
 def test_a_text_may_be_redacted_twice():
     once = redact_text("failed to list x://me:secret@host/a?key=secret: no route, see https://host/b.")
     assert once == "failed to list x://***@host/a?***: no route, see https://host/b."
