@@ -126,6 +126,7 @@ class _Stage:
 
     def finish(self, over: Callable[[], bool]) -> None:
         """Let the threads work off the inbox, and wait for them to end, or until waiting is over."""
+        self.open_up()
         for _ in range(self._threads.started):
             self._inbox.put(None)
         self._threads.wait_until(over)
@@ -265,6 +266,7 @@ class Engine:
 
     def _is_stopped(self) -> bool:
         """Whether waiting is over; asked several times a second by the thread that waits."""
+        self._in_flight.beats()
         if self._on_wait:
             self._on_wait(self._in_flight)
         return self._fault.stop.is_set()

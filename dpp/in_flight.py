@@ -18,7 +18,9 @@ from dpp.snapshot import STAGES, Slow, Snapshot, keep_snapshot
 SHOWN_SLOWEST = 5
 FIRST_SECONDS = 0.1
 SNAPSHOT_SECONDS = 0.5
-_HEAD = 16
+STALL_SECONDS = 1.0
+_TOTALS = 16
+_HEAD = _TOTALS + 8
 _SINCE = 8
 _AT_WORK = re.compile(rb"[^\0]")
 
@@ -48,10 +50,20 @@ class Board:
     def __init__(self, size: int) -> None:
         self.size = size
         memory = memoryview(mmap.mmap(-1, _HEAD + size * (_SINCE + 1)))
-        self._totals = memory[:_HEAD].cast("Q")
+        self._totals = memory[:_TOTALS].cast("Q")
+        self._beat = memory[_TOTALS:_HEAD].cast("d")
         self._since = memory[_HEAD : _HEAD + size * _SINCE].cast("d")
         self._stages = memory[_HEAD + size * _SINCE :]
         self._lock = threading.Lock()
+        self.beats()
+
+    def beats(self) -> None:
+        """Take note that the threads of the process get their turns."""
+        self._beat[0] = time.monotonic()
+
+    def is_stalled(self, limit: float) -> bool:
+        """Whether all threads of the process stand still, as where one holds Python's lock: one file may keep all others waiting."""
+        return time.monotonic() - self._beat[0] > min(limit / 2, STALL_SECONDS)
 
     def runs(self, number: int, stage: str) -> None:
         """Take note that a stage begins with a file."""
@@ -116,6 +128,11 @@ class InFlight:
         if self._board:
             self._board.rests(number)
             self._board.count(ok=ok)
+
+    def beats(self) -> None:
+        """Take note that the threads of this process get their turns."""
+        if self._board:
+            self._board.beats()
 
     def snapshot(self) -> Snapshot:
         """Return what is on its way at this moment."""

@@ -35,10 +35,17 @@ Files = Callable[[], Iterable[FileData]]
 
 
 class _Lost(NamedTuple):
-    """What a child left behind that did not finish: how it ended, and the files that may be why, with where they were."""
+    """What a child left behind that did not finish.
+
+    Attributes:
+        death: How it ended.
+        suspects: The files that may be why, with where they were.
+        is_sure: Whether each of them is why, as it took too long while the others went on.
+    """
 
     death: Death
     suspects: list[tuple[FileData, Place]]
+    is_sure: bool
 
 
 class Supervisor:
@@ -94,7 +101,7 @@ class Supervisor:
             names = ", ".join(file.id for file, _ in lost.suspects) or "none"
             log.warning("the process that runs the files %s; at work were: %s", lost.death.reason, names)
             for file, place in lost.suspects:
-                self._settle(file, place, lost.death)
+                self._settle(file, place, lost)
         Ledger(self._ledger).finish()
 
     def _lost_with_others(self) -> _Lost | None:
@@ -112,10 +119,13 @@ class Supervisor:
     def _lost(self, files: Files, size: int, tell: Callable[[Board], None] = lambda _board: None) -> _Lost | None:
         """Run files in a child; return what it left behind if it died."""
         board, overdue, ending = Board(size), dict[int, Place](), list[Callable[[], str]]()
+        is_sure = False
 
         def look() -> str:
+            nonlocal is_sure
             tell(board)
             overdue.update(_overdue(board, self._limit))
+            is_sure = bool(overdue) and not board.is_stalled(self._limit)
             if not ending and board.totals()[0] == size:
                 ending.append(_time_limit(self._limit))  # for what fetchers do when they are closed
             return _too_long(self._limit) if overdue else ending[0]() if ending else ""
@@ -127,20 +137,21 @@ class Supervisor:
         self._on_death()
         places, recorded = overdue or board.running(), self._recorded()
         at_work = ((file, places[number]) for number, file in enumerate(files()) if number in places)
-        return _Lost(death, [(file, place) for file, place in at_work if file_key(file.id, file.url) not in recorded])
+        return _Lost(death, [(file, place) for file, place in at_work if file_key(file.id, file.url) not in recorded], is_sure)
 
     def _work(self, files: Iterable[FileData], board: Board) -> None:
         """Run files, in the child."""
         with closing(self._make_pipeline()) as pipeline, closing(Ledger(self._ledger)) as ledger:
             Engine(pipeline, ledger, on_wait=self._on_wait, board=board).run(files)
 
-    def _settle(self, file: FileData, place: Place, death: Death) -> None:
-        """See to the outcome of a file that may be why a child ended; one that its own stage did not stop gets a child for itself."""
-        if not death.is_stopped:
-            lost = self._lost(lambda: [file], 1)
-            if lost is None or not lost.suspects:
+    def _settle(self, file: FileData, place: Place, lost: _Lost) -> None:
+        """See to the outcome of a file that may be why a child ended; one that is not surely why gets a child for itself."""
+        death = lost.death
+        if not lost.is_sure:
+            alone = self._lost(lambda: [file], 1)
+            if alone is None or not alone.suspects:
                 return
-            death, place = lost.death, lost.suspects[0][1]
+            death, place = alone.death, alone.suspects[0][1]
         job = Job(file, _failure(place.stage, death, file), {place.stage: round(place.seconds, 6)})
         if place.stage == POST_PROCESS or run_in_child(lambda: self._end(job, Pipeline.report), _time_limit(self._limit), self._guard):
             self._end(job, Pipeline.record)
