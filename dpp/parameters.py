@@ -19,7 +19,7 @@ from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
 from dpp import names
-from dpp.errors import ConfigurationError, DppError
+from dpp.errors import INTERRUPTED, ConfigurationError, DppError
 from dpp.logs import filter_luigi, set_up_logging
 from dpp.manifest import describe_source
 from dpp.redact import redact_url
@@ -100,7 +100,7 @@ def luigi_works() -> bool:
 
 @contextmanager
 def exit_when_wrong() -> Iterator[None]:
-    """On Luigi's command line, end with one clear message and the error's exit code.
+    """On Luigi's command line, end with one clear message and the exit code of the error, or of an interrupt.
 
     Luigi would go on without the task and print a traceback, as it does for a program that calls ``luigi.build``; such
     a program gets the error from :meth:`dpp.RunBatch.open`.
@@ -113,6 +113,11 @@ def exit_when_wrong() -> Iterator[None]:
         set_up_logging(Settings())
         log.error("%s", error)
         raise SystemExit(error.exit_code) from error
+    except KeyboardInterrupt as error:
+        if not running_from_command_line():
+            raise
+        log.warning("interrupted; the same command does the rest")
+        raise SystemExit(INTERRUPTED) from error
 
 
 class UrlParameter(luigi.Parameter):

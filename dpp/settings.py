@@ -30,6 +30,7 @@ def _byte_count(value: Any) -> Any:
     return round(float(match[1]) * _UNITS[match[2].lower()])
 
 
+_URL_AS_PATH = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:/")
 ByteCount = Annotated[int, BeforeValidator(_byte_count)]
 Options = TypeVar("Options", bound=BaseModel)
 _PLAIN = {
@@ -86,6 +87,8 @@ class Settings(BaseModel):
     @field_validator("workspace")
     @classmethod
     def _workspace_is_absolute(cls, path: Path) -> Path:
+        if _URL_AS_PATH.match(str(path)):
+            raise ValueError("is a URL; give a folder of this machine")
         try:
             path = Path(os.path.abspath(path.expanduser()))
         except RuntimeError as error:

@@ -44,10 +44,16 @@ def test_times_are_finite_and_not_negative(name, value):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"workspace": "~nobody-of-this-name/w"}, {"workspace": Path(os.fsdecode(b"caf\xe9"))}, {"workspace": "a\0b"}, {"log_file": "a\0b"}],
+    [
+        {"workspace": "~nobody-of-this-name/w"},
+        {"workspace": "s3://bucket/w"},
+        {"workspace": Path(os.fsdecode(b"caf\xe9"))},
+        {"workspace": "a\0b"},
+        {"log_file": "a\0b"},
+    ],
 )
 def test_a_path_that_can_not_be_is_refused(wrong):
-    with pytest.raises(ConfigurationError, match=f"^{next(iter(wrong))}: (is a path|begins with ~)"):
+    with pytest.raises(ConfigurationError, match=f"^{next(iter(wrong))}: (is a path|is a URL|begins with ~)"):
         make_settings(wrong)
 
 

@@ -65,3 +65,16 @@ def test_a_signal_to_all_processes_ends_the_run_with_a_summary(site, batch, star
     check(tmp_path / "w", code=again.returncode, total=COUNT)
     assert again.returncode == 0
     seen(f"{code} with a summary")
+
+
+@pytest.mark.fault(15)
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_an_interrupt_while_the_list_is_read_ends_in_one_line(tmp_path, program, seen):
+    os.mkfifo(tmp_path / "list.jsonl")
+    command = [*PROGRAMS[program], "list.jsonl"]
+    run = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    with (tmp_path / "list.jsonl").open("w"):  # which returns when the list is being read
+        run.send_signal(signal.SIGINT)
+        said, _ = run.communicate()
+    assert (run.returncode, "interrupted" in said, "Traceback" in said) == (130, True, False), said
+    seen("while the list is read: one line, exit code 130")
