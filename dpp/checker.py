@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -177,9 +178,13 @@ class Checker:
         kind = where.partition("/")[0]
         look = {"downloads": self._download, "pre_processed": self._prepared, "processed": self._result, "reports": self._report}.get(kind)
         try:
+            if not stat.S_ISREG(path.stat().st_mode):
+                return Problem(where, "is no file", ANEW)
             return look(path) if look else None
         except FileNotFoundError:  # a run that is under way, or its cleanup, was faster
             return None
+        except OSError as error:
+            return Problem(where, f"can't be read: {error.strerror}", ANEW)
 
     def _concerns(self, key: str) -> bool:
         return not self._batch or names.mark(key) in self._keys

@@ -142,6 +142,8 @@ class Pipeline:
             return os.stat(self.workspace.download(file).body).st_size == outcome.bytes
         except FileNotFoundError:
             return True
+        except OSError:
+            return False
 
     def received(self, file: FileData) -> int:
         """Return how many bytes there are of a download that has not ended."""

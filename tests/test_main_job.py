@@ -387,12 +387,16 @@ def test_one_url_under_two_ids_is_downloaded_once(site, manifest, run_batch, res
 
 
 @pytest.mark.fault(20)
-@pytest.mark.parametrize("damage", [b"", b"hel"])
+@pytest.mark.parametrize("damage", [b"", b"hel", None], ids=["emptied", "cut", "link-to-itself"])
 def test_a_target_that_was_emptied_or_cut_is_made_again(site, manifest, run_batch, tmp_path, damage):
     files = manifest([{"url": site.add("/a.txt", "hello")}])
     run_batch(files)
     (body,) = tmp_path.glob("dpp-workspace/downloads/*/*/a.txt")
-    body.write_bytes(damage)
+    if damage is None:
+        body.unlink()
+        body.symlink_to(body.name)
+    else:
+        body.write_bytes(damage)
     assert run_batch(files).returncode == 0
     assert body.read_bytes() == b"hello"
 

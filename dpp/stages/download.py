@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 from tenacity.wait import wait_random_exponential
 
-from dpp.errors import FetchError, StageError
+from dpp.errors import EnvironmentStop, FetchError, StageError
 from dpp.limits import Limits
 from dpp.logs import FILES
 from dpp.models import FileData
@@ -177,6 +177,9 @@ class Downloader:
         try:
             self._attempts(lambda: self._attempt(url, file, part, count_attempt))
             sidecar = part.publish(file)
+        except EnvironmentStop:
+            part.discard()  # it may be what fills the disk
+            raise
         except BaseException:
             part.suspend()
             raise

@@ -90,6 +90,16 @@ def full(mounted, run, size, folder):
     return code
 
 
+@pytest.mark.fault(16)
+def test_a_part_that_fills_the_disk_is_removed(site, manifest, mounted, tmp_path, seen):
+    (tmp_path / "mine.py").write_text(STEPS)
+    files = manifest([{"url": site.add("/large", b"x" * 3_000_000)}])
+    script = "mount -t tmpfs -o size=2m none small; set +e; {run} >/dev/null 2>&1; echo $?; find small -type f -printf '%f\\n'"
+    code, *left = mounted(script.format(run=command("dpp", files))).split()
+    assert (code, "summary.json" in left, [name for name in left if ".part" in name]) == (str(STOPPED), True, [])
+    seen("the part is removed, and there is room for the summary")
+
+
 READ_ONLY = """
 mount --bind small small
 mount -o remount,ro,bind small
