@@ -202,7 +202,7 @@ def read_bytes(path: StrPath) -> bytes:
     Raises:
         OSError: It can't be read.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe in the place of a file must not keep anybody waiting
     try:
         data = os.read(descriptor, _BLOCK)
         return data if len(data) < _BLOCK else data + b"".join(iter(lambda: os.read(descriptor, _BLOCK), b""))

@@ -67,6 +67,7 @@ def replaced(path, make):
 SPOILT = {
     "a byte of a download": ("downloads/*/*/a.txt", lambda path: path.write_text("bodY a"), "expected 6 bytes with sha256"),
     "a pipe for a download": ("downloads/*/*/a.txt", lambda path: replaced(path, os.mkfifo), "is no file"),
+    "a pipe for a result": ("processed/*/*/*.json", lambda path: replaced(path, os.mkfifo), "is no file"),
     "a link to itself": ("downloads/*/*/a.txt", lambda path: replaced(path, lambda link: link.symlink_to(link)), "can't be read"),
     "a sidecar": ("downloads/*/*/a.txt.dpp.json", lambda path: rewritten(path, sha256="0"), "expected 6 bytes with sha256 0, got 6"),
     "a copy": ("pre_processed/*/*/a-*/0/copy.txt", lambda path: path.write_text(""), "expected [1, 6] (files, bytes)"),
