@@ -115,7 +115,8 @@ def redact_text(text: str, secrets: Iterable[str] = ()) -> str:
     for secret in sorted({*secrets, *_declared}, key=len, reverse=True):
         if len(secret) >= _SHORTEST_SECRET:
             text = text.replace(secret, MASK)
-    return _URL.sub(_without_secrets, text).encode("utf-8", "backslashreplace").decode()
+    shown = _URL.sub(_without_secrets, text) if "://" in text else text
+    return shown.encode("utf-8", "backslashreplace").decode()
 
 
 def _without_secrets(match: re.Match[str]) -> str:
