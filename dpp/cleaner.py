@@ -23,7 +23,7 @@ KINDS = {
     "downloads": "downloads of files that are ok",
     "pre_processed": "what pre-processors made of files that are ok",
     "parts": "partial downloads, which a run would continue",
-    "temporary": "temporary files of processes that are no more",
+    "temporary": "temporary files of processes that are no more, and lists of files of runs that were killed",
     "results": "batches that a newer version of a step replaced, and targets that no batch uses",
     "runs": "runs that newer ones of their batch followed",
 }
@@ -57,6 +57,7 @@ class Cleaner:
         self._root = root
         self._keep_runs = keep_runs
         self._last = latest_runs(root)
+        self._plans = [run.plan.folder for run in self._last if not run.is_held()]
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -126,6 +127,7 @@ class Cleaner:
         for folder, folders, files in os.walk(self._root):
             yield from (Path(folder, name) for name in (*folders, *files) if is_abandoned(name))
             folders[:] = [name for name in folders if not is_abandoned(name)]
+        yield from filter(Path.exists, self._plans)
 
     def _results(self) -> Iterator[Path]:
         """Yield batches that a newer version of a step replaced, and the folders of fingerprints that no other batch has.

@@ -27,7 +27,7 @@ from dpp.selection import Selection
 from dpp.settings import Settings
 from dpp.stages.download import Download, Downloader, load_download
 from dpp.steps import BaseFetcher
-from dpp.storage import discard, is_fatal, json_line, read_json, write_atomic
+from dpp.storage import discard, is_cut, is_fatal, json_line, read_json, write_atomic
 from dpp.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ class Pipeline:
         return self.workspace.report(self.fingerprints[2], file)
 
     def recall(self, job: Job) -> Outcome | None:
-        """Return the outcome of a file that nothing is to be done for, from its report alone.
+        """Return the outcome of a file that nothing is to be done for, from its report.
 
         That is one that is complete, or one whose failure this run is not to try again.
         """
@@ -135,8 +135,8 @@ class Pipeline:
         return outcome
 
     def _still_holds(self, outcome: Outcome, file: FileData) -> bool:
-        """Whether the manifest expects what was reported, and the download, if it is there, was not cut since."""
-        if file.size not in (None, outcome.bytes) or file.sha256 not in (None, outcome.sha256):
+        """Whether the manifest expects what was reported, and neither the result nor the download, if it is there, was cut since."""
+        if file.size not in (None, outcome.bytes) or file.sha256 not in (None, outcome.sha256) or is_cut(self._result_path(file)):
             return False
         try:
             return os.stat(self.workspace.download(file).body).st_size == outcome.bytes
@@ -210,7 +210,7 @@ class Pipeline:
         with _Stage(job, "process"):
             path = self._result_path(job.file)
             stored = read_json(path)
-            if isinstance(stored, dict) and stored.get(INPUT) == job.download.sha256 and "result" in stored:
+            if isinstance(stored, dict) and stored.get(INPUT) == job.download.sha256 and "result" in stored and not is_cut(path):
                 job.result = stored["result"]
                 return
             handed = own_copy(job.prepared) if self.steps.post_processors else job.prepared

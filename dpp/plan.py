@@ -36,7 +36,7 @@ class Plan:
     def __init__(self, folder: Path, run: int, label: str) -> None:
         self.snapshots = folder / "progress"
         self.limits = folder / "limits"
-        self._folder = folder
+        self.folder = folder
         self._run = run
         self._label = label
 
@@ -57,12 +57,12 @@ class Plan:
             ManifestError: Some row has a problem; all of them are in it.
         """
         self.forget()
-        with stops_run(self._folder):
-            self._folder.mkdir(mode=0o700, parents=True)
+        with stops_run(self.folder):
+            self.folder.mkdir(mode=0o700, parents=True)
             self.snapshots.mkdir()
         try:
             return write_catalog(
-                self._folder / "files.jsonl",
+                self.folder / "files.jsonl",
                 source,
                 rows,
                 schemes,
@@ -75,7 +75,7 @@ class Plan:
 
     def open(self, settings: Settings, chunks: Sequence[Chunk]) -> None:
         """Let others join the work."""
-        write_json(self._folder / "plan.json", {"run": self._run, "settings": settings.model_dump(mode="json"), "chunks": chunks})
+        write_json(self.folder / "plan.json", {"run": self._run, "settings": settings.model_dump(mode="json"), "chunks": chunks})
 
     def is_open(self) -> bool:
         """Whether there is still work that one can join."""
@@ -95,7 +95,7 @@ class Plan:
 
     def files(self, chunk: Chunk) -> Iterator[FileData]:
         """Yield the files of a chunk."""
-        return read_catalog(self._folder / "files.jsonl", chunk)
+        return read_catalog(self.folder / "files.jsonl", chunk)
 
     def _asked(self) -> dict[str, Any]:
         if (stored := self._stored()) is None:
@@ -103,21 +103,21 @@ class Plan:
         return stored
 
     def _stored(self) -> dict[str, Any] | None:
-        stored = read_json(self._folder / "plan.json")
+        stored = read_json(self.folder / "plan.json")
         return stored if isinstance(stored, dict) and stored["run"] == self._run else None
 
     def note_death(self) -> None:
         """Note that a process of the run died, which may have left something half written."""
         with suppress(OSError):
-            (self._folder / DEATHS).touch()
+            (self.folder / DEATHS).touch()
 
     def had_deaths(self) -> bool:
         """Whether a process of the run died."""
-        return (self._folder / DEATHS).exists()
+        return (self.folder / DEATHS).exists()
 
     def forget(self) -> None:
         """Remove it all."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def is_graph(chunks: Sequence[Chunk]) -> bool:

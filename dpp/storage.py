@@ -210,6 +210,21 @@ def read_bytes(path: StrPath) -> bytes:
         os.close(descriptor)
 
 
+def is_cut(path: StrPath) -> bool:
+    """Whether a file does not end with a line feed any more, as those of :func:`write_json` do; one that is missing is not cut."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        return not isinstance(error, FileNotFoundError)
+    try:
+        size = os.lseek(descriptor, 0, os.SEEK_END)
+        return not size or os.pread(descriptor, 1, size - 1) != b"\n"
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+
+
 def make_folder(folder: str) -> None:
     """Make a folder, and those above it, where they are missing."""
     try:

@@ -6,6 +6,7 @@ import json
 
 import pytest
 from dpp.batch import latest_runs, open_run
+from dpp.lock import Lock
 from dpp.plugins import load_plugins
 from dpp.settings import make_settings
 from dpp.storage import temporary_name
@@ -42,10 +43,15 @@ def names(root, *folders):
     return {path.name for folder in folders for path in (root / folder).rglob("*") if path.is_file()}
 
 
+def table(out):
+    """Return files and bytes by kind."""
+    return {row[0]: row[1:3] for row in (line.split("\t") for line in out.splitlines()) if len(row) == 4}
+
+
 def test_without_a_choice_everything_is_shown_and_nothing_freed(root, dpp):
     before = names(root, ".")
     code, out, _ = dpp("clean")
-    rows = {row[0]: row[1:3] for row in (line.split("\t") for line in out.splitlines()) if len(row) == 4}
+    rows = table(out)
     assert (code, names(root, ".")) == (0, before)
     assert rows["downloads"] == ["1", "8"]
     assert rows["pre_processed"] == ["1", "8"]
@@ -133,6 +139,19 @@ def test_reports_of_tasks_alone_stay_where_no_batch_was_run(command, dpp, tmp_pa
     assert len(names(tmp_path / "dpp-workspace", "reports")) == 1
     dpp("clean", "--results")
     assert len(names(tmp_path / "dpp-workspace", "reports")) == 1
+
+
+def test_what_a_killed_run_was_to_do_is_freed_and_that_of_a_live_one_is_not(root, dpp):
+    (plan,) = (batch / "manifest" for batch in root.glob("batches/*"))
+    plan.mkdir()
+    (plan / "files.jsonl").write_text("secret")
+    lock = Lock(plan.with_name("lock"))
+    lock.exclusive()
+    assert table(dpp("clean")[1])["temporary"] == ["0", "0"]
+    lock.release()
+    assert table(dpp("clean")[1])["temporary"] == ["1", "6"]
+    assert "freed: 6 B" in dpp("clean", "--temporary")[1]
+    assert not plan.exists()
 
 
 def test_temporary_files_of_the_dead_are_freed(root, dpp, command):
