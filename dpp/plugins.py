@@ -12,6 +12,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import pluggy
+from pydantic_core import SchemaError
 
 from dpp import hookspecs, names
 from dpp.chain import KINDS, ConfiguredStep, Steps, has_method, import_class, step_name, with_debug
@@ -300,7 +301,9 @@ def _loaded(manager: pluggy.PluginManager, entry: EntryPoint) -> tuple[Origin, l
     origin = Origin(entry.name, distribution)
     try:
         return origin, _registered(manager, origin, entry.load)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - loading runs the plugin's code; it is set aside and named
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SchemaError) and KeyboardInterrupt.__name__ in str(error):  # pydantic makes that of an interrupt
+            raise KeyboardInterrupt from error
         if manager.has_plugin(str(origin)):
             manager.unregister(name=str(origin))
         return Origin(entry.name, distribution, "broken", f"{type(error).__name__}: {error}"), []

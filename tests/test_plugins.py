@@ -178,6 +178,27 @@ def test_two_distributions_may_call_their_plugin_the_same(install, tmp_path):
     assert "one (dpp-two 1.0)" in [one.plugin_name for one in found.hook.dpp_fetchers.get_hookimpls()]
 
 
+INTERRUPTED = """
+import re
+from pydantic_core import SchemaValidator, core_schema
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+kept, re.compile = re.compile, interrupt
+try:
+    SchemaValidator(core_schema.str_schema(pattern="a"), {"regex_engine": "python-re"})
+finally:
+    re.compile = kept
+"""
+
+
+def test_an_interrupt_while_plugins_load_is_none_of_their_faults(install):
+    install("slow", INTERRUPTED)
+    with pytest.raises(KeyboardInterrupt):
+        load_plugins()
+
+
 def test_a_broken_plugin_stops_no_run_that_can_do_without(install, site, manifest, run_batch):
     install("bad", "import nowhere_at_all")
     run = run_batch(manifest([{"url": site.add("/a.txt", "a")}]))
