@@ -274,6 +274,7 @@ class Engine:
     def _stop(self, intake: _Intake) -> None:
         """Let what is on its way end, for some seconds."""
         deadline = time.monotonic() + GRACE_SECONDS
+        self._pipeline.stop()
         for stage in (self._preparing, self._processing):
             stage.open_up()
         for part in (intake, self._preparing, self._processing):

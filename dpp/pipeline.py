@@ -98,6 +98,10 @@ class Pipeline:
         by_scheme = {scheme: self._fetchers[cls] for scheme, cls in classes.items()}
         self._downloader = Downloader(settings, self.workspace, by_scheme, limits=Limits(settings, shared))
 
+    def stop(self) -> None:
+        """Let no download wait for another attempt any more; other threads may be at it."""
+        self._downloader.stop()
+
     def close(self) -> None:
         """Let go of the fetchers' connections."""
         for fetcher in self._fetchers.values():

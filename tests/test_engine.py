@@ -15,6 +15,8 @@ from dpp.ledger import Ledger, read_ledger
 from dpp.pipeline import Pipeline
 from dpp.plugins import registry
 
+import http_site
+
 PATIENCE = 20
 
 
@@ -257,6 +259,15 @@ def test_an_interrupt_starts_no_more_files(site, make):
     with pytest.raises(KeyboardInterrupt):
         engine.run(interrupted(files(site, 8), before))
     assert len(engine.rows()) == 1
+
+
+def test_an_interrupt_waits_for_no_other_attempt(site, make):
+    url = site.script("/busy", http_site.status(503, Retry_After="60"))
+    engine = make(attempts=2)
+    with pytest.raises(KeyboardInterrupt):
+        engine.run(interrupted([FileData(url=url)], lambda: wait_for(lambda: "/busy" in site.counts())))
+    assert engine.rows() == []
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("download-")]
 
 
 @pytest.mark.parametrize("count", [1, 12])

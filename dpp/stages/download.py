@@ -6,7 +6,7 @@ import logging
 import os
 import random
 import shutil
-import time
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,6 +92,10 @@ def _link_or_copy(body: str, paths: DownloadPaths) -> None:
         os.replace(paths.part, paths.body)
 
 
+class Stopped(BaseException):
+    """The run ends, and a wait between two attempts with it: the file has no outcome."""
+
+
 class Downloader:
     """Download files into a workspace.
 
@@ -99,7 +103,7 @@ class Downloader:
         settings: Attempts, waits and limits.
         workspace: Where downloads lie.
         fetchers: A fetcher a URL scheme.
-        sleep: How to wait between attempts, in seconds.
+        sleep: How to wait between attempts, in seconds; the default is to, unless :meth:`stop` is called.
         limits: What all processes of the run keep together.
     """
 
@@ -108,21 +112,30 @@ class Downloader:
         settings: Settings,
         workspace: Workspace,
         fetchers: Mapping[str, BaseFetcher],
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] | None = None,
         limits: Limits | None = None,
     ) -> None:
         self._settings = settings
         self._limits = limits or Limits(settings)
         self._workspace = workspace
         self._fetchers = fetchers
-        self._sleep = sleep
+        self._stopping = threading.Event()
+        self._sleep = sleep or self._pause
         self._retrying = Retrying(
             stop=stop_after_attempt(settings.attempts),
             wait=self._wait,
             retry=retry_if_exception(_can_get_better),
-            sleep=sleep,
+            sleep=self._sleep,
             reraise=True,
         )
+
+    def stop(self) -> None:
+        """Let nobody wait for another attempt any more."""
+        self._stopping.set()
+
+    def _pause(self, seconds: float) -> None:
+        if self._stopping.wait(seconds):
+            raise Stopped
 
     def get(self, file: FileData, count_attempt: Callable[[], None]) -> Download:
         """Return the file's download, fetched if it is not there.
