@@ -264,6 +264,24 @@ class Report(Processed):
         """Whether there is a post-processor."""
         return bool(self.pipeline.steps.post_processors)
 
+    def _work(self) -> None:
+        if self.batch_run is None or not self._is_taken_up():
+            super()._work()
+
+    def _is_taken_up(self) -> bool:
+        """Whether this task had written the report when its process died: what is left of it is done, and nothing twice."""
+        if self._ledger_path().exists():
+            return True
+        ledger = Ledger(self._ledger_path())
+        if not ledger.recorded():
+            outcome = self.pipeline.recalled(Job(self.file))
+            if outcome is None or outcome.cached:
+                ledger.close()
+                return False
+            ledger.append(outcome)
+        ledger.finish()
+        return True
+
     def finish(self, job: Job) -> None:
         """Write the report, and the outcome into the run's ledger."""
         self._record(job, self.pipeline.report(job))

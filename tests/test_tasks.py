@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import luigi
 import pytest
@@ -23,6 +24,26 @@ def test_each_task_makes_its_target(site, tmp_path, task, folder):
     assert build(made)
     assert made.complete()
     assert f"dpp-workspace/{folder}/" in made.output().path
+
+
+@pytest.mark.parametrize("died", ["before its ledger", "before the name of its ledger", "at its end"])
+@pytest.mark.parametrize("name", ["a.txt", "missing"])
+def test_a_report_whose_process_died_is_not_made_twice(site, tmp_path, name, died):
+    site.add("/a.txt", "a")
+    batch = RunBatch(files=[{"url": f"{site.url}/{name}"}])
+    (report,) = batch.requires()
+    build(report)
+    target, ledger = Path(report.output().path), report._ledger_path()
+    before = target.read_bytes(), ledger.read_bytes()
+    if died == "before its ledger":
+        ledger.unlink()
+    elif died == "before the name of its ledger":
+        ledger.rename(f"{ledger}.open")
+    report.run()
+    made_again = name == "missing" and died == "before its ledger"
+    assert ((target.read_bytes(), ledger.read_bytes()) == before) is not made_again
+    assert target.read_bytes() == ledger.read_bytes()
+    batch.close()
 
 
 def test_a_list_of_dicts_is_a_batch(site, results):
