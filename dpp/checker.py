@@ -265,7 +265,7 @@ def _count_lines(path: Path) -> int:
     try:
         with path.open("rb") as stream:
             return sum(1 for _ in stream)
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         return 0
 
 

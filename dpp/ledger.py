@@ -101,7 +101,7 @@ def read_rows(path: Path) -> Iterator[Row]:
     """Yield the rows of a ledger; a line that is torn or is none is passed over."""
     try:
         stream = path.open("rb")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return
     with stream:
         for line in stream:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -91,6 +92,12 @@ SPOILT = {
         lambda path: path.write_text(path.read_text() + path.read_text()),
         "10 lines, 5 of them",
     ),
+    "no rows but a folder": (
+        "batches/*/runs/1/results.jsonl",
+        lambda path: (path.unlink(), path.mkdir()),
+        "says ok 2, the results say 0",
+    ),
+    "no run but a file": ("batches/*/runs/2", lambda path: (shutil.rmtree(path), path.touch()), "is nothing that dpp put there"),
     "a summary": ("batches/*/runs/1/summary.json", lambda path: rewritten(path, ok=5), "says ok 5, the results say 2"),
     "what was asked": ("batches/*/runs/2/run.json", lambda path: rewritten(path, total=9), "says total 5, the results say 9"),
     "a stray file": ("downloads", lambda path: (path / "notes.txt").write_text("x"), "is nothing that dpp put there"),
