@@ -280,21 +280,26 @@ class Pipeline:
 class _Stage:
     """Time a stage, and turn what it raises into the job's failure; the first failure stays.
 
+    A plugin that forks may come back twice. Its child ends here, as the file is its parent's.
+
     Args:
         job: The file on its way.
         stage: What the failure calls the stage.
     """
 
-    __slots__ = ("_began", "_job", "_stage")
+    __slots__ = ("_began", "_job", "_process", "_stage")
 
     def __init__(self, job: Job, stage: Stage) -> None:
         self._job = job
         self._stage = stage
 
     def __enter__(self) -> None:
+        self._process = os.getpid()
         self._began = time.perf_counter()
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if os.getpid() != self._process:
+            os._exit(1)
         seconds = self._job.seconds
         seconds[self._stage] = seconds.get(self._stage, 0.0) + time.perf_counter() - self._began
         return error is not None and self._is_the_files_own(error)

@@ -19,6 +19,14 @@ from dpp.pipeline import Pipeline
 from dpp.plugins import registry
 from dpp.supervisor import Supervisor, supervised
 
+
+def fork_and_raise() -> None:
+    """Raise in a child that nobody wrote an end for, as if what it was to execute were not there."""
+    if not (child := os.fork()):
+        raise FileNotFoundError("no such program")
+    os.waitpid(child, 0)
+
+
 DEEDS = {
     "exit": lambda: os._exit(0),
     "crash": lambda: ctypes.string_at(0),
@@ -27,6 +35,7 @@ DEEDS = {
     "nap": lambda: time.sleep(0.1),
     "hog": lambda: re.match("(a+)+$", "a" * 60 + "b"),
     "memory": lambda: bytearray(2**62),
+    "fork": fork_and_raise,
 }
 
 
@@ -93,6 +102,14 @@ def test_what_kills_its_process_costs_that_file(supervise, seen, deed, error_cla
     assert [deed, error_class] in supervise.told()
     assert supervise.times(deed) == 2
     seen(f"{deed}: {outcomes[deed].error_class}, {len(GOOD)} others ok")
+
+
+@pytest.mark.fault(30)
+def test_a_processor_that_forks_comes_back_once(supervise, tmp_path, seen):
+    outcomes = supervise(*GOOD[:2], "fork", *GOOD[2:])
+    assert {name for name, outcome in outcomes.items() if not outcome.ok} == set()
+    assert len((tmp_path / "ledger.jsonl").read_text().splitlines()) == len(GOOD) + 1
+    seen("fork: its child ends, the file is ok, once")
 
 
 @pytest.mark.fault(30)
