@@ -25,11 +25,13 @@ class Failures:
     """The failures of a run.
 
     Attributes:
+        outcomes: How many files have an outcome, ok or failed.
         by_class: How many there are, by error class.
         hosts: The hosts of their URLs.
         picked: How many are to be tried again.
     """
 
+    outcomes: int = 0
     by_class: Counter[str] = field(default_factory=Counter)
     hosts: set[str] = field(default_factory=set)
     picked: int = 0
@@ -48,6 +50,7 @@ def failures_of(run: Run, selection: Selection) -> Failures:
     """
     found = Failures()
     for outcome in run.results():
+        found.outcomes += 1
         if not outcome.ok:
             found.by_class[outcome.error_class or ""] += 1
             found.hosts |= {host_of(outcome)} - {""}

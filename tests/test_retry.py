@@ -116,6 +116,14 @@ def test_files_without_an_outcome_are_done_as_well(broken, dpp, results, manifes
     assert outcomes(results)["new"] == ("ok", None, False)
 
 
+def test_what_results_that_were_cut_do_not_tell_is_looked_at_anew(broken, dpp, results, tmp_path):
+    dpp("run", broken, "--attempts", 1)
+    path = find_run(tmp_path / "dpp-workspace").results_path
+    path.write_bytes(b"")
+    assert dpp("retry", "--class", "checksum,http-404")[0] == 1
+    assert len(results()) == 5
+
+
 def test_nothing_to_retry_is_said_and_begins_no_run(site, manifest, dpp, tmp_path):
     files = manifest([{"url": f"{site.url}/missing"}])
     dpp("run", files)

@@ -55,7 +55,7 @@ def retry(
     run = find_run(workspace, batch)
     failures = failures_of(run, selection)
     summary = run.summary()
-    if summary is not None and not summary.missing and not failures.picked:
+    if summary is not None and failures.outcomes >= summary.total and not failures.picked:
         click.echo(_nothing(summary, failures))
         sys.exit(1 if failures.total else 0)
     task = repeat(run, {name: value for name, value in given.items() if value is not None})
