@@ -251,7 +251,7 @@ class Run:
         return (row.outcome for row in self._rows())
 
     def _rows(self) -> Iterator[Recorded]:
-        return read_rows(self.results_path) if self.results_path.exists() else read_ledgers(self.ledgers)
+        return read_rows(self.results_path) if self.results_path.is_file() else read_ledgers(self.ledgers)
 
     def asked(self) -> dict[str, Any]:
         """Return ``run.json``: what was asked, without secrets."""
@@ -288,10 +288,16 @@ class Run:
         write_stream(path, (row.line for row in fold(self._empty_summary(), read_ledgers(self.ledgers))))
 
     def finish(self) -> Summary:
-        """Fold the ledgers into results, a page and a summary, and forget what is private."""
+        """Fold the ledgers into results, a page and a summary, and forget what is private.
+
+        Raises:
+            EnvironmentStop: It can't be written, or nobody can tell any more how many files there are.
+        """
         if self.plan.had_deaths():
             Workspace(self.root).sweep()
         summary, asked = self._empty_summary(), self.asked()
+        if not asked:
+            raise EnvironmentStop(f"{self.folder / 'run.json'} was removed or damaged meanwhile; the same command does the rest")
         with Page(self.folder / PAGE, asked) as page:
             rows = page.take(fold(summary, read_ledgers(self.ledgers)))
             write_stream(self.results_path, (row.line for row in rows), durable=True)

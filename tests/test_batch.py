@@ -421,6 +421,14 @@ def test_folders_that_are_no_runs_are_passed_over(begin, local, tmp_path):
     assert [found.folder for found in latest_runs(tmp_path / "w")] == [run.folder]
 
 
+def test_a_run_whose_note_has_gone_is_not_summed_up_as_one_of_no_files(begin, work, local):
+    run = begin(local(1))
+    (run.folder / "run.json").unlink()
+    with pytest.raises(EnvironmentStop, match=r"run\.json was removed or damaged meanwhile; the same command does the rest"):
+        work(run)
+    assert run.summary() is None
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"run": '])
 def test_a_torn_note_of_what_was_asked_is_empty(begin, local, text):
     run = begin(local(1))
