@@ -99,7 +99,8 @@ def _no_program(answer: Answer) -> StageError | None:
         return StageError(f"gpg has no agent, which has the secret keys: {reason}. {advice}", "gpg-failed")
     if answer.returncode < 0:
         return StageError(f"gpg was ended by signal {-answer.returncode}", "gpg-failed")
-    return None if answer.said_anything() else StageError(f"gpg failed: {answer.last_words()}", "gpg-failed")
+    is_read = answer.said_anything() or answer.logged("(CRC error)")  # of a short armored message, all that gpg says is that
+    return None if is_read else StageError(f"gpg failed: {answer.last_words()}", "gpg-failed")
 
 
 def _no_passphrase(answer: Answer) -> StageError | None:

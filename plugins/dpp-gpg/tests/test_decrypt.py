@@ -150,6 +150,14 @@ def test_a_message_with_any_bit_flipped_gives_the_right_text_or_fails(step, proc
     assert {"gpg-corrupt", "gpg-no-key"} <= classes
 
 
+@pytest.mark.parametrize("size", [1, 1000, 100_000])
+def test_an_armored_message_whose_checksum_is_wrong_is_corrupt(ring, step, process, size):
+    armored = ring.encrypt(TEXT * size, ring.acme, "--armor")
+    checksum = armored.rindex(b"\n=") + 2
+    done = process(step, armored[:checksum] + b"AAAA" + armored[checksum + 4 :])
+    assert (done.error_class, done.left) == ("gpg-corrupt", [])
+
+
 @pytest.mark.parametrize("after", [b"x", b"\n", b"more text\n", bytes(1000)])
 def test_bytes_after_the_message_fail_it(step, process, message, after):
     done = process(step, message + after)
