@@ -14,14 +14,14 @@ import multiprocessing
 import os
 import signal
 import traceback
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from dpp.errors import DppError
+from dpp.errors import DppError, EnvironmentStop
 
 POLL_SECONDS = 0.25
 END_SECONDS = 12.0
@@ -62,13 +62,16 @@ def run_in_child(
         How the child ended where it did not finish; None where it did.
 
     Raises:
+        EnvironmentStop: No child can be started.
         DppError: The work raised it.
         KeyboardInterrupt: This process was interrupted; the child got some seconds to end.
     """
-    reader, writer = _FORK.Pipe(duplex=False)
-    with os.fdopen(os.memfd_create("stacks"), "w+b") as stacks, reader:
+    with _starting():
+        reader, writer = _FORK.Pipe(duplex=False)
+        stacks = os.fdopen(os.memfd_create("stacks"), "w+b")
+    with stacks, reader:
         process = _FORK.Process(target=_do, args=(work, writer, stacks, os.getpid()))
-        with guard or nullcontext():
+        with _starting(), guard or nullcontext():
             process.start()
         writer.close()
         try:
@@ -81,6 +84,16 @@ def run_in_child(
         finally:
             process.kill()
             process.join()
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    """Let it stop the run that this process may open no more files, or start no more processes."""
+    try:
+        yield
+    except OSError as error:
+        what = f"cannot start a process for the files: {error.strerror} (see ulimit -n and ulimit -u)"
+        raise EnvironmentStop(f"{what}. Nothing is lost: mend that and run the same command again.") from error
 
 
 def end_with_parent(number: signal.Signals) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -43,6 +44,16 @@ def interrupt():
 def test_an_end_before_the_work_was_done_is_told(work, reason):
     death = run_in_child(work)
     assert (death.reason, death.is_stopped) == (reason, False)
+
+
+def test_where_no_child_can_be_started_the_run_stops():
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        with pytest.raises(EnvironmentStop, match=r"^cannot start a process for the files: Too many open files \(see ulimit -n"):
+            run_in_child(interrupt)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_a_child_that_crashes_leaves_its_stack():
