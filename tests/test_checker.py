@@ -15,6 +15,7 @@ from dpp.ledger import read_outcome
 from dpp.storage import read_json
 
 from http_site import cut, status
+from listening import wait_until
 
 STEPS = """
 class Copies:
@@ -162,6 +163,7 @@ def test_a_run_that_was_killed_leaves_no_problem(site, manifest, command, tmp_pa
     (tmp_path / "killing.py").write_text(KILLS)
     files = manifest([{"url": site.add(f"/{n}", str(n))} for n in range(40)])
     assert command("dpp", "run", files, "--processor", "killing:Kills").returncode == -signal.SIGKILL
+    wait_until(lambda: not latest_runs(tmp_path / "dpp-workspace")[0].is_held())  # the lock goes with the last child
     problems, checker = found(tmp_path / "dpp-workspace")
     assert problems == []
     assert [path for path in checker.left_over if path.endswith("was not summed up")]
