@@ -22,7 +22,7 @@ from dpp.models import FileData
 from dpp.redact import MASK
 from dpp.settings import Settings
 from dpp.stages import http
-from dpp.stages.http_watched import WATCH, WatchedAdapter
+from dpp.stages.http_watched import UNEXPECTED_END, WATCH, WatchedAdapter
 from dpp.steps import BaseFetcher, Part
 
 AGENT = f"dpp/{__version__} python-requests/{requests.__version__}"
@@ -169,7 +169,7 @@ def _connection_error(error: Exception) -> FetchError:
 
 def _tls_error(error: Exception) -> FetchError:
     text = str(error)
-    if "SSLEOFError" in text:
+    if "SSLEOFError" in text or UNEXPECTED_END in text:
         return FetchError("the connection broke within the TLS handshake", "connection", retryable=True)
     start = text.find("certificate verify failed")
     reason = text[start:].split(" (_ssl", maxsplit=1)[0] if start >= 0 else type(error).__name__

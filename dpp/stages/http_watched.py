@@ -16,11 +16,13 @@ from typing import Any
 
 import urllib3
 from requests.adapters import HTTPAdapter
+from urllib3.util.ssl_ import create_urllib3_context
 
 from dpp.errors import FetchError
 from dpp.stages.http import Watch, body_length
 
 WATCH: ContextVar[Watch] = ContextVar("WATCH")
+UNEXPECTED_END = "UNEXPECTED_EOF_WHILE_READING"  # OpenSSL's name for it
 _INTERIM = frozenset(range(100, 200)) - {101}  # which is the last answer before another protocol
 _MAX_INTERIM = 100
 
@@ -48,7 +50,10 @@ class _WatchedReader(io.RawIOBase):
         except TimeoutError:
             self._watch.received(0)
             raise
-        except ssl.SSLEOFError as error:  # anybody can end a TCP connection: no end of a body that has no length
+        except ssl.SSLError as error:
+            if not isinstance(error, ssl.SSLEOFError) and error.reason != UNEXPECTED_END:  # before Python 3.11.4
+                raise
+            # anybody can end a TCP connection: no end of a body that has no length
             raise ConnectionResetError("the connection ended without TLS's goodbye") from error
         self._watch.received(count or 0)
         return count
@@ -131,6 +136,12 @@ class _HTTPConnection(urllib3.connection.HTTPConnection):
 
 class _HTTPSConnection(urllib3.connection.HTTPSConnection):
     response_class = _WatchedResponse
+
+    def connect(self) -> None:
+        """Connect; let OpenSSL say that a connection just ended, which Python before 3.11.4 has it pass over."""
+        self.ssl_context = self.ssl_context or create_urllib3_context()
+        self.ssl_context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
+        super().connect()
 
 
 class _HTTPPool(urllib3.HTTPConnectionPool):

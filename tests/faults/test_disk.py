@@ -12,7 +12,7 @@ from aftermath import check
 from programs import PROGRAMS
 from sweeping import ALL, LIMIT_SECONDS, swept
 
-SIZES = range(8, 1000, 8) if ALL else (40, 300)
+SIZES = range(8, 1400, 8) if ALL else (40, 300)
 STOPPED, COMPLETE = 3, 0
 STEPS = """
 import shutil
