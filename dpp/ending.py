@@ -21,7 +21,7 @@ from types import FrameType, TracebackType
 
 from dpp.child import end_with_parent
 from dpp.engine import GRACE_SECONDS
-from dpp.errors import DppError
+from dpp.errors import INTERRUPTED_TEXT, DppError
 from dpp.report import Summary
 from dpp.run import Run
 from dpp.viewer import Viewer
@@ -115,7 +115,7 @@ class Ending:
 
     def _excepthook(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if issubclass(kind, KeyboardInterrupt):
-            log.warning("interrupted; the same command does the rest")
+            log.warning(INTERRUPTED_TEXT)
         else:
             sys.__excepthook__(kind, error, trace)
 

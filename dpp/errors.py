@@ -26,6 +26,7 @@ ERROR_CLASSES = frozenset(
 SHOWN_PROBLEMS = 1000
 INTERRUPTED = 130
 TERMINATED = 143
+INTERRUPTED_TEXT = "interrupted; the same command does the rest"
 
 
 class DppError(Exception):

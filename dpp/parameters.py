@@ -19,7 +19,7 @@ from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
 from dpp import names
-from dpp.errors import INTERRUPTED, ConfigurationError, DppError
+from dpp.errors import INTERRUPTED, INTERRUPTED_TEXT, ConfigurationError, DppError
 from dpp.logs import filter_luigi, set_up_logging
 from dpp.manifest import describe_source
 from dpp.redact import redact_url
@@ -116,7 +116,7 @@ def exit_when_wrong() -> Iterator[None]:
     except KeyboardInterrupt as error:
         if not running_from_command_line():
             raise
-        log.warning("interrupted; the same command does the rest")
+        log.warning(INTERRUPTED_TEXT)
         raise SystemExit(INTERRUPTED) from error
 
 

@@ -19,7 +19,7 @@ from luigi.interface import core
 
 from dpp.batch import open_run
 from dpp.ending import Ending
-from dpp.errors import BatchFailed, ConfigurationError
+from dpp.errors import INTERRUPTED_TEXT, BatchFailed, ConfigurationError
 from dpp.file_tasks import PatientTask, Report, SettingsTask, fork_guard
 from dpp.logs import keep_log, let_go_of_log, set_up_logging
 from dpp.manifest import Files
@@ -267,7 +267,7 @@ def run_batch(files: Any = "", workers: int = 0, selection: Selection | None = N
     try:
         luigi.build([task], workers=workers, local_scheduler=True, log_level="INFO")
     except KeyboardInterrupt:
-        log.warning("interrupted; the same command does the rest")
+        log.warning(INTERRUPTED_TEXT)
     try:
         summary, code = task.ending.conclude() if task.ending else run.conclude()
         if task.viewer is not None:
