@@ -259,6 +259,7 @@ def run_batch(files: Any = "", workers: int = 0, selection: Selection | None = N
         EnvironmentStop: Somebody else runs the batch, or the workspace can't be written.
     """
     task = RunBatch(**({"files": files} if files else {}), **settings)
+    task.close()  # Luigi gives one object for the same parameters, and an earlier use in this process may have left its run
     task.workers = workers = workers or _configured_workers()
     task.selection = selection
     task.is_shown = True

@@ -81,6 +81,17 @@ def test_another_task_can_require_a_batch(site, tmp_path):
     assert (tmp_path / "after").read_text() == "done"
 
 
+def test_a_batch_is_run_anew_where_an_earlier_task_of_this_process_was_the_same(site, tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.json").write_text(json.dumps([{"url": site.add(f"/{name}.txt", name)}]))
+    monkeypatch.chdir(tmp_path / "one")
+    assert build(RunBatch(files="x.json"))
+    monkeypatch.chdir(tmp_path / "two")
+    assert run_batch("x.json")[0].ok == 1
+    assert site.counts() == {"/one.txt": 1, "/two.txt": 1}
+
+
 def test_a_chunk_reports_its_progress_to_the_scheduler(site, manifest, monkeypatch):
     said = []
     monkeypatch.setattr("luigi.worker.TaskStatusReporter.update_status_message", lambda self, message: said.append(message))
