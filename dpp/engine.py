@@ -24,7 +24,8 @@ from dpp.pipeline import Job, Pipeline
 from dpp.snapshot import POST_PROCESS
 
 GRACE_SECONDS = 10.0
-PATIENCE_SECONDS = 0.005
+LOOK_SECONDS = 0.02
+PATIENCE_SECONDS = 0.015
 QUICK_SECONDS = 0.002
 POLL_SECONDS = 0.1
 
@@ -145,9 +146,13 @@ class _Stage:
 class _Intake:
     """The first stage: threads that take files from an iterator.
 
-    It begins with one thread, and starts all of them once that one has waited for a while for something else than a
+    It begins with one thread, and starts all of them once that one waits most of the time for something else than a
     processor: where the network is slow many downloads wait at once, and where it is fast they do not fight for
-    Python's lock. Eight threads on loopback took three times the processor time of one.
+    Python's lock. Eight threads on loopback took a quarter more processor time than one.
+
+    Whether it waits is told by a cumulative sum (CUSUM, Page 1954) of the time that it waits beyond half of all time: on
+    loopback it waits a tenth, and the sum stayed below 14 ms with eight processes on two cores. A thread that only waits gets
+    others after 40 ms.
 
     Args:
         limit: Downloads at once.
@@ -159,7 +164,6 @@ class _Intake:
         self._threads = _Threads("download", limit, self._work_off)
         self._files = files
         self._turn = threading.Lock()
-        self._taken = time.monotonic()
         self._first: int | None = None
         self._count = 0
         self._work = work
@@ -168,11 +172,12 @@ class _Intake:
     def run(self, over: Callable[[], bool]) -> None:
         """Take all files, with as many threads as it needs, or until waiting is over."""
         self._threads.grow(1)
-        since, busy = time.monotonic(), 0.0
-        while self._threads.started < self._limit and not over() and not self._threads.wait(PATIENCE_SECONDS):
+        since, busy, excess = time.monotonic(), 0.0, 0.0
+        while self._threads.started < self._limit and not over() and not self._threads.wait(LOOK_SECONDS):
             now, spent = time.monotonic(), _busy_seconds(self._first)
-            waited = (now - since) - (spent - busy)
-            if now - self._taken > PATIENCE_SECONDS and waited > PATIENCE_SECONDS / 2:
+            passed, worked = now - since, max(0.0, spent - busy)
+            excess = max(0.0, excess + passed / 2 - worked)
+            if excess > PATIENCE_SECONDS:
                 self._threads.grow(self._limit)
             since, busy = now, spent
         self._threads.wait_until(over)
@@ -188,7 +193,6 @@ class _Intake:
 
     def _next(self) -> Job | None:
         with self._turn:
-            self._taken = time.monotonic()
             if (file := next(self._files, None)) is None:
                 return None
             self._count += 1

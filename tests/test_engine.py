@@ -182,6 +182,22 @@ def test_a_slow_server_is_asked_for_many_files_at_once(site, make):
     assert not together.broken
 
 
+def test_a_server_that_is_a_little_slow_each_time_is_asked_for_several_files_at_once(site, make):
+    at_once, most, lock = [], [], threading.Lock()
+
+    def answer(handler):
+        with lock:
+            at_once.append(handler)
+            most.append(len(at_once))
+        time.sleep(0.004)  # shorter than the engine's looks at its threads
+        with lock:
+            at_once.remove(handler)
+        handler.send(200, b"x")
+
+    make(download_threads=4).run(FileData(url=site.script(f"/f{n}", answer)) for n in range(300))
+    assert max(most) > 1
+
+
 def test_a_fast_server_is_served_by_few_threads(make, tmp_path):
     (tmp_path / "a").write_text("a")
     names = set()
