@@ -21,7 +21,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from dpp.errors import DppError, EnvironmentStop
+from dpp.errors import RESUMABLE_TEXT, DppError, EnvironmentStop
 
 POLL_SECONDS = 0.25
 END_SECONDS = 12.0
@@ -93,7 +93,7 @@ def _starting() -> Iterator[None]:
         yield
     except OSError as error:
         what = f"cannot start a process for the files: {error.strerror} (see ulimit -n and ulimit -u)"
-        raise EnvironmentStop(f"{what}. Nothing is lost: mend that and run the same command again.") from error
+        raise EnvironmentStop(f"{what}. {RESUMABLE_TEXT}") from error
 
 
 def end_with_parent(number: signal.Signals) -> None:

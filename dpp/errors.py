@@ -26,6 +26,7 @@ ERROR_CLASSES = frozenset(
 SHOWN_PROBLEMS = 1000
 INTERRUPTED = 130
 TERMINATED = 143
+RESUMABLE_TEXT = "Nothing is lost: mend that and run the same command again."
 INTERRUPTED_TEXT = "interrupted; the same command does the rest"
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from dpp.chain import ConfiguredStep, Steps
-from dpp.errors import DppError, EnvironmentStop, FetchError, StageError
+from dpp.errors import RESUMABLE_TEXT, DppError, EnvironmentStop, FetchError, StageError
 from dpp.ledger import read_outcome
 from dpp.limits import Limits
 from dpp.logs import FILES
@@ -310,7 +310,7 @@ class _Stage:
         if not isinstance(error, (Exception, SystemExit)) or (isinstance(error, DppError) and not isinstance(error, StageError)):
             return False
         if isinstance(error, OSError) and is_fatal(error):
-            raise EnvironmentStop(f"{stage} of {job.file.id}: {error.strerror}. Mend that and run the same command again.") from error
+            raise EnvironmentStop(f"{stage} of {job.file.id}: {error.strerror}. {RESUMABLE_TEXT}") from error
         failure = _failure(stage, error, job.file)
         log_of_files.info("%s failed in %s: %s: %s", job.file.id, stage, failure.error_class, failure.message)
         job.failure = job.failure or failure

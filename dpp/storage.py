@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 from pydantic_core import from_json
 
 from dpp import names
-from dpp.errors import EnvironmentStop
+from dpp.errors import RESUMABLE_TEXT, EnvironmentStop
 
 StrPath = str | Path
 _BLOCK = 64 * 1024
@@ -60,9 +60,7 @@ class stops_run:  # noqa: N801 - reads as a verb, like contextlib.suppress
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
             reason = (_FATAL | _DENIED).get(error.errno or 0, error.strerror or str(error))
-            raise EnvironmentStop(
-                f"cannot write {self._path}: {reason}. Nothing is lost: mend that and run the same command again."
-            ) from error
+            raise EnvironmentStop(f"cannot write {self._path}: {reason}. {RESUMABLE_TEXT}") from error
 
 
 def is_fatal(error: OSError) -> bool:

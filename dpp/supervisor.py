@@ -48,6 +48,41 @@ class _Lost(NamedTuple):
     is_sure: bool
 
 
+class _Lookout:
+    """What a child is at, and whether it is to be stopped.
+
+    Args:
+        size: How many files it runs.
+        limit: Seconds for a stage to be at one file; 0 for no limit.
+        tell: Called with the board at each look.
+
+    Attributes:
+        board: Where the child writes what it is at.
+        overdue: The files that a stage was at for too long.
+        is_sure: Whether these are why the child was stopped, as the others went on meanwhile.
+    """
+
+    def __init__(self, size: int, limit: float, tell: Callable[[Board], None]) -> None:
+        self.board = Board(size)
+        self.overdue: dict[int, Place] = {}
+        self.is_sure = False
+        self._size = size
+        self._limit = limit
+        self._tell = tell
+        self._closing: Callable[[], str] | None = None
+
+    def look(self) -> str:
+        """Return why the child is to be stopped, if it is."""
+        self._tell(self.board)
+        self.overdue = _overdue(self.board, self._limit)
+        if self.overdue:
+            self.is_sure = not self.board.is_stalled(self._limit)
+            return _too_long(self._limit)
+        if self._closing is None and self.board.totals()[0] == self._size:
+            self._closing = _time_limit(self._limit)  # for what fetchers do when they are closed
+        return self._closing() if self._closing else ""
+
+
 class Supervisor:
     """Run the files of a chunk, whatever becomes of the processes that do it.
 
@@ -118,26 +153,16 @@ class Supervisor:
 
     def _lost(self, files: Files, size: int, tell: Callable[[Board], None] = lambda _board: None) -> _Lost | None:
         """Run files in a child; return what it left behind if it died."""
-        board, overdue, ending = Board(size), dict[int, Place](), list[Callable[[], str]]()
-        is_sure = False
-
-        def look() -> str:
-            nonlocal is_sure
-            tell(board)
-            overdue.update(_overdue(board, self._limit))
-            is_sure = bool(overdue) and not board.is_stalled(self._limit)
-            if not ending and board.totals()[0] == size:
-                ending.append(_time_limit(self._limit))  # for what fetchers do when they are closed
-            return _too_long(self._limit) if overdue else ending[0]() if ending else ""
-
-        death = run_in_child(lambda: self._work(files(), board), look, self._guard)
-        tell(board)
+        lookout = _Lookout(size, self._limit, tell)
+        death = run_in_child(lambda: self._work(files(), lookout.board), lookout.look, self._guard)
+        tell(lookout.board)
         if death is None:
             return None
         self._on_death()
-        places, recorded = overdue or board.running(), self._recorded()
+        places, recorded = lookout.overdue or lookout.board.running(), self._recorded()
         at_work = ((file, places[number]) for number, file in enumerate(files()) if number in places)
-        return _Lost(death, [(file, place) for file, place in at_work if file_key(file.id, file.url) not in recorded], is_sure)
+        suspects = [(file, place) for file, place in at_work if file_key(file.id, file.url) not in recorded]
+        return _Lost(death, suspects, lookout.is_sure)
 
     def _work(self, files: Iterable[FileData], board: Board) -> None:
         """Run files, in the child."""
