@@ -6,8 +6,10 @@ to see all of them at once.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import functools
+import io
 import itertools
 import json
 import re
@@ -32,6 +34,7 @@ BAD_ENTRY = "manifest"
 _FORMATS = "a JSON list (.json), JSON Lines (.jsonl), CSV with a header (.csv), or a text of URLs (.txt)"
 _STRUCTURED = frozenset({"headers", "urls"})
 _SEVERAL_LINES = "a value goes on in the next line; expected an object a line, or a JSON list of them: [{...}, {...}]"
+_NO_TEXT = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"\x1f\x8b", b"PK\x03\x04")  # UTF-16, gzip, and what is zipped, as .xlsx is
 _PIECE = 64 * 1024
 _ENDS = ("\n", "\r")
 
@@ -159,8 +162,11 @@ def _scheme(url: Any) -> str:
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[str]]:
     try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-            yield stream
+        with path.open("rb") as stream:
+            head = stream.peek()[:4]
+            if head.startswith(_NO_TEXT) or b"\0\0" in (head[::2], head[1::2]):
+                raise InputError(f"{describe_source(path)}: is no text in UTF-8; save it as such, or unpack it; --files takes {_FORMATS}")
+            yield io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"{describe_source(path)}: {reason}; --files takes {_FORMATS}") from error
