@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from dpp.cli import main
 from hypothesis import settings
+from luigi.task_register import Register
 
 import http_site
 
@@ -33,6 +35,7 @@ def refuse_the_world(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 sys.addaudithook(refuse_the_world)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background ignores it, and with it what tests start
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +47,13 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def clean_tasks() -> Iterator[None]:
+    """Let Luigi forget the tasks of a test, which it would hand out again to one that asks for the same."""
+    yield
+    Register.clear_instance_cache()
 
 
 @pytest.fixture(autouse=True)
