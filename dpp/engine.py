@@ -175,7 +175,7 @@ class _Intake:
         since, busy, excess = time.monotonic(), 0.0, 0.0
         while self._threads.started < self._limit and not over() and not self._threads.wait(LOOK_SECONDS):
             now, spent = time.monotonic(), _busy_seconds(self._first)
-            passed, worked = now - since, max(0.0, spent - busy)
+            passed, worked = now - since, max(0.0, spent - busy)  # nothing is told of a thread that has ended
             excess = max(0.0, excess + passed / 2 - worked)
             if excess > PATIENCE_SECONDS:
                 self._threads.grow(self._limit)

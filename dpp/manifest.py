@@ -163,13 +163,17 @@ def _scheme(url: Any) -> str:
 def _opened(path: Path) -> Iterator[IO[str]]:
     try:
         with path.open("rb") as stream:
-            head = stream.peek()[:4]
-            if head.startswith(_NO_TEXT) or b"\0\0" in (head[::2], head[1::2]):
-                raise InputError(f"{describe_source(path)}: is no text in UTF-8; save it as such, or unpack it; --files takes {_FORMATS}")
+            _refuse_no_text(stream.peek()[:4])
             yield io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"{describe_source(path)}: {reason}; --files takes {_FORMATS}") from error
+
+
+def _refuse_no_text(head: bytes) -> None:
+    """Raise ValueError where a file begins with a mark of something else, or with every other byte zero, as UTF-16 does."""
+    if head.startswith(_NO_TEXT) or b"\0\0" in (head[::2], head[1::2]):
+        raise ValueError("is no text in UTF-8; save it as such, or unpack it")
 
 
 class _TooLongError(Exception):

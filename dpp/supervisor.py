@@ -66,7 +66,6 @@ class _Lookout:
         self.board = Board(size)
         self.overdue: dict[int, Place] = {}
         self.is_sure = False
-        self._size = size
         self._limit = limit
         self._tell = tell
         self._closing: Callable[[], str] | None = None
@@ -78,7 +77,7 @@ class _Lookout:
         if self.overdue:
             self.is_sure = not self.board.is_stalled(self._limit)
             return _too_long(self._limit)
-        if self._closing is None and self.board.totals()[0] == self._size:
+        if self._closing is None and self.board.totals()[0] == self.board.size:
             self._closing = _time_limit(self._limit)  # for what fetchers do when they are closed
         return self._closing() if self._closing else ""
 

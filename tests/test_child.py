@@ -23,11 +23,6 @@ def test_what_a_child_does_is_there_when_it_has_finished(tmp_path):
     assert (tmp_path / "done").exists()
 
 
-def interrupt():
-    """Do what a signal does that somebody sends to the child."""
-    raise KeyboardInterrupt
-
-
 @pytest.mark.parametrize(
     ("work", "reason"),
     [
@@ -37,7 +32,7 @@ def interrupt():
         (lambda: 1 / 0, "failed with ZeroDivisionError: division by zero"),
         (lambda: os.kill(os.getpid(), signal.SIGKILL), "was killed by SIGKILL, as the system does when memory runs out"),
         (lambda: os.kill(os.getpid(), signal.SIGRTMIN + 3), f"was killed by signal {signal.SIGRTMIN + 3}"),
-        (interrupt, "was interrupted"),
+        (lambda: signal.raise_signal(signal.SIGINT), "was interrupted"),
     ],
     ids=["exit-0", "exit-7", "sys-exit", "raises", "killed", "nameless", "interrupted"],
 )
@@ -51,7 +46,7 @@ def test_where_no_child_can_be_started_the_run_stops():
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
     try:
         with pytest.raises(EnvironmentStop, match=r"^cannot start a process for the files: Too many open files \(see ulimit -n"):
-            run_in_child(interrupt)
+            run_in_child(lambda: None)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
