@@ -115,25 +115,23 @@ async def _copy(channel: Channel, handle: bytes, part: Part, expected: int | Non
     if offset and (part.etag != tag or offset > size):
         offset = 0
     part.begin(offset, total=size, etag=tag if size >= WORTH_CONTINUING else None)
-    after = await _read(channel, handle, reads or Reads(channel, handle, offset, size), part)
-    if _same(before, after):
-        return
-    raise FetchError(f"the file changed while it was fetched: it had {size} bytes, now {after.size}", "changed", retryable=True)
+    is_whole, after = await _read(channel, handle, reads or Reads(channel, handle, offset, size), part)
+    if not _same(before, after):
+        raise FetchError(f"the file changed while it was fetched: it had {size} bytes, now {after.size}", "changed", retryable=True)
+    if not is_whole:
+        raise FetchError(f"the file ends before its {size} bytes are there", "truncated", retryable=True)
 
 
-async def _read(channel: Channel, handle: bytes, reads: Reads, part: Part) -> Attributes:
-    """Write what is read into the part, and return what the server says of the file after it."""
+async def _read(channel: Channel, handle: bytes, reads: Reads, part: Part) -> tuple[bool, Attributes]:
+    """Write what is read into the part; return whether that was all of it, and what the server says of the file after it."""
     try:
-        return await reads.into(part)
+        return True, await reads.into(part)
     except Broken as error:
         raise FetchError(f"the connection broke in the middle of the file: {error}", "truncated", retryable=True) from error
     except StatusError as error:
         if error.code != Code.END:
             raise
-    after = Cursor(await channel.fstat(handle)).attributes()
-    if after.size is None or after.size >= reads.end:
-        raise FetchError(f"the file ends before its {reads.end} bytes are there", "truncated", retryable=True)
-    return after
+    return False, Cursor(await channel.fstat(handle)).attributes()
 
 
 def _checked(attributes: Attributes, expected: int | None) -> int:

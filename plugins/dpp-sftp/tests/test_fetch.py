@@ -156,13 +156,18 @@ def test_a_part_of_another_file_is_not_continued(outbox, server, proxy):
         assert get(url) == data
 
 
-@pytest.mark.parametrize("change", [b"more", None])
+def _grow(path):
+    with path.open("ab") as file:
+        file.write(b"more")
+
+
+@pytest.mark.parametrize("change", [_grow, lambda path: os.truncate(path, MIB)])
 def test_a_file_that_changes_meanwhile_is_tried_again(outbox, server, change):
     path = outbox("a", bytes(8 * MIB))
 
     def meddle(written):
         if written == 32 * KIB:
-            path.write_bytes(path.read_bytes() + change) if change else os.truncate(path, MIB)
+            change(path)
 
     with fetcher(server) as get, pytest.raises(FetchError) as caught:
         get(server.url(path), on_write=meddle)

@@ -118,6 +118,14 @@ def test_a_lie_is_a_failure_of_the_file(fetched, lies, error_class, fields):
     assert "\x1b" not in str(caught.value)
 
 
+def test_a_file_that_was_short_and_is_longer_by_now_has_changed(fetched):
+    """A program that writes a file anew empties it first: reads then meet its end, and a look after them finds it whole again."""
+    sizes = iter([100, 104, 104])
+    with pytest.raises(FetchError, match="it had 100 bytes, now 104") as caught:
+        fetched({Kind.READ: failed(Code.END), Kind.FSTAT: lambda number, _: message(Kind.ATTRS, number, attributes(next(sizes)))})
+    assert (caught.value.error_class, caught.value.retryable) == ("changed", True)
+
+
 def test_short_answers_are_asked_for_again(fetched):
     content = bytes(range(100))
 
