@@ -1,19 +1,16 @@
-"""Fetching http and https with requests: pooled connections, one session for all threads of a process."""
+"""Fetching http and https with requests: pooled connections, one adapter for all threads of a process."""
 
 from __future__ import annotations
 
 import functools
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from http.cookiejar import DefaultCookiePolicy
-from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import requests
 import urllib3
-from requests.auth import HTTPBasicAuth
 from requests.utils import get_environ_proxies, get_netrc_auth
 
 from dpp._version import __version__
@@ -28,17 +25,7 @@ from dpp.steps import BaseFetcher, Part
 AGENT = f"dpp/{__version__} python-requests/{requests.__version__}"
 _BLOCK = 256 * 1024
 _PROXY_REFUSAL = re.compile(r"Tunnel connection failed: (\d{3})")
-_TLS = (requests.exceptions.SSLError, urllib3.exceptions.SSLError)
-_TIMEOUTS = (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
-_BROKEN_BODY = (requests.exceptions.ChunkedEncodingError, urllib3.exceptions.ProtocolError)
 _OTHER = (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, ValueError)
-
-
-class _Session(requests.Session):
-    """A session that leaves redirects alone: requests reads their bodies into memory even where it is not to follow."""
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """See none."""
 
 
 class RequestsFetcher(BaseFetcher):
@@ -52,12 +39,8 @@ class RequestsFetcher(BaseFetcher):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._session = _Session()
+        self._adapter = WatchedAdapter(pool_connections=32, pool_maxsize=settings.download_threads)
         self._environment = functools.lru_cache(maxsize=1024)(_environment)
-        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = WatchedAdapter(pool_connections=32, pool_maxsize=settings.download_threads)
-        self._session.mount("https://", adapter)
-        self._session.mount("http://", adapter)
         for name in ("urllib3.connection", "urllib3.connectionpool"):
             logging.getLogger(name).addFilter(_without_query)
 
@@ -68,18 +51,18 @@ class RequestsFetcher(BaseFetcher):
         asked = part.offset
         headers = http.request_headers(file.headers, part, AGENT)
         with _mapped_errors(), self._answer(url, headers, watch) as answer:
-            body = http.judge(answer.status_code, answer.raw.headers, part, asked)
+            body = http.judge(answer.status, answer.headers, part, asked)
             part.begin(body.offset, total=body.total, etag=body.etag, content_type=answer.headers.get("Content-Type"))
-            _receive(answer.raw, body, part, file.size)
+            _receive(answer, body, part, file.size)
 
     @contextmanager
-    def _answer(self, url: str, headers: dict[str, str], watch: http.Watch) -> Iterator[requests.Response]:
+    def _answer(self, url: str, headers: dict[str, str], watch: http.Watch) -> Iterator[urllib3.BaseHTTPResponse]:
         """Follow redirects to the answer that counts."""
         for _ in range(http.MAX_REDIRECTS + 1):
             watch.asked()
             answer = self._get(url, headers, watch)
             try:
-                if answer.status_code not in http.REDIRECTS:
+                if answer.status not in http.REDIRECTS:
                     yield answer
                     return
                 url, headers = http.next_hop(url, answer.headers.get("Location"), headers)
@@ -87,15 +70,17 @@ class RequestsFetcher(BaseFetcher):
                 answer.close()
         raise FetchError(f"was redirected more than {http.MAX_REDIRECTS} times", "redirect")
 
-    def _get(self, url: str, headers: dict[str, str], watch: http.Watch) -> requests.Response:
-        limits = (watch.patience(self.settings.connect_timeout), self.settings.read_timeout)
+    def _get(self, url: str, headers: dict[str, str], watch: http.Watch) -> urllib3.BaseHTTPResponse:
         proxies, verify, netrc = self._environment(*http.site(url))
-        request = requests.Request("GET", url, headers=headers, auth=_credentials(url, headers) or netrc).prepare()
-        return self._session.send(request, timeout=limits, stream=True, allow_redirects=False, proxies=proxies, verify=verify)
+        limits = urllib3.Timeout(connect=watch.patience(self.settings.connect_timeout), read=self.settings.read_timeout)
+        try:
+            return self._adapter.get(url, headers | _authorization(url, headers, netrc), proxies, verify, limits)
+        except urllib3.exceptions.ProtocolError as error:  # what broke here is no body
+            raise _connection_error(error) from error
 
     def close(self) -> None:
         """Close all pooled connections."""
-        self._session.close()
+        self._adapter.close()
 
 
 def _environment(scheme: str, host: str) -> tuple[dict[str, str], str | bool, tuple[str, str] | None]:
@@ -107,14 +92,18 @@ def _environment(scheme: str, host: str) -> tuple[dict[str, str], str | bool, tu
     return dict(get_environ_proxies(url)), http.authorities() or True, get_netrc_auth(url)
 
 
-def _credentials(url: str, headers: dict[str, str]) -> Callable[[Any], Any] | None:
-    """Return what the manifest gives to authenticate with; requests would put ~/.netrc in its place."""
+def _authorization(url: str, headers: dict[str, str], netrc: tuple[str, str] | None) -> dict[str, str]:
+    """Return the header to authenticate with: none where the manifest gives one; else from the URL, or from ~/.netrc."""
     if "authorization" in map(str.lower, headers):
-        return lambda request: request
+        return {}
     parts = urlsplit(url)
-    if parts.username is None:
-        return None
-    return HTTPBasicAuth(unquote_to_bytes(parts.username), unquote_to_bytes(parts.password or ""))
+    if parts.username is not None:
+        netrc = _unquoted(parts.username), _unquoted(parts.password or "")
+    return urllib3.make_headers(basic_auth=":".join(netrc)) if netrc else {}
+
+
+def _unquoted(text: str) -> str:
+    return unquote_to_bytes(text).decode("latin-1")  # as which headers are sent
 
 
 def _without_query(record: logging.LogRecord) -> bool:
@@ -123,7 +112,7 @@ def _without_query(record: logging.LogRecord) -> bool:
     return True
 
 
-def _receive(raw: urllib3.HTTPResponse, body: http.Body, part: Part, expected: int | None) -> None:
+def _receive(raw: urllib3.BaseHTTPResponse, body: http.Body, part: Part, expected: int | None) -> None:
     """Copy the body into the part as it comes."""
     decoder = http.Decoder(body.encoding)
     received = written = 0
@@ -143,24 +132,25 @@ def _mapped_errors() -> Iterator[None]:
         yield
     except FetchError:
         raise
-    except _TLS as error:
+    except urllib3.exceptions.SSLError as error:
         raise _tls_error(error) from error
-    except _TIMEOUTS as error:
-        raise FetchError("the server did not answer in time", "timeout", retryable=True) from error
-    except _BROKEN_BODY as error:
-        raise FetchError("the connection broke before the body was complete", "truncated", retryable=True) from error
-    except requests.exceptions.ConnectionError as error:
+    except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ProxyError) as error:  # the first is a TimeoutError too
         raise _connection_error(error) from error
+    except (urllib3.exceptions.TimeoutError, TimeoutError) as error:
+        raise FetchError("the server did not answer in time", "timeout", retryable=True) from error
+    except urllib3.exceptions.ProtocolError as error:
+        raise FetchError("the connection broke before the body was complete", "truncated", retryable=True) from error
     except _OTHER as error:  # before OSError, which requests derives all its errors from
         raise FetchError(f"the answer or the URL makes no sense to the HTTP library ({type(error).__name__})", "protocol") from error
     except OSError as error:  # what is left: the file or folder in REQUESTS_CA_BUNDLE
         raise FetchError(f"no connection can be set up: {error}", "tls") from error
 
 
-def _connection_error(error: Exception) -> FetchError:
-    text = str(error)
-    if "NameResolutionError" in text or "getaddrinfo" in text:
+def _connection_error(error: urllib3.exceptions.HTTPError) -> FetchError:
+    cause = error.original_error if isinstance(error, urllib3.exceptions.ProxyError) else error
+    if isinstance(cause, urllib3.exceptions.NameResolutionError):
         return FetchError("the host's name does not resolve", "dns", retryable=True)
+    text = str(error)
     reason = "connection refused" if "refused" in text else "the connection broke or was not made"
     if refusal := _PROXY_REFUSAL.search(text):
         reason = f"the proxy answered {refusal[1]}"

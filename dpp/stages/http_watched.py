@@ -15,6 +15,7 @@ from http.client import HTTPResponse, IncompleteRead, parse_headers
 from typing import Any
 
 import urllib3
+from requests import PreparedRequest
 from requests.adapters import HTTPAdapter
 from urllib3.util.ssl_ import create_urllib3_context
 
@@ -154,6 +155,38 @@ class _HTTPSPool(urllib3.HTTPSConnectionPool):
 
 class WatchedAdapter(HTTPAdapter):
     """Pool connections that are read under the watch in :data:`WATCH`, also those through a proxy."""
+
+    def get(
+        self, url: str, headers: dict[str, str], proxies: dict[str, str], verify: str | bool, limits: urllib3.Timeout
+    ) -> urllib3.BaseHTTPResponse:
+        """Ask for a URL, and return the answer before its body.
+
+        A session of requests asks in the same way, and then looks for cookies, an encoding, a history: things that a batch has
+        no use for, and that make 310 microseconds of processor time for a file of 4 KiB into 700.
+
+        Args:
+            url: What to ask for.
+            headers: What to send.
+            proxies: Proxies by scheme, as :func:`requests.utils.get_environ_proxies` returns them.
+            verify: File or folder of the certificates to trust; True for certifi's.
+            limits: How long to wait for a connection, and for bytes.
+        """
+        request = PreparedRequest()
+        request.prepare_url(url, None)
+        pool = self.get_connection_with_tls_context(request, verify, proxies)
+        self.cert_verify(pool, request.url, verify, None)  # type: ignore[no-untyped-call] # the stubs leave it out
+        answer: urllib3.BaseHTTPResponse = pool.urlopen(  # type: ignore[attr-defined] # both kinds of pool have it
+            "GET",
+            self.request_url(request, proxies),
+            headers=headers,
+            retries=False,
+            redirect=False,
+            assert_same_host=False,
+            timeout=limits,
+            preload_content=False,
+            decode_content=False,
+        )
+        return answer
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Make the pools."""
