@@ -361,7 +361,7 @@ def test_json_lines_are_streamed(tmp_path):
     rows = read(pipe)
     assert next(rows) == Row("line 1", {"url": URL})
     assert list(rows) == []
-    assert writer.communicate(timeout=10) == (b"more\n", None)
+    assert writer.communicate(timeout=60) == (b"more\n", None)
 
 
 def test_an_endless_source_of_json_lines_gives_its_first_row_at_once():
@@ -370,7 +370,7 @@ def test_an_endless_source_of_json_lines_gives_its_first_row_at_once():
     assert next(rows).fields == {"url": "https://h/a"}
     rows.close()
     endless.stdout.close()
-    assert endless.wait(timeout=10) != 0
+    assert endless.wait(timeout=60) != 0
 
 
 def test_a_url_that_no_plugin_reads_is_refused_without_its_secrets():
