@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -57,9 +57,13 @@ class Terminal:
 
     def wait_for(self, *texts: str) -> str:
         """Wait until all these texts are on the screen; return it."""
+        return self.wait_until(lambda screen: all(text in screen for text in texts), str(texts))
+
+    def wait_until(self, is_right: Callable[[str], object], wanted: str) -> str:
+        """Wait until the screen is as it should be; return it."""
         deadline = time.monotonic() + SECONDS
-        while not all(text in (screen := self.screen()) for text in texts):
-            assert time.monotonic() < deadline, f"not shown in {SECONDS:.0f} s: {texts}; the screen is:\n{screen}"
+        while not is_right(screen := self.screen()):
+            assert time.monotonic() < deadline, f"not shown in {SECONDS:.0f} s: {wanted}; the screen is:\n{screen}"
             time.sleep(0.1)
         return screen
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import http_site
 import terminal
 
 BIN = Path(sys.executable).parent
@@ -53,8 +54,9 @@ def test_a_run_is_drawn_while_it_lasts_and_leaves_the_summary(held, tmp_path, co
     release = held(count)
     with terminal.opened(tmp_path) as shown:
         shown.type(f"{command}; echo ended with $?")
-        screen = shown.wait_for("slow-1  download", "slow-2  download", f"{count + 1} of {count + 3} files", "1 failed", "http-404")
-        assert re.search(rf"^download +{count} +2 +0 +1$", screen, re.MULTILINE), screen
+        shown.wait_for("slow-1  download", "slow-2  download", f"{count + 1} of {count + 3} files", "1 failed", "http-404")
+        line = rf"^download +{count} +2 +0 +1$"  # where files are is told twice a second, so a frame may be ahead of that
+        shown.wait_until(lambda screen: re.search(line, screen, re.MULTILINE), line)
         release.set()
         screen = shown.wait_for("ended with 1")
     assert f"{count + 2} of {count + 3} ok, 1 failed" in screen
@@ -88,10 +90,11 @@ def test_a_terminal_may_change_its_size(held, tmp_path):
     assert "waiting" not in screen
 
 
-def test_an_interrupted_run_says_how_to_go_on(held, tmp_path):
+def test_an_interrupted_run_says_how_to_go_on(held, site, tmp_path):
     release = held(97)
+    site.script("/slow-2", http_site.silent())  # so that there is something left, whenever the run takes note of the interrupt
     with terminal.opened(tmp_path) as shown:
-        shown.type(f"{RUN}; echo ended with $?")
+        shown.type(f"{RUN} --download-threads 1; echo ended with $?")
         shown.wait_for("slow-1  download")
         shown.press("C-c")
         release.set()
@@ -108,7 +111,7 @@ def test_a_run_that_is_stopped_for_a_while_is_drawn_again(held, tmp_path):
         shown.press("C-z")
         shown.wait_for("Stopped")
         shown.type("clear; echo all is $((1 + 1))")
-        assert "waiting" not in shown.wait_for("all is 2")
+        shown.wait_until(lambda screen: "all is 2" in screen and "waiting" not in screen, "nothing but the answer")
         shown.type("clear; fg")
         shown.wait_for("slow-1  download")
         release.set()
@@ -122,11 +125,11 @@ def test_a_view_ends_with_a_run_that_is_killed(held, tmp_path):
         shown.wait_for("slow-1  download")
         (asked,) = tmp_path.glob("dpp-workspace/batches/*/runs/1/run.json")
         os.kill(json.loads(asked.read_text())["pid"], signal.SIGKILL)
-        screen = shown.wait_for("ended with 137")
+        shown.wait_for("ended with 137")
+        shown.wait_until(lambda screen: "waiting" not in screen.partition("ended with 137")[2], "nothing below the shell's prompt")
         shown.type("clear")
         shown.type("dpp status --watch; echo watched with $?")
         said = shown.wait_for("watched with 1")
-    assert "waiting" not in screen.partition("ended with")[2]
     assert "stopped before its end" in said
 
 
