@@ -96,6 +96,12 @@ class Drawn:
             self._write(ERASE if self._in_foreground() else ERASE.lstrip("\r"))
             self._is_drawn = False
 
+    def wipe(self) -> None:
+        """Take away the frame of another process that can't do so any more, as :meth:`end` would have."""
+        with suppress(OSError):  # the terminal is gone as well
+            if self._in_foreground():
+                self._write(ERASE)
+
     def _in_foreground(self) -> bool:
         """Whether the shell lets this process write; one in the background would write over what somebody types."""
         try:
@@ -241,10 +247,12 @@ class Viewer:
     def __init__(self, run: Run, settings: Settings) -> None:
         self._pid = 0
         self._json = settings.json_lines
+        self._drawn: Drawn | None = None
         if face := self._face(settings):
+            self._drawn = face if isinstance(face, Drawn) else None
             if isinstance(face, Told):
                 self.tell("run-started", run.asked())
-            below_is_view(on=isinstance(face, Drawn))
+            below_is_view(on=self._drawn is not None)
             self._start(run, face)
 
     @staticmethod
@@ -273,6 +281,9 @@ class Viewer:
                 os.kill(pid, signal.SIGTERM)
                 if not select.select([self._ended], [], [], None if self._json else END_SECONDS)[0]:
                     os.kill(pid, signal.SIGKILL)
+                    select.select([self._ended], [], [])
+                    if self._drawn:
+                        self._drawn.wipe()
             os.close(self._ended)
             with suppress(ChildProcessError):
                 os.waitpid(pid, 0)

@@ -231,7 +231,7 @@ class Watch:
         """Work out the rates of the last seconds, and from them what is left."""
         state, samples = self._state, self._samples
         samples.append((now, state.done - state.cached, state.bytes))
-        while now - samples[0][0] > WINDOW_SECONDS:
+        while len(samples) > 1 and now - samples[1][0] > WINDOW_SECONDS:  # the last one from before stays: nobody may have looked since
             samples.popleft()
         began, files, size = samples[0]
         spent = now - began

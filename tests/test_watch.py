@@ -6,7 +6,7 @@ import io
 import json
 import os
 import re
-import subprocess
+import signal
 import sys
 import time
 
@@ -15,11 +15,14 @@ from dpp.in_flight import InFlight
 from dpp.ledger import Ledger
 from dpp.models import FileData, Outcome
 from dpp.run import Run
+from dpp.settings import Settings
 from dpp.snapshot import Slow, Snapshot, keep_snapshot
 from dpp.view import frame, middle
-from dpp.viewer import Told, follow
+from dpp.viewer import Told, Viewer, follow
 from dpp.watch import Failed, Ledgers, StageState, State, Watch
 from rich.cells import cell_len
+
+NOBODY = 2**22 + 1  # more than Linux ever gives to a process, so that none can have got it anew
 
 
 def outcome(number, status="ok", **fields):
@@ -68,6 +71,29 @@ def test_a_file_that_is_done_before_anybody_looks_is_told_too(run):
         assert [json.loads(line)["id"] for line in told] == ["f1"]
 
 
+def test_what_a_viewer_that_had_to_be_killed_has_drawn_is_taken_away(run, monkeypatch):
+    monkeypatch.setattr("dpp.viewer.END_SECONDS", 0.01)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("CI", raising=False)
+    master, slave = os.openpty()
+    with open(master, "rb", buffering=0) as shown, open(slave, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        viewer = Viewer(run, Settings())
+        read_to(shown, b"waiting")
+        os.kill(viewer._pid, signal.SIGSTOP)
+        viewer.stop()
+        terminal.write("the end")
+        terminal.flush()
+        assert read_to(shown, b"the end").endswith(b"\r\x1b[Jthe end")
+
+
+def read_to(stream, end):
+    data = b""
+    while end not in data:
+        data += stream.read(10_000)
+    return data
+
+
 def test_what_has_no_outcome_yet_is_where_the_snapshots_say(run):
     ledger = Ledger(run.ledger("0"))
     for done in (outcome(1), outcome(2, cached=True), outcome(3, "failed", stage="download"), outcome(4, "failed", stage="process")):
@@ -81,10 +107,8 @@ def test_what_has_no_outcome_yet_is_where_the_snapshots_say(run):
 
 
 def test_a_process_that_died_is_at_nothing(run):
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
     slow = Slow(id="f1", stage="download", since=time.time() - 9, bytes=5)
-    keep_snapshot(run.snapshot("0"), Snapshot(pid=ended.pid, running={"download": 2}, slowest=[slow], bytes=5))
+    keep_snapshot(run.snapshot("0"), Snapshot(pid=NOBODY, running={"download": 2}, slowest=[slow], bytes=5))
     keep_snapshot(run.snapshot("1"), Snapshot(running={"download": 1}, slowest=[slow], bytes=7))
     state, _ = Watch(run).look()
     assert (state.stages[0].running, state.stages[0].waiting, state.bytes, len(state.slowest)) == (1, 9, 7, 1)
@@ -102,6 +126,14 @@ def test_files_that_were_done_before_are_in_no_rate(run):
     state, _ = watch.look()
     assert state.rate > 0
     assert (state.bytes, state.seconds_left) == (10, None)
+
+
+def test_a_rate_is_told_also_where_nobody_looked_for_longer_than_it_counts(run, monkeypatch):
+    monkeypatch.setattr("dpp.watch.WINDOW_SECONDS", 0.0)
+    watch = Watch(run)
+    watch.look()
+    Ledger(run.ledger("0")).append(outcome(1))
+    assert watch.look()[0].rate > 0
 
 
 def test_what_is_on_its_way_is_told_by_stage_and_the_slowest_first():
