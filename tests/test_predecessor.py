@@ -14,6 +14,7 @@ from textwrap import dedent
 import pytest
 
 import http_site
+from listening import wait_until
 
 BIN = Path(sys.executable).parent
 
@@ -150,7 +151,20 @@ def test_an_interrupt_before_the_run_ends_it_with_130(files, command, tmp_path):
 
 
 GATE = """
+    from pathlib import Path
     from urllib.request import urlopen
+
+    from dpp import engine
+    from dpp.pipeline import Pipeline
+
+    engine.GRACE_SECONDS = 100.0  # the test says when the file on its way may end
+    stop = Pipeline.stop
+
+    def stop_and_tell(pipeline):
+        stop(pipeline)
+        Path("stopping").touch()
+
+    Pipeline.stop = stop_and_tell
 
     class Gate:
         def process(self, file):
@@ -168,7 +182,7 @@ def gates(site, manifest, tmp_path):
     def wait(handler):
         first = not reached.is_set()
         reached.set()
-        (go if first else never).wait(60)
+        (go if first else never).wait(100)
         handler.send(200)
 
     for name in "abc":
@@ -191,6 +205,7 @@ def test_a_signal_lets_the_file_on_its_way_end(gates, tmp_path, site, command, r
     process = start(tmp_path, "--download-cache", "cache")
     assert reached.wait(60)
     process.send_signal(number)
+    wait_until((tmp_path / "stopping").exists)
     go.set()
     out, err = process.communicate(timeout=60)
     assert (process.returncode, "interrupted; run again" in err, "Traceback" in err) == (code, True, False)
@@ -213,9 +228,10 @@ def test_a_second_interrupt_does_not_wait_and_the_temporary_cache_is_removed(gat
     process = start(tmp_path)
     assert reached.wait(60)
     process.send_signal(signal.SIGINT)
+    wait_until((tmp_path / "stopping").exists)
     with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(2)
+        process.wait(1)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=5)
+    _, err = process.communicate(timeout=60)
     assert (process.returncode, "Traceback" in err) == (130, False)
     assert list((tmp_path / "temporary").iterdir()) == []
