@@ -178,7 +178,8 @@ def _exit_reason(code: int) -> str:
 def _descendants(pid: int) -> list[int]:
     """Return the processes that a process started, and those that they started (proc(5), task/*/children)."""
     children = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(OSError):
-            children += [int(child) for child in path.read_text().split()]
+    with suppress(OSError):  # it has ended
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with suppress(OSError):
+                children += [int(child) for child in Path(f"/proc/{pid}/task/{thread}/children").read_text().split()]
     return children + [grandchild for child in children for grandchild in _descendants(child)]

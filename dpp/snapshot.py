@@ -66,7 +66,11 @@ def keep_snapshot(path: Path, snapshot: Snapshot) -> None:
 
 
 def read_snapshots(folder: Path) -> Iterator[Snapshot]:
-    """Yield the snapshots of a run."""
-    for path in folder.glob("*.json"):
-        with suppress(OSError, ValidationError):
-            yield Snapshot.model_validate_json(read_bytes(str(path)))
+    """Yield the snapshots of a run; the folder goes when the run ends, at any moment."""
+    found: list[str] = []
+    with suppress(FileNotFoundError):
+        found = os.listdir(folder)
+    for name in found:
+        if name.endswith(".json"):
+            with suppress(OSError, ValidationError):
+                yield Snapshot.model_validate_json(read_bytes(folder / name))

@@ -12,7 +12,7 @@ import time
 
 import pytest
 from dpp import EnvironmentStop, FetchError
-from dpp.child import run_in_child
+from dpp.child import _descendants, run_in_child
 from dpp.storage import is_alive
 
 from listening import wait_until
@@ -81,3 +81,7 @@ def test_a_child_that_hangs_is_stopped_with_what_it_started(tmp_path):
     assert (death.reason, death.is_stopped) == ("hung", True)
     assert "in hang" in death.traceback
     wait_until(lambda: not is_alive((tmp_path / "pid").read_text()))
+
+
+def test_a_process_that_has_ended_by_the_time_its_children_are_looked_for_has_none():
+    assert _descendants(2**22 + 1) == []  # Linux gives no process such a number

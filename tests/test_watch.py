@@ -16,7 +16,7 @@ from dpp.ledger import Ledger
 from dpp.models import FileData, Outcome
 from dpp.run import Run
 from dpp.settings import Settings
-from dpp.snapshot import Slow, Snapshot, keep_snapshot
+from dpp.snapshot import Slow, Snapshot, keep_snapshot, read_snapshots
 from dpp.view import frame, middle
 from dpp.viewer import Told, Viewer, follow
 from dpp.watch import Failed, Ledgers, StageState, State, Watch
@@ -112,6 +112,10 @@ def test_a_process_that_died_is_at_nothing(run):
     keep_snapshot(run.snapshot("1"), Snapshot(running={"download": 1}, slowest=[slow], bytes=7))
     state, _ = Watch(run).look()
     assert (state.stages[0].running, state.stages[0].waiting, state.bytes, len(state.slowest)) == (1, 9, 7, 1)
+
+
+def test_a_run_that_has_ended_by_the_time_its_snapshots_are_looked_for_has_none(tmp_path):
+    assert list(read_snapshots(tmp_path / "forgotten")) == []
 
 
 def test_files_that_were_done_before_are_in_no_rate(run):
