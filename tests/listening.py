@@ -1,11 +1,12 @@
-"""Waiting for what a test has started."""
+"""Starting servers: a port that stays free for one, and waiting for what a test has started."""
 
 from __future__ import annotations
 
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,6 +14,19 @@ import pytest
 
 SECONDS = 60
 T = TypeVar("T")
+
+
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """Keep a port of loopback until the end of the block, for a server that is about to start.
+
+    A port that was merely free a moment ago may be given to another program meanwhile. Who holds this one does not listen: until somebody
+    does, connections are refused. A server that binds with SO_REUSEADDR, as they all do, can listen there all the same (socket(7)).
+    """
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
 
 
 def wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from listening import wait_for
+from listening import reserved_port, wait_for
 
 SECONDS = 30
 
@@ -20,17 +19,15 @@ SECONDS = 30
 @contextmanager
 def luigid(folder: Path) -> Iterator[str]:
     """Run a scheduler until the end of the block; yield its URL. Its log and state lie in the folder."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    arguments = ["--port", str(port), "--address", "127.0.0.1", "--state-path", folder / "luigid.state"]
-    with (folder / "luigid.log").open("wb") as log:
+    with reserved_port() as port, (folder / "luigid.log").open("wb") as log:
+        arguments = ["--port", str(port), "--address", "127.0.0.1", "--state-path", folder / "luigid.state"]
         process = subprocess.Popen([Path(sys.executable).parent / "luigid", *arguments], cwd=folder, stdout=log, stderr=log)
-    try:
-        wait_for(process, port, folder / "luigid.log")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
+        try:
+            wait_for(process, port, folder / "luigid.log")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait()
 
 
 def known_tasks(url: str) -> dict[str, dict[str, object]]:
