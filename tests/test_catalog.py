@@ -11,7 +11,7 @@ from dpp.catalog import Chunk, read_catalog, write_catalog
 from dpp.errors import SHOWN_PROBLEMS
 from dpp.manifest import listed
 from dpp.names import digest, file_key, identity
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 SCHEMES = {"https", "file"}
@@ -148,7 +148,6 @@ ids = st.sampled_from(["a", "A", marked("a", "https://h/a"), marked("a", "https:
 rows = st.fixed_dictionaries({"url": small}, optional={"id": ids, "tag": st.sampled_from("xy")})
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(rows, max_size=12))
 @example([{"url": "https://h/a"}, {"url": "https://h/a", "tag": "x"}, {"url": "https://g/a", "id": "a"}])
 @example([{"url": "https://h/a"}, {"url": "https://g/a", "id": "a"}, {"url": "https://h/a"}])

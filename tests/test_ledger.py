@@ -9,7 +9,7 @@ import threading
 import pytest
 from dpp import EnvironmentStop, Outcome
 from dpp.ledger import Ledger, read_ledger, read_ledgers
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 
@@ -55,7 +55,6 @@ def test_a_closed_ledger_goes_on_where_it_was(path):
     assert [found.key for found in read_ledger(path)] == ["0", "1", "more"]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(min_value=0, max_value=2000))
 def test_cut_at_any_byte_it_keeps_all_whole_lines_and_goes_on(path, cut):
     torn = path.with_name("0.jsonl.open")
@@ -70,7 +69,6 @@ def test_cut_at_any_byte_it_keeps_all_whole_lines_and_goes_on(path, cut):
     assert [json.loads(line)["key"] for line in torn.read_bytes().splitlines()] == [*map(str, range(whole)), "after"]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.binary(max_size=30).filter(lambda data: b"\n" not in data), max_size=5))
 def test_lines_that_are_no_outcomes_are_passed_over(path, noise):
     path.parent.mkdir(exist_ok=True)

@@ -14,7 +14,7 @@ import pytest
 from dpp import FileData, InputError, ManifestError
 from dpp.json_list import LONGEST, items
 from dpp.manifest import Listed, Row, check, describe_source, listed, read
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 SCHEMES = {"http", "https", "file"}
@@ -425,7 +425,6 @@ entries = st.fixed_dictionaries(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(entries | json_values, max_size=4), st.booleans())
 def test_any_json_gives_files_or_problems(written, content, as_lines):
     text = "\n".join(map(json.dumps, content)) if as_lines else json.dumps(content)
@@ -437,7 +436,6 @@ def test_any_json_gives_files_or_problems(written, content, as_lines):
         assert isinstance(found, FileData) or all(problem.startswith(f"{row.where}: ") for problem in found)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=80), st.sampled_from(["x.json", "x.jsonl", "x.csv", "x.txt", "x"]), st.sampled_from([b"", b"url\n", b"[", b"{"]))
 def test_any_bytes_give_files_or_problems(written, data, name, start):
     try:
