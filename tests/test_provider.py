@@ -21,7 +21,10 @@ from pgp import Pgp
 from sshd import sshd
 from swift_server import swift
 
+pytestmark = pytest.mark.timeout(900)
+
 BIN = Path(sys.executable).parent
+SECONDS = 400
 PASSPHRASE = "canary-passphrase-7f3a"
 NUMBERS = random.Random(1)
 
@@ -187,7 +190,7 @@ def test_forty_files_of_a_provider_get_into_the_bucket(provider, tmp_path, comma
     provider.configure(tmp_path, bucket)
     broken = {name: provider.path(name).read_bytes() for name in provider.corrupt}
     before = {found["Key"]: found["LastModified"] for found in provider.client.list_objects_v2(Bucket=bucket)["Contents"]}
-    assert start(tmp_path, command).wait(100) == 1, (tmp_path / "output.txt").read_text()
+    assert start(tmp_path, command).wait(SECONDS) == 1, (tmp_path / "output.txt").read_text()
     output = (tmp_path / "output.txt").read_text()
 
     assert provider.objects(bucket) == provider.expected(without=provider.corrupt)
@@ -203,7 +206,7 @@ def test_forty_files_of_a_provider_get_into_the_bucket(provider, tmp_path, comma
         provider.send(name)
     try:
         again = start(tmp_path, command)
-        assert again.wait(100) == 0, (tmp_path / "output.txt").read_text()
+        assert again.wait(SECONDS) == 0, (tmp_path / "output.txt").read_text()
     finally:
         for name, data in broken.items():
             provider.path(name).write_bytes(data)
@@ -224,11 +227,11 @@ def test_a_provider_batch_that_is_killed_again_and_again_ends_with_the_same_buck
             running.wait(pause)
         except subprocess.TimeoutExpired:
             os.killpg(running.pid, signal.SIGKILL)
-            running.wait(10)
+            running.wait()
             kills += 1
     assert kills
     deadline = time.monotonic() + 60
-    while (code := start(tmp_path).wait(100)) == 3 and time.monotonic() < deadline:  # a child of the last one still holds the lock
+    while (code := start(tmp_path).wait(SECONDS)) == 3 and time.monotonic() < deadline:  # a child of the last one still holds the lock
         time.sleep(0.05)
     assert code == 1, (tmp_path / "output.txt").read_text()[-3000:]
     assert provider.objects(bucket) == provider.expected(without=provider.corrupt)
