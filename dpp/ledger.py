@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from pydantic import ValidationError
 
@@ -98,10 +98,9 @@ def read_ledger(path: Path) -> Iterator[Outcome]:
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """Yield the rows of a ledger; a line that is torn or is none is passed over."""
-    try:
-        stream = path.open("rb")
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+    """Yield the rows of a ledger, which may just have got its final name; a line that is torn or is none is passed over."""
+    stream = _opened(path) or _opened(path.with_name(path.name.removesuffix(OPEN_SUFFIX)))
+    if stream is None:
         return
     with stream:
         for line in stream:
@@ -109,6 +108,13 @@ def read_rows(path: Path) -> Iterator[Row]:
                 yield Row(Outcome.model_validate_json(line), line.rstrip(b"\n") + b"\n")
             except ValidationError:
                 continue
+
+
+def _opened(path: Path) -> BinaryIO | None:
+    try:
+        return path.open("rb")
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
 
 
 def read_ledgers(folder: Path) -> Iterator[Row]:

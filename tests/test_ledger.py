@@ -46,6 +46,17 @@ def test_an_outcome_is_there_as_soon_as_it_was_added(path):
     ledger.close()
 
 
+def test_a_ledger_that_gets_its_final_name_while_others_are_read_is_read_as_well(path):
+    ledgers = [Ledger(path.with_name(f"{number}.jsonl")) for number in range(2)]
+    for number, ledger in enumerate(ledgers):
+        ledger.append(outcome(number))
+    rows = read_ledgers(path.parent)
+    found = [next(rows)]
+    for ledger in ledgers:
+        ledger.finish()
+    assert [row.outcome for row in [*found, *rows]] == [outcome(0), outcome(1)]
+
+
 def test_a_closed_ledger_goes_on_where_it_was(path):
     filled(path, 2)
     ledger = Ledger(path)
