@@ -13,6 +13,7 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
+from dpp import logs, redact
 from dpp.cli import main
 from hypothesis import HealthCheck, settings
 from luigi.task_register import Register
@@ -59,12 +60,26 @@ def clean_tasks() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def clean_logging() -> Iterator[None]:
-    """Take away the log handlers that a test's run left behind."""
+    """Take away what a test's run left behind: log handlers, a level, a note that why it stopped was said, secrets to be masked."""
+    secrets = set(redact._declared)
     yield
-    for handler in list(logging.getLogger("dpp").handlers):
-        logging.getLogger("dpp").removeHandler(handler)
+    logger = logging.getLogger("dpp")
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
         handler.close()
-    logging.getLogger("dpp").propagate = True
+    logger.propagate = True
+    logger.setLevel(logging.NOTSET)
+    logs._RunLog.stop = None
+    redact._declared.intersection_update(secrets)
+
+
+@pytest.fixture(autouse=True)
+def clean_signals() -> Iterator[None]:
+    """Give signals back that a test's run still watches, as Luigi's workers ended it, not this process."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
