@@ -84,7 +84,12 @@ class FolderLock:
         while True:
             with stops_run(self._folder):
                 make_folder(self._folder)
-                self._descriptor = os.open(self._folder, _FOLDER)
+                try:
+                    self._descriptor = os.open(self._folder, _FOLDER)
+                except FileNotFoundError:
+                    if Path(self._folder).is_symlink():
+                        raise
+                    continue  # who was done with it removed it at this moment
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX)
                 if os.fstat(self._descriptor).st_nlink:  # else it was removed while we waited

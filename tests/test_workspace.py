@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from dpp import EnvironmentStop, FileData
-from dpp.storage import temporary_name, write_atomic
+from dpp.storage import make_folder, temporary_name, write_atomic
 from dpp.workspace import DownloadPaths, Workspace
 
 FILE = FileData(url="https://me:pw@h/data/a.tar.gz?sig=1", id="My id")
@@ -75,9 +75,31 @@ def test_a_lock_tells_whether_there_is_nothing_of_a_download(tmp_path):
     assert found == [True, False]
 
 
+def test_a_folder_that_somebody_removes_before_it_is_held_is_made_again(tmp_path, monkeypatch):
+    made = []
+
+    def make(folder):
+        make_folder(folder)
+        made.append(folder)
+        if len(made) == 1:
+            Path(folder).rmdir()
+
+    monkeypatch.setattr("dpp.workspace.make_folder", make)
+    with Workspace(tmp_path).download(FILE).lock() as is_empty:
+        assert (is_empty, len(made)) == (True, 2)
+
+
 def test_a_lock_that_can_not_be_had_stops_the_run(tmp_path):
     (tmp_path / "downloads").write_text("")
     with pytest.raises(EnvironmentStop, match="a file is in the way"), Workspace(tmp_path).download(FILE).lock():
+        pass
+
+
+def test_a_folder_that_is_a_link_to_nowhere_stops_the_run(tmp_path):
+    paths = Workspace(tmp_path).download(FILE)
+    Path(paths.folder).parent.mkdir(parents=True)
+    Path(paths.folder).symlink_to("nowhere")
+    with pytest.raises(EnvironmentStop, match="No such file"), paths.lock():
         pass
 
 
