@@ -145,9 +145,13 @@ class DownloadTarget(SettingsTask):
         return FileTarget(Path(self.pipeline.workspace.download(self.file).body), lambda: self.pipeline.has_download(self.file))
 
     def complete(self) -> bool:
-        """Return whether the target is whole, or this run has noted already that it can't be had."""
+        """Return whether the target is whole, or this run has noted that it was, or that it can't be had.
+
+        It may have gone since, with ``cleanup`` of another file of the same URL: the next task makes it again, where it needs it.
+        """
         with exit_when_wrong():
-            return self.output().exists() or bool(self._notes().get("failure"))
+            notes = self._notes()
+            return bool(notes.get("failure")) or self.stages[-1] in notes.get("stages", ()) or self.output().exists()
 
     def run(self) -> None:
         """Go through the stages up to this task's own, in a child process where plugins are asked."""
@@ -183,7 +187,8 @@ class DownloadTarget(SettingsTask):
         """Leave notes for the next task of this file, or raise its failure where there is no batch."""
         if self.batch_run is not None:
             failure = job.failure.model_dump() if job.failure else None
-            write_json(self._notes_path(), {"failure": failure, "seconds": job.seconds, "attempts": job.attempts})
+            notes = {"stages": self.stages, "failure": failure, "seconds": job.seconds, "attempts": job.attempts}
+            write_json(self._notes_path(), notes)
         elif job.failure:
             raise StageError(f"{job.failure.stage} of {self.file.id}: {job.failure.message}", job.failure.error_class)
 

@@ -46,6 +46,19 @@ def test_a_report_whose_process_died_is_not_made_twice(site, tmp_path, name, die
     batch.close()
 
 
+def test_what_a_run_has_made_stays_made_when_cleanup_of_the_same_download_takes_it(site, results):
+    url = site.add("/a.txt", "a")
+    batch = RunBatch(files=[{"url": url}, {"url": url, "id": "again"}], cleanup=True)
+    first, again = batch.requires()
+    prepared = again.requires().requires()
+    assert build(prepared)
+    assert build(first)
+    assert not prepared.output().exists()
+    assert prepared.complete()
+    assert build(batch)
+    assert results()["again"]["status"] == "ok"
+
+
 def test_a_list_of_dicts_is_a_batch(site, results):
     batch = RunBatch(files=[{"url": site.add("/a.txt", "a"), "headers": {"X-A": "1"}, "tags": ["x", {"y": 1}]}])
     assert build(batch)
