@@ -33,14 +33,19 @@ class Lock:
     release = __exit__ = staticmethod(lambda *_: None)
 
 
+def wait_after(done):
+    """Do something, and wait for the interrupt: it may come at any instant from its end on."""
+    done()
+    time.sleep(60)
+
+
 def test_a_signal_waits_while_logging_takes_a_lock(ending):
     handled = []
     handler = logging.Handler()
     handler.emit, handler.lock = handled.append, Lock()
-    handler.handle(logging.makeLogRecord({"msg": "said"}))
-    assert len(handled) == 1
     with pytest.raises(KeyboardInterrupt):
-        time.sleep(30)
+        wait_after(lambda: handler.handle(logging.makeLogRecord({"msg": "said"})))
+    assert len(handled) == 1
     handler.lock = None
 
 
@@ -49,8 +54,7 @@ def test_a_signal_waits_while_a_process_is_forked(ending):
     call = lambda: [calls.pop()() for _ in calls[:]]  # noqa: E731 - a hook that calls, as most do
     os.register_at_fork(before=lambda: call())  # noqa: PLW0108
     child = multiprocessing.get_context("fork").Process(target=int)
-    child.start()
     with pytest.raises(KeyboardInterrupt):
-        time.sleep(30)
+        wait_after(child.start)
     child.join()
     assert child.exitcode == 0
