@@ -71,19 +71,24 @@ def run_in_child(
         stacks = os.fdopen(os.memfd_create("stacks"), "w+b")
     with stacks, reader:
         process = _FORK.Process(target=_do, args=(work, writer, stacks, os.getpid()))
-        with _starting(), guard or nullcontext():
-            process.start()
-        writer.close()
         try:
+            with _starting(), guard or nullcontext():
+                process.start()
+            writer.close()
             reason = _watched(process, reader, look)
             return _how_it_ended(process, reader, reason, stacks)
         except KeyboardInterrupt:
-            process.terminate()
-            process.join(END_SECONDS)
+            _end(process, END_SECONDS)
             raise
         finally:
-            process.kill()
-            process.join()
+            _end(process)
+
+
+def _end(process: BaseProcess, seconds: float = 0.0) -> None:
+    """End a child, if it was started: with SIGTERM and so many seconds to end, if it gets any."""
+    if process.pid is not None:
+        (process.terminate if seconds else process.kill)()
+        process.join(seconds or None)
 
 
 @contextmanager
@@ -96,16 +101,21 @@ def _starting() -> Iterator[None]:
         raise EnvironmentStop(f"{what}. {RESUMABLE_TEXT}") from error
 
 
-def end_with_parent(number: signal.Signals) -> None:
-    """Let this process get a signal when its parent ends, however it does (Linux only; prctl(2), PR_SET_PDEATHSIG)."""
+def end_with_parent(number: signal.Signals, parent: int) -> None:
+    """Let this process get a signal when its parent ends, however it does (Linux only; prctl(2), PR_SET_PDEATHSIG).
+
+    Args:
+        number: The signal.
+        parent: The parent's number; where it has ended already, the signal comes at once.
+    """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), number)
 
 
 def _do(work: Callable[[], None], writer: Connection, stacks: IO[bytes], parent: int) -> None:
     """Be the child."""
-    end_with_parent(signal.SIGKILL)
-    if os.getppid() != parent:
-        return
+    end_with_parent(signal.SIGKILL, parent)
     gc.freeze()  # what it begins with needs no looking through again and again: 5 % of a run's time
     faulthandler.enable(stacks)
     try:

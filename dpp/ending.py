@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import popen_fork
+from multiprocessing import process
 from types import FrameType, TracebackType
 
 from dpp.child import end_with_parent
@@ -84,9 +84,7 @@ class Ending:
     def _end_with_owner(self) -> None:
         """Let a child get SIGTERM when the process that began the run is killed, so that it does not hold the batch's lock."""
         if not self.is_owner:
-            end_with_parent(signal.SIGTERM)
-            if os.getppid() != self._owner:
-                raise KeyboardInterrupt
+            end_with_parent(signal.SIGTERM, self._owner)
 
     @property
     def is_owner(self) -> bool:
@@ -138,9 +136,12 @@ def _is_delicate(frame: FrameType) -> bool:
 
 
 def _is_forking(frame: FrameType | None) -> bool:
-    """Whether a process is being forked, however deep in a hook: Python says what a hook raises, and goes on as if nothing were."""
+    """Whether a process is being forked, however deep in a hook: Python says what a hook raises, and goes on as if nothing were.
+
+    Nor may who forks be interrupted before it knows the process, which it could not end then.
+    """
     while frame is not None and frame.f_code.co_name != "_bootstrap":
-        if frame.f_code.co_filename == popen_fork.__file__ and frame.f_code.co_name == "_launch":
+        if frame.f_code.co_filename == process.__file__ and frame.f_code.co_name == "start":
             return True
         frame = frame.f_back
     return False

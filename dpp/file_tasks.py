@@ -155,8 +155,8 @@ class DownloadTarget(SettingsTask):
 
     def run(self) -> None:
         """Go through the stages up to this task's own, in a child process where plugins are asked."""
-        if is_worker():
-            end_with_parent(signal.SIGTERM)  # else a worker would go on, and hold the batch's lock, when the run's process is killed
+        if (parent := multiprocessing.parent_process()) and parent.pid:
+            end_with_parent(signal.SIGTERM, parent.pid)  # else it would hold the batch's lock for long when the run's process is killed
         settings = self.settings()
         set_up_logging(settings)
         with self.batch_run.at_task(self.file, *self.place) if self.batch_run else nullcontext():

@@ -308,7 +308,7 @@ def _view(run: Run, face: Face, parent: int) -> None:
     try:
         gc.freeze()
         run.release()
-        end_with_parent(signal.SIGTERM)
+        end_with_parent(signal.SIGTERM, parent)
         follow(Watch(run), face, lambda: os.getppid() != parent, heeds_interrupt=False)
     except OSError as error:
         log.debug("nobody looks at the view any more: %s", error)

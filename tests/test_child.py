@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import resource
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
 from dpp import EnvironmentStop, FetchError
-from dpp.child import _descendants, run_in_child
+from dpp.child import _descendants, end_with_parent, run_in_child
 from dpp.storage import is_alive
 
 from listening import wait_until
@@ -85,3 +87,32 @@ def test_a_child_that_hangs_is_stopped_with_what_it_started(tmp_path):
 
 def test_a_process_that_has_ended_by_the_time_its_children_are_looked_for_has_none():
     assert _descendants(2**22 + 1) == []  # Linux gives no process such a number
+=======
+@contextmanager
+def interrupted_at_its_end():
+    """Interrupt who does something, right when it is done."""
+    yield
+    raise KeyboardInterrupt
+
+
+def test_an_interrupt_right_after_the_start_of_a_child_ends_it():
+    with pytest.raises(KeyboardInterrupt):
+        run_in_child(lambda: time.sleep(60), guard=interrupted_at_its_end())
+    assert not multiprocessing.active_children()
+
+
+def test_a_process_whose_parent_has_ended_before_it_asked_ends_too():
+    told, tell = os.pipe()
+
+    def leave_a_child():
+        parent = os.getpid()
+        if not os.fork():
+            wait_until(lambda: os.getppid() != parent)
+            end_with_parent(signal.SIGTERM, parent)
+            os.write(tell, b"went on")
+        os._exit(0)
+
+    run_in_child(leave_a_child)
+    os.close(tell)
+    with open(told, "rb") as stream:
+        assert stream.read() == b""
