@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -40,6 +39,21 @@ def started(tmp_path, *arguments):
     """Start the main job in a process group of its own."""
     command = [BIN / "luigi", "--module", "dpp", "RunBatch", *map(str, arguments)]
     return subprocess.Popen(command, cwd=tmp_path, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+@pytest.fixture
+def hold(site):
+    """Let the server keep a file for itself, until what is returned is set or the test ends."""
+    events = []
+
+    def keep(path):
+        events.append(release := threading.Event())
+        site.script(path, lambda handler: release.wait() and http_site.serve_file(handler))
+        return release
+
+    yield keep
+    for event in events:
+        event.set()
 
 
 def ended(process):
@@ -118,12 +132,14 @@ def test_summary_counts_and_groups_failures(site, manifest, run_batch, tmp_path)
 
 
 @pytest.mark.fault(14)
-def test_a_killed_batch_goes_on_where_it_was(site, manifest, tmp_path):
+def test_a_killed_batch_goes_on_where_it_was(site, manifest, tmp_path, hold):
     files = manifest(served(site, 600))
+    release = hold("/f599.bin")
     process = started(tmp_path, "--files", files, "--workers", 2, "--workspace", "killed")
     wait_until(lambda: len(site.requests) > 200)
     os.killpg(process.pid, signal.SIGKILL)
     ended(process)
+    release.set()
     whole = {path.name for path in (tmp_path / "killed").glob("downloads/*/*/*.bin")}
     assert 0 < len(whole) < 600
 
@@ -140,9 +156,9 @@ def test_a_killed_batch_goes_on_where_it_was(site, manifest, tmp_path):
 @pytest.mark.fault(15)
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_signal_ends_the_batch_with_a_summary(site, manifest, tmp_path, number, code, workers):
+def test_a_signal_ends_the_batch_with_a_summary(site, manifest, tmp_path, hold, number, code, workers):
     files = manifest(served(site, 400))
-    site.script("/f399.bin", lambda handler: time.sleep(0.2) or http_site.serve_file(handler))
+    hold("/f399.bin")  # so that it does not end before
     process = started(tmp_path, "--files", files, "--workers", workers, "--chunk-size", 200, "--download-threads", 1)
     wait_until(lambda: len(site.requests) > 20)
     process.send_signal(number)
@@ -154,10 +170,9 @@ def test_a_signal_ends_the_batch_with_a_summary(site, manifest, tmp_path, number
 
 
 @pytest.mark.fault(19)
-def test_a_second_run_of_the_same_batch_says_who_holds_it(site, manifest, run_batch, tmp_path):
-    release = threading.Event()
-    site.script("/slow", lambda handler: release.wait(30) and handler.send(200, b"x"))
-    files = manifest([{"url": f"{site.url}/slow"}])
+def test_a_second_run_of_the_same_batch_says_who_holds_it(site, manifest, run_batch, tmp_path, hold):
+    release = hold("/slow")
+    files = manifest([{"url": site.add("/slow", "x")}])
     process = started(tmp_path, "--files", files)
     wait_until(lambda: site.requests)
     second = run_batch(files)
@@ -174,12 +189,20 @@ def scheduler(tmp_path):
         yield url
 
 
+def logged(tmp_path):
+    """Return the logs of all runs."""
+    return "".join(path.read_text() for path in tmp_path.glob("dpp-workspace/batches/*/runs/*/log.txt"))
+
+
 @pytest.mark.fault(19)
 @pytest.mark.parametrize(("count", "chunk_size"), [(200, 10), (12, 1)])
-def test_two_processes_share_a_batch_through_one_scheduler(site, manifest, tmp_path, scheduler, count, chunk_size):
+def test_two_processes_share_a_batch_through_one_scheduler(site, manifest, tmp_path, hold, scheduler, count, chunk_size):
     files = manifest(served(site, count))
+    release = hold("/f0.bin")
     arguments = ("--files", files, "--workers", 2, "--chunk-size", chunk_size, "--scheduler-url", scheduler)
     processes = [started(tmp_path, *arguments) for _ in range(2)]
+    wait_until(lambda: logged(tmp_path).count("run 1 of batch") == len(processes))  # one that comes after the end begins another run
+    release.set()
     endings = [ended(process) for process in processes]
     assert [code for code, _ in endings] == [0, 0], endings
     assert site.counts() == Counter({f"/f{n}.bin": 1 for n in range(count)})
@@ -203,10 +226,9 @@ def test_two_batches_with_the_same_files_do_not_meet_in_one_scheduler(site, mani
 
 
 @pytest.mark.fault(19)
-def test_workers_of_a_killed_process_do_not_hold_the_batch(site, manifest, run_batch, tmp_path):
-    release = threading.Event()
-    site.script("/slow", lambda handler: release.wait(30) and handler.send(200, b"x"))
-    files = manifest([{"url": f"{site.url}/slow"}, *served(site, 50)])
+def test_workers_of_a_killed_process_do_not_hold_the_batch(site, manifest, run_batch, tmp_path, hold):
+    release = hold("/slow")
+    files = manifest([{"url": site.add("/slow", "x")}, *served(site, 50)])
     process = started(tmp_path, "--files", files, "--workers", 2, "--chunk-size", 30)
     wait_until(lambda: "/slow" in site.counts())
     process.kill()
@@ -229,11 +251,10 @@ def test_a_slow_constructor_is_called_once_before_the_batch_and_not_for_every_ta
     assert len((tmp_path / "made").read_text().splitlines()) == made + 1
 
 
-def test_progress_is_said_while_nothing_ends(site, manifest, tmp_path):
-    release = threading.Event()
-    site.script("/slow", lambda handler: release.wait(60) and handler.send(200, b"x"))
-    process = started(tmp_path, "--files", manifest([{"url": f"{site.url}/slow"}, *served(site, 3)]), "--chunk-size", 9)
-    said = next(line for line in process.stdout if "of 4 files" in line)
+def test_progress_is_said_while_nothing_ends(site, manifest, tmp_path, hold):
+    release = hold("/slow")
+    process = started(tmp_path, "--files", manifest([{"url": site.add("/slow", "x")}, *served(site, 3)]), "--chunk-size", 9)
+    said = next(line for line in process.stdout if "3 of 4 files" in line)
     release.set()
     assert re.fullmatch(r"INFO: 3 of 4 files \(75 %\), 0 failed, 0\.\d\d files/s, [^,]*B/s\n", said)
     assert ended(process)[0] == 0
