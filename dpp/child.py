@@ -25,7 +25,7 @@ from dpp.errors import RESUMABLE_TEXT, DppError, EnvironmentStop
 
 POLL_SECONDS = 0.25
 END_SECONDS = 12.0
-STACK_SECONDS = 1.0
+STACK_SECONDS = 10.0
 _FORK = multiprocessing.get_context("fork")
 _FINISHED = "finished"
 _INTERRUPTED = "interrupted"
@@ -147,9 +147,10 @@ def _stop(process: BaseProcess) -> None:
     started = _descendants(pid)
     _send(pid, signal.SIGABRT)
     _send(pid, signal.SIGCONT)
-    process.join(STACK_SECONDS)
-    for each in [pid, *started]:
+    for each in started:
         _send(each, signal.SIGKILL)
+    process.join(STACK_SECONDS)
+    process.kill()
 
 
 def _send(pid: int, number: signal.Signals) -> None:
