@@ -209,7 +209,7 @@ def test_several_share_the_run_that_one_of_them_began(begin, local):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join()
     assert len(found) == 4
     assert {run.number for run in found} == {1}
 
@@ -229,7 +229,7 @@ def test_who_comes_while_others_still_hold_an_ended_run_waits_for_them(begin, wo
     waits.join(0.2)
     assert waits.is_alive()
     first.release()
-    waits.join(20)
+    waits.join()
     assert [run.number for run in found] == [2]
 
 

@@ -96,7 +96,7 @@ def test_it_dies_with_its_holder(locks, tmp_path):
     with pytest.raises(LockedError, match=f"run by pid {holder.pid} on"):
         locks[0].exclusive()
     holder.kill()
-    holder.communicate(timeout=10)
+    holder.communicate()
     locks[0].exclusive()
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,10 @@ def test_of_two_runs_at_the_same_instant_one_works_and_the_other_says_who_does(s
 
 def children(pid):
     """Return the numbers of a process's children, and theirs."""
-    found = [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+    found = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):  # a thread that has ended meanwhile
+            found += map(int, path.read_text().split())
     return found + [grandchild for child in found for grandchild in children(child)]
 
 
