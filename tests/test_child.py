@@ -87,7 +87,8 @@ def test_a_child_that_hangs_is_stopped_with_what_it_started(tmp_path):
 
 def test_a_process_that_has_ended_by_the_time_its_children_are_looked_for_has_none():
     assert _descendants(2**22 + 1) == []  # Linux gives no process such a number
-=======
+
+
 @contextmanager
 def interrupted_at_its_end():
     """Interrupt who does something, right when it is done."""
