@@ -18,12 +18,11 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,12 +39,14 @@ from dpp.parameters import LOCAL_DEFAULTS, SOFT_DEFAULTS, spelled
 from dpp.provenance import ENVIRONMENT, PREFIXES
 from virtualenv.seed.wheels import embed
 
+from listening import reserved_port
+
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
 LINKED = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *sorted(ROOT.glob("plugins/*/README.md"))]
 PORTS = ("8123", "8082")
-SECONDS = 150
+SECONDS = 600  # a page takes seconds, but has to get them
 HOOKS = [name for name in vars(hookspecs) if name.startswith("dpp_")]
 
 WORD_COUNT = """
@@ -150,12 +151,6 @@ def run_script(folder: Path) -> dict[int, tuple[str, int]]:
     return {int(number): (text, int(code)) for text, number, code in zip(parts[0::3], parts[1::3], parts[2::3], strict=False)}
 
 
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
-
-
 def missing_lines(shown: list[str], output: str) -> list[str]:
     """Return the lines that the output does not have, or not in this order."""
     rest = iter(output.splitlines())
@@ -163,13 +158,15 @@ def missing_lines(shown: list[str], output: str) -> list[str]:
     return [pattern for pattern in patterns if not any(re.fullmatch(pattern, line.strip()) for line in rest)]
 
 
+@pytest.mark.timeout(2 * SECONDS)
 @pytest.mark.parametrize("path", named([path for path in PAGES if "```console" in path.read_text()]))
 def test_commands_do_what_the_page_shows(path, tmp_path):
     text = path.read_text()
-    for port in PORTS:
-        text = text.replace(port, free_port())
-    found = write_script(text, tmp_path)
-    results = run_script(tmp_path)
+    with ExitStack() as reserved:
+        for port in PORTS:
+            text = text.replace(port, str(reserved.enter_context(reserved_port())))
+        found = write_script(text, tmp_path)
+        results = run_script(tmp_path)
     for number, step in enumerate(found):
         output, code = results.get(number, ("it was not reached", -1))
         asked = number + 1 < len(found) and found[number + 1].command == "echo $?"
@@ -219,6 +216,7 @@ def test_every_page_is_reached_from_the_index():
     assert expected - {ROOT / "docs/index.md"} <= linked
 
 
+@pytest.mark.timeout(SECONDS)
 def test_the_site_builds_without_a_warning(tmp_path):
     """As ``make docs`` builds it: a link that leads nowhere and a page that no list names are warnings."""
     dry = subprocess.run(["make", "--dry-run", "docs"], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -335,6 +333,7 @@ def examples() -> list[object]:
     return [line.strip() for name, text in texts.items() for line in (text[1] if text else f"no examples of {name}").splitlines()]
 
 
+@pytest.mark.timeout(SECONDS)
 def test_the_examples_in_the_help_of_each_verb_work(tmp_path):
     for name, text in EXAMPLE_FILES.items():
         (tmp_path / name).write_text(text)
