@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import gzip
 import json
-import socket
 from urllib.parse import quote, urlsplit
 
 import pytest
 
 import http_site
 from canaries import canary, found, watched
-from http_site import cut, raw, status
+from http_site import cut, raw, silent, status
+from listening import reserved_port
 from luigi_server import known_tasks, luigid
+from sweeping import LIMIT_SECONDS
 
 pytestmark = pytest.mark.fault(27)
 
@@ -31,7 +32,10 @@ NAMES = (
     "step",
     "scheme",
 )
-COMMANDS = {"luigi": ("luigi", "--module", "dpp", "RunBatch", "--batch-name", "secret"), "dpp": ("dpp", "run", "--batch", "secret")}
+COMMANDS = {
+    "luigi": ("luigi", "--module", "dpp", "RunBatch", "--batch-name", "secret", "--files"),
+    "dpp": ("dpp", "run", "--batch", "secret"),
+}
 HEADER = "from __future__ import annotations\n"
 PLUGIN = """
 import logging
@@ -86,15 +90,14 @@ def dpp_file_finished(outcome):
 """
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
 class Batch:
-    """A list of files, one for each way to fail, whose URLs and headers are full of secrets; and the configuration of its run."""
+    """A list of files, one for each way to fail, whose URLs and headers are full of secrets; and the configuration of its run.
 
-    def __init__(self, site, other):
+    Attributes:
+        slow: A list of one more, for a run with a short limit: there must be none where all others are to be answered.
+    """
+
+    def __init__(self, site, other, closed_port):
         self.site, self.other = site, other
         self.canaries = {name: canary() for name in NAMES}
         self.query = f"X-Amz-Signature={self.quoted('signature')}&sig={self.quoted('sas')}&token={self.quoted('token')}"
@@ -103,12 +106,13 @@ class Batch:
             "Cookie": f"session={self.canaries['cookie']}; b=c",
             "X-Api-Key": self.canaries["api_key"],
         }
+        self.slow = [self.entry("slow", silent())]
         self.entries = [self.entry(name, reply) for name, reply in self.replies().items()]
         self.entries += [
             self.entry("posted", status(404)) | {"urls": [f"{other.url}/gone?k={self.quoted('mirror')}"]},
             self.entry("short", status(200, b"abc")) | {"size": 5},
             self.entry("forged", status(200, b"abc")) | {"sha256": "0" * 64},
-            {"url": f"http://127.0.0.1:{free_port()}/x?{self.query}", "id": "refused"},
+            {"url": f"http://127.0.0.1:{closed_port}/x?{self.query}", "id": "refused"},
             {"url": f"http://{'x' * 70}.localhost/x?{self.query}", "id": "unnamed"},
             {"url": f"https://files.invalid/x?{self.query}", "id": "proxied"},
             {"url": f"https://{self.user()}@127.0.0.1:{urlsplit(site.url).port}/x?{self.query}", "id": "no-tls"},
@@ -134,7 +138,6 @@ class Batch:
             "elsewhere": status(302, Location=further),
             "nowhere": status(302, Location=f"ftp://{self.user()}@h/?sig={self.quoted('redirect')}"),
             "around": status(302, Location=f"/around?{self.query}"),
-            "slow": lambda handler: None,
         }
 
     def quoted(self, name):
@@ -149,8 +152,9 @@ class Batch:
         return {"url": f"http://{self.user()}@{host}/{name}?{self.query}", "id": name, "headers": self.headers}
 
     def environment(self, folder, chunk_size, core):
-        """Write manifest and luigi.cfg where nobody looks for secrets; return the environment of a run."""
+        """Write manifests and luigi.cfg where nobody looks for secrets; return the environment of a run."""
         (folder / "x.json").write_text(json.dumps(self.entries))
+        (folder / "slow.json").write_text(json.dumps(self.slow))
         options = {
             "tells": {"phrase": self.canaries["step"], "doors": {"a": [self.canaries["step"]]}},
             "strange": {"phrase": self.canaries["scheme"]},
@@ -161,7 +165,6 @@ class Batch:
             "chunk_size": chunk_size,
             "attempts": 2,
             "retry_wait": 0.01,
-            "read_timeout": 2,
             "processor": "tells",
             "post_processors": "tells-more",
             "options": json.dumps(options),
@@ -176,8 +179,8 @@ class Batch:
 
 @pytest.fixture
 def batch(site):
-    with http_site.serving() as other:
-        yield Batch(site, other)
+    with http_site.serving() as other, reserved_port() as closed:
+        yield Batch(site, other, closed)
 
 
 EXPECTED = {
@@ -206,6 +209,7 @@ VERBS = (
 )
 
 
+@pytest.mark.timeout(LIMIT_SECONDS)
 @pytest.mark.parametrize(("name", "chunk_size", "without"), [("luigi", 8, "curl"), ("dpp", 1, "")])
 def test_secrets_of_a_batch_are_in_no_file_output_command_line_or_task(
     batch, install, command, results, tmp_path_factory, tmp_path, monkeypatch, seen, name, chunk_size, without
@@ -214,15 +218,18 @@ def test_secrets_of_a_batch_are_in_no_file_output_command_line_or_task(
     monkeypatch.setenv("DPP_DISABLE_PLUGINS", without)
     (tmp_path / "scheduler").mkdir()
     with luigid(tmp_path / "scheduler") as scheduler:
-        environment = batch.environment(tmp_path_factory.mktemp("asked"), chunk_size, f"scheduler_url={scheduler}")
+        asked = tmp_path_factory.mktemp("asked")
+        environment = batch.environment(asked, chunk_size, f"scheduler_url={scheduler}")
         with watched() as command_lines:
-            done = command(*COMMANDS[name], **environment)
+            slow = command(*COMMANDS[name], asked / "slow.json", "--read-timeout", 0.3, "--workspace", "slow", **environment)
+            done = command(*COMMANDS[name], asked / "x.json", timeout=LIMIT_SECONDS, **environment)
         tasks = json.dumps(known_tasks(scheduler)).encode()
     ran = {verb: command("dpp", *verb.split(), **environment) for verb in VERBS if name == "dpp"}  # what they read is the same for both
 
-    assert done.returncode == 1, done.stderr
+    assert (done.returncode, slow.returncode) == (1, 1), done.stderr + slow.stderr
+    assert [row["error_class"] for row in results("slow").values()] == ["timeout"]
     assert {key: row["error_class"] for key, row in results().items() if key in EXPECTED} == EXPECTED
     assert {verb: run.stderr for verb, run in ran.items() if run.returncode > 1} == {}
-    texts = [*command_lines, tasks, *((run.stdout + run.stderr).encode() for run in [done, *ran.values()])]
+    texts = [*command_lines, tasks, *((run.stdout + run.stderr).encode() for run in [slow, done, *ran.values()])]
     assert found(batch.canaries, tmp_path, texts) == []
     seen(f"{len(batch.canaries)} secrets nowhere")
