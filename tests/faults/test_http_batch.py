@@ -16,8 +16,9 @@ from http_site import cut, full_backlog, raw, serve_file, silent, status, trickl
 OK = b"HTTP/1.1 200 OK\r\n"
 BODY = bytes(range(256)) * 400
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
+LIMIT = 15  # which the good files, on their way at the same time, must not reach where the machine is busy
 QUICK = ("--attempts", 2, "--retry-wait", 0.01, "--retry-after-max", 0.1)
-ARGUMENTS = (*QUICK, "--connect-timeout", 4, "--read-timeout", 4, "--stall-timeout", 4)
+ARGUMENTS = (*QUICK, "--connect-timeout", LIMIT, "--read-timeout", LIMIT, "--stall-timeout", LIMIT)
 
 FAULTS = {  # by name: how the file ends, after how many attempts, and the server's answers
     "broken": ("ok", 2, [cut(BODY, 70_000, f'"{hashlib.md5(BODY).hexdigest()}"'), serve_file]),
