@@ -88,6 +88,7 @@ def supervise(tmp_path):
     return run
 
 
+LIMIT = 5.0  # which a good file, that takes milliseconds, must not reach where the machine is busy
 GOOD = [f"good-{number}" for number in range(9)]
 
 
@@ -114,9 +115,9 @@ def test_a_processor_that_forks_comes_back_once(supervise, tmp_path, seen):
 
 @pytest.mark.fault(30)
 def test_a_file_that_hangs_is_stopped_and_what_ran_beside_it_is_run_again(supervise, seen):
-    outcomes = supervise(*GOOD[:3], "hang", *GOOD[3:], stage_timeout=1.0)
+    outcomes = supervise(*GOOD[:3], "hang", *GOOD[3:], stage_timeout=LIMIT)
     assert {name for name, outcome in outcomes.items() if not outcome.ok} == {"hang"}
-    assert (outcomes["hang"].error_class, outcomes["hang"].message) == ("timeout", "took longer than --stage-timeout 1 s and was stopped")
+    assert (outcomes["hang"].error_class, outcomes["hang"].message) == ("timeout", "took longer than --stage-timeout 5 s and was stopped")
     assert "in process" in outcomes["hang"].traceback
     assert supervise.times("hang") <= 2  # once, where the machine lets the process tell in time that only this file hangs
     seen("hang: timeout, with the stacks of its threads")
@@ -125,7 +126,7 @@ def test_a_file_that_hangs_is_stopped_and_what_ran_beside_it_is_run_again(superv
 @pytest.mark.fault(30)
 def test_a_file_that_keeps_all_others_waiting_is_the_only_one_to_fail(supervise, seen):
     naps = [f"nap-{number}" for number in range(9)]
-    outcomes = supervise(*naps[:3], "hog", *naps[3:], stage_timeout=1.0)
+    outcomes = supervise(*naps[:3], "hog", *naps[3:], stage_timeout=LIMIT)
     assert {name: outcome.error_class for name, outcome in outcomes.items() if not outcome.ok} == {"hog": "timeout"}
     assert len(outcomes) == len(naps) + 1
     seen(f"hold Python's lock: timeout, {len(naps)} others ok")
@@ -174,7 +175,7 @@ def test_a_process_that_hangs_after_its_last_file_is_stopped_and_no_file_run_aga
     pipeline = lambda: HangsOnce(Settings(workspace=tmp_path / "w"), registry(), "b/1", steps)  # noqa: E731
     (tmp_path / "content").touch()
     file = FileData(url=(tmp_path / "content").as_uri(), id="good")
-    Supervisor(lambda: [file], 1, tmp_path / "ledger.jsonl", pipeline, stage_timeout=1.0).run()
+    Supervisor(lambda: [file], 1, tmp_path / "ledger.jsonl", pipeline, stage_timeout=LIMIT).run()
     assert [outcome.status for outcome in read_ledger(tmp_path / "ledger.jsonl")] == ["ok"]
     assert (tmp_path / "good").read_text() == "x"
 
