@@ -55,7 +55,7 @@ def run(tmp_path, manifest, seen):
 def test_plugins_that_harm_their_process_cost_their_files(run, tmp_path, seen, program, arguments):
     bad = {"exit": "crashed", "crash": "crashed", "hang": "timeout", "memory": "MemoryError"}
     ids = [*(f"good{number}" for number in range(5)), *bad]
-    ended = run(program, ids, "--stage-timeout", 10, *arguments)
+    ended = run(program, ids, "--stage-timeout", 15, *arguments)
     assert ended.returncode == 1, ended.stderr
     rows = check(tmp_path / "w", code=1, total=len(ids))
     assert {name: row.error_class for name, row in rows.items() if not row.ok} == bad
