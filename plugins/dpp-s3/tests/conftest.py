@@ -6,14 +6,13 @@ import functools
 import json
 import os
 import secrets
-import socket
 import subprocess
 import sys
 
 import pytest
 
 import faults as fault_module
-from listening import wait_for
+from listening import reserved_port, wait_for
 from swift_server import Server, swift
 
 ALLOWED = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
@@ -66,22 +65,18 @@ def no_other_credentials(monkeypatch):
 @pytest.fixture(scope="session")
 def moto_server(tmp_path_factory):
     """moto's server, which checks signatures but no checksums of bodies."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     path = tmp_path_factory.mktemp("moto") / "log"
-    log = path.open("wb")
     environment = {**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": str(SETTING_UP)}
-    arguments = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    process = subprocess.Popen(arguments, env=environment, stdout=log, stderr=log)
-    try:
-        wait_for(process, port, path)
-        yield with_user(f"http://127.0.0.1:{port}")
-    finally:
-        client.cache_clear()
-        process.terminate()
-        process.wait()
-        log.close()
+    arguments = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p"]
+    with reserved_port() as port, path.open("wb") as log:
+        process = subprocess.Popen([*arguments, str(port)], env=environment, stdout=log, stderr=log)
+        try:
+            wait_for(process, port, path)
+            yield with_user(f"http://127.0.0.1:{port}")
+        finally:
+            client.cache_clear()
+            process.terminate()
+            process.wait()
 
 
 def with_user(endpoint_url):

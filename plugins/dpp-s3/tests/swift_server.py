@@ -9,7 +9,6 @@ from __future__ import annotations
 import getpass
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,8 @@ from typing import Any, NamedTuple
 import boto3
 import pytest
 from botocore.config import Config
+
+from listening import reserved_port
 
 SECONDS = 60
 MODULES = {kind: f"swift.{'obj' if kind == 'object' else kind}.server" for kind in ("account", "container", "object", "proxy")}
@@ -107,12 +108,12 @@ class Server(NamedTuple):
 def swift(folder: Path) -> Iterator[Server]:
     """Run Swift with its data in a folder that is there and empty; it ends with the block."""
     check_folder(folder)
-    ports = dict(zip(MODULES, free_ports(len(MODULES)), strict=True))
-    server = Server(f"http://127.0.0.1:{ports['proxy']}", "test:tester", secrets.token_hex(16))
-    (folder / "devices" / "d1").mkdir(parents=True)
-    (folder / "swift.conf").write_text(f"[swift-hash]\nswift_hash_path_suffix = {secrets.token_hex(8)}\n")
-    call("-c", RINGS, folder, *ports.values())
     with ExitStack() as stack:
+        ports = {kind: stack.enter_context(reserved_port()) for kind in MODULES}
+        server = Server(f"http://127.0.0.1:{ports['proxy']}", "test:tester", secrets.token_hex(16))
+        (folder / "devices" / "d1").mkdir(parents=True)
+        (folder / "swift.conf").write_text(f"[swift-hash]\nswift_hash_path_suffix = {secrets.token_hex(8)}\n")
+        call("-c", RINGS, folder, *ports.values())
         for kind, port in ports.items():
             write_configuration(folder, kind, port, server.secret_key)
             stack.enter_context(running(folder, kind))
@@ -129,14 +130,6 @@ def check_folder(folder: Path) -> None:
     done = subprocess.run([sys.executable, "-c", "import swift.proxy.server"], cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.fail(f"Swift can't be imported; pip install 'swift>=2.38', which has wheels for all it needs:\n{done.stderr}")
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
 
 
 def call(*arguments: object) -> None:
