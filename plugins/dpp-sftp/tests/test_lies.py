@@ -51,16 +51,18 @@ def lying(server, request):
 @pytest.fixture
 def fetched(lying, server):
     """Fetch a file of a server with these lies."""
-    made = SftpFetcher(Settings(read_timeout=2, options={"sftp": server.options}))
+    fetchers = []
 
-    def fetch(lies, **fields):
+    def fetch(lies, read_timeout=60, **fields):
         lying[0].update(lies)
+        fetchers.append(SftpFetcher(Settings(connect_timeout=60, read_timeout=read_timeout, options={"sftp": server.options})))
         url, part = server.url("/a", lying[1]), Nothing()
-        made.fetch(url, FileData(url=url, **fields), part)
+        fetchers[-1].fetch(url, FileData(url=url, **fields), part)
         return part.data
 
     yield fetch
-    made.close()
+    for fetcher in fetchers:
+        fetcher.close()
 
 
 @pytest.fixture
@@ -69,7 +71,7 @@ def listed(lying, server):
 
     def entries(lies, query=""):
         lying[0].update(lies)
-        settings = Settings(attempts=1, read_timeout=2, options={"sftp": server.options})
+        settings = Settings(attempts=1, connect_timeout=60, options={"sftp": server.options})
         return list(dpp_sources(files=server.url("/in/", lying[1]) + query, settings=settings))
 
     return entries
@@ -101,7 +103,6 @@ def failed(code):
         ({Kind.OPEN: lambda *_: b"\xff\xff\xff\xff"}, "protocol"),
         ({Kind.OPEN: lambda *_: b"\0\0\0\0"}, "protocol"),
         ({Kind.OPEN: lambda *_: b"\0\0\0\1\x66"}, "protocol"),
-        ({Kind.OPEN: lambda *_: b""}, "timeout"),
         ({Kind.FSTAT: lambda number, _: message(Kind.ATTRS, number, bytes(4))}, "protocol"),
         ({Kind.READ: data(b"")}, "protocol"),
         ({Kind.READ: data(bytes(101))}, "protocol"),
@@ -116,6 +117,13 @@ def test_a_lie_is_a_failure_of_the_file(fetched, lies, error_class, fields):
         fetched(lies, **fields)
     assert caught.value.error_class == error_class
     assert "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize("fields", [{}, {"size": 100}])
+def test_a_server_that_does_not_answer_is_a_timeout(fetched, fields):
+    with pytest.raises(FetchError, match="read_timeout") as caught:
+        fetched({Kind.OPEN: lambda *_: b""}, read_timeout=1, **fields)
+    assert caught.value.error_class == "timeout"
 
 
 def test_a_file_that_was_short_and_is_longer_by_now_has_changed(fetched):
