@@ -105,7 +105,7 @@ def test_a_signature_that_is_too_large_is_left_out(listed, outbox, caplog):
 def test_a_file_whose_signature_is_young_is_left_alone(listed, outbox):
     outbox("a")
     outbox("a.sig", mtime=int(time.time()))
-    assert ids(listed("?signatures=true&min_age=60")) == []
+    assert ids(listed("?signatures=true&min_age=1d")) == []
 
 
 def test_a_url_of_a_file_lists_that_file(listed, outbox, server):
