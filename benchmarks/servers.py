@@ -16,7 +16,7 @@ from pathlib import Path
 
 from measure import BenchError, environment
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / "plugins" / "dpp-sftp" / "tests"))
+sys.path.extend(str(Path(__file__).resolve().parent.parent / folder) for folder in ("tests", "plugins/dpp-sftp/tests"))
 from sshd import Server, sshd
 
 __all__ = ["Server", "distant", "nginx", "nginx_path", "slow_server", "sshd"]

@@ -16,6 +16,7 @@ from dpp_sftp import SftpFetcher, dpp_sources
 from sshd import sshd
 
 LONG_AGO = 1_700_000_000
+PATIENCE = {"connect_timeout": 60}  # a login is more than a connection: a server that stands still for a while is no failure here
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +63,7 @@ def fetch(server, tmp_path):
     fetchers = []
 
     def get(where, options=None, settings=None, **fields):
-        given = Settings(**{"attempts": 1, "options": {"sftp": {**server.options, **(options or {})}}, **(settings or {})})
+        given = Settings(**{**PATIENCE, "attempts": 1, "options": {"sftp": {**server.options, **(options or {})}}, **(settings or {})})
         fetchers.append(SftpFetcher(given))
         downloader = Downloader(given, Workspace(tmp_path / "workspace"), {"sftp": fetchers[-1]})
         url = where if "://" in str(where) else server.url(where)
@@ -78,7 +79,7 @@ def listed(server, outbox):
     """List the folder with a query, and return the entries."""
 
     def entries(query="", options=None, url=None):
-        settings = Settings(attempts=1, options={"sftp": {**server.options, **(options or {})}})
+        settings = Settings(**PATIENCE, attempts=1, options={"sftp": {**server.options, **(options or {})}})
         return list(dpp_sources(files=f"{url or server.url(outbox.folder)}{query}", settings=settings))
 
     return entries
@@ -87,4 +88,5 @@ def listed(server, outbox):
 @pytest.fixture
 def options(server):
     """The options as the command line takes them."""
-    return lambda **more: ("--options", json.dumps({"sftp": {**server.options, **more}}))
+    patience = [f"--{name.replace('_', '-')}={value}" for name, value in PATIENCE.items()]
+    return lambda **more: (*patience, "--options", json.dumps({"sftp": {**server.options, **more}}))

@@ -17,7 +17,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +25,10 @@ from urllib.parse import quote
 
 import pytest
 
+from listening import reserved_port
+
 HOST = "127.0.0.1"
-SECONDS = 20.0
+SECONDS = 60.0
 USER = "acme"  # whom a password lets in
 CONFIG = """
 Port {port}
@@ -107,18 +109,24 @@ def sshd(folder: Path, more: str = "", password: str = "") -> Iterator[Server]:
     shutil.copy(folder / "client_key.pub", folder / "authorized_keys")
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-    port = free_port()
-    (folder / "sshd_config").write_text(CONFIG.format(port=port, folder=folder, more=more, passwords="yes" if password else "no"))
     before = knowing_user(folder, password) if password else []
     arguments = ["-D", "-f", folder / "sshd_config", "-E", folder / "log"]
-    with (folder / "log").open("ab") as log:
-        process = subprocess.Popen([*before, program("sshd"), *arguments], start_new_session=True, stdin=subprocess.DEVNULL, stderr=log)
     user = USER if password else pwd.getpwuid(os.getuid()).pw_name
-    server = Server(HOST, port, folder / "known_hosts", folder / "client_key", folder, user)
-    server.vouch_for(port)
+    with reserved_port() as port:
+        (folder / "sshd_config").write_text(CONFIG.format(port=port, folder=folder, more=more, passwords="yes" if password else "no"))
+        server = Server(HOST, port, folder / "known_hosts", folder / "client_key", folder, user)
+        server.vouch_for(port)
+        with _running([*before, program("sshd"), *arguments], folder / "log") as process:
+            _wait_for(process, server)
+            yield server
+
+
+@contextmanager
+def _running(command: Sequence[str | Path], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("ab") as stream:
+        process = subprocess.Popen(command, start_new_session=True, stdin=subprocess.DEVNULL, stderr=stream)
     try:
-        _wait_for(process, server)
-        yield server
+        yield process
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -146,14 +154,6 @@ def program(name: str) -> str:
     if found is None:
         pytest.fail(f"{name} is missing: scripts/install-system-packages")
     return found
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def _wait_for(process: subprocess.Popen[bytes], server: Server) -> None:

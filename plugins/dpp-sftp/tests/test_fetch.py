@@ -7,13 +7,13 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 from dpp import FetchError, FileData, Settings, StageError
 
 from dpp_sftp import SftpFetcher
-from sshd import free_port
+from listening import reserved_port, wait_until
 
 MIB = 1024 * 1024
 KIB = 1024
@@ -41,7 +41,7 @@ class Memory:
 @contextmanager
 def fetcher(server, settings=None, **options):
     """A fetcher that many files go through; parts are kept by URL."""
-    made = SftpFetcher(Settings(options={"sftp": {**server.options, **options}}, **(settings or {})))
+    made = SftpFetcher(Settings(**{"connect_timeout": 60, "options": {"sftp": {**server.options, **options}}, **(settings or {})}))
     parts = {}
 
     def get(url, on_write=None):
@@ -107,10 +107,12 @@ def test_threads_share_no_more_connections_than_sessions(outbox, server, proxy):
 def test_threads_that_wait_get_more_connections(outbox, server, proxy):
     proxy.mute_after = 6 * KIB  # all hang in mid-file, so that each has to wait for another connection
     urls = [server.url(outbox(f"f{number}", bytes(64 * KIB)), proxy.port) for number in range(4)]
-    with fetcher(server, {"read_timeout": 3}, sessions=3) as get, ThreadPoolExecutor(4) as threads:
+    with fetcher(server, sessions=3) as get, ThreadPoolExecutor(4) as threads:
         waits = [threads.submit(get, url) for url in urls]
-        assert {wait.exception().error_class for wait in waits} == {"timeout"}
-    assert proxy.most >= 3  # the fourth may be there before the proxy notices that one has gone
+        wait_until(lambda: proxy.most == 3)
+        proxy.mute_after = None
+        proxy.drop_all()
+        assert None in [wait.exception() for wait in waits]  # that of the fourth, for which there is room by now
 
 
 def test_a_connection_that_died_while_idle_is_made_anew(outbox, server, proxy):
@@ -182,7 +184,7 @@ def test_silence_is_a_timeout(outbox, server, proxy):
     with fetcher(server, {"read_timeout": 0.5}) as get, pytest.raises(FetchError, match=r"silent for 0\.5 s") as caught:
         get(url)
     assert (caught.value.error_class, caught.value.retryable) == ("timeout", True)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30  # half of what is the limit where none is given
 
 
 def test_a_server_that_does_not_say_hello_is_a_timeout(server):
@@ -192,8 +194,8 @@ def test_a_server_that_does_not_say_hello_is_a_timeout(server):
 
 
 def test_nobody_there_is_a_connection_error(server):
-    with fetcher(server) as get, pytest.raises(FetchError, match="refused") as caught:
-        get(server.url("/a", free_port()))
+    with reserved_port() as port, fetcher(server) as get, pytest.raises(FetchError, match="refused") as caught:
+        get(server.url("/a", port))
     assert (caught.value.error_class, caught.value.retryable) == ("connection", True)
 
 
@@ -203,7 +205,9 @@ def test_a_fetcher_can_be_used_after_a_fork(outbox, server):
         assert get(url) == b"1"
         child = os.fork()
         if not child:
-            os._exit(0 if get(url) == b"1" else 1)
+            with suppress(BaseException):  # or this process would go on as a second pytest
+                os._exit(0 if get(url) == b"1" else 1)
+            os._exit(2)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert get(url) == b"1"
     assert threading.active_count() <= before
