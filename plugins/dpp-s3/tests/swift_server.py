@@ -1,7 +1,9 @@
 """A real object store for tests: OpenStack Swift with its s3api, from wheels, on loopback ports and in one folder.
 
 Four processes of some 60 MB: a proxy, and a server each for accounts, containers and objects, which keep everything on one
-"device", a folder whose file system needs extended attributes. No memcached: the proxy asks again instead.
+"device", a folder whose file system needs extended attributes. No memcached: the proxy asks again instead. They wait for one another
+for a minute: left to itself, the proxy answers with 503 after 10 s of silence, and an object server does not wait for more than a second
+until its object is listed.
 """
 
 from __future__ import annotations
@@ -57,6 +59,9 @@ disable_fallocate = true
 fallocate_reserve = 0
 log_level = WARNING
 log_address = {folder}/no-syslog
+conn_timeout = 60
+node_timeout = 60
+container_update_timeout = 60
 """
 STORAGE = """
 [pipeline:main]
