@@ -65,7 +65,8 @@ def test_each_thread_has_a_connection_of_its_own_and_keeps_it(site, fetch):
 
 def test_an_error_page_is_read_so_that_its_connection_is_used_again(site, fetch):
     ports = []
-    site.script("/bad", lambda handler: (ports.append(handler.client_address[1]), handler.send(404, b"x" * 1000)))
+    page = b"HTTP/1.1 404 Not Found\r\nContent-Length: 1000\r\n\r\n" + b"x" * 1000  # in one piece, as one that lets wait for it is not read
+    site.script("/bad", lambda handler: (ports.append(handler.client_address[1]), handler.wfile.write(page)))
     for _ in range(2):
         with pytest.raises(FetchError, match="404"):
             fetch(site.url + "/bad")
