@@ -153,10 +153,10 @@ def test_retry_after_is_obeyed_up_to_a_cap(site, make, header, lowest, highest):
 
 @pytest.mark.fault(7)
 def test_retry_after_as_a_date_is_obeyed(site, make):
-    downloader = make()
-    later = formatdate(time.time() + 20, usegmt=True)
-    downloader.fetch(site.script("/a", status(503, Retry_After=later), status(200, BODY)))
-    assert downloader.waits == [pytest.approx(20, abs=3)]
+    downloader, began = make(), time.time()
+    later = int(began) + 50
+    downloader.fetch(site.script("/a", status(503, Retry_After=formatdate(later, usegmt=True)), status(200, BODY)))
+    assert later - time.time() <= downloader.waits[0] <= later - began
 
 
 @pytest.mark.fault(7)
@@ -240,7 +240,7 @@ def test_one_url_is_downloaded_once_by_threads_that_ask_at_once(site, make):
     downloaders = [make() for _ in range(8)]
 
     def fetch(downloader):
-        together.wait(10)
+        together.wait(60)
         return downloader.fetch(url)
 
     with ThreadPoolExecutor(8) as threads:
