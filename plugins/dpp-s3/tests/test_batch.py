@@ -96,11 +96,15 @@ def test_a_run_that_is_killed_while_it_uploads_is_finished_by_the_next(
     faulty.fail(request_, stall)
     given = arguments(store, multipart_bytes=5 * 1024 * 1024)
     process = subprocess.Popen(
-        [BIN / "luigi", "--module", "dpp", "RunBatch", "--files", files, *given], cwd=tmp_path, start_new_session=True
+        [BIN / "luigi", "--module", "dpp", "RunBatch", "--files", files, *given],
+        cwd=tmp_path,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
-    assert reached.wait(60)
+    assert reached.wait(100)
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.communicate()  # until the last of its processes has gone, and with it the lock
     killed.set()
     assert (out(store), store.open_uploads()) == ({}, ["out/large.bin"])
     assert run_batch(files, *given).returncode == 0
