@@ -17,7 +17,7 @@ def fetch(store, tmp_path):
     """Download a key of the bucket, with a number of attempts; a new call is a new run."""
 
     def run(key, attempts=1, **fields):
-        fetcher = S3Fetcher(Settings(attempts=attempts, retry_wait=0.01, read_timeout=20, options={"s3": store.options}))
+        fetcher = S3Fetcher(Settings(attempts=attempts, retry_wait=0.01, read_timeout=60, options={"s3": store.options}))
         downloader = Downloader(fetcher.settings, Workspace(tmp_path), {"s3": fetcher})
         try:
             return downloader.get(FileData(url=f"s3://{store.bucket}/{key}", **fields), lambda: None).path.read_bytes()
