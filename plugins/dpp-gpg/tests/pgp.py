@@ -7,6 +7,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from listening import wait_until
+
 
 class Pgp:
     """gpg with a keyring of its own, in a folder whose path is short: the path of an agent's socket may have 107 bytes only."""
@@ -41,8 +43,11 @@ class Pgp:
         return self("--local-user", fingerprint, *options, "--detach-sign", data=data)
 
     def forget(self):
-        """Stop the agent, which remembers passphrases."""
-        subprocess.run(["gpgconf", "--homedir", self.home, "--kill", "all"], check=True)
+        """Stop the agent, which remembers passphrases; while its socket is there, the next gpg may yet meet one that is about to end."""
+        gpgconf = ["gpgconf", "--homedir", self.home]
+        socket = Path(subprocess.check_output([*gpgconf, "--list-dirs", "agent-socket"], text=True).strip())
+        subprocess.run([*gpgconf, "--kill", "all"], check=True)
+        wait_until(lambda: not socket.exists())
 
     def close(self):
         """Remove the folder, whose sockets the agent may be removing at the same time."""
