@@ -61,9 +61,9 @@ class FetcherSuite:
 
     @pytest.fixture
     def settings(self, options: dict[str, Any], tmp_path: Path) -> Settings:
-        """Return the settings of a run with one attempt a file."""
+        """Return the settings of a run with one attempt a file, for which a busy machine has a minute."""
         given = {scheme: options for scheme in self.schemes if options}
-        return Settings(attempts=1, workspace=tmp_path / "workspace", options=given)
+        return Settings(attempts=1, connect_timeout=60, workspace=tmp_path / "workspace", options=given)
 
     @pytest.fixture
     def fetcher(self, settings: Settings) -> Iterator[BaseFetcher]:

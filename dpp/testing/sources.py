@@ -51,7 +51,7 @@ class SourceSuite:
     @pytest.fixture
     def settings(self, options: dict[str, dict[str, Any]], tmp_path: Path) -> Settings:
         """Return the settings of the run."""
-        return Settings(workspace=tmp_path / "workspace", options=options)
+        return Settings(connect_timeout=60, workspace=tmp_path / "workspace", options=options)
 
     @pytest.fixture
     def entries(self, files: str, settings: Settings) -> list[Mapping[str, Any]]:
