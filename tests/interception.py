@@ -46,7 +46,7 @@ class Call(NamedTuple):
 
     Attributes:
         name: Of the system call.
-        path: The file.
+        path: The file; "" for what has no name, such as a pipe, and for a call that fails by itself.
         process: Who calls: the number of a thread.
     """
 
@@ -105,8 +105,15 @@ def supervise(listener: int, verdict: Verdict) -> None:
             with suppress(OSError):  # who called was killed meanwhile
                 fcntl.ioctl(listener, _RECEIVE, notice)
                 number, process, _, call, _, _, *arguments = _NOTICE.unpack(notice)
-                error = verdict(Call(_NAMES[call], _path(process, _NAMES[call], arguments), process))
+                error = verdict(Call(_NAMES[call], _path_if_any(process, _NAMES[call], arguments), process))
                 fcntl.ioctl(listener, _SEND, _ANSWER.pack(number, 0, -error, 0 if error else _CONTINUE))
+
+
+def _path_if_any(process: int, name: str, arguments: list[int]) -> str:
+    try:
+        return _path(process, name, arguments)
+    except OSError:  # no descriptor, as another thread may have closed it, or no address; who asked waits for an answer all the same
+        return ""
 
 
 def _path(process: int, name: str, arguments: list[int]) -> str:
