@@ -58,7 +58,7 @@ def hold(site):
 
 def ended(process):
     """Wait for a process to end; return its exit code and its output."""
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=300)
     return process.returncode, output
 
 

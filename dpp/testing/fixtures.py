@@ -17,7 +17,7 @@ from dpp.models import FileData
 from dpp.testing.files import Bench
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-SECONDS = 120
+SECONDS = 300
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def manifest(tmp_path: Path) -> Callable[..., Path]:
 def command(tmp_path: Path) -> Run:
     """Run a console script of this environment in ``tmp_path``, as a user would.
 
-    ``command(name, *arguments, timeout=120, VARIABLE="value") -> subprocess.CompletedProcess``; the limit is in seconds.
+    ``command(name, *arguments, timeout=300, VARIABLE="value") -> subprocess.CompletedProcess``; the limit is in seconds.
     """
 
     def run(name: str, *arguments: object, timeout: float = SECONDS, **environment: str) -> subprocess.CompletedProcess[str]:

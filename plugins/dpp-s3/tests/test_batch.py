@@ -79,7 +79,6 @@ def test_a_missing_bucket_ends_the_run_at_once(store, run_batch):
 
 
 @pytest.mark.fault(32)
-@pytest.mark.timeout(170)
 @pytest.mark.parametrize("request_", ["PUT partNumber=2", "POST uploadId"])
 def test_a_run_that_is_killed_while_it_uploads_is_finished_by_the_next(
     store, faulty, faults, tmp_path, manifest, run_batch, request_, seen
