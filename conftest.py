@@ -35,8 +35,8 @@ LOOPBACK = ("127.", "::1", "localhost")
 def near(connect: Callable[..., Any]) -> Callable[..., Any]:
     """Return a socket's way to connect that fails a test which reaches beyond loopback.
 
-    This was an audit hook. While one in Python runs, other threads do too: where coverage traces a new thread just then, CPython 3.11
-    refuses its tracer, and the thread ends before it begins.
+    An audit hook would see more, and lose threads: while one in Python runs, other threads do too, and where coverage traces a new one
+    just then, CPython 3.11 refuses its tracer, so that it ends before it begins.
     """
 
     @functools.wraps(connect)

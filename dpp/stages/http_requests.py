@@ -19,7 +19,7 @@ from dpp.models import FileData
 from dpp.redact import MASK
 from dpp.settings import Settings
 from dpp.stages import http
-from dpp.stages.http_watched import UNEXPECTED_END, WATCH, WatchedAdapter
+from dpp.stages.http_watched import WATCH, WatchedAdapter, is_bare_end
 from dpp.steps import BaseFetcher, Part
 
 AGENT = f"dpp/{__version__} python-requests/{requests.__version__}"
@@ -157,10 +157,10 @@ def _connection_error(error: urllib3.exceptions.HTTPError) -> FetchError:
     return FetchError(reason, "connection", retryable=True)
 
 
-def _tls_error(error: Exception) -> FetchError:
-    text = str(error)
-    if "SSLEOFError" in text or UNEXPECTED_END in text:
+def _tls_error(error: urllib3.exceptions.SSLError) -> FetchError:
+    if is_bare_end(error.args[0]):
         return FetchError("the connection broke within the TLS handshake", "connection", retryable=True)
+    text = str(error)
     start = text.find("certificate verify failed")
     reason = text[start:].split(" (_ssl", maxsplit=1)[0] if start >= 0 else type(error).__name__
     return FetchError(f"the TLS certificate or handshake was refused: {reason}", "tls")

@@ -23,9 +23,13 @@ from dpp.errors import FetchError
 from dpp.stages.http import Watch, body_length
 
 WATCH: ContextVar[Watch] = ContextVar("WATCH")
-UNEXPECTED_END = "UNEXPECTED_EOF_WHILE_READING"  # OpenSSL's name for it
 _INTERIM = frozenset(range(100, 200)) - {101}  # which is the last answer before another protocol
 _MAX_INTERIM = 100
+
+
+def is_bare_end(error: object) -> bool:
+    """Whether an error says that TLS ended without its goodbye; Python before 3.11.4 has OpenSSL's name for it only."""
+    return isinstance(error, ssl.SSLEOFError) or getattr(error, "reason", None) == "UNEXPECTED_EOF_WHILE_READING"
 
 
 class _WatchedReader(io.RawIOBase):
@@ -52,7 +56,7 @@ class _WatchedReader(io.RawIOBase):
             self._watch.received(0)
             raise
         except ssl.SSLError as error:
-            if not isinstance(error, ssl.SSLEOFError) and error.reason != UNEXPECTED_END:  # before Python 3.11.4
+            if not is_bare_end(error):
                 raise
             # anybody can end a TCP connection: no end of a body that has no length
             raise ConnectionResetError("the connection ended without TLS's goodbye") from error

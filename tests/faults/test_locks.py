@@ -8,10 +8,9 @@ import signal
 import subprocess
 import sys
 import threading
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
+from dpp.child import _descendants
 from dpp.lock import Lock
 from dpp.storage import is_alive
 
@@ -69,15 +68,6 @@ def test_of_two_runs_at_the_same_instant_one_works_and_the_other_says_who_does(s
     seen(f"{PAIRS} pairs: one worked, the other ended with 3 and named it, each time")
 
 
-def children(pid):
-    """Return the numbers of a process's children, and theirs."""
-    found = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(OSError):  # a thread that has ended meanwhile
-            found += map(int, path.read_text().split())
-    return found + [grandchild for child in found for grandchild in children(child)]
-
-
 @pytest.mark.fault(19)
 @pytest.mark.parametrize("chunk_size", [1, 50])
 @pytest.mark.parametrize("workers", [1, 2])
@@ -85,7 +75,7 @@ def test_the_lock_dies_with_its_holder_and_so_do_its_children(slow, site, tmp_pa
     run = opened(tmp_path, slow[0], "--workers", workers, "--chunk-size", chunk_size)[0]
     wait_until(lambda: "/slow" in site.counts())
     (path,) = tmp_path.glob("dpp-workspace/batches/*/lock")
-    lock, family = Lock(path), children(run.pid)
+    lock, family = Lock(path), _descendants(run.pid)
     assert family
     assert not lock.is_free()
     run.send_signal(signal.SIGKILL)

@@ -36,26 +36,23 @@ class Reads:
         handle: The open file.
         offset: Where to begin.
         end: Where to end.
-
-    Attributes:
-        end: Likewise.
     """
 
     def __init__(self, channel: Channel, handle: bytes, offset: int, end: int) -> None:
         self._channel = channel
         self._handle = handle
         self._next = offset
-        self.end = end
+        self._end = end
         self._under_way: deque[_Read] = deque()
         self._after: Answer | None = None
         self._ask()
 
     def _ask(self) -> None:
         """Keep as many reads on their way as may be, and after the last one ask what became of the file."""
-        while self._next < self.end and len(self._under_way) < READS:
-            self._under_way.append(self._read(self._next, min(BLOCK, self.end - self._next)))
+        while self._next < self._end and len(self._under_way) < READS:
+            self._under_way.append(self._read(self._next, min(BLOCK, self._end - self._next)))
             self._next += self._under_way[-1].length
-        if self._next >= self.end and self._after is None:
+        if self._next >= self._end and self._after is None:
             self._after = self._channel.fstat(self._handle)
 
     def _read(self, offset: int, length: int) -> _Read:
