@@ -1,4 +1,4 @@
-"""Keys that are made for the tests."""
+"""Keyrings, and files sent through a step."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ from types import SimpleNamespace
 import pytest
 from dpp import FileData, StageError
 
-from pgp import Pgp
-
-PASSPHRASE = "correct hörse 😀 staple"
-PAST = "20200101T000000"
+from pgp import PASSPHRASE, Pgp
 
 
 @pytest.fixture(scope="session")
@@ -26,22 +23,19 @@ def gpg_is_there():
 @pytest.fixture(scope="session")
 def ring(gpg_is_there):
     """The keyring of whoever runs a batch: a key of theirs, one with a passphrase, and keys of those who send files."""
-    pgp = Pgp()
-    pgp.acme = pgp.make_key("Acme <acme@example.org>", at=PAST)
-    pgp.locked = pgp.make_key("Locked <locked@example.org>", PASSPHRASE)
-    pgp.sender = pgp.make_key("Sender <sender@example.org>")
-    pgp.old = pgp.make_key("Old <old@example.org>", at=PAST, expires="1y")
+    pgp = Pgp("ring")
+    for name in ("acme", "locked", "sender", "old"):
+        setattr(pgp, name, pgp.fingerprint(f"{name}@example.org"))
     pgp.passphrase = PASSPHRASE
     yield pgp
     pgp.close()
 
 
 @pytest.fixture(scope="session")
-def stranger(ring):
+def stranger(gpg_is_there):
     """Somebody else's keyring, with Acme's public key in it."""
-    pgp = Pgp()
-    pgp.key = pgp.make_key("Stranger <stranger@example.org>")
-    pgp("--import", data=ring("--export", ring.acme))
+    pgp = Pgp("stranger")
+    pgp.key = pgp.fingerprint("stranger@example.org")
     yield pgp
     pgp.close()
 
