@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, settings
 from luigi.task_register import Register
 
 import http_site
+from launcher import Completed, Launcher
 
 pytest_plugins = ["dpp.testing", "pytester", "fault_table"]
 
@@ -29,6 +30,9 @@ settings.register_profile("suite", derandomize=True, deadline=None, suppress_hea
 settings.register_profile("long", max_examples=20_000, deadline=None, suppress_health_check=LENIENT)  # pytest --hypothesis-profile=long
 settings.load_profile("suite")
 
+SLOW_SECONDS = 900
+SERVERS = {"dpp-gpg", "dpp-s3", "dpp-sftp"}  # plugins whose tests share a server or a keyring
+LAUNCHED = ("dpp", "download-pipeline-processor", "luigi", "luigi-deps-tree")
 LOOPBACK = ("127.", "::1", "localhost")
 
 
@@ -53,6 +57,15 @@ for method in ("connect", "connect_ex"):
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background ignores it, and with it what tests start
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give slow tests more time, and keep tests that share a server in one process, so that it starts once."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
+        for plugin in SERVERS.intersection(item.path.parts):
+            item.add_marker(pytest.mark.xdist_group(plugin))
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Keep proxies, caches and switches of the machine out of the tests, and their files in tmp_path."""
@@ -62,6 +75,17 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def clean_modules(tmp_path: Path) -> Iterator[None]:
+    """Forget the modules that lie in the folder of a test: those of the next one have the same names."""
+    path = list(sys.path)
+    yield
+    sys.path[:] = path
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(f"{tmp_path}/"):
+            del sys.modules[name]
 
 
 @pytest.fixture(autouse=True)
@@ -103,6 +127,15 @@ def site() -> Iterator[http_site.Site]:
 
 
 @pytest.fixture
+def fetcher(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The fetcher of http: the built-in one, or dpp-curl where a test is parametrized with it."""
+    name: str = getattr(request, "param", "requests")
+    if name == "requests":
+        monkeypatch.setenv("DPP_DISABLE_PLUGINS", "curl")
+    return name
+
+
+@pytest.fixture
 def dpp(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[Any, str, str]]:
     """Run ``dpp`` in this process; return exit code, output and errors."""
 
@@ -118,8 +151,29 @@ def dpp(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[Any, str, str
     return run
 
 
+@pytest.fixture(scope="session")
+def launcher() -> Iterator[Launcher]:
+    """What starts programs without importing their modules once more."""
+    made = Launcher()
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def install(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+def command(command: Callable[..., Completed], launcher: Launcher, tmp_path: Path) -> Callable[..., Completed]:
+    """Run a program in ``tmp_path`` as :func:`dpp.testing.command` does; those of dpp and Luigi are forked from the launcher."""
+
+    def run(name: str, *arguments: object, timeout: float = 300, **environment: str) -> Completed:
+        if name not in LAUNCHED:
+            return command(name, *arguments, timeout=timeout, **environment)
+        script = str(Path(sys.executable).with_name(name))
+        return launcher.run([script, *map(str, arguments)], tmp_path, {**os.environ, **environment}, timeout)
+
+    return run
+
+
+@pytest.fixture
+def install(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Install a plugin: a module and the metadata of its distribution, as pip would leave them.
 
     The module begins with the ``HEADER`` of the test's own module.
@@ -137,6 +191,4 @@ def install(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
         (info / "entry_points.txt").write_text(f"[dpp]\n{name} = {module or f'{name}_plugin'}\n")
         importlib.invalidate_caches()
 
-    yield write
-    for module in [module for module in sys.modules if module.endswith("_plugin")]:
-        del sys.modules[module]
+    return write

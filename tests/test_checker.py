@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,11 @@ from dpp.checker import Checker
 from dpp.ledger import read_outcome
 from dpp.storage import read_json
 
+import http_site
 from http_site import cut, status
 from listening import wait_until
 
+BIN = Path(sys.executable).parent
 STEPS = """
 class Copies:
     def pre_process(self, file):
@@ -32,17 +35,36 @@ def found(root, batch=""):
     return [f"{problem.path}: {problem.text}" for problem in checker.problems()], checker
 
 
-@pytest.fixture
-def root(site, manifest, dpp, tmp_path):
-    """A workspace with two runs of a batch that has every kind of target."""
-    (tmp_path / "copying.py").write_text(STEPS)
-    site.script("/busy", status(503))
-    site.script("/part", cut(b"x" * 100_000, 70_000))
-    urls = [site.add("/a.txt", "body a"), site.add("/b.txt", "body b"), *(f"{site.url}/{path}" for path in ("busy", "part", "missing"))]
-    files = manifest([{"url": url} for url in urls])
+@pytest.fixture(scope="module")
+def server():
+    """The server of the files in the workspace."""
+    with http_site.serving() as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def made(server, launcher, tmp_path_factory):
+    """A folder with a workspace that has two runs of a batch with every kind of target."""
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "copying.py").write_text(STEPS)
+    server.script("/busy", status(503))
+    server.script("/part", cut(b"x" * 100_000, 70_000))
+    urls = [
+        server.add("/a.txt", "body a"),
+        server.add("/b.txt", "body b"),
+        *(f"{server.url}/{path}" for path in ("busy", "part", "missing")),
+    ]
+    (folder / "x.json").write_text(json.dumps([{"url": url} for url in urls]))
     for _ in range(2):
-        dpp("run", files, "--pre-processors", "copying:Copies", "--attempts", 1)
-    return tmp_path / "dpp-workspace"
+        run = [str(BIN / "dpp"), "run", "x.json", "--pre-processors", "copying:Copies", "--attempts", "1"]
+        assert launcher.run(run, folder, dict(os.environ), 60).returncode == 1
+    return folder
+
+
+@pytest.fixture
+def root(made, tmp_path):
+    """A copy of the workspace."""
+    return shutil.copytree(made, tmp_path, symlinks=True, dirs_exist_ok=True) / "dpp-workspace"
 
 
 def test_a_workspace_that_is_whole_has_no_problems(root):
@@ -129,9 +151,9 @@ def test_a_bit_that_changes_what_a_target_means_is_found(root, kind):
         assert found(root)[0] or MEANING[kind](target) == meant, place
 
 
-def test_another_batch_may_have_reported_a_file_again(root, dpp, manifest, site):
+def test_another_batch_may_have_reported_a_file_again(root, dpp, manifest, server):
     files = json.loads((root.parent / "x.json").read_text())
-    site.script("/busy", status(200, b"at last"))
+    server.script("/busy", status(200, b"at last"))
     dpp("run", manifest(files, "again.json"), "--pre-processors", "copying:Copies", "--attempts", 1)
     assert found(root)[0] == []
 

@@ -11,7 +11,7 @@ import pytest
 
 BIN = Path(sys.executable).parent
 ASK = """
-source <(dpp completion bash)
+source <(printf '%s' "$SCRIPT")
 read -ra COMP_WORDS <<< "$LINE"
 [[ $LINE == *" " ]] && COMP_WORDS+=("")
 COMP_CWORD=$(( ${#COMP_WORDS[@]} - 1 ))
@@ -27,7 +27,8 @@ def completed(command):
 
     def ask(line, **environment):
         path = os.pathsep.join([str(BIN), os.environ["PATH"]])
-        done = command("bash", "-c", ASK, LINE=line, PATH=path, **environment)
+        script = command("dpp", "completion", "bash").stdout
+        done = command("bash", "-c", ASK, LINE=line, PATH=path, SCRIPT=script, **environment)
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout.split()
 

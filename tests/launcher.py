@@ -1,0 +1,128 @@
+"""Start console scripts from a process that has imported their modules already: most of the processor time of a start goes into imports.
+
+    python tests/launcher.py DESCRIPTOR
+
+is the launcher. It takes requests from a socket and forks a process for each, which has the arguments, the environment, the folder and
+the streams of the request, runs the script as its main program, and ends as any Python program does. Nothing of dpp has run in the
+launcher, so no test meets what another one left. What depends on a cold start takes ``dpp.testing.command``.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from dpp.parameters import set_soft_defaults
+from luigi.configuration import LuigiConfigParser, add_config_path
+
+Completed = subprocess.CompletedProcess[str]
+REQUEST_BYTES = 200_000
+MODULES = ["dpp.cli", "dpp.cli.predecessor", "luigi.retcodes", "luigi.tools.deps_tree", "jinja2", "requests", "rich.live", "rich.table"]
+
+
+class Launcher:
+    """A launcher, as those use it who want a script to be run."""
+
+    def __init__(self) -> None:
+        self._requests, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
+        with theirs:
+            command = [sys.executable, __file__, str(theirs.fileno())]
+            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+
+    def run(self, arguments: list[str], folder: Path, environment: dict[str, str], timeout: float) -> Completed:
+        """Run a console script, whose path comes first in its arguments, to its end."""
+        request = {"arguments": arguments, "folder": str(folder), "environment": environment}
+        reader, writer = os.pipe()
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors, open(reader, encoding="ascii") as reply:
+            streams = [output.fileno(), errors.fileno(), writer]
+            socket.send_fds(self._requests, [json.dumps(request).encode()], streams)
+            os.close(writer)
+            pid = int(reply.readline())
+            if not select.select([reply], [], [], timeout)[0]:
+                os.kill(pid, signal.SIGKILL)
+                raise subprocess.TimeoutExpired(arguments, timeout)
+            code = int(reply.readline())
+            texts = [os.pread(stream.fileno(), os.fstat(stream.fileno()).st_size, 0).decode() for stream in (output, errors)]
+        return Completed(arguments, code, *texts)
+
+    def close(self) -> None:
+        """End the launcher."""
+        self._requests.close()
+        self._process.wait()
+
+
+def serve(requests: socket.socket) -> None:
+    """Be the launcher: return in each process that is to run a script, with the request taken up, or when there are no more requests."""
+    for module in MODULES:
+        importlib.import_module(module)
+    for entry in entry_points(group="dpp"):
+        entry.load()
+    assert threading.active_count() == 1, "only a process with one thread may be forked"
+    gc.freeze()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that nobody has to wait for those that wait
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(requests, REQUEST_BYTES, 3)
+        if not message:
+            sys.exit()
+        if not os.fork():
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            requests.close()
+            fork_program(*descriptors)
+            take_up(json.loads(message))
+            return
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def fork_program(output: int, errors: int, reply: int) -> None:
+    """Return in a new process with these streams; this one waits for it, and replies with its number and its exit code."""
+    if pid := os.fork():
+        os.write(reply, b"%d\n" % pid)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        os.write(reply, b"%d\n" % code)
+        os._exit(0)
+    os.dup2(output, 1)
+    os.dup2(errors, 2)
+    for descriptor in (output, errors, reply):
+        os.close(descriptor)
+
+
+def take_up(request: dict[str, object]) -> None:
+    """Make this process one that was started with a request's arguments and environment in its folder."""
+    arguments, environment, folder = request["arguments"], request["environment"], request["folder"]
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = arguments
+    sys.modules.pop("luigi.cmdline", None)  # it keeps the arguments that there were when it was imported
+    sys.path[:1] = [str(Path(arguments[0]).parent), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+    configure_luigi()
+
+
+def configure_luigi() -> None:
+    """Read Luigi's configuration anew, from where this process is, and give it dpp's defaults: its import has read the launcher's."""
+    config = LuigiConfigParser.instance()
+    for section in config.sections():
+        config.remove_section(section)
+    config.reload()
+    if path := os.environ.get("LUIGI_CONFIG_PATH"):
+        add_config_path(path)
+    set_soft_defaults(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    with socket.socket(fileno=int(sys.argv[1])) as channel:
+        serve(channel)
+    runpy.run_path(sys.argv[0], run_name="__main__")
