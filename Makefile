@@ -4,10 +4,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test faults check docs bench soak fuzz build clean
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadgroup
+
+.PHONY: help demo test test-all coverage faults check docs bench soak fuzz build clean
 
 help: ## Show this list.
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 $(STAMP): setup.cfg pyproject.toml dpp/_version.py $(wildcard plugins/*/pyproject.toml)
 	$(PYTHON) -c 'import sys; sys.exit("dpp needs Python 3.11 or newer: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
@@ -18,13 +20,21 @@ $(STAMP): setup.cfg pyproject.toml dpp/_version.py $(wildcard plugins/*/pyprojec
 demo: $(STAMP) ## Run a batch of real files that are served on loopback, and show what comes of it.
 	$(BIN)/python examples/demo.py
 
-test: $(STAMP) ## Run all tests, with coverage; installs the servers that they start, where it may.
+test: $(STAMP) ## Run the quick tests; install the servers that they start (TESTS="-k manifest").
 	scripts/install-system-packages
-	$(BIN)/python -m pytest --numprocesses 4 --dist worksteal --cov --cov-report=term
+	$(PYTEST) -m 'not slow' $(TESTS)
+
+test-all: $(STAMP) ## Run all tests, the slow ones too: sweeps, soaks, wheels, browsers, the commands of the pages.
+	scripts/install-system-packages
+	$(PYTEST) $(TESTS)
+
+coverage: $(STAMP) ## Run all tests and measure branch coverage, in child processes too.
+	scripts/install-system-packages
+	$(PYTEST) --cov --cov-report=term --timeout 180 $(TESTS)
 
 faults: $(STAMP) ## Bring about every fault of docs/faults.md, and print its table with what was seen.
 	scripts/install-system-packages
-	$(BIN)/python -m pytest --numprocesses 4 --quiet -m fault --faults
+	$(PYTEST) --quiet -m fault --faults
 
 check: $(STAMP) ## Check style, types, layers and workflows.
 	$(BIN)/ruff format --check .

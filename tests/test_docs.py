@@ -158,7 +158,7 @@ def missing_lines(shown: list[str], output: str) -> list[str]:
     return [pattern for pattern in patterns if not any(re.fullmatch(pattern, line.strip()) for line in rest)]
 
 
-@pytest.mark.timeout(2 * SECONDS)
+@pytest.mark.slow
 @pytest.mark.parametrize("path", named([path for path in PAGES if "```console" in path.read_text()]))
 def test_commands_do_what_the_page_shows(path, tmp_path):
     text = path.read_text()
@@ -333,7 +333,7 @@ def examples() -> list[object]:
     return [line.strip() for name, text in texts.items() for line in (text[1] if text else f"no examples of {name}").splitlines()]
 
 
-@pytest.mark.timeout(SECONDS)
+@pytest.mark.slow
 def test_the_examples_in_the_help_of_each_verb_work(tmp_path):
     for name, text in EXAMPLE_FILES.items():
         (tmp_path / name).write_text(text)

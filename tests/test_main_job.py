@@ -21,13 +21,8 @@ from listening import wait_until
 from luigi_server import luigid
 
 BIN = Path(sys.executable).parent
-
-
-@pytest.fixture(params=["requests", "curl"], autouse=True)
-def fetcher(request, monkeypatch):
-    """Run every test of this page with each fetcher of http."""
-    if request.param == "requests":
-        monkeypatch.setenv("DPP_DISABLE_PLUGINS", "curl")
+pytestmark = pytest.mark.usefixtures("fetcher")
+BOTH_FETCHERS = pytest.mark.parametrize("fetcher", ["requests", "curl"], indirect=True)
 
 
 def served(site, count):
@@ -62,6 +57,7 @@ def ended(process):
     return process.returncode, output
 
 
+@BOTH_FETCHERS
 def test_two_of_twelve_fail_and_only_those_are_fetched_again(site, manifest, run_batch, results):
     entries = served(site, 10)
     entries.append({"url": f"{site.url}/missing.txt"})
@@ -93,6 +89,7 @@ def test_a_failed_file_is_tried_once_a_run_in_the_graph_of_tasks(site, manifest,
     assert site.counts()["/missing.txt"] == 1
 
 
+@BOTH_FETCHERS
 @pytest.mark.parametrize("size", [1, 7, 0])
 def test_tasks_and_chunks_leave_the_same_targets(site, manifest, run_batch, tmp_path, size):
     files = manifest([*served(site, 20), {"url": f"{site.url}/missing"}])
@@ -131,6 +128,7 @@ def test_summary_counts_and_groups_failures(site, manifest, run_batch, tmp_path)
     assert [(group["stage"], group["error_class"], group["count"]) for group in summary["failures"]] == [("download", "http-404", 2)]
 
 
+@BOTH_FETCHERS
 @pytest.mark.fault(14)
 def test_a_killed_batch_goes_on_where_it_was(site, manifest, tmp_path, hold):
     files = manifest(served(site, 600))

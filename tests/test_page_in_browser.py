@@ -16,6 +16,7 @@ from playwright.sync_api import Page as Tab
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-component-update", "--disable-sync"]
 EVIL = "</script><img src=x onerror=alert(1)>"
 COUNT = 4000
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
 SECONDS = 60  # playwright's own limits are 5 s for what is expected and 30 s for what is done
 RESULT = '{"exact": 12345678901234567890, "half": 0.50}'
 

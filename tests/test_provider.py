@@ -17,11 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from moto_server import moto
 from pgp import Pgp
 from sshd import sshd
 from swift_server import swift
-
-pytestmark = pytest.mark.timeout(900)
 
 BIN = Path(sys.executable).parent
 SECONDS = 400
@@ -143,15 +142,15 @@ class Provider:
         return {self.key(name): data for name, data in self.plain.items() if name not in without}
 
 
-@pytest.fixture(scope="module")
-def provider(tmp_path_factory):
+@pytest.fixture(scope="module", params=[moto, pytest.param(swift, marks=pytest.mark.slow)])
+def provider(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("provider")
     pgp, stranger = Pgp(), Pgp()
     pgp.make_key("acme@example.org", PASSPHRASE)
     stranger.make_key("other@example.org")
     (folder / "sshd").mkdir()
-    (folder / "swift").mkdir()
-    with sshd(folder / "sshd") as server, swift(folder / "swift") as store:
+    (folder / "store").mkdir()
+    with sshd(folder / "sshd") as server, request.param(folder / "store") as store:
         yield Provider(folder, server, store, pgp, stranger)
     pgp.close()
     stranger.close()
@@ -184,7 +183,7 @@ def left_in(folder, *needles):
     return [str(path) for path in files if any(needle in path.read_bytes() for needle in needles)]
 
 
-@pytest.mark.parametrize("command", ["luigi", "dpp"])
+@pytest.mark.parametrize("command", ["luigi", pytest.param("dpp", marks=pytest.mark.slow)])
 def test_forty_files_of_a_provider_get_into_the_bucket(provider, tmp_path, command):
     bucket = provider.bucket()
     provider.configure(tmp_path, bucket)
@@ -217,6 +216,7 @@ def test_forty_files_of_a_provider_get_into_the_bucket(provider, tmp_path, comma
     assert not left_in(tmp_path / "dpp-workspace", *map(str.encode, secrets))
 
 
+@pytest.mark.slow
 def test_a_provider_batch_that_is_killed_again_and_again_ends_with_the_same_bucket(provider, tmp_path):
     bucket = provider.bucket()
     provider.configure(tmp_path, bucket)

@@ -19,8 +19,6 @@ from pgp import Pgp
 from sshd import sshd
 from swift_server import swift
 
-pytestmark = pytest.mark.timeout(900)
-
 SECONDS = 400
 PASSPHRASE, PASSWORD, WRONG_KEY = canary(), canary(), canary()
 FAILURES = {"other": "gpg-passphrase", "refused": "auth", "forbidden": "permission"}
@@ -107,8 +105,8 @@ def provider(tmp_path_factory):
     pgp.close()
 
 
-@pytest.mark.parametrize("way", ["environment", "files"])
-@pytest.mark.parametrize("name", ["luigi", "dpp"])
+@pytest.mark.parametrize("way", ["files", pytest.param("environment", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["luigi", pytest.param("dpp", marks=pytest.mark.slow)])
 def test_secrets_are_in_no_file_output_command_line_or_task(provider, manifest, command, results, tmp_path, name, way):
     files = manifest([{"url": provider.url(name), "id": name} for name in [*GOOD, *FAILURES]])
     provider.pgp.forget()

@@ -55,12 +55,14 @@ def readme_commands(package):
     return "".join(blocks)
 
 
+@pytest.mark.parametrize("kind", [KINDS[0], *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS[1:])])
 def test_its_own_tests_pass_and_warn_of_nothing(installed, tmp_path):
     run = call(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", installed.name, folder=tmp_path)
     assert run.returncode == 0, run.stdout + run.stderr
     assert int(re.search(r"= (\d+) passed in", run.stdout)[1]) > 12
 
 
+@pytest.mark.slow
 def test_the_commands_of_its_readme_work(installed, tmp_path):
     stub = tmp_path / "bin" / "pip"
     stub.parent.mkdir()
@@ -102,6 +104,7 @@ def test_it_keeps_to_the_style_of_this_repository(package, tmp_path):
         assert run.returncode == 0, run.stdout + run.stderr
 
 
+@pytest.mark.slow
 def test_its_types_are_checked(tmp_path):
     """All kinds at once, as most of the time goes into reading dpp."""
     names = {kind: f"typed-{number}" for number, kind in enumerate(KINDS)}

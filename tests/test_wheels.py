@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -18,7 +17,7 @@ REPOSITORY = Path(__file__).parent.parent
 PLUGINS = sorted(path.parent.name for path in REPOSITORY.glob("plugins/*/pyproject.toml"))
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "_build", "dist", "*-workspace")
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wheels")]
 
 
 def call(*arguments):
@@ -49,17 +48,11 @@ def wheel(folder, name):
     return folder / "dist" / f"{name.replace('-', '_')}-{__version__}-py3-none-any.whl"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """Return the folder with dist/ and venv/, made once however many processes test."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "wheels"
-    folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "done").exists():
-            make(folder)
-            (folder / "done").touch()
+    """Return a folder with dist/ and venv/."""
+    folder = tmp_path_factory.mktemp("wheels")
+    make(folder)
     return folder
 
 

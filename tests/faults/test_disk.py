@@ -10,7 +10,7 @@ import pytest
 
 from aftermath import check
 from programs import PROGRAMS
-from sweeping import ALL, LIMIT_SECONDS, swept
+from sweeping import ALL, FEW, LIMIT_SECONDS, swept
 
 SIZES = range(8, 1400, 8) if ALL else (40, 300)
 STOPPED, COMPLETE = 3, 0
@@ -64,6 +64,7 @@ cp -R small/w left
 """
 
 
+@pytest.mark.slow
 @pytest.mark.fault(16)
 @pytest.mark.timeout(LIMIT_SECONDS)
 @pytest.mark.parametrize(("program", "workers", "chunk_size"), [("dpp", 1, 1), ("luigi", 2, 5)])
@@ -123,6 +124,12 @@ def test_a_read_only_workspace_stops_the_run_before_any_request(site, manifest, 
     assert not site.requests
 
 
+@pytest.mark.fault(16)
+def test_a_disk_that_is_full_at_some_calls_stops_the_run(seen):
+    seen(swept("full", "chunks", "dpp", FEW))
+
+
+@pytest.mark.slow
 @pytest.mark.fault(16)
 @pytest.mark.timeout(LIMIT_SECONDS)
 @pytest.mark.parametrize(

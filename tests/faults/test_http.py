@@ -1,4 +1,7 @@
-"""Faults of HTTP servers, as a batch meets them: what becomes of the file, of the others, and of the next run, with both fetchers."""
+"""Faults of HTTP servers, as a batch meets them: what becomes of the file, of the others, and of the next run.
+
+The built-in fetcher meets them here; tests/stages/test_http_fetchers.py holds every fetcher to the same rules.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +23,11 @@ import http_site
 from http_site import cut, full_backlog, raw, serve_file, silent, status, trickle
 
 BIN = Path(sys.executable).parent
+pytestmark = pytest.mark.usefixtures("fetcher")
 OK = b"HTTP/1.1 200 OK\r\n"
 BODY = bytes(range(256)) * 400
 ETAG = f'"{hashlib.md5(BODY).hexdigest()}"'
 QUICK = ("--retry-wait", 0.01, "--chunk-size", 100)  # in a chunk, downloads wait beside one another
-
-
-@pytest.fixture(params=["requests", "curl"], autouse=True)
-def fetcher(request, monkeypatch):
-    """Bring each fault about with each fetcher."""
-    if request.param == "requests":
-        monkeypatch.setenv("DPP_DISABLE_PLUGINS", "curl")
 
 
 @pytest.fixture

@@ -59,13 +59,16 @@ def secure(tmp_path, monkeypatch):
 
 @pytest.mark.fault(1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 12, 13)
 @pytest.mark.parametrize(
-    ("fetcher", "words"), [("requests", ("luigi", "--module", "dpp", "RunBatch", "--workers", "2", "--files")), ("curl", ("dpp", "run"))]
+    ("fetcher", "words"),
+    [
+        ("requests", ("luigi", "--module", "dpp", "RunBatch", "--workers", "2", "--files")),
+        pytest.param("curl", ("dpp", "run"), marks=pytest.mark.slow),
+    ],
+    indirect=["fetcher"],
 )
 def test_every_fault_at_once_costs_its_own_file_and_is_mended_by_a_rerun(
-    site, secure, manifest, command, results, tmp_path, monkeypatch, fetcher, words
+    site, secure, manifest, command, results, tmp_path, fetcher, words
 ):
-    if fetcher == "requests":
-        monkeypatch.setenv("DPP_DISABLE_PLUGINS", "curl")
     site.files |= {f"/{name}": BODY for name in [*FAULTS, *ELSEWHERE, *map(str, range(40))]}
     site.scripts |= {f"/{name}": list(replies) for name, (_, _, replies) in FAULTS.items()}
     urls = {path[1:]: site.url + path for path in site.files} | {"expired": secure.add("/expired", BODY)}

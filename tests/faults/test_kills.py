@@ -58,6 +58,7 @@ def done(root):
     return {f"/{outcome.name}.bin" for outcome in outcomes if outcome and outcome.ok}
 
 
+@pytest.mark.slow
 @pytest.mark.fault(14)
 @pytest.mark.timeout(LIMIT_SECONDS)
 def test_nothing_is_lost_and_nothing_double_however_often_it_is_killed(batch, site, tmp_path, rng, seen):

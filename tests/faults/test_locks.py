@@ -49,6 +49,7 @@ def opened(folder, *arguments, count=1):
     return runs
 
 
+@pytest.mark.slow
 @pytest.mark.fault(19)
 @pytest.mark.timeout(LIMIT_SECONDS)
 def test_of_two_runs_at_the_same_instant_one_works_and_the_other_says_who_does(slow, tmp_path, seen):

@@ -49,7 +49,9 @@ def test_json_that_is_nested_too_deep_is_one_problem(refused, seen, name, begin)
 
 
 @pytest.mark.fault(24)
-@pytest.mark.parametrize(("name", "begin", "between", "end"), [("x.json", "[", ", ", "]"), ("x.jsonl", "", "\n", "")])
+@pytest.mark.parametrize(
+    ("name", "begin", "between", "end"), [("x.json", "[", ", ", "]"), pytest.param("x.jsonl", "", "\n", "", marks=pytest.mark.slow)]
+)
 def test_a_long_list_is_read_in_little_memory(tmp_path, seen, name, begin, between, end):
     with (tmp_path / name).open("w") as stream:
         stream.write(begin)

@@ -14,6 +14,7 @@ SOAK = Path(__file__).parents[2] / "scripts" / "soak.py"
 SHORT = ("--minutes", "0", "--rounds", "4", "--files", "6", "--memory-slack", "1.3")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(LIMIT_SECONDS)
 def test_nothing_grows_from_batch_to_batch():
     done = subprocess.run([sys.executable, SOAK, *SHORT], check=False, capture_output=True, text=True)

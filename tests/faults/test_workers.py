@@ -49,8 +49,12 @@ def run(tmp_path, manifest, seen):
 @pytest.mark.fault(30)
 @pytest.mark.parametrize(
     ("program", "arguments"),
-    [("luigi", ("--workers", 2, "--chunk-size", 5)), ("luigi", ("--workers", 2)), ("dpp", ("--chunk-size", 9)), ("dpp", ())],
-    ids=["luigi-chunks", "luigi-tasks", "dpp-chunk", "dpp-tasks"],
+    [
+        pytest.param("luigi", ("--workers", 2, "--chunk-size", 5), id="luigi-chunks"),
+        pytest.param("luigi", ("--workers", 2), id="luigi-tasks"),
+        pytest.param("dpp", ("--chunk-size", 9), id="dpp-chunk", marks=pytest.mark.slow),
+        pytest.param("dpp", (), id="dpp-tasks", marks=pytest.mark.slow),
+    ],
 )
 def test_plugins_that_harm_their_process_cost_their_files(run, tmp_path, seen, program, arguments):
     bad = {"exit": "crashed", "crash": "crashed", "hang": "timeout", "memory": "MemoryError"}

@@ -95,6 +95,7 @@ def test_a_zip_that_was_written_to_a_pipe_is_unpacked(bench):
     assert bench.content(pipe.getvalue(), "z.zip") == {"z": None, "z/a": TEXT, "z/b": TEXT}
 
 
+@pytest.mark.slow
 def test_more_members_than_16_bits_can_count_are_unpacked(bench):
     packed = zipped(*((f"{number}", b"") for number in range(65_540)), method=zipfile.ZIP_STORED)
     assert b"PK\6\6" in packed

@@ -6,17 +6,12 @@ import functools
 import json
 import os
 import secrets
-import subprocess
-import sys
 
 import pytest
 
 import faults as fault_module
-from listening import reserved_port, wait_for
-from swift_server import Server, swift
-
-ALLOWED = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
-SETTING_UP = 3  # requests to moto that are done by anybody: they make the user
+import moto_server as moto_server_module
+from swift_server import swift
 
 
 class Store:
@@ -65,28 +60,9 @@ def no_other_credentials(monkeypatch):
 @pytest.fixture(scope="session")
 def moto_server(tmp_path_factory):
     """moto's server, which checks signatures but no checksums of bodies."""
-    path = tmp_path_factory.mktemp("moto") / "log"
-    environment = {**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": str(SETTING_UP)}
-    arguments = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p"]
-    with reserved_port() as port, path.open("wb") as log:
-        process = subprocess.Popen([*arguments, str(port)], env=environment, stdout=log, stderr=log)
-        try:
-            wait_for(process, port, path)
-            yield with_user(f"http://127.0.0.1:{port}")
-        finally:
-            client.cache_clear()
-            process.terminate()
-            process.wait()
-
-
-def with_user(endpoint_url):
-    """Make a user in moto, and return who may ask for what."""
-    iam = client(Server(endpoint_url, "nobody", "nothing"), "iam")
-    iam.create_user(UserName="tester")
-    iam.put_user_policy(UserName="tester", PolicyName="all", PolicyDocument=json.dumps(ALLOWED))
-    made = iam.create_access_key(UserName="tester")["AccessKey"]
-    iam.close()
-    return Server(endpoint_url, made["AccessKeyId"], made["SecretAccessKey"])
+    with moto_server_module.moto(tmp_path_factory.mktemp("moto")) as server:
+        yield server
+        client.cache_clear()
 
 
 @pytest.fixture(scope="session")
@@ -102,7 +78,7 @@ def moto(moto_server, tmp_path):
     return Store(moto_server, tmp_path)
 
 
-@pytest.fixture(params=["moto", "swift"])
+@pytest.fixture(params=["moto", pytest.param("swift", marks=pytest.mark.slow)])
 def store(request, tmp_path):
     """A bucket in each of the servers."""
     return Store(request.getfixturevalue(f"{request.param}_server"), tmp_path)

@@ -62,6 +62,7 @@ def test_a_script_gets_files_in_pages_of_its_own(filled):
     assert [file.id for file in files.list_files(limit=1, pattern="*.csv")] == ["a.csv"]
 
 
+@pytest.mark.slow
 def test_every_page_is_read(moto):
     moto.put(**{f"k{number:04}": b"" for number in range(1003)})
     assert [file.id for file in S3Files(moto.bucket, **moto.options).list_files(offset=999)] == ["k0999", "k1000", "k1001", "k1002"]
