@@ -32,7 +32,7 @@ napoleon_use_ivar = True  # attributes named bytes or id would be taken for the 
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!dpp\.).*"),  # names of other projects have no page here, and their own sites can't be asked without a network
-    ("py:.*", r"dpp\.(?!testing\.)[a-z]\w*\.\w+"),  # only public names have a page; a signature may show others
+    ("py:.*", r"dpp\.(?!testing\.)[a-z]\w*(\.\w+)+"),  # only public names have a page; a signature may show others
 ]
 
 html_theme = "furo"

@@ -8,6 +8,8 @@ from __future__ import annotations
 import sys
 
 from dpp._version import __version__
+from dpp.base import BaseFetcher, BasePostProcessor, BasePreProcessor, BaseProcessor, Part
+from dpp.download import http
 from dpp.errors import (
     BatchFailed,
     ConfigurationError,
@@ -20,18 +22,16 @@ from dpp.errors import (
     PluginError,
     StageError,
 )
-from dpp.file_tasks import DownloadTarget, PreProcessed, Processed, Report
 from dpp.hookspecs import hookimpl
+from dpp.manifest.sources import SourceQuery
 from dpp.models import Failure, FileData, Outcome
-from dpp.parameters import set_soft_defaults
-from dpp.processing_pipeline import ProcessingPipeline
-from dpp.report import Summary
+from dpp.predecessor import ProcessingPipeline
+from dpp.report.summary import Summary
 from dpp.selection import Selection
 from dpp.settings import Settings
-from dpp.sources import SourceQuery
-from dpp.stages import http
-from dpp.steps import BaseFetcher, BasePostProcessor, BasePreProcessor, BaseProcessor, Part
-from dpp.tasks import FileChunk, RunBatch
+from dpp.tasks.batch import FileChunk, RunBatch
+from dpp.tasks.file import DownloadTarget, PreProcessed, Processed, Report
+from dpp.tasks.parameters import set_soft_defaults
 
 __all__ = [
     "BaseFetcher",

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
+from dpp.base import BaseFetcher, BasePostProcessor, BasePreProcessor, BaseProcessor
 from dpp.settings import Settings
-from dpp.steps import BaseFetcher, BasePostProcessor, BasePreProcessor, BaseProcessor
 
 if TYPE_CHECKING:
     import click

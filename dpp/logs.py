@@ -13,7 +13,7 @@ from typing import ClassVar
 from dpp.errors import DppError, EnvironmentStop
 from dpp.redact import printable, redact_text
 from dpp.settings import Settings
-from dpp.storage import stops_run
+from dpp.workspace.atomic import stops_run
 
 FORMAT = "%(levelname)s: %(message)s"
 ERASE = "\r\x1b[J"

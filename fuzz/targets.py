@@ -13,14 +13,14 @@ from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 from dpp import FetchError, FileData, InputError, Outcome
-from dpp.catalog import read_catalog, write_catalog
-from dpp.ledger import Ledger, read_rows
-from dpp.manifest import as_text, read
+from dpp.download import http
+from dpp.download.downloader import load_download
+from dpp.download.partial import PartFile
+from dpp.manifest.catalog import read_catalog, write_catalog
+from dpp.manifest.readers import as_text, read
 from dpp.names import file_key
-from dpp.stages import http
-from dpp.stages.download import load_download
-from dpp.stages.part import PartFile
-from dpp.workspace import Workspace
+from dpp.workspace.layout import Workspace
+from dpp.workspace.ledger import Ledger, read_rows
 from urllib3 import HTTPHeaderDict
 
 SCHEMES = {"http", "https", "file"}

@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 import luigi
 from dpp import RunBatch
-from dpp.storage import is_temporary
+from dpp.workspace.atomic import is_temporary
 from luigi.task_register import Register
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))

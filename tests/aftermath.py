@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dpp import Outcome, Summary
-from dpp.batch import find_run
-from dpp.checker import Checker
+from dpp.batch.batch import find_run
+from dpp.maintenance.verify import Checker
 
 VOLATILE = {"seconds", "attempts", "at", "run", "cached"}
 RUNS = "batches"

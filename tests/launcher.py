@@ -24,7 +24,7 @@ import threading
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from dpp.parameters import set_soft_defaults
+from dpp.tasks.parameters import set_soft_defaults
 from luigi.configuration import LuigiConfigParser, add_config_path
 
 Completed = subprocess.CompletedProcess[str]

@@ -28,8 +28,8 @@ from typing import NamedTuple, NoReturn
 import luigi.cmdline
 import requests  # noqa: F401 - here, so that not every run has to import it
 from dpp import FileData
-from dpp.checker import Checker
 from dpp.cli import main as dpp_command
+from dpp.maintenance.verify import Checker
 
 import http_site
 from aftermath import check, contents

@@ -35,8 +35,8 @@ from dpp import Outcome, Settings, Summary, errors, hookspecs
 from dpp.cli import dpp as dpp_command
 from dpp.cli.options import GROUPS
 from dpp.cli.predecessor import command as predecessor_command
-from dpp.parameters import LOCAL_DEFAULTS, SOFT_DEFAULTS, spelled
-from dpp.provenance import ENVIRONMENT, PREFIXES
+from dpp.tasks.config import ENVIRONMENT, PREFIXES
+from dpp.tasks.parameters import LOCAL_DEFAULTS, SOFT_DEFAULTS, spelled
 from virtualenv.seed.wheels import embed
 
 from listening import reserved_port

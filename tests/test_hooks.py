@@ -7,7 +7,7 @@ import re
 
 import pytest
 from dpp import ManifestError, PluginError, Settings, hookspecs
-from dpp.plugins import load_plugins
+from dpp.plugins.registry import load_plugins
 from dpp.settings import make_settings
 
 HEADER = """

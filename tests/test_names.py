@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from dpp import names
 from dpp.models import FileData
-from dpp.workspace import Workspace
+from dpp.workspace.layout import Workspace
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+import targets
 from dpp import Outcome, names
 from hypothesis import example, given
 from hypothesis import strategies as st
-
-import targets
 
 URL = "https://h/data/a.csv"
 HEADERS = ["Content-Length", "Content-Range", "Transfer-Encoding", "Content-Encoding", "ETag", "Retry-After", "Location"]

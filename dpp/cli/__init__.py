@@ -21,7 +21,7 @@ from dpp.cli.verify import verify
 from dpp.cli.why import why
 from dpp.errors import PluginError
 from dpp.names import suggestion
-from dpp.plugins import registry
+from dpp.plugins.registry import registry
 
 
 class _Group(click.Group):

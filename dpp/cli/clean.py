@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from dpp.cleaner import KINDS, Cleaner
 from dpp.cli.options import workspace_option
 from dpp.cli.output import print_table
-from dpp.report import human_bytes
+from dpp.maintenance.clean import KINDS, Cleaner
+from dpp.report.summary import human_bytes
 
 
 @click.command()

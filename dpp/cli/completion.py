@@ -10,12 +10,12 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from dpp.batch import find_run
+from dpp.batch.batch import find_run
 from dpp.errors import DppError
-from dpp.parameters import batch_names
-from dpp.plugins import registry
-from dpp.report import FailureGroup
-from dpp.tasks import RunBatch
+from dpp.plugins.registry import registry
+from dpp.report.summary import FailureGroup
+from dpp.tasks.batch import RunBatch
+from dpp.tasks.parameters import batch_names
 
 VARIABLE = "_DPP_COMPLETE"
 SHELLS = ("bash", "zsh", "fish")

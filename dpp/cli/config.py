@@ -12,8 +12,8 @@ from dpp.cli.options import batch_option, format_option
 from dpp.cli.output import print_table
 from dpp.errors import ConfigurationError
 from dpp.names import suggestion
-from dpp.provenance import Value, read_configuration
 from dpp.redact import printable
+from dpp.tasks.config import Value, read_configuration
 
 
 @click.command()

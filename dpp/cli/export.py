@@ -9,11 +9,11 @@ from typing import Literal
 
 import click
 
-from dpp.batch import find_run
+from dpp.batch.batch import find_run
 from dpp.cli.options import batch_argument, output_option, run_option, workspace_option
-from dpp.export import FORMATS, guess_format, lines_of, table_of, write_table
 from dpp.redact import printable
-from dpp.storage import writing
+from dpp.report.export import FORMATS, guess_format, lines_of, table_of, write_table
+from dpp.workspace.atomic import writing
 
 
 @click.command()
@@ -53,7 +53,8 @@ def export(
     form = form or guess_format(output)
     if form == "parquet" and output is None and sys.stdout.isatty():
         raise click.UsageError("Parquet is nothing for a terminal; name a file with --output")
-    with table_of(run, only, flat=not no_flatten) as table:
+    with run.settled_results() as results:
+        table = table_of(results, only, flat=not no_flatten)
         if output is None and sys.stdout.isatty():
             for line in lines_of(form, table, raw=raw):
                 click.echo(printable(line.rstrip("\r\n")))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from dpp.scaffold import KINDS, write_plugin
+from dpp.plugins.scaffold import KINDS, write_plugin
 
 
 @click.command("new-plugin")

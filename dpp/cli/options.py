@@ -11,9 +11,9 @@ import click
 from pydantic.fields import FieldInfo
 
 from dpp.cli.completion import BATCHES, COMPLETERS, NAMED_BATCHES, Completer
-from dpp.parameters import spelled
 from dpp.settings import Settings
-from dpp.tasks import RunBatch
+from dpp.tasks.batch import RunBatch
+from dpp.tasks.parameters import spelled
 
 SHORT = {"json_lines": ["--json"]}
 Command = TypeVar("Command", bound=Callable[..., Any])

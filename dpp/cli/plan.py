@@ -9,12 +9,12 @@ import click
 from dpp.cli.completion import FILES
 from dpp.cli.options import GroupedCommand, batch_option, format_option, options_for
 from dpp.cli.output import print_table
-from dpp.forecast import Forecast, Group, Plan, PlanSummary
-from dpp.plugins import registry
+from dpp.maintenance.dry_run import Forecast, Group, Plan, PlanSummary
+from dpp.plugins.registry import registry
 from dpp.redact import printable
-from dpp.report import human_bytes
+from dpp.report.summary import human_bytes
 from dpp.settings import Settings
-from dpp.tasks import RunBatch
+from dpp.tasks.batch import RunBatch
 
 SHOWN_FILES = 20
 

@@ -11,9 +11,9 @@ from dpp.cli.completion import OFFERED
 from dpp.cli.options import format_option
 from dpp.cli.output import print_table, print_text
 from dpp.errors import ConfigurationError
-from dpp.manual import options_of, purpose
 from dpp.names import suggestion
-from dpp.plugins import Offer, Origin, registry
+from dpp.plugins.describe import options_of, purpose
+from dpp.plugins.registry import Offer, Origin, registry
 from dpp.redact import printable
 
 

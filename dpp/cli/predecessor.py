@@ -9,11 +9,11 @@ from typing import Any, Never
 
 import click
 
-from dpp.chain import import_class
 from dpp.cli.entry import enter
 from dpp.errors import TERMINATED
-from dpp.processing_pipeline import ProcessingPipeline
-from dpp.report import render
+from dpp.plugins.steps import import_class
+from dpp.predecessor import ProcessingPipeline
+from dpp.report.summary import render
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from dpp.batch import find_run
+from dpp.batch.batch import find_run
+from dpp.batch.run import Run
 from dpp.cli.options import batch_argument, format_option, output_option, run_option, workspace_option
 from dpp.redact import printable
-from dpp.report import PAGE, Summary, human_bytes
-from dpp.run import Run
+from dpp.report.summary import PAGE, Summary, human_bytes
 
 
 @click.command()

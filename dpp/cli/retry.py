@@ -8,15 +8,15 @@ from typing import Any
 
 import click
 
-from dpp.batch import find_run
+from dpp.batch.batch import find_run
 from dpp.cli.completion import CLASSES, STAGES
 from dpp.cli.options import GroupedCommand, batch_argument, options_for, words_option, workers_option, workspace_option
-from dpp.plugins import STEP_SETTINGS
-from dpp.report import Summary, render, retry_command
-from dpp.retry import Failures, failures_of, repeat
+from dpp.plugins.registry import STEP_SETTINGS
+from dpp.report.summary import Summary, render, retry_command
 from dpp.selection import Selection
 from dpp.settings import Settings
-from dpp.tasks import run_batch
+from dpp.tasks.batch import run_batch
+from dpp.tasks.retry import Failures, failures_of, repeat
 
 _CHANGEABLE = [name for name in Settings.model_fields if name not in {*STEP_SETTINGS, "workspace", "simulate_downloads"}]
 

@@ -9,8 +9,8 @@ import click
 
 from dpp.cli.completion import FILES
 from dpp.cli.options import GroupedCommand, batch_option, settings_options, workers_option
-from dpp.report import render
-from dpp.tasks import RunBatch, run_batch
+from dpp.report.summary import render
+from dpp.tasks.batch import RunBatch, run_batch
 
 
 @click.command(cls=GroupedCommand)

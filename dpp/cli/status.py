@@ -8,13 +8,13 @@ from pathlib import Path
 
 import click
 
-from dpp.batch import find_run, latest_runs
+from dpp.batch.batch import find_run, latest_runs
+from dpp.batch.run import Run
 from dpp.cli.options import batch_argument, workspace_option
 from dpp.cli.output import print_table
-from dpp.report import Summary, render
-from dpp.run import Run
-from dpp.viewer import Drawn, Said, draws_on, follow
-from dpp.watch import Watch
+from dpp.monitor.state import Watch
+from dpp.monitor.viewer import Drawn, Said, draws_on, follow
+from dpp.report.summary import Summary, render
 
 
 @click.command()

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from dpp.batch import find_run
-from dpp.checker import Checker
+from dpp.batch.batch import find_run
 from dpp.cli.completion import BATCHES
 from dpp.cli.options import workspace_option
+from dpp.maintenance.verify import Checker
 from dpp.redact import printable
-from dpp.report import human_bytes
+from dpp.report.summary import human_bytes
 
 SHOWN_LEFT_OVER = 20
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import click
 
-from dpp.batch import find_run
+from dpp.batch.batch import find_run
+from dpp.batch.run import Run
 from dpp.cli.completion import BATCHES
 from dpp.cli.options import format_option, run_option, workspace_option
 from dpp.cli.output import print_table
 from dpp.errors import DppError
-from dpp.passport import Leg, Passport, find_outcome, passport
+from dpp.maintenance.history import Leg, Passport, find_outcome, passport
 from dpp.redact import printable
-from dpp.retry import repeat
-from dpp.run import Run
+from dpp.tasks.retry import repeat
 
 _DIGITS = 12
 

@@ -10,16 +10,16 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from dpp.base import BaseFetcher
+from dpp.download import http
+from dpp.download.downloader import Downloader
+from dpp.download.partial import WORTH_CONTINUING
 from dpp.errors import ConfigurationError, FetchError
 from dpp.models import FileData
 from dpp.settings import Settings
-from dpp.stages import http
-from dpp.stages.download import Downloader
-from dpp.stages.part import WORTH_CONTINUING
-from dpp.steps import BaseFetcher
 from dpp.testing.parts import MemoryPart, Stopped
 from dpp.testing.suites import assert_offered
-from dpp.workspace import Workspace
+from dpp.workspace.layout import Workspace
 
 BODY = bytes(range(256)) * (4 * WORTH_CONTINUING // 256)
 CHANGED = BODY[::-1] + b"and longer"

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 
 import pytest
 
-from dpp.catalog import read_catalog, write_catalog
-from dpp.manifest import listed
+from dpp.manifest.catalog import read_catalog, write_catalog
+from dpp.manifest.readers import listed
 from dpp.models import FileData
-from dpp.plugins import load_plugins
+from dpp.plugins.registry import load_plugins
 from dpp.redact import url_secrets
 from dpp.settings import Settings
 from dpp.testing.suites import hook_of

@@ -13,9 +13,9 @@ import pytest
 from pydantic import BaseModel
 from pydantic_core import from_json
 
-from dpp.chain import ConfiguredStep, step_name
 from dpp.errors import ConfigurationError
 from dpp.models import Failure, FileData
+from dpp.plugins.steps import ConfiguredStep, step_name
 from dpp.testing.files import Bench, contents
 from dpp.testing.suites import assert_offered
 

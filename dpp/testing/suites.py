@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from dpp.plugins import load_plugins
+from dpp.plugins.registry import load_plugins
 
 NOT_OFFERED = (
     "{what} is offered by no installed plugin, nor by a function {hook}, marked @hookimpl, of the package {package}; "

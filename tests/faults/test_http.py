@@ -1,6 +1,6 @@
 """Faults of HTTP servers, as a batch meets them: what becomes of the file, of the others, and of the next run.
 
-The built-in fetcher meets them here; tests/stages/test_http_fetchers.py holds every fetcher to the same rules.
+The built-in fetcher meets them here; tests/download/test_http_fetchers.py holds every fetcher to the same rules.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from dpp.batch import find_run
-from dpp.ledger import read_outcome
+from dpp.batch.batch import find_run
+from dpp.workspace.ledger import read_outcome
 
 import http_site
 from aftermath import check

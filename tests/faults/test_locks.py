@@ -10,9 +10,9 @@ import sys
 import threading
 
 import pytest
-from dpp.child import _descendants
-from dpp.lock import Lock
-from dpp.storage import is_alive
+from dpp.engine.child import _descendants
+from dpp.workspace.atomic import is_alive
+from dpp.workspace.locks import Lock
 
 from aftermath import check
 from listening import wait_until

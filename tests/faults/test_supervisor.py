@@ -11,13 +11,13 @@ import time
 
 import pytest
 from dpp import BasePostProcessor, BaseProcessor, EnvironmentStop, FileData, Settings
-from dpp.chain import ConfiguredStep, Steps
-from dpp.child import run_in_child
-from dpp.in_flight import Board
-from dpp.ledger import read_ledger
-from dpp.pipeline import Pipeline
-from dpp.plugins import registry
-from dpp.supervisor import Supervisor, supervised
+from dpp.engine.activity import Board
+from dpp.engine.child import run_in_child
+from dpp.engine.pipeline import Pipeline
+from dpp.engine.supervisor import Supervisor, supervised
+from dpp.plugins.registry import registry
+from dpp.plugins.steps import ConfiguredStep, Steps
+from dpp.workspace.ledger import read_ledger
 
 
 def fork_and_raise() -> None:

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 from dpp import names
-from dpp.checker import Checker
+from dpp.maintenance.verify import Checker
 
 from aftermath import check
 

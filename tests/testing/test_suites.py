@@ -7,9 +7,9 @@ from textwrap import dedent
 
 import dpp.testing
 import pytest
-from dpp.stages.builtin import Checksum
-from dpp.stages.http_requests import RequestsFetcher
-from dpp.stages.local import LocalFetcher
+from dpp.download.http_fetcher import RequestsFetcher
+from dpp.download.local import LocalFetcher
+from dpp.plugins.builtin import Checksum
 
 HEADER = """
 import json, os, random

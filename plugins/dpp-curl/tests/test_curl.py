@@ -1,4 +1,4 @@
-"""What is dpp-curl's own, and the contract of fetchers; that it behaves as dpp's does is shown by tests/stages/test_http_fetchers.py."""
+"""What is dpp-curl's own, and the contract of fetchers; that it behaves as dpp's does is shown by tests/download/test_http_fetchers.py."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import threading
 import dpp.testing
 import pytest
 from dpp import FetchError, FileData, Settings
-from dpp.plugins import load_plugins
-from dpp.stages.download import Downloader
-from dpp.workspace import Workspace
+from dpp.download.downloader import Downloader
+from dpp.plugins.registry import load_plugins
+from dpp.workspace.layout import Workspace
 
 from dpp_curl import CurlFetcher
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from dpp import Settings
-from dpp.plugins import load_plugins
+from dpp.plugins.registry import load_plugins
 
 BIN = Path(sys.executable).parent
 NAMES = [f"{name}.{ext}" for name in ("a", "b", "ü c") for ext in ("csv", "txt")]

@@ -17,7 +17,9 @@ from dpp_s3.connection import Connection
 
 
 def test_importing_the_plugin_does_not_import_boto3():
-    code = "import sys, dpp_s3; from dpp.plugins import load_plugins; load_plugins(); print([n for n in sys.modules if 'boto' in n])"
+    code = (
+        "import sys, dpp_s3; from dpp.plugins.registry import load_plugins; load_plugins(); print([n for n in sys.modules if 'boto' in n])"
+    )
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from dpp import FetchError, FileData, Settings
-from dpp.stages.download import Downloader
-from dpp.workspace import Workspace
+from dpp.download.downloader import Downloader
+from dpp.workspace.layout import Workspace
 
 from dpp_s3 import S3Fetcher
 

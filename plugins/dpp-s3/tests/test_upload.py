@@ -10,7 +10,7 @@ import threading
 
 import pytest
 from dpp import ConfigurationError, Failure, FileData, Settings, StageError
-from dpp.plugins import load_plugins
+from dpp.plugins.registry import load_plugins
 from pydantic import ValidationError
 
 from dpp_s3 import S3Upload

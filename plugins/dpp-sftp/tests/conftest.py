@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from dpp import FileData, Settings
-from dpp.stages.download import Downloader
-from dpp.workspace import Workspace
+from dpp.download.downloader import Downloader
+from dpp.workspace.layout import Workspace
 
 import tcp_proxy
 from dpp_sftp import SftpFetcher, dpp_sources

@@ -1,0 +1,219 @@
+"""A batch: what identifies it, which runs it has, and beginning a run or joining one."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from dpp import names
+from dpp.batch.request import Request
+from dpp.batch.run import Run
+from dpp.engine.pipeline import Pipeline, workspace_root
+from dpp.errors import ConfigurationError
+from dpp.manifest.catalog import write_catalog
+from dpp.manifest.readers import Files, Row, describe_source, is_source, listed, read
+from dpp.manifest.sources import Existing
+from dpp.models import FileData
+from dpp.plugins.registry import Registry
+from dpp.plugins.steps import Steps
+from dpp.redact import redact_url
+from dpp.settings import Settings
+from dpp.workspace.layout import Workspace
+from dpp.workspace.locks import Lock
+
+SHARING_SECONDS = 600.0
+SHARING_PAUSE = 0.05
+
+
+def batch_name(files: Files, steps: Steps, title: str = "") -> str:
+    """Return the name of a batch: the same manifest through the same steps is the same batch."""
+    if not isinstance(files, (str, Path)):
+        kind, where = "list", _spelled(files)
+    elif is_source(files):
+        kind, where = names.stem(redact_url(str(files))), str(files)
+    else:
+        kind, where = Path(files).stem, os.path.realpath(files)
+    return f"{names.slug(title or kind)}-{names.digest(where, steps.fingerprints()[2], digits=10)}"
+
+
+def _spelled(entries: Sequence[Any]) -> str:
+    """Return a list as text that is the same in every process; what can't be spelled is refused when it is read."""
+    try:
+        return json.dumps(entries, default=lambda value: dict(value) if isinstance(value, Mapping) else str(value), sort_keys=True)
+    except (TypeError, ValueError, RecursionError):
+        return ""
+
+
+def latest_runs(root: Path) -> list[Run]:
+    """Return the latest run of each batch in a workspace, the newest first."""
+    found = [run for batch in (root / "batches").glob("*") if (run := latest_run(batch))]
+    return sorted(found, key=lambda run: -float(run.asked().get("started_at", 0)))
+
+
+def find_run(root: Path, batch: str = "", number: int | None = None) -> Run:
+    """Return a run of a workspace.
+
+    Args:
+        root: The workspace.
+        batch: Name of the batch, or the beginning of one; the newest batch if empty.
+        number: Number of the run; the last one if None.
+
+    Raises:
+        ConfigurationError: There is no such run.
+    """
+    runs = [run for run in latest_runs(root) if run.batch.startswith(batch)]
+    if not runs:
+        raise ConfigurationError(_no_batch(root, batch))
+    run = runs[0] if number is None else Run(runs[0].folder.with_name(str(number)))
+    if not run.folder.exists():
+        raise ConfigurationError(f"batch {run.batch} has no run {number}, its last one is {runs[0].number}")
+    return run
+
+
+def _no_batch(root: Path, batch: str) -> str:
+    known = [folder.name for folder in (root / "batches").glob("*")]
+    titles = [name.rpartition("-")[0] for name in known]
+    near = names.close_match(batch, [*known, *titles])
+    hint = f"did you mean {near!r}? " if near else ""
+    return f"no batch {batch or 'at all'} was run in {root}; {hint}dpp status lists batches, --workspace names another folder"
+
+
+def latest_run(batch: Path) -> Run | None:
+    """Return the latest run of a batch, if it ever ran."""
+    numbers = [int(folder.name) for folder in (batch / "runs").glob("*") if folder.name.isdigit()]
+    return Run(batch / "runs" / str(max(numbers))) if numbers else None
+
+
+def open_run(
+    files: Files,
+    settings: Settings,
+    registry: Registry,
+    *,
+    request: Request | None = None,
+    workers: int = 1,
+    shared: bool = False,
+    steps: Steps | None = None,
+) -> Run:
+    """Begin a run of a batch, or join the one that others are at.
+
+    Everything that the user can get wrong is found here, before anything is fetched.
+
+    Args:
+        files: The manifest: a path, a source that a plugin knows, or a list.
+        settings: The settings.
+        registry: The plugins.
+        request: What else is asked.
+        workers: Processes that are to work on it.
+        shared: Whether several processes may work on the batch through one scheduler.
+        steps: The steps, where they are not the ones that the settings name.
+
+    Raises:
+        InputError: The manifest, a setting or a plugin is wrong.
+        LockedError: Somebody else runs this batch.
+        EnvironmentStop: The workspace can't be written.
+    """
+    steps = steps or registry.steps(settings)
+    request = request or Request(options=settings.options)
+    schemes = set(registry.fetchers())
+    registry.check_fetchers(settings)
+    workspace = Workspace(workspace_root(settings))
+    folder = workspace.batch(batch_name(files, steps, request.name))
+    lock = Lock(folder / "lock")
+
+    def begin() -> Run:
+        last = latest_run(folder)
+        if last is not None and last.summary() is None:
+            workspace.sweep()
+        run = Run(folder / "runs" / str(last.number + 1 if last else 1), lock, registry)
+        existing = _existing(settings, registry)
+        rows = _rows(files, settings, registry)
+        if existing:
+            rows = _left(rows, existing, Pipeline(settings, registry, steps=steps))
+        run.begin(describe_source(files), rows, settings, steps, schemes, workers, request.facts(files, settings, steps), existing)
+        registry.notify("dpp_batch_started", run=run.asked())
+        return run
+
+    try:
+        if not shared:
+            lock.exclusive()
+            return begin()
+        return Run(_shared_run(folder, lock, begin).folder, lock, registry)
+    except BaseException:
+        lock.release()
+        raise
+
+
+class Listing(NamedTuple):
+    """How many files a manifest lists, and how many were left out, as they are where they should get to."""
+
+    total: int
+    skipped: int
+
+
+def write_listing(path: Path, files: Files, settings: Settings, registry: Registry) -> Listing:
+    """Check a manifest as a run does, and write the files it lists as one chunk of a catalog; nothing else.
+
+    Raises:
+        InputError: The manifest or a setting is wrong.
+    """
+    existing = _existing(settings, registry)
+    rows = _rows(files, settings, registry)
+    chunks = write_catalog(
+        path,
+        describe_source(files),
+        _left(rows, existing) if existing else rows,
+        set(registry.fetchers()),
+        lambda total: max(total, 1),
+        skip_bad=settings.skip_bad,
+    )
+    return Listing(sum(chunk.size for chunk in chunks), existing.skipped if existing else 0)
+
+
+def _shared_run(folder: Path, lock: Lock, begin: Callable[[], Run]) -> Run:
+    """Return the run that others are at; where there is none, begin one and let others join."""
+    deadline = time.monotonic() + SHARING_SECONDS
+    while time.monotonic() < deadline:
+        if lock.try_exclusive():
+            begin()
+        if lock.try_shared():
+            run = latest_run(folder)
+            if run is not None and run.plan.is_open():
+                return run
+        time.sleep(SHARING_PAUSE)
+    raise lock.held()
+
+
+def _existing(settings: Settings, registry: Registry) -> Existing | None:
+    """Return what is at the place whose files are to be left out, listed once."""
+    place = settings.skip_existing
+    if not place:
+        return None
+    listed_there = registry.rows(place, settings)
+    if listed_there is None:
+        raise ConfigurationError(f"skip_existing: {redact_url(place)} is no folder, and no plugin lists it")
+    return Existing(listed_there)
+
+
+def _left(rows: Iterator[Row], existing: Existing, pipeline: Pipeline | None = None) -> Iterator[Row]:
+    """Yield the rows of files that are not there yet; a pipeline with ``cleanup`` forgets what an earlier run had of the others.
+
+    A run that was killed after it had uploaded a file, and before it could say so, leaves that file's copies behind.
+    """
+    for row in rows:
+        if row.fields is None or not existing.has(row.fields):
+            yield row
+        elif pipeline is not None and pipeline.settings.cleanup:
+            with suppress(ValidationError):
+                pipeline.forget(FileData.model_validate(row.fields))
+
+
+def _rows(files: Files, settings: Settings, registry: Registry) -> Iterator[Row]:
+    found = registry.rows(str(files), settings) if isinstance(files, (str, Path)) else None
+    return read(files) if found is None else listed(found)

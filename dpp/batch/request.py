@@ -1,0 +1,59 @@
+"""How somebody asked for a run: what has to be known to ask for it again, without secrets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dpp.manifest.readers import Files, is_source
+from dpp.plugins.steps import Steps
+from dpp.redact import public_options, redact_url
+from dpp.selection import Selection
+from dpp.settings import Settings
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked of a run beside its files and settings.
+
+    Attributes:
+        name: What people call the batch; the manifest's name if empty.
+        options: Options of plugins as they were given, without those of plugins' sections in luigi.cfg.
+        selection: Which failures are tried again; all if None.
+    """
+
+    name: str = ""
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    selection: Selection | None = None
+
+    def facts(self, files: Files, settings: Settings, steps: Steps) -> dict[str, Any]:
+        """Return what ``run.json`` says of it."""
+        secret = {name for step in steps for name in step.secret_options()}
+        options, withheld = public_options(self.options, secret)
+        place = redact_url(settings.skip_existing)
+        return {
+            "name": self.name,
+            "source": _source(files),
+            "settings": settings.model_dump(mode="json", exclude={"options", "quiet", "json_lines"}) | {"skip_existing": place},
+            "options": options,
+            "withheld": [*withheld, *(["skip_existing"] if place != settings.skip_existing else [])],
+            "selection": self.selection.model_dump() if self.selection else None,
+        }
+
+
+def _source(files: Files) -> str:
+    """Return what names a manifest for a later run in another folder; "" where that can't be told, or would tell a secret."""
+    if not isinstance(files, (str, Path)):
+        return ""
+    if is_source(files):
+        return str(files) if redact_url(str(files)) == files else ""
+    path = Path(os.path.realpath(files))
+    is_pipe = path.is_relative_to("/proc") or (os.path.exists(path) and not path.is_file() and not path.is_dir())
+    return "" if is_pipe or not _is_text(str(path)) else str(path)
+
+
+def _is_text(path: str) -> bool:
+    return path.encode("utf-8", "ignore").decode() == path

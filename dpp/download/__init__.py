@@ -1,0 +1,1 @@
+"""Downloading and verifying a file, and the rules of HTTP."""

@@ -1,0 +1,250 @@
+"""Getting one file: its mirrors in order, attempts with waits between them, and a verified download at the end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
+from tenacity.wait import wait_random_exponential
+
+from dpp.base import BaseFetcher
+from dpp.download.http import RangeRefused
+from dpp.download.limits import Limits
+from dpp.download.partial import PartFile
+from dpp.errors import EnvironmentStop, FetchError, StageError
+from dpp.logs import FILES
+from dpp.models import FileData
+from dpp.redact import redact_url
+from dpp.settings import Settings
+from dpp.workspace.atomic import read_bytes, read_json, remove, stops_run, write_atomic
+from dpp.workspace.layout import SIDECAR_SUFFIX, DownloadPaths, Hold, Workspace
+
+log_of_files = logging.getLogger(FILES)
+
+NO_SLEEP_VARIABLE = "PIPELINE_NO_SLEEP"
+
+
+@dataclass(frozen=True)
+class Download:
+    """A download that is whole.
+
+    Attributes:
+        path: Where it lies.
+        size: Its size in bytes.
+        sha256: Its digest.
+        hold: What keeps others from removing it, where that may happen.
+    """
+
+    path: Path
+    size: int
+    sha256: str
+    hold: Hold | None = None
+
+    def release(self) -> None:
+        """Let others remove it."""
+        if self.hold is not None:
+            self.hold.release()
+
+
+def load_download(paths: DownloadPaths, file: FileData) -> Download | None:
+    """Return the download if it is there, as long as its sidecar says and as the manifest expects it."""
+    sidecar = read_json(paths.sidecar)
+    if not isinstance(sidecar, dict):
+        return None
+    size, sha256 = sidecar.get("size"), sidecar.get("sha256")
+    if not isinstance(size, int) or not isinstance(sha256, str):
+        return None
+    try:
+        whole = os.stat(paths.body).st_size == size
+    except OSError:
+        return None
+    expected = file.size in (None, size) and file.sha256 in (None, sha256)
+    return Download(Path(paths.body), size, sha256) if whole and expected else None
+
+
+def _linked(paths: DownloadPaths, file: FileData) -> Download | None:
+    """Return the download of the same URL under another name, given this name too."""
+    others = [name.removesuffix(SIDECAR_SUFFIX) for name in os.listdir(paths.folder) if name.endswith(SIDECAR_SUFFIX)]
+    for other in (DownloadPaths(paths.folder, name) for name in others):
+        if load_download(other, file):
+            with stops_run(paths.body):
+                remove(paths.body)
+                write_atomic(paths.sidecar, read_bytes(other.sidecar))
+                _link_or_copy(other.body, paths)
+            return load_download(paths, file)
+    return None
+
+
+def _link_or_copy(body: str, paths: DownloadPaths) -> None:
+    try:
+        os.link(body, paths.body)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(body, paths.part)
+        os.replace(paths.part, paths.body)
+
+
+class Stopped(BaseException):
+    """The run ends, and a wait between two attempts with it: the file has no outcome."""
+
+
+class Downloader:
+    """Download files into a workspace.
+
+    Args:
+        settings: Attempts, waits and limits.
+        workspace: Where downloads lie.
+        fetchers: A fetcher a URL scheme.
+        sleep: How to wait between attempts, in seconds; the default is to, unless :meth:`stop` is called.
+        limits: What all processes of the run keep together.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        workspace: Workspace,
+        fetchers: Mapping[str, BaseFetcher],
+        sleep: Callable[[float], None] | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self._settings = settings
+        self._limits = limits or Limits(settings)
+        self._workspace = workspace
+        self._fetchers = fetchers
+        self._stopping = threading.Event()
+        self._sleep = sleep or self._pause
+        self._retrying = Retrying(
+            stop=stop_after_attempt(settings.attempts),
+            wait=self._wait,
+            retry=retry_if_exception(_can_get_better),
+            sleep=self._sleep,
+            reraise=True,
+        )
+
+    def stop(self) -> None:
+        """Let nobody wait for another attempt any more."""
+        self._stopping.set()
+
+    def _pause(self, seconds: float) -> None:
+        if self._stopping.wait(seconds):
+            raise Stopped
+
+    def get(self, file: FileData, count_attempt: Callable[[], None]) -> Download:
+        """Return the file's download, fetched if it is not there.
+
+        Args:
+            file: The file.
+            count_attempt: Called before each attempt.
+
+        Raises:
+            StageError: No mirror gave the file.
+            EnvironmentStop: The workspace can't be written.
+        """
+        paths = self._workspace.download(file)
+        lock = paths.lock()
+        with lock as is_empty:
+            known = None if is_empty else load_download(paths, file) or _linked(paths, file)
+            download = known or self._fetched(paths, file, count_attempt, is_empty=is_empty)
+            if not self._settings.cleanup:
+                return download
+            held = replace(download, hold=lock.share())
+        if os.path.exists(paths.body):
+            return held
+        held.release()  # somebody was done with it, and removed it, between the two locks
+        return self.get(file, count_attempt)
+
+    def forget(self, file: FileData, download: Download | None) -> None:
+        """Remove a file's download, unless somebody else is at it."""
+        paths = self._workspace.download(file)
+        hold = download.hold if download and download.hold else paths.hold()
+        if hold is None:
+            return
+        try:
+            if hold.alone():
+                paths.discard()
+        finally:
+            hold.release()
+
+    def _fetched(self, paths: DownloadPaths, file: FileData, count_attempt: Callable[[], None], *, is_empty: bool) -> Download:
+        if self._settings.simulate_downloads:
+            return _simulated(paths, file, count_attempt, self._sleep)
+        urls = [file.url, *(file.urls or ())]
+        for url in urls[:-1]:
+            try:
+                return self._from(url, PartFile(paths, file.size, throttle=self._limits.throttle), file, count_attempt)
+            except StageError as error:
+                log_of_files.info("%s: %s; trying the next mirror", redact_url(url), error)
+        part = PartFile(paths, file.size, is_empty=is_empty and len(urls) == 1, throttle=self._limits.throttle)
+        return self._from(urls[-1], part, file, count_attempt)
+
+    def _from(self, url: str, part: PartFile, file: FileData, count_attempt: Callable[[], None]) -> Download:
+        part.open_for(url)
+        try:
+            self._attempts(lambda: self._attempt(url, file, part, count_attempt))
+            sidecar = part.publish(file)
+        except EnvironmentStop:
+            part.discard()  # it may be what fills the disk
+            raise
+        except BaseException:
+            part.suspend()
+            raise
+        return Download(part.body, sidecar["size"], sidecar["sha256"])
+
+    def _attempts(self, attempt: Callable[[], None]) -> None:
+        """Attempt a download until it succeeds or cannot get better.
+
+        tenacity, which takes 20 microseconds a call, is asked once the first attempt has failed, and told of it as its first.
+        """
+        try:
+            attempt()
+        except FetchError as error:
+            first = [error]
+            self._retrying(lambda: _raise(first.pop()) if first else attempt())
+
+    def _attempt(self, url: str, file: FileData, part: PartFile, count_attempt: Callable[[], None]) -> None:
+        fetcher = self._fetchers.get(scheme := urlsplit(url).scheme.lower())
+        if fetcher is None:
+            raise FetchError(f"no fetcher for {scheme}: is installed", "unsupported-scheme")
+        with self._limits.host(url):
+            count_attempt()
+            try:
+                fetcher.fetch(url, file, part)
+            except RangeRefused:
+                part.discard()
+                fetcher.fetch(url, file, part)
+
+    def _wait(self, state: RetryCallState) -> float:
+        """Return the server's own wait, up to a cap, or an exponential one with jitter."""
+        error = state.outcome.exception() if state.outcome else None
+        asked = getattr(error, "retry_after", None)
+        if asked is not None:
+            return min(float(asked), self._settings.retry_after_max)
+        return wait_random_exponential(self._settings.retry_wait, self._settings.retry_wait_max)(state)
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+def _can_get_better(error: BaseException) -> bool:
+    return isinstance(error, FetchError) and error.retryable
+
+
+def _simulated(paths: DownloadPaths, file: FileData, count_attempt: Callable[[], None], sleep: Callable[[float], None]) -> Download:
+    """Make up a download: a line of text with the file's id."""
+    count_attempt()
+    if not os.environ.get(NO_SLEEP_VARIABLE):
+        sleep(random.uniform(1, 3))  # noqa: S311 - a pause, not a secret
+    part = PartFile(paths)
+    part.begin()
+    part.write(f"simulated download of {file.id}\n".encode())
+    sidecar: dict[str, Any] = part.publish(file.model_copy(update={"size": None, "sha256": None}))
+    return Download(part.body, sidecar["size"], sidecar["sha256"])

@@ -1,0 +1,1 @@
+"""Files through the stages: threads, queues, child processes."""

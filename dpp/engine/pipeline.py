@@ -1,0 +1,372 @@
+"""One file through the stages. An error of a file becomes a value here, and goes no further."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import from_json
+
+from dpp.base import BaseFetcher
+from dpp.download.downloader import Download, Downloader, load_download
+from dpp.download.limits import Limits
+from dpp.engine.preprocess import INPUT, is_exploded, load_prepared, members, naming, prepare
+from dpp.errors import RESUMABLE_TEXT, DppError, EnvironmentStop, FetchError, StageError
+from dpp.logs import FILES
+from dpp.models import Failure, FileData, Outcome, Stage, own_copy
+from dpp.names import file_key
+from dpp.plugins.registry import Registry
+from dpp.plugins.steps import ConfiguredStep, Steps
+from dpp.redact import redact_text, redact_url, secrets_of
+from dpp.selection import Selection
+from dpp.settings import Settings
+from dpp.workspace.atomic import discard, is_cut, is_fatal, json_line, read_json, write_atomic
+from dpp.workspace.layout import Workspace
+from dpp.workspace.ledger import read_outcome
+
+log = logging.getLogger(__name__)
+log_of_files = logging.getLogger(FILES)
+
+
+@dataclass
+class Job:
+    """A file on its way.
+
+    Attributes:
+        file: The file as the manifest gives it.
+        failure: Why it failed; every later stage lets it pass.
+        seconds: Time spent, by stage.
+        attempts: Attempts to download.
+        download: Its download, from the first stage on.
+        prepared: The file as the pre-processors left it.
+        result: What the processor returned, after a trip through JSON.
+        number: Which of an engine's files it is, in the order in which they were begun.
+    """
+
+    file: FileData
+    failure: Failure | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    attempts: int = 0
+    download: Download | None = None
+    prepared: FileData | None = None
+    result: Any = None
+    number: int = 0
+
+    def count_attempt(self) -> None:
+        """Count an attempt to download."""
+        self.attempts += 1
+
+
+class Pipeline:
+    """The stages of a run, for one file after another and from many threads.
+
+    Args:
+        settings: The run's settings.
+        registry: Who offers the fetchers and steps.
+        run: What the outcomes call this run.
+        steps: The steps, where they are not the ones that the settings name.
+        shared: Folder for what the processes of a run share.
+        selection: Which failures of earlier runs are tried again; all if None.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        registry: Registry,
+        run: str = "",
+        steps: Steps | None = None,
+        shared: Path | None = None,
+        selection: Selection | None = None,
+    ) -> None:
+        self.settings = settings
+        self.run = run
+        self.steps = steps or registry.steps(settings)
+        self.workspace = Workspace(workspace_root(settings))
+        self.fingerprints = self.steps.fingerprints()
+        self._blaming = {error_class for step in self.steps for error_class in getattr(step.cls, "blames_input", ())}
+        self._labels = [step.label() for step in self.steps]
+        self._registry = registry
+        self._selection = selection
+        classes = registry.fetchers()
+        self._fetchers: dict[type[BaseFetcher], BaseFetcher] = {cls: cls(settings) for cls in set(classes.values())}
+        by_scheme = {scheme: self._fetchers[cls] for scheme, cls in classes.items()}
+        self._downloader = Downloader(settings, self.workspace, by_scheme, limits=Limits(settings, shared))
+
+    def stop(self) -> None:
+        """Let no download wait for another attempt any more; other threads may be at it."""
+        self._downloader.stop()
+
+    def close(self) -> None:
+        """Let go of the fetchers' connections."""
+        for fetcher in self._fetchers.values():
+            try:
+                fetcher.close()
+            except Exception as error:  # noqa: BLE001 - a plugin's; its files are done
+                log.warning("fetcher %s failed when it was closed: %s: %s", type(fetcher).__name__, type(error).__name__, error)
+
+    def report_path(self, file: FileData) -> Path:
+        """Return where a file's report lies."""
+        return Path(self._report_path(file))
+
+    def _report_path(self, file: FileData) -> str:
+        return self.workspace.report(self.fingerprints[2], file)
+
+    def recall(self, job: Job) -> Outcome | None:
+        """Return the outcome of a file that nothing is to be done for, from its report.
+
+        That is one that is complete, or one whose failure this run is not to try again.
+        """
+        outcome = read_outcome(self._report_path(job.file))
+        if outcome is None or not (self._still_holds(outcome, job.file) if outcome.ok else self._is_left(outcome)):
+            return None
+        outcome.cached = outcome.run != self.run
+        return outcome
+
+    def _is_left(self, failed: Outcome) -> bool:
+        return self._selection is not None and not self._selection.picks(failed)
+
+    def recalled(self, job: Job) -> Outcome | None:
+        """Return the outcome of a file that nothing is to be done for, and remove what nobody needs of it any more."""
+        outcome = self.recall(job)
+        if outcome is not None:
+            self._leave(job, outcome)
+        return outcome
+
+    def _still_holds(self, outcome: Outcome, file: FileData) -> bool:
+        """Whether the manifest expects what was reported, and neither the result nor the download, if it is there, was cut since."""
+        if file.size not in (None, outcome.bytes) or file.sha256 not in (None, outcome.sha256) or is_cut(self._result_path(file)):
+            return False
+        try:
+            return os.stat(self.workspace.download(file).body).st_size == outcome.bytes
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+
+    def received(self, file: FileData) -> int:
+        """Return how many bytes there are of a download that has not ended."""
+        try:
+            return os.stat(self.workspace.download(file).part).st_size
+        except OSError:
+            return 0
+
+    def has_download(self, file: FileData) -> bool:
+        """Whether a file's download is whole."""
+        return load_download(self.workspace.download(file), file) is not None
+
+    def has_prepared(self, file: FileData) -> bool:
+        """Whether what the chain of pre-processors made of a file is whole, and made from its download."""
+        download = load_download(self.workspace.download(file), file)
+        if download is None or not self.steps.pre_processors:
+            return download is not None
+        return load_prepared(file, self._prepared_path(file), download) is not None
+
+    def has_result(self, file: FileData) -> bool:
+        """Whether a file's result was worked out."""
+        stored = read_json(self._result_path(file))
+        download = load_download(self.workspace.download(file), file)
+        return isinstance(stored, dict) and "result" in stored and (download is None or stored.get(INPUT) == download.sha256)
+
+    def result_path(self, file: FileData) -> Path:
+        """Return where the processor's result for a file lies."""
+        return Path(self._result_path(file))
+
+    def _result_path(self, file: FileData) -> str:
+        return self.workspace.processed(self.fingerprints[1], file)
+
+    def prepared_path(self, file: FileData) -> Path:
+        """Return where the chain of pre-processors leaves what it makes: the download, where there is no chain."""
+        return self._prepared_path(file) if self.steps.pre_processors else Path(self.workspace.download(file).body)
+
+    def _prepared_path(self, file: FileData) -> Path:
+        return Path(self.workspace.pre_processed(self.fingerprints[0], file))
+
+    def download(self, job: Job) -> None:
+        """Get the file."""
+        if job.failure:
+            return
+        with _Stage(job, "download"):
+            job.download = self._downloader.get(job.file, job.count_attempt)
+
+    def pre_process(self, job: Job) -> None:
+        """Send the download through the chain of pre-processors; without any, it is what it is."""
+        if job.download is None or job.failure:
+            return
+        file = own_copy(job.file, local_path=job.download.path, size=job.download.size, sha256=job.download.sha256)
+        if not self.steps.pre_processors:
+            job.prepared = file
+            return
+        with _Stage(job, "pre-process"):
+            final = self._prepared_path(job.file)
+            chain = self.steps.pre_processors
+            job.prepared = load_prepared(file, final, job.download) or prepare(chain, file, final, job.download)
+
+    def process(self, job: Job) -> None:
+        """Work out the result, or read it where it was worked out before from the same download."""
+        if job.prepared is None or job.download is None or job.failure:
+            return
+        with _Stage(job, "process"):
+            path = self._result_path(job.file)
+            stored = read_json(path)
+            if isinstance(stored, dict) and stored.get(INPUT) == job.download.sha256 and "result" in stored and not is_cut(path):
+                job.result = stored["result"]
+                return
+            handed = own_copy(job.prepared) if self.steps.post_processors else job.prepared
+            record = {"id": job.file.id, "processor": self.steps.processor.label(), INPUT: job.download.sha256}
+            line, job.result = _json_result(self.steps.processor, handed, record)
+            write_atomic(path, line)
+
+    def report(self, job: Job) -> Outcome:
+        """Run the post-processors and write the file's report; this ends the file's way, ok or failed."""
+        for step in self.steps.post_processors:
+            with _Stage(job, "post-process"):
+                for name, handed in _handed_over(job):
+                    with naming(name):
+                        step(*handed)
+        outcome = self.record(job)
+        self._registry.notify("dpp_file_finished", outcome=outcome)
+        return outcome
+
+    def record(self, job: Job) -> Outcome:
+        """Write the file's report, whatever post-processors and other plugins would make of it."""
+        outcome = self._outcome(job)
+        write_atomic(self._report_path(job.file), outcome.model_dump_json().encode() + b"\n")
+        self._leave(job, outcome)
+        return outcome
+
+    def _leave(self, job: Job, outcome: Outcome) -> None:
+        """Remove what nobody needs any more: a download that is at fault, and with ``cleanup`` what became of a file that is ok."""
+        if outcome.error_class in self._blaming or (self.settings.cleanup and outcome.ok):
+            self.forget(job.file, job.download)
+        elif job.download is not None:
+            job.download.release()
+
+    def forget(self, file: FileData, download: Download | None = None) -> None:
+        """Remove a file's download, unless another file of the same URL is at it, and what the pre-processors made of it."""
+        self._downloader.forget(file, download)
+        if self.steps.pre_processors:
+            discard(self._prepared_path(file))
+
+    def _outcome(self, job: Job) -> Outcome:
+        failure, download = job.failure, job.download
+        return Outcome(
+            id=job.file.id,
+            name=job.file.name,
+            url=redact_url(job.file.url),
+            key=file_key(job.file.id, job.file.url),
+            status="failed" if failure else "ok",
+            stage=failure.stage if failure else None,
+            error_class=failure.error_class if failure else None,
+            message=failure.message if failure else None,
+            http_status=failure.http_status if failure else None,
+            traceback=failure.traceback if failure else None,
+            attempts=job.attempts,
+            bytes=download.size if download else None,
+            sha256=download.sha256 if download else None,
+            seconds={stage: round(spent, 6) for stage, spent in job.seconds.items()},
+            plugins=self._labels,
+            result=None if failure else job.result,
+            run=self.run,
+            at=round(time.time(), 3),
+        )
+
+
+class _Stage:
+    """Time a stage, and turn what it raises into the job's failure; the first failure stays.
+
+    A plugin that forks may come back twice. Its child ends here, as the file is its parent's.
+
+    Args:
+        job: The file on its way.
+        stage: What the failure calls the stage.
+    """
+
+    __slots__ = ("_began", "_job", "_process", "_stage")
+
+    def __init__(self, job: Job, stage: Stage) -> None:
+        self._job = job
+        self._stage = stage
+
+    def __enter__(self) -> None:
+        self._process = os.getpid()
+        self._began = time.perf_counter()
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if os.getpid() != self._process:
+            os._exit(1)
+        seconds = self._job.seconds
+        seconds[self._stage] = seconds.get(self._stage, 0.0) + time.perf_counter() - self._began
+        return error is not None and self._is_the_files_own(error)
+
+    def _is_the_files_own(self, error: BaseException) -> bool:
+        """Take note of a failure, unless it is no single file's."""
+        job, stage = self._job, self._stage
+        if not isinstance(error, (Exception, SystemExit)) or (isinstance(error, DppError) and not isinstance(error, StageError)):
+            return False
+        if isinstance(error, OSError) and is_fatal(error):
+            raise EnvironmentStop(f"{stage} of {job.file.id}: {error.strerror}. {RESUMABLE_TEXT}") from error
+        failure = _failure(stage, error, job.file)
+        log_of_files.info("%s failed in %s: %s: %s", job.file.id, stage, failure.error_class, failure.message)
+        job.failure = job.failure or failure
+        return True
+
+
+def workspace_root(settings: Settings) -> Path:
+    """Return the folder of the targets; simulated ones have their own, as they must never pass for real ones."""
+    return settings.workspace / "simulated" if settings.simulate_downloads else settings.workspace
+
+
+def _failure(stage: Stage, error: BaseException, file: FileData) -> Failure:
+    secrets = secrets_of([file.url, *(file.urls or ())], file.headers)
+    told = " ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])
+    if isinstance(error, StageError):
+        status = error.http_status if isinstance(error, FetchError) else None
+        return Failure(stage=stage, error_class=error.error_class, message=redact_text(told, secrets), http_status=status)
+    lines = "".join(traceback.format_exception(error))
+    return Failure(
+        stage=stage,
+        error_class=type(error).__name__,
+        message=redact_text(told, secrets),
+        traceback=redact_text(lines, secrets),
+    )
+
+
+def _handed_over(job: Job) -> Iterator[tuple[str, tuple[Any, FileData]]]:
+    """Yield what a post-processor gets to see: the result, of each member by its name; or None and a file that says why."""
+    if job.failure is not None or job.prepared is None:
+        yield "", (None, own_copy(job.file, error=job.failure))
+    elif is_exploded(job.prepared):
+        for name, member in members(job.prepared).items():
+            yield name, (job.result[name], member)
+    else:
+        yield "", (job.result, own_copy(job.prepared))
+
+
+def _processed(processor: ConfiguredStep, file: FileData) -> Any:
+    """Return the result of a file, or those of the members of an exploded folder by their names."""
+    if not is_exploded(file):
+        return processor(file)
+    results = {}
+    for name, member in members(file).items():
+        with naming(name):
+            results[name] = processor(member)
+    return results
+
+
+def _json_result(processor: ConfiguredStep, file: FileData, record: dict[str, Any]) -> tuple[bytes, Any]:
+    """Return a record with the processor's result as a line of JSON, and the result as a reader of that line will see it.
+
+    pydantic's parser reads outcomes too: what it refuses, such as lists in lists in lists without end, is refused here.
+    """
+    result = _processed(processor, file)
+    try:
+        line = json_line({**record, "result": result})
+        return line, from_json(line)["result"]
+    except (TypeError, ValueError, RecursionError) as error:
+        raise StageError(f"{processor.name} returned what JSON can't hold: {error}", "result") from error

@@ -1,0 +1,245 @@
+"""A chunk's files through the engine, in a child process that is watched over.
+
+A plugin may hang, end its process, crash it or take all memory. That costs its file and no other: the supervisor sees which
+files a stage was at (:class:`dpp.engine.activity.Board`), runs each of these alone, and goes on with the rest. A file that kills its
+process alone as well is ``failed`` as ``crashed``, one that a stage is at for longer than ``stage_timeout`` as ``timeout``.
+What has its outcome in the ledger is not done again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, closing
+from pathlib import Path
+from typing import NamedTuple, cast
+
+from dpp.engine.activity import Board, InFlight, Place
+from dpp.engine.child import Death, run_in_child
+from dpp.engine.engine import Engine
+from dpp.engine.pipeline import Job, Pipeline
+from dpp.engine.snapshot import POST_PROCESS
+from dpp.errors import EnvironmentStop
+from dpp.models import Failure, FileData, Outcome, Stage
+from dpp.names import file_key
+from dpp.redact import redact_text, secrets_of
+from dpp.workspace.ledger import Ledger
+
+log = logging.getLogger(__name__)
+
+BARREN_DEATHS = 3
+TRIES = 2
+
+Files = Callable[[], Iterable[FileData]]
+
+
+class _Lost(NamedTuple):
+    """What a child left behind that did not finish.
+
+    Attributes:
+        death: How it ended.
+        suspects: The files that may be why, with where they were.
+        is_sure: Whether each of them is why, as it took too long while the others went on.
+    """
+
+    death: Death
+    suspects: list[tuple[FileData, Place]]
+    is_sure: bool
+
+
+class _Lookout:
+    """What a child is at, and whether it is to be stopped.
+
+    Args:
+        size: How many files it runs.
+        limit: Seconds for a stage to be at one file; 0 for no limit.
+        tell: Called with the board at each look.
+
+    Attributes:
+        board: Where the child writes what it is at.
+        overdue: The files that a stage was at for too long.
+        is_sure: Whether these are why the child was stopped, as the others went on meanwhile.
+    """
+
+    def __init__(self, size: int, limit: float, tell: Callable[[Board], None]) -> None:
+        self.board = Board(size)
+        self.overdue: dict[int, Place] = {}
+        self.is_sure = False
+        self._limit = limit
+        self._tell = tell
+        self._closing: Callable[[], str] | None = None
+
+    def look(self) -> str:
+        """Return why the child is to be stopped, if it is."""
+        self._tell(self.board)
+        self.overdue = _overdue(self.board, self._limit)
+        if self.overdue:
+            self.is_sure = not self.board.is_stalled(self._limit)
+            return _too_long(self._limit)
+        if self._closing is None and self.board.totals()[0] == self.board.size:
+            self._closing = _time_limit(self._limit)  # for what fetchers do when they are closed
+        return self._closing() if self._closing else ""
+
+
+class Supervisor:
+    """Run the files of a chunk, whatever becomes of the processes that do it.
+
+    Args:
+        files: Returns the chunk's files, each time in the same order.
+        size: How many they are.
+        ledger: Path of the ledger that takes their outcomes.
+        make_pipeline: Makes the stages; called in each process that runs files.
+        stage_timeout: Seconds for a stage to be at one file; 0 for no limit.
+        on_progress: Called several times a second with the number of files that have their outcome, and of those that failed.
+        on_wait: Called several times a second in the child, with what is on its way.
+        on_death: Called when a child has died.
+        guard: Held while a child is forked.
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        size: int,
+        ledger: Path,
+        make_pipeline: Callable[[], Pipeline],
+        *,
+        stage_timeout: float = 0.0,
+        on_progress: Callable[[int, int], None] | None = None,
+        on_wait: Callable[[InFlight], None] | None = None,
+        on_death: Callable[[], None] = lambda: None,
+        guard: AbstractContextManager[object] | None = None,
+    ) -> None:
+        self._files = files
+        self._size = size
+        self._ledger = ledger
+        self._make_pipeline = make_pipeline
+        self._limit = stage_timeout
+        self._on_progress = on_progress
+        self._on_wait = on_wait
+        self._on_death = on_death
+        self._guard = guard
+
+    def run(self) -> None:
+        """Work until every file has its outcome.
+
+        Raises:
+            EnvironmentStop: The surroundings stopped the run, or its processes die whatever file they are at.
+            KeyboardInterrupt: The user did.
+        """
+        barren = 0
+        while lost := self._lost_with_others():
+            barren = 0 if lost.suspects else barren + 1
+            if barren == BARREN_DEATHS:
+                raise EnvironmentStop(f"the process that runs the files {lost.death.reason}, {barren} times in a row, at no file's stage")
+            names = ", ".join(file.id for file, _ in lost.suspects) or "none"
+            log.warning("the process that runs the files %s; at work were: %s", lost.death.reason, names)
+            for file, place in lost.suspects:
+                self._settle(file, place, lost)
+        Ledger(self._ledger).finish()
+
+    def _lost_with_others(self) -> _Lost | None:
+        """Run all files that have no outcome yet."""
+        recorded = self._recorded()
+        done, failed = len(recorded), sum(not ok for ok in recorded.values())
+
+        def tell(board: Board) -> None:
+            if self._on_progress:
+                more, more_failed = board.totals()
+                self._on_progress(done + more, failed + more_failed)
+
+        return self._lost(lambda: (file for file in self._files() if file_key(file.id, file.url) not in recorded), self._size - done, tell)
+
+    def _lost(self, files: Files, size: int, tell: Callable[[Board], None] = lambda _board: None) -> _Lost | None:
+        """Run files in a child; return what it left behind if it died."""
+        lookout = _Lookout(size, self._limit, tell)
+        death = run_in_child(lambda: self._work(files(), lookout.board), lookout.look, self._guard)
+        tell(lookout.board)
+        if death is None:
+            return None
+        self._on_death()
+        places, recorded = lookout.overdue or lookout.board.running(), self._recorded()
+        at_work = ((file, places[number]) for number, file in enumerate(files()) if number in places)
+        suspects = [(file, place) for file, place in at_work if file_key(file.id, file.url) not in recorded]
+        return _Lost(death, suspects, lookout.is_sure)
+
+    def _work(self, files: Iterable[FileData], board: Board) -> None:
+        """Run files, in the child."""
+        with closing(self._make_pipeline()) as pipeline, closing(Ledger(self._ledger)) as ledger:
+            Engine(pipeline, ledger, on_wait=self._on_wait, board=board).run(files)
+
+    def _settle(self, file: FileData, place: Place, lost: _Lost) -> None:
+        """See to the outcome of a file that may be why a child ended; one that is not surely why gets a child for itself."""
+        death = lost.death
+        if not lost.is_sure:
+            alone = self._lost(lambda: [file], 1)
+            if alone is None or not alone.suspects:
+                return
+            death, place = alone.death, alone.suspects[0][1]
+        job = Job(file, _failure(place.stage, death, file), {place.stage: round(place.seconds, 6)})
+        if place.stage == POST_PROCESS or run_in_child(lambda: self._end(job, Pipeline.report), _time_limit(self._limit), self._guard):
+            self._end(job, Pipeline.record)
+
+    def _end(self, job: Job, write: Callable[[Pipeline, Job], Outcome]) -> None:
+        """Write a file's report, and record its outcome."""
+        with closing(self._make_pipeline()) as pipeline, closing(Ledger(self._ledger)) as ledger:
+            ledger.append(write(pipeline, job))
+
+    def _recorded(self) -> dict[str, bool]:
+        """Return which files have their outcome, and whether they are ok, by key."""
+        with closing(Ledger(self._ledger)) as ledger:
+            return {key: outcome.ok for key, outcome in ledger.recorded().items()}
+
+
+def supervised(
+    stage: str,
+    file: FileData,
+    work: Callable[[], None],
+    limit: float,
+    on_death: Callable[[], None] = lambda: None,
+    guard: AbstractContextManager[object] | None = None,
+) -> Failure | None:
+    """Do what a stage does for one file in a child process; once more where that dies.
+
+    Args:
+        stage: The stage.
+        file: The file.
+        work: What is done.
+        limit: Seconds that it may take; 0 for no limit.
+        on_death: Called when a child has died.
+        guard: Held while a child is forked.
+
+    Returns:
+        The failure that the file has where its process died twice or was stopped; None where the work was done.
+    """
+    tries = 0
+    while death := run_in_child(work, _time_limit(limit), guard):
+        on_death()
+        tries += 1
+        if death.is_stopped or tries == TRIES:
+            return _failure(stage, death, file)
+        log.warning("the process that was in %s of %s %s; it is tried again", stage, file.id, death.reason)
+    return None
+
+
+def _failure(stage: str, death: Death, file: FileData) -> Failure:
+    at, secrets = cast("Stage", stage), secrets_of([file.url, *(file.urls or ())], file.headers)
+    reason, trace = redact_text(death.reason, secrets), death.traceback and redact_text(death.traceback, secrets)
+    if death.is_stopped:
+        return Failure(stage=at, error_class="timeout", message=reason, traceback=trace)
+    message = f"the process that worked on it {reason}, also when it was tried once more"
+    return Failure(stage=at, error_class="crashed", message=message, traceback=trace)
+
+
+def _time_limit(limit: float) -> Callable[[], str]:
+    """Return what says, from a number of seconds on, that something took too long; never where there is no limit."""
+    began = time.monotonic()
+    return lambda: _too_long(limit) if limit and time.monotonic() - began > limit else ""
+
+
+def _too_long(limit: float) -> str:
+    return f"took longer than --stage-timeout {limit:g} s and was stopped"
+
+
+def _overdue(board: Board, limit: float) -> dict[int, Place]:
+    return {number: place for number, place in board.running().items() if place.seconds > limit} if limit else {}

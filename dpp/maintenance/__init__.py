@@ -1,0 +1,1 @@
+"""Verifying and cleaning a workspace, and telling what a run would do or did."""

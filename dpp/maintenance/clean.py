@@ -1,0 +1,209 @@
+"""The cleaner: what of a workspace can be freed, and freeing it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from dpp import names
+from dpp.batch.batch import latest_runs
+from dpp.batch.run import Run
+from dpp.models import Outcome
+from dpp.workspace.atomic import discard, is_abandoned, read_json, remove, stops_run
+from dpp.workspace.layout import PART_SUFFIX, SIDECAR_SUFFIX, DownloadPaths
+from dpp.workspace.locks import Lock
+
+KINDS = {
+    "downloads": "downloads of files that are ok",
+    "pre_processed": "what pre-processors made of files that are ok",
+    "parts": "partial downloads, which a run would continue",
+    "temporary": "temporary files of processes that are no more, and lists of files of runs that were killed",
+    "results": "batches that a newer version of a step replaced, and targets that no batch uses",
+    "runs": "runs that newer ones of their batch followed",
+}
+
+
+class Item(NamedTuple):
+    """Something that can be freed.
+
+    Attributes:
+        kind: One of ``KINDS``.
+        path: A file or a folder.
+        files: How many files it is.
+        bytes: Their size.
+    """
+
+    kind: str
+    path: Path
+    files: int
+    bytes: int
+
+
+class Cleaner:
+    """Find what can be freed, and free it.
+
+    Args:
+        root: The workspace.
+        keep_runs: How many runs of each batch are kept, the newest ones.
+    """
+
+    def __init__(self, root: Path, keep_runs: int = 1) -> None:
+        self._root = root
+        self._keep_runs = keep_runs
+        self._last = latest_runs(root)
+        self._plans = [run.plan.folder for run in self._last if not run.is_held()]
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep all batches of the workspace from being run meanwhile.
+
+        Raises:
+            LockedError: One of them is being run.
+        """
+        with ExitStack() as stack:
+            for run in self._last:
+                lock = Lock(run.folder.parent.parent / "lock")
+                stack.callback(lock.release)
+                lock.exclusive()
+            yield
+
+    def items(self, kinds: Collection[str]) -> Iterator[Item]:
+        """Yield what can be freed of these kinds."""
+        found = {
+            "downloads": self._downloads,
+            "pre_processed": self._prepared,
+            "parts": lambda: self._root.glob(f"downloads/*/*/*{PART_SUFFIX}"),
+            "temporary": self._temporary,
+            "results": self._results,
+            "runs": self._runs,
+        }
+        for kind in kinds:
+            yield from (Item(kind, path, *_extent(path)) for path in found[kind]())
+
+    def free(self, item: Item) -> bool:
+        """Remove something; return whether nobody else was at it.
+
+        Raises:
+            EnvironmentStop: It can't be removed.
+        """
+        if item.kind in ("downloads", "parts"):
+            return _free_download(item)
+        with stops_run(item.path):
+            if item.kind == "pre_processed":
+                discard(item.path)
+            elif item.path.is_dir() and not item.path.is_symlink():
+                shutil.rmtree(item.path)
+            else:
+                remove(item.path)
+        return True
+
+    @cached_property
+    def _known(self) -> _Known:
+        known = _Known()
+        for run in self._last:
+            chain = (run.asked().get("fingerprints") or [""])[0]
+            for outcome in run.results():
+                known.add(outcome, chain)
+        return known
+
+    def _downloads(self) -> Iterator[Path]:
+        for path in self._root.glob(f"downloads/*/*/*{SIDECAR_SUFFIX}"):
+            sidecar = read_json(path)
+            if not path.name.endswith(PART_SUFFIX + SIDECAR_SUFFIX) and isinstance(sidecar, dict) and self._known.is_done(sidecar):
+                yield path.with_name(path.name.removesuffix(SIDECAR_SUFFIX))
+
+    def _prepared(self) -> Iterator[Path]:
+        for path in self._root.glob("pre_processed/*/*/*.json"):
+            if self._known.is_prepared(path.parts[-3], path.stem):
+                yield path.with_suffix("")
+
+    def _temporary(self) -> Iterator[Path]:
+        for folder, folders, files in os.walk(self._root):
+            yield from (Path(folder, name) for name in (*folders, *files) if is_abandoned(name))
+            folders[:] = [name for name in folders if not is_abandoned(name)]
+        yield from filter(Path.exists, self._plans)
+
+    def _results(self) -> Iterator[Path]:
+        """Yield batches that a newer version of a step replaced, and the folders of fingerprints that no other batch has.
+
+        None where some run does not say which fingerprints it had.
+        """
+        kept, replaced = _by_age(self._last)
+        used = [run.asked().get("fingerprints") for run in kept]
+        if not used or None in used:
+            return
+        yield from (run.folder.parent.parent for run in replaced)
+        for kind, names_used in zip(("pre_processed", "processed", "reports"), zip(*used, strict=True), strict=True):
+            yield from (path for path in self._root.glob(f"{kind}/*") if path.name not in names_used)
+
+    def _runs(self) -> Iterator[Path]:
+        for last in _by_age(self._last)[0]:
+            folders = [path for path in last.folder.parent.iterdir() if path.name.isdigit()]
+            yield from sorted(folders, key=lambda path: int(path.name))[: -self._keep_runs]
+
+
+class _Known:
+    """What the last runs say of downloads and of pre-processed files: hashes only, as there may be many."""
+
+    def __init__(self) -> None:
+        self._ok: set[int] = set()
+        self._wanted: set[int] = set()
+        self._prepared: dict[str, set[int]] = defaultdict(set)
+        self._to_do: dict[str, set[int]] = defaultdict(set)
+
+    def add(self, outcome: Outcome, chain: str) -> None:
+        if outcome.ok:
+            self._ok.add(names.mark(f"{outcome.sha256} {outcome.url}"))
+        else:
+            self._wanted.add(names.mark(outcome.url))
+        (self._prepared if outcome.ok else self._to_do)[chain].add(names.mark(outcome.key))
+
+    def is_done(self, sidecar: dict[str, object]) -> bool:
+        """Whether a download is of a file that is ok, and of none that failed."""
+        url = str(sidecar.get("url"))
+        return names.mark(f"{sidecar.get('sha256')} {url}") in self._ok and names.mark(url) not in self._wanted
+
+    def is_prepared(self, chain: str, key: str) -> bool:
+        return names.mark(key) in self._prepared[chain] and names.mark(key) not in self._to_do[chain]
+
+
+def _by_age(newest_first: Iterable[Run]) -> tuple[list[Run], list[Run]]:
+    """Return the last runs of batches that count, and of those that a batch of the same files with newer steps replaced."""
+    kept: dict[str, Run] = {}
+    replaced = []
+    for run in newest_first:
+        asked = run.asked()
+        steps = [(step["kind"], step["name"], step["options"]) for step in asked.get("plugins", [])]
+        identity = repr((asked["source"], asked["name"], steps)) if asked.get("source") else run.batch
+        if kept.setdefault(identity, run) is not run:
+            replaced.append(run)
+    return list(kept.values()), replaced
+
+
+def _free_download(item: Item) -> bool:
+    """Remove a download or its part, unless a run of another batch is at it."""
+    name = item.path.name.removesuffix(PART_SUFFIX) if item.kind == "parts" else item.path.name
+    paths = DownloadPaths(str(item.path.parent), name)
+    hold = paths.hold()
+    if hold is None:
+        return False
+    try:
+        if alone := hold.alone():
+            (paths.discard_part if item.kind == "parts" else paths.discard)()
+        return alone
+    finally:
+        hold.release()
+
+
+def _extent(path: Path) -> tuple[int, int]:
+    """Return how many files there are, and the bytes that go with them: a link is a file of its own, as what it leads to stays."""
+    if path.is_dir() and not path.is_symlink():
+        sizes = [os.lstat(Path(folder, name)).st_size for folder, _, files in os.walk(path) for name in files]
+        return len(sizes), sum(sizes)
+    return (1, os.lstat(path).st_size) if os.path.lexists(path) else (0, 0)

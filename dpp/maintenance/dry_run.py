@@ -1,0 +1,205 @@
+"""What a run would do with each file of a batch, and why; nothing is fetched or written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel
+
+from dpp.batch.batch import batch_name, write_listing
+from dpp.download.partial import PartFile
+from dpp.engine.pipeline import Job, Pipeline, workspace_root
+from dpp.errors import EnvironmentStop
+from dpp.manifest.catalog import Chunk, read_catalog
+from dpp.manifest.readers import Files
+from dpp.models import FileData, Outcome
+from dpp.plugins.registry import Registry
+from dpp.redact import redact_url
+from dpp.settings import Settings
+from dpp.workspace.ledger import read_outcome
+
+Action = Literal["nothing", "download", "pre-process", "process", "report"]
+
+
+class Forecast(BaseModel):
+    """What a run would do with one file.
+
+    Attributes:
+        id: The file's id.
+        url: Its URL without secrets.
+        action: The stage it would begin with; ``nothing`` where it is done.
+        reason: Why, in words that files have in common.
+        bytes: What would be downloaded, where that is known.
+        have: How much of the download there is to continue.
+    """
+
+    id: str
+    url: str
+    action: Action
+    reason: str
+    bytes: int | None = None
+    have: int = 0
+
+
+class Group(BaseModel):
+    """Files with which a run would do the same.
+
+    Attributes:
+        action: What it would begin with.
+        reason: Why.
+        files: How many there are.
+        bytes: What would be downloaded of them, as far as it is known.
+        unknown: How many would be downloaded whose size is not known.
+    """
+
+    action: Action
+    reason: str
+    files: int = 0
+    bytes: int = 0
+    unknown: int = 0
+
+    def add(self, forecast: Forecast) -> None:
+        """Count a file."""
+        self.files += 1
+        self.bytes += forecast.bytes or 0
+        self.unknown += forecast.action == "download" and forecast.bytes is None
+
+
+class PlanSummary(BaseModel):
+    """What a run would do with all files.
+
+    Attributes:
+        batch: The batch's name.
+        total: Files in the batch.
+        skipped: Files that are left out, as they are where they should get to (``skip_existing``).
+        groups: What would be done with them and why, the largest group first.
+        bytes: What would be downloaded, as far as it is known.
+        unknown: How many would be downloaded whose size is not known.
+        free: Free bytes of the file system that the workspace is on.
+    """
+
+    batch: str
+    total: int
+    skipped: int
+    groups: list[Group]
+    bytes: int
+    unknown: int
+    free: int
+
+
+class Plan:
+    """What a run of a batch would do. A context manager: the checked manifest lies in a private folder meanwhile.
+
+    Args:
+        files: The manifest, as for a run.
+        settings: The settings.
+        registry: The plugins.
+        name: What people call the batch; the manifest's name if empty.
+
+    Raises:
+        InputError: The manifest, a setting or a plugin is wrong.
+    """
+
+    def __init__(self, files: Files, settings: Settings, registry: Registry, name: str = "") -> None:
+        steps = registry.steps(settings)
+        registry.check_fetchers(settings)
+        self.batch = batch_name(files, steps, name)
+        self._pipeline = Pipeline(settings, registry, steps=steps)
+        self._folder = tempfile.TemporaryDirectory(prefix="dpp-plan-")
+        try:
+            listed = write_listing(Path(self._folder.name, "files.jsonl"), files, settings, registry)
+        except BaseException:
+            self._folder.cleanup()
+            raise
+        self.total, self.skipped = listed.total, listed.skipped
+        self._groups: dict[tuple[str, str], Group] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._pipeline.close()
+        self._folder.cleanup()
+
+    def forecasts(self) -> Iterator[Forecast]:
+        """Yield what would be done with each file, counting it, in the order of the manifest."""
+        for file in read_catalog(Path(self._folder.name, "files.jsonl"), Chunk(0, self.total)):
+            found = forecast(file, self._pipeline)
+            group = self._groups.setdefault((found.action, found.reason), Group(action=found.action, reason=found.reason))
+            group.add(found)
+            yield found
+
+    def summary(self) -> PlanSummary:
+        """Return what would be done with the files that :meth:`forecasts` has yielded."""
+        groups = sorted(self._groups.values(), key=lambda group: -group.files)
+        return PlanSummary(
+            batch=self.batch,
+            total=self.total,
+            skipped=self.skipped,
+            groups=groups,
+            bytes=sum(group.bytes for group in groups),
+            unknown=sum(group.unknown for group in groups),
+            free=_free_bytes(workspace_root(self._pipeline.settings)),
+        )
+
+
+def _free_bytes(folder: Path) -> int:
+    """Return the free bytes of the file system that a folder is on, or will be."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        return shutil.disk_usage(there).free
+    except OSError as error:
+        raise EnvironmentStop(f"cannot tell the free space of {there}: {error.strerror}") from error
+
+
+def forecast(file: FileData, pipeline: Pipeline) -> Forecast:
+    """Return what a run would do with a file."""
+    said = {"id": file.id, "url": redact_url(file.url)}
+    if pipeline.recall(Job(file)):
+        return Forecast(**said, action="nothing", reason="done before")
+    failed = _last_failure(file, pipeline)
+    if not pipeline.has_download(file):
+        return _download(file, pipeline, failed, said)
+    if not pipeline.has_prepared(file):
+        action, reason = "pre-process", _missing(pipeline, "pre_processed", file, "another chain of pre-processors")
+    elif not pipeline.has_result(file):
+        action, reason = "process", _missing(pipeline, "processed", file, "another step, version or options")
+    else:
+        action, reason = "report", _missing(pipeline, "reports", file, "other post-processors")
+    return Forecast(**said, action=action, reason=_failed_in(failed) if failed else reason)
+
+
+def _download(file: FileData, pipeline: Pipeline, failed: Outcome | None, said: dict[str, str]) -> Forecast:
+    paths = pipeline.workspace.download(file)
+    part = PartFile(paths)
+    part.open_for((file.urls or [file.url])[-1])
+    have, total = part.offset, file.size if file.size is not None else part.total
+    there = os.path.exists(paths.body)
+    reason = _failed_in(failed) if failed else "not as the manifest or its sidecar says" if there else "new"
+    return Forecast(
+        **said,
+        action="download",
+        reason=f"{reason}, continued" if have else reason,
+        bytes=None if total is None else max(0, total - have),
+        have=have,
+    )
+
+
+def _last_failure(file: FileData, pipeline: Pipeline) -> Outcome | None:
+    """Return how a file failed in an earlier run."""
+    outcome = read_outcome(pipeline.report_path(file))
+    return None if outcome is None or outcome.ok else outcome
+
+
+def _failed_in(outcome: Outcome) -> str:
+    return f"failed before: {outcome.error_class}"
+
+
+def _missing(pipeline: Pipeline, kind: str, file: FileData, other: str) -> str:
+    """Return why there is no target: there never was one, or it is that of other steps."""
+    return f"was done with {other}" if pipeline.workspace.has_others(kind, file) else "not done yet"

@@ -1,0 +1,190 @@
+"""A file's passport: what each stage did to it, what there is of that now, and whether a run would do anything."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, Field
+
+from dpp import names
+from dpp.batch.run import Run
+from dpp.download.downloader import Download, load_download
+from dpp.engine.preprocess import INPUT, load_prepared
+from dpp.errors import ConfigurationError
+from dpp.models import FileData, Outcome
+from dpp.plugins.builtin import content_digest
+from dpp.report.summary import spell_retry
+from dpp.selection import Selection
+from dpp.workspace.atomic import read_json
+from dpp.workspace.layout import SIDECAR_SUFFIX, DownloadPaths, Workspace
+
+WHOLE, ABSENT = "whole", "not there"
+
+
+class Leg(BaseModel):
+    """What one stage did.
+
+    Attributes:
+        stage: The stage.
+        steps: Who did it: name, version, and a digest of the options.
+        input: Digest (SHA-256) of what it worked on.
+        output: Digest of what it made; of a folder, of the list of its files as ``sha256sum`` would print it.
+        seconds: How long it took, in the run that did it.
+        state: ``whole``, or what is the matter with its target.
+        path: The target.
+    """
+
+    stage: str
+    steps: list[dict[str, str]] = Field(default_factory=list)
+    input: str | None = None
+    output: str | None = None
+    seconds: float | None = None
+    state: str = WHOLE
+    path: str = ""
+
+
+class Passport(BaseModel):
+    """What is known of a file.
+
+    Attributes:
+        batch: The batch, and the run that is looked at.
+        outcome: What became of the file.
+        legs: What each stage did, in order.
+        again: Whether ``dpp run`` would do anything for it.
+        why: Why it would or would not.
+    """
+
+    batch: str
+    outcome: Outcome
+    legs: list[Leg]
+    again: bool
+    why: str
+
+
+def find_outcome(run: Run, file_id: str) -> Outcome:
+    """Return a file's outcome in a run.
+
+    Raises:
+        ConfigurationError: The run has no outcome of a file with this id.
+    """
+    found = next((outcome for outcome in run.results() if outcome.id == file_id), None)
+    if found is not None:
+        return found
+    near = names.close_match(file_id, (outcome.id for outcome in run.results()))
+    hint = f"did you mean {near!r}? " if near else ""
+    raise ConfigurationError(
+        f"run {run.label} has no outcome of a file {file_id!r}; {hint}dpp report {run.batch} --format jsonl lists them"
+    )
+
+
+def passport(run: Run, outcome: Outcome) -> Passport:
+    """Return what is known of a file with this outcome, from what is stored."""
+    legs = list(_Tracks(run, outcome).legs())
+    again, why = _verdict(outcome, legs, run)
+    return Passport(batch=run.label, outcome=outcome, legs=legs, again=again, why=why)
+
+
+def _verdict(outcome: Outcome, legs: list[Leg], run: Run) -> tuple[bool, str]:
+    download, report = legs[0], legs[-1]
+    if not outcome.ok:
+        words = [] if Selection().picks(outcome) else ["--class", outcome.error_class or ""]
+        return True, f"it failed in {outcome.stage}: {outcome.error_class}; {spell_retry(run.batch, run.folder, *words)} tries it again"
+    if report.state != WHOLE:
+        return True, f"its report is {report.state}"
+    if download.state not in (WHOLE, ABSENT) and os.path.exists(download.path):
+        return True, f"its download is {download.state}"
+    return False, "its report says ok"
+
+
+class _Tracks:
+    """Where a file has left targets."""
+
+    def __init__(self, run: Run, outcome: Outcome) -> None:
+        asked = run.asked()
+        self._outcome = outcome
+        self._workspace = Workspace(run.root)
+        self._steps: list[dict[str, str]] = asked.get("plugins", [])
+        self._fingerprints: list[str] = asked.get("fingerprints", ["", "", ""])
+        self._file = FileData(url=outcome.url, id=outcome.id, name=outcome.name)
+        self._paths = self._download_paths()
+        self._download = load_download(self._paths, self._file)
+
+    def legs(self) -> Iterator[Leg]:
+        """Yield what each stage did, in order."""
+        yield self._downloaded()
+        made = self._pre_processed() if self._of_kind("pre-processor") else None
+        if made is not None:
+            yield made
+        yield self._processed(made)
+        if self._of_kind("post-processor"):
+            yield self._leg("post-process", "post-processor", state=self._passed("post-process"))
+        yield self._reported()
+
+    def _leg(self, stage: str, kind: str, **facts: Any) -> Leg:
+        return Leg(stage=stage, steps=self._of_kind(kind), seconds=self._outcome.seconds.get(stage), **facts)
+
+    def _of_kind(self, kind: str) -> list[dict[str, str]]:
+        return [step for step in self._steps if step["kind"] == kind]
+
+    def _passed(self, stage: str) -> str:
+        return f"failed: {self._outcome.error_class}" if self._outcome.stage == stage else "done" if self._outcome.ok else "not reached"
+
+    def _download_paths(self) -> DownloadPaths:
+        """Return where the download lies; one whose key has a secret in it is found by its sidecar."""
+        paths = self._workspace.download(self._file)
+        if os.path.exists(paths.folder):
+            return paths
+        for path in self._workspace.root.glob(f"downloads/*/{names.slug(names.stem(self._file.url))}-*/*{SIDECAR_SUFFIX}"):
+            sidecar = read_json(path)
+            if isinstance(sidecar, dict) and (sidecar.get("url"), sidecar.get("sha256")) == (self._file.url, self._outcome.sha256):
+                return DownloadPaths(str(path.parent), path.name.removesuffix(SIDECAR_SUFFIX))
+        return paths
+
+    def _downloaded(self) -> Leg:
+        digest = self._download.sha256 if self._download else None
+        leg = self._leg("download", "fetcher", output=digest, state=self._download_state(), path=self._paths.body)
+        leg.steps = [{"kind": "fetcher", "name": urlsplit(self._file.url).scheme, "version": "", "options": ""}]
+        return leg
+
+    def _download_state(self) -> str:
+        if self._download is not None:
+            expected = self._outcome.bytes
+            return WHOLE if expected in (None, self._download.size) else f"of {self._download.size} bytes, its report says {expected}"
+        sidecar = read_json(self._paths.sidecar)
+        if isinstance(sidecar, dict) and os.path.exists(self._paths.body):
+            return f"cut: {os.stat(self._paths.body).st_size} of {sidecar.get('size')} bytes"
+        if os.path.exists(self._paths.part):
+            return f"partial: {os.stat(self._paths.part).st_size} bytes"
+        return ABSENT
+
+    def _pre_processed(self) -> Leg:
+        path = Path(self._workspace.keyed("pre_processed", self._fingerprints[0], self._outcome.key))
+        download = self._download or Download(Path(self._paths.body), self._outcome.bytes or 0, self._outcome.sha256 or "")
+        made = load_prepared(self._file, path, download)
+        digest = _digest(made.local_path) if made and made.local_path else None
+        state = WHOLE if made else "not whole, or of another download" if path.exists() else ABSENT
+        return self._leg("pre-process", "pre-processor", input=download.sha256 or None, output=digest, state=state, path=str(path))
+
+    def _processed(self, made: Leg | None) -> Leg:
+        path = Path(self._workspace.keyed("processed", self._fingerprints[1], self._outcome.key) + ".json")
+        stored = read_json(path)
+        digest = stored.get(INPUT) if isinstance(stored, dict) else None
+        fits = digest is not None and digest == (self._outcome.sha256 or digest)
+        state = WHOLE if fits else "cut, or of another download" if path.exists() else ABSENT
+        return self._leg("process", "processor", input=made.output if made else digest, output=_digest(path), state=state, path=str(path))
+
+    def _reported(self) -> Leg:
+        path = Path(self._workspace.keyed("reports", self._fingerprints[2], self._outcome.key) + ".json")
+        stored = read_json(path)
+        status = stored.get("status") if isinstance(stored, dict) else None
+        state = WHOLE if status == self._outcome.status else f"{status or 'cut'}" if path.exists() else ABSENT
+        return Leg(stage="report", output=_digest(path), state=state, path=str(path))
+
+
+def _digest(path: Path) -> str | None:
+    """Return the digest of a file or folder; None where there is none."""
+    return content_digest(path) if path.is_dir() or path.is_file() else None

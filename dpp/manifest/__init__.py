@@ -1,0 +1,1 @@
+"""Reading and checking the list of files of a batch."""

@@ -1,0 +1,215 @@
+"""The checked list of a batch's files, on disk: one JSON line a file, with the offsets of its chunks.
+
+A manifest is read once, in a stream. What has to be remembered of every file is two hashes of 64 bits
+and one offset, so that a million files take some hundred megabytes and not the whole manifest.
+"""
+
+from __future__ import annotations
+
+import enum
+import itertools
+import logging
+import os
+from array import array
+from collections.abc import Callable, Collection, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from dpp import names
+from dpp.errors import SHOWN_PROBLEMS, InputError, ManifestError
+from dpp.manifest.readers import BAD_ENTRY, Listed, Row, as_text, bad_entry, check
+from dpp.models import FileData
+from dpp.workspace.atomic import stops_run
+
+log = logging.getLogger(__name__)
+
+
+class Chunk(NamedTuple):
+    """A run of lines in a catalog: byte offset of the first, and how many."""
+
+    offset: int
+    size: int
+
+
+def write_catalog(
+    path: Path,
+    source: str,
+    rows: Iterable[Row],
+    schemes: Collection[str],
+    chunk_size: Callable[[int], int],
+    *,
+    skip_bad: bool = False,
+) -> list[Chunk]:
+    """Check every row of a manifest and write the files it lists.
+
+    Args:
+        path: Where the catalog is written; readable by its owner only, as URLs and headers may hold secrets.
+        source: What messages call the manifest.
+        rows: The rows as read.
+        schemes: URL schemes that can be fetched.
+        chunk_size: Says how many files make a chunk, given how many there are.
+        skip_bad: Whether a row that has a problem becomes a file that fails, instead of ending it all.
+
+    Returns:
+        The chunks, in the order of the manifest.
+
+    Raises:
+        ManifestError: Some row has a problem; all of them are in it.
+        InputError: There are too many rows for this machine.
+    """
+    ids = _Ids()
+    try:
+        with _Writer(path) as writer:
+            for text in _admitted(source, rows, set(schemes) - {BAD_ENTRY}, ids, skip_bad=skip_bad):
+                writer.write(text)
+    except MemoryError as error:
+        ids = _Ids()  # lets go of what filled the memory
+        raise InputError(f"{source}: lists more files than there is memory for; split it into several lists") from error
+    if ids.contested:
+        writer = _with_other_ids(path, len(writer.offsets), ids)
+    if ids.duplicates:
+        log.warning("%s: dropped %d exact duplicates", source, ids.duplicates)
+    return writer.chunks(chunk_size(len(writer.offsets)))
+
+
+def read_catalog(path: Path, chunk: Chunk) -> Iterator[FileData]:
+    """Yield the files of a chunk."""
+    with path.open("rb") as stream:
+        stream.seek(chunk.offset)
+        for _ in range(chunk.size):
+            yield FileData.model_validate_json(stream.readline())  # faster than model_construct, which is all Python
+
+
+class _Verdict(enum.Enum):
+    NEW = enum.auto()
+    DUPLICATE = enum.auto()
+    CONFLICT = enum.auto()
+
+
+class _Ids:
+    """Tell new files from duplicates and conflicts; make derived ids unique.
+
+    Where several URLs give one id, all of them get another, from their URLs: so an id does not depend on the order of
+    the manifest, and another line in it makes no file a new one but those whose id it shares.
+    """
+
+    def __init__(self) -> None:
+        self._given: dict[int, int] = {}
+        self._derived: set[int] = set()
+        self._without_id: set[int] = set()
+        self.contested: set[str] = set()
+        self.duplicates = 0
+
+    def admit(self, file: FileData, content: int) -> _Verdict:
+        verdict = self._given_id(file, content) if "id" in file.model_fields_set else self._derived_id(file, content)
+        self.duplicates += verdict is _Verdict.DUPLICATE
+        return verdict
+
+    def _given_id(self, file: FileData, content: int) -> _Verdict:
+        known = self._given.get(names.mark(file.id))
+        if known is not None:
+            return _Verdict.DUPLICATE if known == content else _Verdict.CONFLICT
+        self._given[names.mark(file.id)] = content
+        if names.mark(file.id) in self._derived:
+            self.contested.add(file.id)
+        return _Verdict.NEW
+
+    def _derived_id(self, file: FileData, content: int) -> _Verdict:
+        if content in self._without_id:
+            return _Verdict.DUPLICATE
+        self._without_id.add(content)
+        plain = file.id
+        self.make_unique(file)
+        if file.id != plain and names.mark(plain) in self._derived:
+            self.contested.add(plain)
+        return _Verdict.NEW
+
+    def make_unique(self, file: FileData) -> None:
+        """Leave a file its derived id where that is free, or make it one from its URL, or from all that it says."""
+        free = next(found for found in _wanted_ids(file) if names.mark(found) not in self._given and names.mark(found) not in self._derived)
+        if free != file.id:
+            file.id = free
+        self._derived.add(names.mark(free))
+
+
+def _wanted_ids(file: FileData) -> Iterator[str]:
+    yield file.id
+    yield f"{file.id}-{names.digest(names.identity(file.url), digits=8)}"
+    text = file.model_dump_json(exclude={"id"})
+    yield from (f"{file.id}-{names.digest(text, str(number), digits=8)}" for number in itertools.count())
+
+
+def _admitted(source: str, rows: Iterable[Row], schemes: Collection[str], ids: _Ids, *, skip_bad: bool) -> Iterator[str]:
+    problems: list[str] = []
+    total = 0
+    for row in rows:
+        found = _admit(row, check(row, schemes), ids)
+        if skip_bad and isinstance(found, list) and found:
+            log.warning("%s: %s", source, "; ".join(found))
+            found = _admit(row, bad_entry(row, found), ids)
+        if isinstance(found, str):
+            if not total:
+                yield found
+            continue
+        total += len(found)
+        problems += found[: SHOWN_PROBLEMS - len(problems)]
+    if total:
+        raise ManifestError(source, problems, total)
+
+
+def _admit(row: Row, found: Listed | list[str], ids: _Ids) -> str | list[str]:
+    """Return what a catalog says of a file, or the problems of its row: none where it is a duplicate."""
+    if not isinstance(found, Listed):
+        return found
+    file, text = found
+    derived = file.id
+    verdict = ids.admit(file, names.mark(text))
+    if verdict is _Verdict.NEW:
+        return text if file.id == derived else as_text(file)
+    return [_conflict(row, file)] if verdict is _Verdict.CONFLICT else []
+
+
+def _conflict(row: Row, file: FileData) -> str:
+    return f"{row.where}: id {file.id!r} was listed before with another URL or other fields; give each its own id"
+
+
+class _Writer:
+    """Write files as lines and remember where each begins."""
+
+    def __init__(self, path: Path) -> None:
+        self.offsets = array("Q")
+        self._path = path
+        self._position = 0
+        with stops_run(path):
+            self._stream = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        with stops_run(self._path):
+            self._stream.close()
+
+    def write(self, text: str) -> None:
+        line = text.encode() + b"\n"
+        with stops_run(self._path):
+            self._stream.write(line)
+        self.offsets.append(self._position)
+        self._position += len(line)
+
+    def chunks(self, size: int) -> list[Chunk]:
+        total = len(self.offsets)
+        return [Chunk(self.offsets[start], min(size, total - start)) for start in range(0, total, size)]
+
+
+def _with_other_ids(path: Path, total: int, ids: _Ids) -> _Writer:
+    """Give another id to each file whose derived id a later file has too: the first of that id."""
+    changed = path.with_suffix(".new")
+    with _Writer(changed) as writer:
+        for file in read_catalog(path, Chunk(0, total)):
+            if file.id in ids.contested:
+                ids.contested.discard(file.id)
+                ids.make_unique(file)
+            writer.write(as_text(file))
+    changed.replace(path)
+    return writer

@@ -1,0 +1,242 @@
+"""What a run is at, read from its folder: the ledgers for what has ended, snapshots for what is on its way."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic_core import from_json
+
+from dpp import names
+from dpp.batch.run import Run, seconds_since
+from dpp.engine.activity import SHOWN_SLOWEST
+from dpp.engine.snapshot import POST_PROCESS, STAGES, Slow, Snapshot, read_snapshots
+from dpp.report.summary import human_bytes, human_seconds
+from dpp.workspace.ledger import OPEN_SUFFIX
+
+WINDOW_SECONDS = 10.0
+SLOW_SECONDS = 1.0
+ENOUGH_SECONDS = 2.0
+ENOUGH_FILES = 5
+SHOWN_FAILURES = 5
+
+
+@dataclass
+class StageState:
+    """How many files have gone through a stage, are in it, wait for it, or failed in it."""
+
+    name: str
+    done: int = 0
+    running: int = 0
+    waiting: int = 0
+    failed: int = 0
+
+
+class Failed(NamedTuple):
+    """A file that failed."""
+
+    id: str
+    stage: str
+    error_class: str
+    message: str
+
+
+@dataclass
+class State:
+    """A run at one moment.
+
+    Attributes:
+        batch: Name of the batch.
+        run: Number of the run.
+        total: Files in the batch.
+        ok: Files that went through, now or in an earlier run.
+        cached: How many of those an earlier run had done.
+        failed: Files that failed.
+        bytes: Size of this run's downloads so far.
+        seconds: Since the start of the run.
+        rate: Files a second, lately; those that were done before do not count.
+        byte_rate: Bytes a second, lately.
+        seconds_left: What the rest takes at that rate; None where there is too little to tell by.
+        stages: Where the files are.
+        slowest: The files that a stage has been at for longest, and for a second at least.
+        failures: The last files that failed, the newest first.
+    """
+
+    batch: str
+    run: int
+    total: int
+    ok: int = 0
+    cached: int = 0
+    failed: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    rate: float = 0.0
+    byte_rate: float = 0.0
+    seconds_left: float | None = None
+    stages: list[StageState] = field(default_factory=list)
+    slowest: list[Slow] = field(default_factory=list)
+    failures: list[Failed] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        """Files that have an outcome."""
+        return self.ok + self.failed
+
+    @property
+    def percent(self) -> int:
+        """How much of the batch has an outcome."""
+        return 100 * self.done // self.total if self.total else 100
+
+    def line(self) -> str:
+        """Return the state in one line."""
+        parts = [f"{self.done:,} of {self.total:,} files ({self.percent} %), {self.failed:,} failed", *self.pace()]
+        return ", ".join(parts)
+
+    def pace(self) -> list[str]:
+        """Return how fast it goes and what is left, as far as that can be told."""
+        parts = [f"{self.rate:,.0f} files/s" if self.rate >= 1 else f"{self.rate:.2f} files/s"] if self.rate else []
+        parts += [f"{human_bytes(self.byte_rate)}/s"] if self.byte_rate else []
+        return parts + ([] if self.seconds_left is None else [f"{human_seconds(self.seconds_left)} left"])
+
+
+class Ledgers:
+    """Follow the ledgers of a run: each line once, however often one asks.
+
+    Args:
+        folder: Where they are.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._offsets: dict[str, int] = {}
+        self._seen: set[int] = set()
+
+    def news(self) -> Iterator[tuple[dict[str, Any], bytes]]:
+        """Yield the outcomes that have come since the last call, each with its line; each file once."""
+        for name, path, size in self._found():
+            if size > self._offsets.get(name, 0):
+                yield from self._lines(name, path)
+
+    def _found(self) -> list[tuple[str, str, int]]:
+        """Return name, path and size of each ledger, whether it is finished or not."""
+        try:
+            with os.scandir(self._folder) as entries:
+                return [(entry.name.removesuffix(OPEN_SUFFIX), entry.path, entry.stat().st_size) for entry in entries]
+        except FileNotFoundError:  # nobody has begun, or a ledger just got its final name
+            return []
+
+    def _lines(self, name: str, path: str) -> Iterator[tuple[dict[str, Any], bytes]]:
+        with suppress(FileNotFoundError), open(path, "rb") as stream:  # one that just got its final name is read at the next call
+            stream.seek(self._offsets.get(name, 0))
+            for line in stream:
+                if line.endswith(b"\n"):
+                    self._offsets[name] = self._offsets.get(name, 0) + len(line)
+                    yield from self._once(line)
+
+    def _once(self, line: bytes) -> Iterator[tuple[dict[str, Any], bytes]]:
+        try:
+            outcome = from_json(line, cache_strings="keys")  # values hardly ever come twice: half the time
+            mark = names.mark(outcome["key"])
+        except (ValueError, TypeError, KeyError):  # as read_rows does, passes over what is no outcome
+            return
+        if mark not in self._seen:
+            self._seen.add(mark)
+            yield outcome, line
+
+
+class Watch:
+    """Follow a run.
+
+    Args:
+        run: The run; somebody may be at it, or it may have ended.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._ledgers = Ledgers(run.ledgers)
+        self._asked = run.asked()
+        self._hidden = self._without(self._asked)
+        self._state = State(run.batch, run.number, int(self._asked.get("total", 0)))
+        self._failed_in: Counter[str] = Counter()
+        self._failures: deque[Failed] = deque(maxlen=SHOWN_FAILURES)
+        self._samples: deque[tuple[float, int, int]] = deque()
+        self._ended_bytes = 0
+
+    @staticmethod
+    def _without(asked: dict[str, Any]) -> set[str]:
+        """Return the stages for which the run has no step."""
+        kinds = {step.get("kind") for step in asked.get("plugins", ())}
+        return {stage for stage, kind in (("pre-process", "pre-processor"), (POST_PROCESS, "post-processor")) if kind not in kinds}
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What was asked of the run."""
+        return self._asked
+
+    def look(self) -> tuple[State, list[bytes]]:
+        """Return what the run is at now, and the lines of the ledgers that are new."""
+        lines = []
+        for outcome, line in self._ledgers.news():
+            self._count(outcome)
+            lines.append(line)
+        self._place([*read_snapshots(self._run.plan.snapshots)])
+        self._pace(time.monotonic())
+        self._state.seconds = seconds_since(self._asked)
+        return self._state, lines
+
+    def _count(self, outcome: dict[str, Any]) -> None:
+        state = self._state
+        if outcome.get("status") == "ok":
+            state.ok += 1
+            state.cached += bool(outcome.get("cached"))
+            self._ended_bytes += 0 if outcome.get("cached") else outcome.get("bytes") or 0
+            return
+        state.failed += 1
+        failed = Failed(*(str(outcome.get(name) or "") for name in ("id", "stage", "error_class", "message")))
+        self._failures.appendleft(failed)
+        self._failed_in[self._shown(failed.stage)] += 1
+
+    def _shown(self, stage: str) -> str:
+        """Return the stage under which one is shown: those without a step, and what dpp itself does, are process."""
+        return stage if stage in STAGES and stage not in self._hidden else "process"
+
+    def _place(self, snapshots: list[Snapshot]) -> None:
+        """Work out where the files are: what has its outcome went through all stages, what is at one through those before."""
+        state, running, waiting = self._state, Counter[str](), Counter[str]()
+        current = [snapshot for snapshot in snapshots if snapshot.is_current]
+        for snapshot in snapshots:
+            for stage, count in snapshot.waiting.items():
+                waiting[self._shown(stage)] += count
+        for snapshot in current:
+            for stage, count in snapshot.running.items():
+                running[self._shown(stage)] += count
+        passed = state.ok
+        state.stages = []
+        for name in reversed([stage for stage in STAGES if stage not in self._hidden]):
+            state.stages.insert(0, StageState(name, min(passed, state.total), running[name], waiting[name], self._failed_in[name]))
+            passed += running[name] + waiting[name] + self._failed_in[name]
+        state.stages[0].waiting = max(0, state.total - passed)
+        state.bytes = self._ended_bytes + sum(snapshot.bytes for snapshot in current)
+        slowest = (slow for snapshot in current for slow in snapshot.slowest if time.time() - slow.since >= SLOW_SECONDS)
+        state.slowest = sorted(slowest, key=lambda slow: slow.since)[:SHOWN_SLOWEST]
+        state.failures = list(self._failures)
+
+    def _pace(self, now: float) -> None:
+        """Work out the rates of the last seconds, and from them what is left."""
+        state, samples = self._state, self._samples
+        samples.append((now, state.done - state.cached, state.bytes))
+        while len(samples) > 1 and now - samples[1][0] > WINDOW_SECONDS:  # the last one from before stays: nobody may have looked since
+            samples.popleft()
+        began, files, size = samples[0]
+        spent = now - began
+        new = state.done - state.cached - files
+        state.rate = new / spent if spent else 0.0
+        state.byte_rate = max(0, state.bytes - size) / spent if spent else 0.0
+        meaningful = spent >= ENOUGH_SECONDS and new >= ENOUGH_FILES and state.done < state.total
+        state.seconds_left = (state.total - state.done) / state.rate if meaningful else None

@@ -1,0 +1,318 @@
+"""Showing a run while it lasts: drawn on a terminal, said in lines, or told as events; in a process of its own.
+
+Luigi forks a child a task from the process that began the run, so that one must have no thread that draws: a child
+would inherit its locks. The viewer is forked before all of them, has one thread, and knows of the run what its folder says.
+
+A frame is drawn below the cursor, which then goes back to where it was. So what anybody else writes to the terminal
+lands above the view, nothing has to be restored when the viewer is killed, and a terminal that gets narrower does no harm.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Protocol, TextIO
+
+from dpp.batch.run import Run
+from dpp.engine.child import end_with_parent
+from dpp.logs import END, ERASE, below_is_view
+from dpp.monitor.state import State, Watch
+from dpp.report.summary import Summary, render
+from dpp.settings import Settings
+from dpp.workspace.atomic import json_line, write_all
+
+log = logging.getLogger(__name__)
+
+START_SECONDS = 0.7
+DRAW_SECONDS = 0.3
+LINE_SECONDS = 5.0
+EVENT_SECONDS = 1.0
+END_SECONDS = 5.0
+SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP, signal.SIGWINCH})
+ENDS = frozenset({signal.SIGTERM, signal.SIGHUP})
+
+
+class Face(Protocol):
+    """A way to show a run.
+
+    Attributes:
+        first: Seconds until it is shown for the first time.
+        seconds: Seconds from one time to the next.
+    """
+
+    first: float
+    seconds: float
+
+    def begin(self, watch: Watch) -> None:
+        """Look for the first time: rates count from here."""
+
+    def show(self, watch: Watch) -> None:
+        """Show what the run is at."""
+
+    def end(self, watch: Watch) -> None:
+        """Show what there is to show at the end, or take away what is shown."""
+
+
+class Drawn:
+    """Draw on a terminal, as long as it is this process's turn there.
+
+    Args:
+        stream: The terminal.
+        first: Seconds until the first frame; a run that is over by then needs none.
+    """
+
+    seconds = DRAW_SECONDS
+
+    def __init__(self, stream: TextIO, first: float = START_SECONDS) -> None:
+        self.first = first
+        self._stream = stream
+        self._is_drawn = False
+
+    def begin(self, watch: Watch) -> None:
+        """Draw nothing yet."""
+        watch.look()
+
+    def show(self, watch: Watch) -> None:
+        """Draw a frame."""
+        from dpp.monitor.terminal import frame  # noqa: PLC0415 - takes 0.1 s, which a short run can do without
+
+        state, _ = watch.look()
+        if self._in_foreground():
+            columns, rows = os.get_terminal_size(self._stream.fileno())
+            shown = ["", *frame(state, self._stream, columns or 80, (rows or 24) - 2)]
+            self._write("\r" + "\n".join(f"{line}\x1b[K" for line in shown) + f"\x1b[J\x1b[{len(shown) - 1}A\r")
+            self._is_drawn = True
+
+    def end(self, watch: Watch) -> None:
+        """Take the frame away; where a shell has the terminal by now, only what is below and right of its cursor."""
+        if self._is_drawn:
+            self._write(ERASE if self._in_foreground() else ERASE.lstrip("\r"))
+            self._is_drawn = False
+
+    def wipe(self) -> None:
+        """Take away the frame of another process that can't do so any more, as :meth:`end` would have."""
+        with suppress(OSError):  # the terminal is gone as well
+            if self._in_foreground():
+                self._write(ERASE)
+
+    def _in_foreground(self) -> bool:
+        """Whether the shell lets this process write; one in the background would write over what somebody types."""
+        try:
+            return os.tcgetpgrp(self._stream.fileno()) == os.getpgrp()
+        except OSError:  # a terminal that controls no processes
+            return True
+
+    def _write(self, text: str) -> None:
+        os.write(self._stream.fileno(), text.encode(self._stream.encoding, "replace"))
+
+
+class Said:
+    """Say how far a run is, in one line every few seconds.
+
+    Args:
+        say: Takes the line.
+    """
+
+    first = seconds = LINE_SECONDS
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+
+    def begin(self, watch: Watch) -> None:
+        """Say nothing yet."""
+        watch.look()
+
+    def show(self, watch: Watch) -> None:
+        """Say the line."""
+        self._say(watch.look()[0].line())
+
+    def end(self, watch: Watch) -> None:
+        """Say nothing; the summary follows."""
+
+
+class Told:
+    """Tell events as JSON Lines: each file once it has its outcome, and how far the run is.
+
+    Args:
+        descriptor: Takes the lines.
+    """
+
+    first = seconds = EVENT_SECONDS
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def begin(self, watch: Watch) -> None:
+        """Tell what there is: a short run may be over by now."""
+        self._tell(watch)
+
+    def show(self, watch: Watch) -> None:
+        """Tell what is new, and how far the run is."""
+        write_all(self._descriptor, event("progress", progress(self._tell(watch))))
+
+    def end(self, watch: Watch) -> None:
+        """Tell what is new."""
+        self._tell(watch)
+
+    def _tell(self, watch: Watch) -> State:
+        state, lines = watch.look()
+        for line in lines:
+            write_all(self._descriptor, b'{"event":"file-finished",' + line[1:])
+        return state
+
+
+def event(name: str, facts: dict[str, Any]) -> bytes:
+    """Return an event as a line of JSON."""
+    return json_line({"event": name, **facts})
+
+
+def progress(state: State) -> dict[str, Any]:
+    """Return what the event ``progress`` says."""
+    return {
+        **{name: getattr(state, name) for name in ("batch", "run", "total", "ok", "cached", "failed", "bytes")},
+        "seconds": round(state.seconds, 3),
+        "files_per_second": round(state.rate, 3),
+        "bytes_per_second": round(state.byte_rate),
+        "seconds_left": None if state.seconds_left is None else round(state.seconds_left, 1),
+        "stages": {stage.name: {"done": stage.done, "running": stage.running, "waiting": stage.waiting} for stage in state.stages},
+    }
+
+
+@contextmanager
+def signals_kept() -> Iterator[None]:
+    """Keep signals for those who ask for them (``sigtimedwait``); none interrupts what is being written."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def follow(watch: Watch, face: Face, is_over: Callable[[], bool], *, heeds_interrupt: bool = True) -> None:
+    """Show a run until it is over, or a signal ends this.
+
+    Args:
+        watch: Follows the run.
+        face: How it is shown.
+        is_over: Whether there is nothing to come any more.
+        heeds_interrupt: Whether SIGINT ends this; a viewer goes on while files that are on their way get their time.
+
+    Raises:
+        KeyboardInterrupt: SIGINT came.
+    """
+    face.begin(watch)
+    due = time.monotonic() + face.first
+    with signals_kept():
+        while not is_over():
+            caught = signal.sigtimedwait(SIGNALS, max(0.0, due - time.monotonic()))
+            if caught is None:
+                face.show(watch)
+                due = time.monotonic() + face.seconds
+            elif _ends(caught.si_signo, watch, face, heeds_interrupt=heeds_interrupt):
+                break
+        face.end(watch)
+
+
+def _ends(number: int, watch: Watch, face: Face, *, heeds_interrupt: bool) -> bool:
+    """Do what a signal asks for; return whether it ends the view."""
+    if number == signal.SIGINT and heeds_interrupt:
+        face.end(watch)
+        raise KeyboardInterrupt
+    if number == signal.SIGTSTP:
+        face.end(watch)
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return number in ENDS
+
+
+def draws_on(stream: TextIO) -> bool:
+    """Whether a stream is a terminal that somebody looks at, and that can move its cursor."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown") and not os.environ.get("CI")
+
+
+class Viewer:
+    """The process that shows a run, as its parent sees it.
+
+    Args:
+        run: The run.
+        settings: Say how it is shown.
+    """
+
+    def __init__(self, run: Run, settings: Settings) -> None:
+        self._pid = 0
+        self._json = settings.json_lines
+        self._drawn: Drawn | None = None
+        if face := self._face(settings):
+            self._drawn = face if isinstance(face, Drawn) else None
+            if isinstance(face, Told):
+                self.tell("run-started", run.asked())
+            below_is_view(on=self._drawn is not None)
+            self._start(run, face)
+
+    @staticmethod
+    def _face(settings: Settings) -> Face | None:
+        if settings.json_lines:
+            return Told(sys.stdout.fileno())
+        if settings.quiet:
+            return None
+        return Drawn(sys.stderr) if draws_on(sys.stderr) else Said(lambda line: log.info("%s", line))
+
+    def _start(self, run: Run, face: Face) -> None:
+        self._ended, end = os.pipe()
+        parent = os.getpid()
+        with signals_kept():
+            self._pid = os.fork()
+            if not self._pid:
+                _view(run, face, parent)
+        os.close(end)
+
+    def stop(self) -> None:
+        """Wait until the viewer has shown everything, and is gone; may be called by any process of the run, and again."""
+        if self._pid:
+            pid, self._pid = self._pid, 0
+            below_is_view(on=False)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+                if not select.select([self._ended], [], [], None if self._json else END_SECONDS)[0]:
+                    os.kill(pid, signal.SIGKILL)
+                    select.select([self._ended], [], [])
+                    if self._drawn:
+                        self._drawn.wipe()
+            os.close(self._ended)
+            with suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+
+    def end(self, summary: Summary) -> None:
+        """Stop, and say how the run ended."""
+        self.stop()
+        if self._json:
+            self.tell("run-finished", summary.model_dump(mode="json"))
+        else:
+            logging.getLogger(END).info("%s", render(summary))
+
+    def tell(self, name: str, facts: dict[str, Any]) -> None:
+        """Tell an event of the run as a whole, where events are asked for."""
+        if self._json:
+            with suppress(BrokenPipeError):
+                write_all(sys.stdout.fileno(), event(name, facts))
+
+
+def _view(run: Run, face: Face, parent: int) -> None:
+    """Be the viewer: show the run until told to end, or the parent is gone, and exit."""
+    try:
+        gc.freeze()
+        run.release()
+        end_with_parent(signal.SIGTERM, parent)
+        follow(Watch(run), face, lambda: os.getppid() != parent, heeds_interrupt=False)
+    except OSError as error:
+        log.debug("nobody looks at the view any more: %s", error)
+    except Exception:  # a view that fails must not look like a run that does
+        log.warning("the view ended early; the run goes on", exc_info=True)
+    finally:
+        os._exit(0)

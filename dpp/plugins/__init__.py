@@ -1,0 +1,1 @@
+"""Loading plugins, configuring their steps, and writing new ones."""

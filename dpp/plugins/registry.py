@@ -1,0 +1,345 @@
+"""Plugins: loading them one by one, knowing who offers what, and setting aside what is broken."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import pluggy
+from pydantic_core import SchemaError
+
+from dpp import hookspecs, names
+from dpp.base import BaseFetcher, NoOptions
+from dpp.errors import ConfigurationError, DppError, InputError, PluginError
+from dpp.plugins import builtin
+from dpp.plugins.steps import KINDS, ConfiguredStep, Steps, has_method, import_class, step_name, with_debug
+from dpp.redact import redact_url
+from dpp.settings import Settings
+
+log = logging.getLogger(__name__)
+
+DISABLE_VARIABLE = "DPP_DISABLE_PLUGINS"
+STEP_SETTINGS = {"pre_processors", "processor", "post_processors"}
+BUILT_IN = "built in"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a plugin comes from.
+
+    Attributes:
+        plugin: Name of its entry point, or ``dpp`` for what is built in.
+        distribution: The package that was installed, with its version.
+        state: ``enabled``, ``disabled`` or ``broken``.
+        reason: Why it is not enabled.
+    """
+
+    plugin: str
+    distribution: str
+    state: str = "enabled"
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.plugin} ({self.distribution})"
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a plugin offers under a name.
+
+    Attributes:
+        kind: ``pre-processor``, ``processor``, ``post-processor``, ``fetcher`` or ``source``.
+        name: How it is asked for; the URL scheme of a fetcher or source.
+        cls: The class; of a source, the plugin.
+        origin: Who offers it.
+    """
+
+    kind: str
+    name: str
+    cls: Any
+    origin: Origin
+
+
+class Registry:
+    """Who offers what. Made by :func:`load_plugins`; built when needed, never at import."""
+
+    def __init__(self, manager: pluggy.PluginManager, origins: list[Origin], offers: list[Offer]) -> None:
+        self.hook = manager.hook
+        self.origins = origins
+        self.offers = offers
+        self._manager = manager
+        self._steps: dict[str, Steps] = {}
+        self._parts: dict[str, list[tuple[str, Callable[..., Any]]]] = {}
+
+    def _callers(self, hook: str) -> list[tuple[str, Callable[..., Any]]]:
+        """Return each plugin's name and its part of a hook, in the order of a call, so that a failure is that plugin's alone."""
+        if hook not in self._parts:
+            found = reversed(getattr(self.hook, hook).get_hookimpls())
+            self._parts[hook] = [(one.plugin_name, _alone(self._manager, one.plugin, hook)) for one in found]
+        return self._parts[hook]
+
+    def notify(self, hook: str, **facts: Any) -> None:
+        """Call a hook that only takes note; a plugin that fails in it is logged and stops nothing."""
+        for plugin, call in self._callers(hook):
+            try:
+                call(**facts)
+            except (Exception, SystemExit):  # a plugin's code
+                log.exception("plugin %s failed in %s", plugin, hook)
+
+    def commands(self) -> Iterator[tuple[str, Any]]:
+        """Yield the verbs that plugins offer, each with the plugin's name."""
+        for plugin, call in self._callers("dpp_commands"):
+            for commands in call():
+                yield from ((plugin, command) for command in commands)
+
+    def rows(self, files: str, settings: Settings) -> Iterable[Mapping[str, Any]] | None:
+        """Return the files that a plugin finds behind a source such as a URL, or None where none does.
+
+        Raises:
+            PluginError: A plugin failed in it, and no other knows this source.
+        """
+        failed: PluginError | None = None
+        for plugin, call in self._callers("dpp_sources"):
+            try:
+                with _blaming(plugin, files):
+                    found = call(files=files, settings=settings)
+            except PluginError as error:
+                failed = failed or error
+            else:
+                if found is not None:
+                    return _guarded(plugin, files, found)
+        if failed and "://" in files:
+            raise failed
+        return None
+
+    def steps(self, settings: Settings) -> Steps:
+        """Return the steps that a batch names, with their options; made once a process, as a constructor may take its time.
+
+        Settings that leave out a kind of step, as those of a task of an early stage do, may have options for it all the same.
+
+        Raises:
+            ConfigurationError: A name is unknown, or an option is wrong; where there are several problems, all of them.
+            PluginError: Two plugins offer a name, or a class can't be imported.
+        """
+        wanted = settings.model_dump_json(include=STEP_SETTINGS | {"options", "debug"})
+        if wanted not in self._steps:
+            self._steps[wanted] = self._chosen(settings)
+        if settings.model_fields_set >= STEP_SETTINGS:
+            used = {step.name for step in self._steps[wanted]} | {name for _, name in _asked(settings)}
+            _refuse_unused(settings.options, used, self.schemes())
+        return self._steps[wanted]
+
+    def _chosen(self, settings: Settings) -> Steps:
+        made: dict[str, list[ConfiguredStep]] = {kind: [] for kind in KINDS}
+        problems: list[InputError] = []
+        for kind, name in _asked(settings):
+            try:
+                made[kind].append(self._step(kind, name, settings))
+            except InputError as error:
+                problems.append(error)
+        if len(problems) > 1:
+            raise ConfigurationError("\n".join(map(str, problems)))
+        if problems:
+            raise problems[0]
+        return Steps(made["pre-processor"], made["processor"][0], made["post-processor"])
+
+    def _step(self, kind: str, name: str, settings: Settings) -> ConfiguredStep:
+        cls = import_class(kind, name) if ":" in name else self._offered(kind, name)
+        options = _with_shared(cls, settings.options.get(step_name(cls), {}) | settings.options.get(name, {}), settings)
+        return ConfiguredStep(kind, cls, with_debug(cls, options, settings.debug))
+
+    def _offered(self, kind: str, name: str) -> type[Any]:
+        found = [offer for offer in self.offers if offer.kind == kind and offer.name == name]
+        if len(found) > 1:
+            raise PluginError(_taken(kind, name, found))
+        if not found:
+            raise ConfigurationError(self._unknown(kind, name))
+        cls: type[Any] = found[0].cls
+        return cls
+
+    def _unknown(self, kind: str, name: str) -> str:
+        hint = names.suggestion(name, (offer.name for offer in self.offers if offer.kind == kind), also="MODULE:CLASS")
+        broken = [f"\n  plugin {origin} is {origin.state}: {origin.reason}" for origin in self.origins if origin.state != "enabled"]
+        return f"no {kind} {name!r}: {hint}{''.join(broken)}"
+
+    def fetchers(self) -> dict[str, type[BaseFetcher]]:
+        """Return the fetcher of each URL scheme; a plugin's one comes before a built-in one.
+
+        Raises:
+            PluginError: Two plugins offer a scheme.
+        """
+        chosen: dict[str, Offer] = {}
+        for offer in (offer for offer in self.offers if offer.kind == "fetcher"):
+            known = chosen.get(offer.name)
+            if known and known.origin.distribution != BUILT_IN:
+                raise PluginError(_taken("fetcher", offer.name, [known, offer]))
+            chosen[offer.name] = offer
+        return {scheme: offer.cls for scheme, offer in chosen.items()}
+
+    def schemes(self) -> set[str]:
+        """Return the URL schemes under which options can stand: those of fetchers and of sources."""
+        return {*self.fetchers(), *self._listed()}
+
+    def _listed(self) -> set[str]:
+        return {offer.name for offer in self.offers if offer.kind == "source"}
+
+    def check_fetchers(self, settings: Settings) -> None:
+        """Check the options of fetchers, and make those that have any, so that a wrong one is found before anything is fetched.
+
+        Raises:
+            ConfigurationError: An option is wrong.
+        """
+        for scheme, cls in self.fetchers().items():
+            model = getattr(cls, "Options", NoOptions)
+            if scheme in settings.options and not (model is NoOptions and scheme in self._listed()):
+                settings.options_for(scheme, model)
+                cls(settings).close()
+
+
+def _taken(kind: str, name: str, offers: Iterable[Offer]) -> str:
+    both = " and ".join(str(offer.origin) for offer in offers)
+    return f"{kind} {name!r} is offered by {both}; uninstall one, or set {DISABLE_VARIABLE} to its name"
+
+
+@contextmanager
+def _blaming(plugin: str, files: str) -> Iterator[None]:
+    """Turn what a plugin's code raises into a PluginError that names the plugin; dpp's own errors pass."""
+    try:
+        yield
+    except DppError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise PluginError(
+            f"plugin {plugin} failed to list {redact_url(files)}: {reason} ({DISABLE_VARIABLE} leaves plugins out)"
+        ) from error
+
+
+def _guarded(plugin: str, files: str, found: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    with _blaming(plugin, files):
+        yield from found
+
+
+def _alone(manager: pluggy.PluginManager, plugin: Any, hook: str) -> Callable[..., Any]:
+    """Return a caller of one plugin's part of a hook."""
+    return manager.subset_hook_caller(hook, [other for other in manager.get_plugins() if other is not plugin])
+
+
+def _asked(settings: Settings) -> Iterator[tuple[str, str]]:
+    chosen = (settings.pre_processors, (settings.processor,), settings.post_processors)
+    return ((kind, name) for kind, names_ in zip(KINDS, chosen, strict=True) for name in names_)
+
+
+def _with_shared(cls: type[Any], own: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """Return a step's options, with those of URL schemes that it shares, unless it is given one of them."""
+    options = own
+    for scheme, model in getattr(cls, "shared_options", {}).items():
+        if own.keys().isdisjoint(model.model_fields):
+            below = settings.options.get(scheme, {})
+            options = {option: value for option, value in below.items() if option in model.model_fields} | options
+    return options
+
+
+def option_names(settings: Settings) -> Iterator[str]:
+    """Yield the names under which options for a batch can stand: URL schemes, and steps, as they are asked for and their own names."""
+    yield from registry().schemes()
+    for kind, name in _asked(settings):
+        yield name
+        if ":" in name:
+            yield step_name(import_class(kind, name))
+
+
+def _refuse_unused(options: Mapping[str, Any], used: set[str], schemes: set[str]) -> None:
+    unused = sorted(set(options) - used - schemes)
+    if unused:
+        near = [f"did you mean {close!r}?" for name in unused if (close := names.close_match(name, used | schemes))]
+        raise ConfigurationError("; ".join([f"options for {', '.join(unused)}, but this batch uses {', '.join(sorted(used))}", *near]))
+
+
+@functools.cache
+def registry() -> Registry:
+    """Return this process's plugins, loaded at the first call."""
+    return load_plugins()
+
+
+def load_plugins() -> Registry:
+    """Load the built-in plugin and every installed one, each on its own."""
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    own = Origin(hookspecs.PROJECT, BUILT_IN)
+    offers = _registered(manager, own, lambda: builtin)
+    origins = [own]
+    for entry in sorted(entry_points(group=hookspecs.PROJECT), key=lambda entry: (entry.name, _distribution(entry))):
+        origin, offered = _loaded(manager, entry)
+        origins.append(origin)
+        offers += offered
+        if origin.state == "broken":
+            log.warning(
+                "plugin %s is broken and left out: %s (%s=%s silences this)", origin, origin.reason, DISABLE_VARIABLE, origin.plugin
+            )
+    return Registry(manager, origins, offers)
+
+
+def _distribution(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown package"
+
+
+def _disabled() -> set[str]:
+    return {name.strip() for name in os.environ.get(DISABLE_VARIABLE, "").split(",") if name.strip()}
+
+
+def _loaded(manager: pluggy.PluginManager, entry: EntryPoint) -> tuple[Origin, list[Offer]]:
+    distribution = _distribution(entry)
+    if entry.name in _disabled():
+        return Origin(entry.name, distribution, "disabled", f"named in {DISABLE_VARIABLE}"), []
+    origin = Origin(entry.name, distribution)
+    try:
+        return origin, _registered(manager, origin, entry.load)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SchemaError) and KeyboardInterrupt.__name__ in str(error):  # pydantic makes that of an interrupt
+            raise KeyboardInterrupt from error
+        if manager.has_plugin(str(origin)):
+            manager.unregister(name=str(origin))
+        return Origin(entry.name, distribution, "broken", f"{type(error).__name__}: {error}"), []
+
+
+def _registered(manager: pluggy.PluginManager, origin: Origin, load: Callable[[], Any]) -> list[Offer]:
+    """Register a plugin, refuse hooks that dpp does not have, and return what it offers."""
+    plugin = load()
+    manager.register(plugin, str(origin))
+    manager.check_pending()
+    return list(_offers(manager, origin, plugin))
+
+
+def _offers(manager: pluggy.PluginManager, origin: Origin, plugin: Any) -> Iterator[Offer]:
+    """Yield what one plugin offers, by calling the hooks for it alone."""
+    for kind, method in KINDS.items():
+        for classes in _alone(manager, plugin, f"dpp_{kind.replace('-', '_')}s")():
+            for cls in classes:
+                _check_class(kind, cls, method)
+                yield Offer(kind, step_name(cls), cls, origin)
+    for fetchers in _alone(manager, plugin, "dpp_fetchers")():
+        for scheme, cls in fetchers.items():
+            _check_class("fetcher", cls, "fetch")
+            yield Offer("fetcher", scheme.lower(), cls, origin)
+    for schemes in _alone(manager, plugin, "dpp_source_schemes")():
+        yield from (Offer("source", scheme.lower(), plugin, origin) for scheme in schemes)
+    for commands in _alone(manager, plugin, "dpp_commands")():
+        _check_commands(commands)
+
+
+def _check_class(kind: str, cls: Any, method: str) -> None:
+    if not has_method(cls, method):
+        raise TypeError(f"{cls!r} is no {kind}: expected a class with a method {method}()")
+
+
+def _check_commands(commands: Iterable[Any]) -> None:
+    for command in commands:
+        if not getattr(command, "name", ""):
+            raise TypeError(f"{command!r} is no click command with a name")

@@ -1,0 +1,134 @@
+"""The interface of dpp's predecessor: one class, threads in this process, no Luigi.
+
+A program that used ``download-pipeline-processor`` keeps its classes and its command line. What differs: a file
+that failed makes the exit code 1, a pre-processor that returns None fails its file, and a constructor that raises
+loses no file.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dpp.batch.batch import open_run
+from dpp.batch.run import Run
+from dpp.engine.pipeline import Pipeline
+from dpp.logs import set_up_logging
+from dpp.models import FileData
+from dpp.plugins.builtin import Checksum
+from dpp.plugins.registry import registry
+from dpp.plugins.steps import ConfiguredStep, Steps, with_debug
+from dpp.report.summary import Summary
+from dpp.settings import Settings, make_settings
+
+log = logging.getLogger(__name__)
+
+CACHE_VARIABLE = "CACHE_DIR"
+
+
+class ProcessingPipeline:
+    """Download files, pre-process, process and post-process them with threads of this process.
+
+    Args:
+        pre_processor_class: A class with ``pre_process(file)``, or None for none.
+        processor_class: A class with ``process(file)``, or None for the built-in ``checksum``.
+        post_processor_class: A class with ``post_process(result, file)``, or None for none.
+        processing_limit: Files processed at once.
+        download_queue_size: Downloaded files that may wait.
+        pre_processing_queue_size: Pre-processed files that may wait.
+        download_cache: Folder for downloads and results, with which a second run does only what is missing;
+            without one, ``$CACHE_DIR`` or a temporary folder that is removed at the end.
+        simulate_downloads: Download nothing; sleep 1 to 3 s a file unless ``PIPELINE_NO_SLEEP`` is set.
+        debug: Detailed logs with thread names; handed to classes that take it.
+        log_file: Append the log to this file as well.
+        attempts: How often a URL is tried.
+
+    Attributes:
+        summary: What became of the last run.
+    """
+
+    def __init__(
+        self,
+        pre_processor_class: type[Any] | None = None,
+        processor_class: type[Any] | None = None,
+        post_processor_class: type[Any] | None = None,
+        processing_limit: int = 3,
+        download_queue_size: int = 10,
+        pre_processing_queue_size: int = 10,
+        download_cache: str | Path | None = None,
+        simulate_downloads: bool = False,
+        debug: bool = False,
+        log_file: str | Path | None = None,
+        attempts: int = 3,
+    ) -> None:
+        self.summary: Summary | None = None
+        self._classes = (pre_processor_class, processor_class or Checksum, post_processor_class)
+        self._cache = download_cache or os.environ.get(CACHE_VARIABLE)
+        self._values = {
+            "processing_limit": processing_limit,
+            "download_queue_size": download_queue_size,
+            "pre_processing_queue_size": pre_processing_queue_size,
+            "simulate_downloads": simulate_downloads,
+            "debug": debug,
+            "log_file": str(log_file or ""),
+            "attempts": attempts,
+        }
+
+    def run(self, files: str | Path | Sequence[Mapping[str, Any]]) -> int:
+        """Run a batch.
+
+        Args:
+            files: A manifest, or a list of dicts, each with at least a ``url``.
+
+        Returns:
+            0 where every file is ok, 1 where one failed, 130 where the user interrupted.
+
+        Raises:
+            InputError: The manifest or a class makes no sense; nothing was fetched.
+            EnvironmentStop: The surroundings stopped the run.
+        """
+        with self._workspace() as folder:
+            settings = make_settings({**self._values, "workspace": folder, "chunk_size": 1_000_000_000})
+            set_up_logging(settings)
+            steps = self._steps(settings)
+            run = open_run(files, settings, registry(), steps=steps)
+            try:
+                return self._worked(run, run.pipeline(settings, registry(), steps))
+            finally:
+                run.release()
+
+    def _worked(self, run: Run, pipeline: Pipeline) -> int:
+        interrupted = False
+        try:
+            run.work(pipeline, self._files(run), "files")
+        except KeyboardInterrupt:
+            interrupted = True
+            log.warning("interrupted; run again to do the rest")
+        summary, code = run.conclude(interrupted=interrupted)
+        self.summary = summary if self._cache else summary.model_copy(update={"folder": ""})
+        return code
+
+    @staticmethod
+    def _files(run: Run) -> Iterator[FileData]:
+        for chunk in run.plan.chunks():
+            yield from run.plan.files(chunk)
+
+    def _steps(self, settings: Settings) -> Steps:
+        before, processor, after = (
+            [ConfiguredStep(kind, cls, with_debug(cls, {}, settings.debug))] if cls else []
+            for kind, cls in zip(("pre-processor", "processor", "post-processor"), self._classes, strict=True)
+        )
+        return Steps(before, processor[0], after)
+
+    @contextmanager
+    def _workspace(self) -> Iterator[Path]:
+        if self._cache:
+            yield Path(self._cache)
+            return
+        with tempfile.TemporaryDirectory(prefix="dpp-", ignore_cleanup_errors=True) as folder:
+            yield Path(folder)

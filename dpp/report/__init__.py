@@ -1,0 +1,1 @@
+"""The outcomes of a run, summarized, drawn and exported."""

@@ -1,0 +1,183 @@
+"""Summing up a run: counts, failures grouped, results of all files in one place."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from pydantic import BaseModel, Field
+
+from dpp import names
+from dpp.models import Outcome
+from dpp.redact import printable
+from dpp.selection import GONE
+from dpp.settings import Settings
+from dpp.workspace.atomic import read_json
+from dpp.workspace.ledger import Row
+
+PAGE = "report.html"
+SHOWN_GROUPS = 20
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+class FailureGroup(BaseModel):
+    """Failures of one kind.
+
+    Attributes:
+        stage: The stage they failed in.
+        error_class: Their class.
+        count: How many files.
+        example: Id, URL and message of the first of them.
+    """
+
+    stage: str
+    error_class: str
+    count: int = 0
+    example: dict[str, str] = Field(default_factory=dict)
+
+
+class Summary(BaseModel):
+    """What became of a run: ``summary.json``.
+
+    Attributes:
+        batch: Name of the batch.
+        run: Number of the run.
+        total: Files in the batch.
+        ok: Files that went through, now or in an earlier run.
+        cached: How many of those an earlier run had done.
+        failed: Files that failed.
+        remembered: How many of those failed in an earlier run and were not tried again (``dpp retry``).
+        skipped: Files that were left out, as they are where they should get to (``skip_existing``).
+        missing: Files without an outcome: the run was stopped.
+        bytes: Size of this run's downloads that went through.
+        seconds: From the start of the run to its summary.
+        failures: The failures, grouped by stage and class, the largest group first.
+        folder: Where summary and results lie; empty where they were not kept.
+    """
+
+    batch: str
+    run: int
+    total: int
+    ok: int = 0
+    cached: int = 0
+    failed: int = 0
+    remembered: int = 0
+    skipped: int = 0
+    missing: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    failures: list[FailureGroup] = Field(default_factory=list)
+    folder: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every file of the batch went through."""
+        return not self.failed and not self.missing
+
+    @property
+    def state(self) -> str:
+        """How the run ended: ``ok``, ``failed``, or ``stopped`` where some files have no outcome."""
+        return "stopped" if self.missing else "failed" if self.failed else "ok"
+
+
+def fold(summary: Summary, rows: Iterable[Row]) -> Iterator[Row]:
+    """Count the rows of ledgers into a summary while passing them on, each file once."""
+    seen: set[int] = set()
+    groups: dict[tuple[str, str], FailureGroup] = {}
+    for row in rows:
+        key = names.mark(row.outcome.key)
+        if key not in seen:
+            seen.add(key)
+            _count(summary, groups, row.outcome)
+            yield row
+    summary.missing = summary.total - len(seen)
+    summary.failures = sorted(groups.values(), key=lambda group: -group.count)
+
+
+def _count(summary: Summary, groups: dict[tuple[str, str], FailureGroup], outcome: Outcome) -> None:
+    if outcome.ok:
+        summary.ok += 1
+        summary.cached += outcome.cached
+        summary.bytes += 0 if outcome.cached else outcome.bytes or 0
+        return
+    summary.failed += 1
+    summary.remembered += outcome.cached
+    stage, error_class = outcome.stage or "", outcome.error_class or ""
+    group = groups.setdefault((stage, error_class), FailureGroup(stage=stage, error_class=error_class))
+    group.count += 1
+    group.example = group.example or {"id": outcome.id, "url": outcome.url, "message": outcome.message or ""}
+
+
+def render(summary: Summary) -> str:
+    """Return a summary as lines of text for people: what became of the files, where to read on, and how to go on."""
+    lines = [f"batch {summary.batch}, run {summary.run}: {_counts(summary)}"]
+    lines += [_group(group) for group in summary.failures[:SHOWN_GROUPS]]
+    if len(summary.failures) > SHOWN_GROUPS:
+        lines.append(f"  and {len(summary.failures) - SHOWN_GROUPS} more kinds of failure")
+    return printable("\n".join([*lines, *_where(summary)]))
+
+
+def _where(summary: Summary) -> list[str]:
+    """Return lines that say where results, report and log lie, and what to run next."""
+    if not summary.folder:
+        return ["results were not kept"]
+    folder = Path(summary.folder)
+    kept = [("report", folder / PAGE), ("log", folder / "log.txt")]
+    lines = [f"{name}: {path}" for name, path in kept if path.exists() and (name == "report" or not summary.complete)]
+    again = [] if summary.complete else [f"{'go on' if summary.missing else 'retry'}: {_how_to_retry(summary)}"]
+    return [f"results: {folder / 'results.jsonl'}", *lines, *again]
+
+
+def _how_to_retry(summary: Summary) -> str:
+    """Return the command that retries, or what does where the files came from a list, a pipe or a URL with a secret."""
+    asked = read_json(Path(summary.folder, "run.json"))
+    can_be_read_again = not isinstance(asked, dict) or asked.get("source")
+    return retry_command(summary) if can_be_read_again else f"run the same again; dpp retry can't, as it can't read the {asked['files']}"
+
+
+def retry_command(summary: Summary) -> str:
+    """Return the command that does what this run has left undone; with ``--all`` where it would leave all failures as they are."""
+    are_gone = not summary.missing and all(group.error_class in GONE for group in summary.failures)
+    return spell_retry(summary.batch, Path(summary.folder), *(["--all"] if are_gone else []))
+
+
+def spell_retry(batch: str, folder: Path, *words: str) -> str:
+    """Return a command that retries a batch, one of whose runs lies in a folder."""
+    workspace = folder.parents[3]
+    where = [] if workspace == Settings().workspace else ["--workspace", str(workspace)]
+    return shlex.join(["dpp", "retry", batch, *words, *where])
+
+
+def _counts(summary: Summary) -> str:
+    parts = [f"{summary.ok} of {summary.total} ok"]
+    if summary.cached:
+        parts.append(f"{summary.cached} of them done before")
+    parts.append(f"{summary.failed} failed")
+    if summary.remembered:
+        parts.append(f"{summary.remembered} of them not tried again")
+    if summary.skipped:
+        parts.append(f"{summary.skipped} left out, as they are there")
+    if summary.missing:
+        parts.append(f"{summary.missing} not done")
+    return f"{', '.join(parts)}; {human_bytes(summary.bytes)} in {summary.seconds:.1f} s"
+
+
+def _group(group: FailureGroup) -> str:
+    example = group.example
+    return f"  {group.count} x {group.stage}: {group.error_class}, such as {example['id']} ({example['url']}): {example['message']}"
+
+
+def human_seconds(seconds: float) -> str:
+    """Return a time in hours and minutes, or minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [(hours, "h"), (minutes, "min"), (0 if hours else rest, "s")]
+    return " ".join(f"{count} {unit}" for count, unit in parts if count) or "0 s"
+
+
+def human_bytes(count: float) -> str:
+    """Return a number of bytes in IEC units (IEC 80000-13)."""
+    power = min(int(math.log2(max(count, 1)) // 10), len(UNITS) - 1)
+    return f"{count:.0f} B" if not power else f"{count / 2 ** (10 * power):.1f} {UNITS[power]}"

@@ -1,1 +1,0 @@
-"""What happens to one file: fetching it, checking it, working on it."""

@@ -1,0 +1,187 @@
+"""Every setting of a batch with its value and where it comes from; and what the configuration says in vain."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from luigi.configuration import get_config
+from luigi.freezing import recursively_unfreeze
+from luigi.interface import core
+from luigi.parameter import UnconsumedParameterWarning
+from luigi.task_register import Register
+from pydantic_core import to_jsonable_python
+
+from dpp.errors import InputError
+from dpp.names import close_match, suggestion
+from dpp.plugins.describe import options_of
+from dpp.plugins.registry import registry
+from dpp.redact import MASK, redact_value
+from dpp.settings import Settings
+from dpp.tasks.batch import FileChunk, RunBatch
+from dpp.tasks.file import DownloadTarget, PreProcessed, Processed, Report
+from dpp.tasks.parameters import BATCH_SECTION, LOCAL_DEFAULTS, SOFT_DEFAULTS, configured_names, where_set
+
+DEFAULT = "default"
+MAIN = "RunBatch"
+ENVIRONMENT = (
+    "DPP_DISABLE_PLUGINS",
+    "PIPELINE_NO_SLEEP",
+    "CACHE_DIR",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "LUIGI_CONFIG_PATH",
+    "LUIGI_CONFIG_PARSER",
+    "NO_COLOR",
+    "CI",
+    "TERM",
+    "GNUPGHOME",
+)
+PREFIXES = ("AWS_",)
+TASKS = (RunBatch, DownloadTarget, PreProcessed, Processed, Report, FileChunk)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A setting's value, as people may see it.
+
+    Attributes:
+        section: The section of luigi.cfg where it can stand, or ``environment``.
+        name: Its name.
+        value: What counts, without secrets; None for a variable that is not set.
+        origin: ``default``, the file and section that say it, ``environment`` or ``not set``.
+    """
+
+    section: str
+    name: str
+    value: Any
+    origin: str
+
+
+@dataclass
+class Configuration:
+    """What a run would be configured with.
+
+    Attributes:
+        values: Every setting.
+        problems: A sentence for each name in luigi.cfg that nothing reads, or each step that would not take its options.
+    """
+
+    values: list[Value]
+    problems: list[str]
+
+
+def read_configuration(batch: str = "") -> Configuration:
+    """Return what a run without options on the command line would be configured with.
+
+    Args:
+        batch: Name of a section ``[batch:NAME]``.
+
+    Raises:
+        InputError: A setting makes no sense, so that there are none.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnconsumedParameterWarning)  # told as a problem, and with what may have been meant
+        return _read(batch)
+
+
+def _read(batch: str) -> Configuration:
+    chosen: dict[str, Any] = {"batch_name": batch} if batch else {}
+    task = RunBatch(**chosen)
+    settings, options = task.settings(), recursively_unfreeze(task.param_kwargs["options"])
+    files = dict(RunBatch.get_params())["files"].serialize(task.files)
+    problems, of_plugins = _vain_names(), []
+    try:
+        of_plugins = list(_options(settings, options, batch))  # from here on it is known which of them are secret
+    except InputError as error:
+        problems.append(str(error))
+        options = dict.fromkeys(options, MASK)
+    own = {"files": files, **dict(settings), "options": options}
+    values = [_value(MAIN, name, value, _origin(MAIN, name, batch)) for name, value in own.items()]
+    values.append(_value("core", "workers", int(core().workers), _origin("core", "workers", batch)))
+    return Configuration([*values, *of_plugins, *_luigi_values(), *_variables()], problems)
+
+
+def _value(section: str, name: str, value: Any, origin: str) -> Value:
+    return Value(section, name, redact_value(name, to_jsonable_python(value, fallback=str)), origin)
+
+
+def _origin(section: str, name: str, batch: str = "") -> str:
+    return (batch and where_set(f"{BATCH_SECTION}{batch}", name)) or where_set(section, name) or DEFAULT
+
+
+def _options(settings: Settings, given: Mapping[str, Any], batch: str) -> Iterator[Value]:
+    """Yield the options of the batch's steps, and those of fetchers and sources that are configured."""
+    seen: set[str] = set()
+    for step in registry().steps(settings):
+        own = (step.name, f"{step.cls.__module__}:{step.cls.__qualname__}")
+        seen.update(own)
+        for option in options_of(step.cls):
+            yield _option(
+                (*own, *getattr(step.cls, "shared_options", ())), option.name, step.options.get(option.name, option.default), given, batch
+            )
+    registry().check_fetchers(settings)
+    for scheme in sorted(settings.options.keys() - seen):
+        for name, value in settings.options[scheme].items():
+            yield _option((scheme,), name, value, given, batch)
+
+
+def _option(steps: Sequence[str], name: str, value: Any, given: Mapping[str, Any], batch: str) -> Value:
+    """Return an option of a step, which may be given under its names, or under a URL scheme whose options it shares."""
+    said = any(name in given.get(step, {}) for step in steps)
+    section = next((where for step in steps if (where := where_set(step, name))), DEFAULT)
+    return _value(steps[0], name, value, _origin(MAIN, "options", batch) if said else section)
+
+
+def _luigi_values() -> Iterator[Value]:
+    """Yield what dpp gives Luigi other defaults for."""
+    for section, name in (*SOFT_DEFAULTS, *LOCAL_DEFAULTS):
+        value = get_config().get(section, name, None)
+        yield _value(section, name, value, where_set(section, name) or ("dpp's default" if value is not None else "Luigi's default"))
+
+
+def _variables() -> Iterator[Value]:
+    """Yield the environment variables that count, set or not."""
+    found = [name for name in sorted(os.environ) if name.startswith(PREFIXES)]
+    lower = [name.lower() for name in ENVIRONMENT if name.endswith("_PROXY") and name.lower() in os.environ]
+    for name in (*ENVIRONMENT, *lower, *found):
+        yield _value("environment", name, os.environ.get(name), "environment" if name in os.environ else "not set")
+
+
+def _vain_names() -> list[str]:
+    """Return a sentence for each name in luigi.cfg that nothing reads, in a section that dpp reads or one that may be meant for it."""
+    own = [cls.get_task_family() for cls in TASKS]
+    problems = []
+    for section, names in configured_names().items():
+        known = _known_names(section)
+        problems += [
+            f"[{section}] {name}: nothing reads it; {suggestion(name, known)}"
+            for name in names
+            if known and not known & {name, _underscored(section, name)}
+        ]
+        near = "" if section in Register.task_names() else close_match(section, own)
+        problems += [f"[{section}]: nothing reads it; did you mean [{near}]?"] if near and not known else []
+    return problems
+
+
+def _underscored(section: str, name: str) -> str:
+    """Return the name as Luigi reads it from a task's section, where dashes do as well."""
+    return name.replace("-", "_") if section in Register.task_names() else name
+
+
+def _known_names(section: str) -> set[str]:
+    """Return the names that a section can have, or none where dpp does not know."""
+    if section.startswith(BATCH_SECTION):
+        return {*dict(RunBatch.get_params()), "workers"}
+    for cls in TASKS:
+        if section == cls.get_task_family():
+            return set(dict(cls.get_params()))
+    offered = [options_of(offer.cls) for offer in registry().offers if offer.name == section]
+    return {option.name for options in offered for option in options} | ({"debug"} if any(offered) else set())

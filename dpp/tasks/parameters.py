@@ -1,0 +1,356 @@
+"""Luigi parameters made from the settings, and the soft defaults that dpp gives Luigi."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import luigi
+from luigi.configuration import get_config
+from luigi.freezing import recursively_freeze, recursively_unfreeze
+from luigi.setup_logging import InterfaceLogging
+from pydantic import BeforeValidator
+from pydantic.fields import FieldInfo
+
+from dpp import names
+from dpp.errors import INTERRUPTED, INTERRUPTED_TEXT, ConfigurationError, DppError
+from dpp.logs import filter_luigi, set_up_logging
+from dpp.manifest.readers import describe_source
+from dpp.redact import redact_url
+from dpp.settings import Settings
+
+log = logging.getLogger(__name__)
+
+BATCH_SECTION = "batch:"
+REDACTED = "#redacted-"
+SIGNIFICANT = frozenset({"workspace", "pre_processors", "processor", "post_processors", "options", "simulate_downloads"})
+
+SOFT_DEFAULTS = {
+    ("core", "no_lock"): "true",
+    ("core", "log_level"): "INFO",
+    ("retcode", "task_failed"): "1",
+    ("retcode", "missing_data"): "1",
+    ("retcode", "scheduling_error"): "2",
+    ("retcode", "unhandled_exception"): "4",
+    ("worker", "wait_jitter"): "0.0",
+}
+
+LOCAL_DEFAULTS = {
+    ("core", "local_scheduler"): "true",
+    ("scheduler", "prune_on_get_work"): "true",
+    ("scheduler", "retry_delay"): "0",
+    ("retcode", "already_running"): "3",
+    ("retcode", "not_run"): "3",
+}
+
+
+def set_soft_defaults(arguments: Sequence[str]) -> None:
+    """Give Luigi the defaults that dpp needs, wherever the user's configuration says nothing.
+
+    Without a word of a scheduler, the local one is used; with one, workers stay until the shared batch is done.
+
+    Args:
+        arguments: The command line, where a scheduler may be named.
+    """
+    config = get_config()
+    filter_luigi(chatter=config.has_option("core", "log_level") or _given(arguments, "--log-level", "--core-log-level"))
+    scheduler = _names_scheduler(config, arguments)
+    for (section, option), value in {**SOFT_DEFAULTS, **(_shared_defaults() if scheduler else LOCAL_DEFAULTS)}.items():
+        if not config.has_option(section, option):
+            config.set(section, option, value)
+
+
+def _shared_defaults() -> dict[tuple[str, str], str]:
+    """Return the defaults for several processes that share a batch: each sums it up, so each has a RunBatch of its own."""
+    return {
+        ("worker", "keep_alive"): "true",
+        ("retcode", "already_running"): "0",
+        ("retcode", "not_run"): "0",
+        ("RunBatch", "process"): f"{socket.gethostname()}-{os.getpid()}",
+    }
+
+
+def _names_scheduler(config: Any, arguments: Sequence[str]) -> bool:
+    options = ("scheduler_url", "scheduler_host", "default_scheduler_url", "default_scheduler_host")
+    if _given(arguments, "--local-scheduler", "--core-local-scheduler") or config.getboolean("core", "local_scheduler", False):
+        return False
+    named = any(config.has_option("core", option) for option in options)
+    return named or _given(arguments, "--scheduler-", "--core-scheduler-")
+
+
+def _given(arguments: Sequence[str], *options: str) -> bool:
+    return any(argument.startswith(options) for argument in arguments)
+
+
+def running_from_command_line() -> bool:
+    """Whether Luigi's own command line runs this process, not a program that calls ``luigi.build``."""
+    return luigi.cmdline_parser.CmdlineParser.get_instance() is not None
+
+
+def luigi_works() -> bool:
+    """Whether Luigi has begun to work in this process, and does not only look at tasks, as ``luigi-deps-tree`` does."""
+    return bool(InterfaceLogging._configured)
+
+
+@contextmanager
+def exit_when_wrong() -> Iterator[None]:
+    """On Luigi's command line, end with one clear message and the exit code of the error, or of an interrupt.
+
+    Luigi would go on without the task and print a traceback, as it does for a program that calls ``luigi.build``; such
+    a program gets the error from :meth:`dpp.RunBatch.open`.
+    """
+    try:
+        yield
+    except DppError as error:
+        if not running_from_command_line():
+            raise
+        set_up_logging(Settings())
+        log.error("%s", error)
+        raise SystemExit(error.exit_code) from error
+    except KeyboardInterrupt as error:
+        if not running_from_command_line():
+            raise
+        log.warning(INTERRUPTED_TEXT)
+        raise SystemExit(INTERRUPTED) from error
+
+
+class UrlParameter(luigi.Parameter):
+    """A URL; task ids, logs and schedulers see it without its secrets."""
+
+    def parse(self, value: str) -> str:
+        """Return the URL, unless its secrets were taken out: such a task can't be made anew from its id."""
+        if REDACTED in value:
+            raise ConfigurationError(f"{value} lost its secrets on the way through the scheduler; use RunBatch with --chunk-size 32")
+        return value
+
+    def serialize(self, value: str) -> str:
+        """Return the URL without secrets, with a digest in their place."""
+        shown = redact_url(value)
+        return value if shown == value else f"{shown}{REDACTED}{names.digest(value, digits=8)}"
+
+
+class TextParameter(luigi.Parameter):
+    """Text; a program may give anything that can be written, such as a path or a number of bytes."""
+
+    def normalize(self, value: Any) -> str:
+        """Return the text."""
+        return str(value)
+
+
+class NumberParameter(luigi.Parameter[Any]):
+    """A number; what is none is refused in one line.
+
+    Args:
+        kind: ``int`` or ``float``.
+    """
+
+    def __init__(self, kind: type[int | float], **common: Any) -> None:
+        super().__init__(**common)
+        self._kind = kind
+
+    def parse(self, value: str) -> int | float:
+        """Return the number."""
+        with exit_when_wrong():
+            try:
+                return self._kind(value)
+            except ValueError as error:
+                raise ConfigurationError(f"{self._attribute_name}: expected a number, got {value!r}") from error
+
+
+class FilesParameter(luigi.Parameter):
+    """A manifest: a path, a source, or a Python list of dicts."""
+
+    def normalize(self, value: Any) -> Any:
+        """Return a form that can be hashed."""
+        return value if isinstance(value, str) else str(value) if isinstance(value, Path) else recursively_freeze(value)
+
+    def serialize(self, value: Any) -> str:
+        """Return the path, or what kind of list it is: its entries may hold secrets."""
+        if isinstance(value, str):
+            return redact_url(value) if "://" in value else value
+        return f"{describe_source(value)} {names.digest(repr(value), digits=8)}"
+
+
+class NamesParameter(luigi.Parameter[Any]):
+    """Names separated by commas."""
+
+    def parse(self, value: str) -> tuple[str, ...]:
+        """Return the names."""
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+
+    def normalize(self, value: Any) -> tuple[str, ...]:
+        """Return a tuple, whatever kind of sequence was given."""
+        return self.parse(value) if isinstance(value, str) else tuple(value)
+
+    def serialize(self, value: Sequence[str]) -> str:
+        """Return the names separated by commas."""
+        return ",".join(value)
+
+
+class OptionsParameter(luigi.DictParameter):
+    """Options of plugins; a task id has only their digest, as they may hold secrets."""
+
+    def parse(self, value: str) -> Any:
+        """Return the options, or raise ConfigurationError where they are no JSON object of objects."""
+        with exit_when_wrong():
+            return recursively_freeze(_options(value))
+
+    def serialize(self, value: Mapping[str, Any]) -> str:
+        """Return a digest."""
+        return names.digest(repr(value), digits=8) if value else ""
+
+
+class FieldsParameter(luigi.DictParameter):
+    """Fields of a file, as JSON."""
+
+    def parse(self, value: str) -> Any:
+        """Return the fields, or raise ConfigurationError where they are no JSON object."""
+        with exit_when_wrong():
+            try:
+                fields = json.loads(value)
+            except ValueError as error:
+                raise ConfigurationError(f'fields: expected JSON such as {{"size": 7}}: {error}') from error
+            if not isinstance(fields, dict):
+                raise ConfigurationError('fields: expected an object, such as {"size": 7}')
+            return recursively_freeze(fields)
+
+
+def _options(text: str) -> dict[str, dict[str, Any]]:
+    try:
+        options = json.loads(text)
+    except ValueError as error:
+        raise ConfigurationError(f'options: expected JSON such as {{"line-count": {{"skip_blank": true}}}}: {error}') from error
+    if not isinstance(options, dict) or not all(isinstance(option, dict) for option in options.values()):
+        raise ConfigurationError('options: expected an object of objects, such as {"line-count": {"skip_blank": true}}')
+    return options
+
+
+def _parameter(name: str, field: FieldInfo) -> luigi.Parameter[Any]:
+    """Return the Luigi parameter for a setting."""
+    default = field.get_default(call_default_factory=True)
+    common: dict[str, Any] = {"description": field.description, "significant": name in SIGNIFICANT}
+    if name == "options":
+        return OptionsParameter(default={}, **common)
+    if isinstance(default, bool):
+        return luigi.BoolParameter(default=default, **common)
+    if isinstance(default, tuple):
+        return NamesParameter(default=default, **common)
+    if isinstance(default, (int, float)) and not spelled(field):
+        return NumberParameter(type(default), default=default, **common)
+    return TextParameter(default=str(default), **common)
+
+
+def spelled(field: FieldInfo) -> bool:
+    """Whether a setting can be written in words of its own, such as 20M, which the settings read."""
+    return any(isinstance(rule, BeforeValidator) for rule in field.metadata)
+
+
+def with_settings(names_: Sequence[str]) -> Callable[[type[luigi.Task]], type[luigi.Task]]:
+    """Return a decorator that gives a task class Luigi parameters for these settings."""
+
+    def decorate(cls: type[luigi.Task]) -> type[luigi.Task]:
+        for name in names_:
+            parameter = _parameter(name, Settings.model_fields[name])
+            setattr(cls, name, parameter)
+            parameter.__set_name__(cls, name)
+        return cls
+
+    return decorate
+
+
+def named_batch(name: str, params: Mapping[str, luigi.Parameter[Any]]) -> dict[str, Any]:
+    """Return what the section ``[batch:NAME]`` of luigi.cfg says; its ``workers`` count as Luigi's own.
+
+    Raises:
+        ConfigurationError: There is no such section, or it has a setting that does not exist.
+    """
+    config = get_config()
+    section = _section(config, f"{BATCH_SECTION}{name}")
+    if not section:
+        raise ConfigurationError(f"luigi.cfg has no section [{BATCH_SECTION}{name}]: {names.suggestion(name, batch_names())}")
+    if (workers := section.pop("workers", None)) is not None:
+        config.set("core", "workers", str(workers))
+    unknown = [
+        f"no setting {setting!r}: {names.suggestion(setting, [*params, 'workers'])}" for setting in sorted(set(section) - set(params))
+    ]
+    if unknown:
+        raise ConfigurationError("\n".join(f"[{BATCH_SECTION}{name}] of luigi.cfg: {problem}" for problem in unknown))
+    return {setting: _parsed(params[setting], value) for setting, value in section.items()}
+
+
+def batch_names() -> list[str]:
+    """Return the names of the batches that luigi.cfg has sections for."""
+    return [section.removeprefix(BATCH_SECTION) for section in _sections(get_config()) if section.startswith(BATCH_SECTION)]
+
+
+def where_set(section: str, option: str) -> str:
+    """Return the file and section that an option's value comes from, or "" where no file says it.
+
+    The file that Luigi reads last wins; a name with dashes counts where no file has it with underscores.
+    """
+    files = list(_config_files())
+    found = (path for name in (option, option.replace("_", "-")) for path, config in files if name in _names_in(config, section))
+    return next((f"{path} [{section}]" for path in found), "")
+
+
+def _names_in(config: Any, section: str) -> list[str]:
+    try:
+        return list(config[section])
+    except KeyError:
+        return []
+
+
+def _config_files() -> Iterator[tuple[str, Any]]:
+    """Yield each file that Luigi's configuration is read from and what it alone says, the one that wins first."""
+    config = get_config()
+    for path in reversed(config._config_paths):
+        if Path(path).is_file():
+            alone = type(config)()
+            alone.read([path])
+            yield os.path.abspath(path), alone
+
+
+def configured_names() -> dict[str, list[str]]:
+    """Return the options that the configuration has values for, by section."""
+    config = get_config()
+    return {section: list(_section(config, section)) for section in _sections(config)}
+
+
+def _parsed(parameter: luigi.Parameter[Any], value: Any) -> Any:
+    return parameter.parse(value) if isinstance(value, str) else value
+
+
+def _sections(config: Any) -> list[str]:
+    return list(config.sections()) if hasattr(config, "sections") else list(config.data)
+
+
+def configured_options(plugins: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return the options of plugins that luigi.cfg has sections for, such as ``[line-count] skip_blank=true``."""
+    config = get_config()
+    found = {plugin: _section(config, plugin) for plugin in plugins}
+    return {plugin: options for plugin, options in found.items() if options}
+
+
+def _section(config: Any, name: str) -> dict[str, Any]:
+    try:
+        section = dict(config[name])
+    except KeyError:
+        return {}
+    defaults = config.defaults() if hasattr(config, "defaults") else {}
+    return {option: _value(value) for option, value in section.items() if option not in defaults}
+
+
+def _value(value: Any) -> Any:
+    """Return a list or an object where a cfg file spells one in JSON; other text as it is."""
+    if isinstance(value, str) and value.strip()[:1] in ("[", "{"):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return recursively_unfreeze(value)

@@ -1,0 +1,204 @@
+"""Naming targets in a workspace, and holding a download among processes."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from dpp import names
+from dpp.models import FileData
+from dpp.workspace.atomic import is_abandoned, make_folder, remove, stops_run
+
+SIDECAR_SUFFIX = ".dpp.json"
+PART_SUFFIX = ".part"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+def _tells_of_nothing(name: str, beside: Sequence[str]) -> bool:
+    """Whether a name is that of the facts of a part that is not there: it became the download, and its process died right then."""
+    return name.endswith(PART_SUFFIX + SIDECAR_SUFFIX) and name.removesuffix(SIDECAR_SUFFIX) not in beside
+
+
+class DownloadPaths:
+    """Where a download lies: its body, its sidecar, and what there is of it before it is whole.
+
+    Plain strings: a ``Path`` costs several microseconds to make, and there are ten uses of these for a file.
+
+    Args:
+        folder: The folder of the download.
+        name: Its name.
+    """
+
+    __slots__ = ("body", "folder", "part", "part_facts", "sidecar")
+
+    def __init__(self, folder: str, name: str) -> None:
+        self.folder = folder
+        self.body = f"{folder}/{name}"
+        self.sidecar = self.body + SIDECAR_SUFFIX
+        self.part = self.body + PART_SUFFIX
+        self.part_facts = self.part + SIDECAR_SUFFIX
+
+    def lock(self) -> FolderLock:
+        """Return what holds this download alone."""
+        return FolderLock(self.folder)
+
+    def hold(self) -> Hold | None:
+        """Hold this download together with others; None where there is none."""
+        with stops_run(self.folder), suppress(FileNotFoundError):
+            return Hold(os.open(self.folder, _FOLDER))
+        return None
+
+    def discard(self) -> None:
+        """Remove the download, its sidecar first, and its folder unless there is more in it."""
+        self._discard(self.sidecar, self.part_facts, self.part, self.body)
+
+    def discard_part(self) -> None:
+        """Remove what there is of a download before it is whole, and its folder unless there is more in it."""
+        self._discard(self.part_facts, self.part)
+
+    def _discard(self, *paths: str) -> None:
+        with stops_run(self.folder):
+            for path in paths:
+                remove(path)
+            with suppress(OSError):
+                Path(self.folder).rmdir()
+
+
+class FolderLock:
+    """Hold a folder alone, among all threads and processes of this machine; say whether it is empty.
+
+    The lock (flock on the folder, which is made where it is missing) lets two files with one URL, or two batches, share
+    one download.
+    """
+
+    __slots__ = ("_descriptor", "_folder")
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> bool:
+        while True:
+            with stops_run(self._folder):
+                make_folder(self._folder)
+                try:
+                    self._descriptor = os.open(self._folder, _FOLDER)
+                except FileNotFoundError:
+                    if Path(self._folder).is_symlink():
+                        raise
+                    continue  # who was done with it removed it at this moment
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+                if os.fstat(self._descriptor).st_nlink:  # else it was removed while we waited
+                    return not os.listdir(self._descriptor)
+            except BaseException:
+                os.close(self._descriptor)
+                raise
+            os.close(self._descriptor)
+
+    def __exit__(self, *exc: object) -> None:
+        os.close(self._descriptor)
+
+    def share(self) -> Hold:
+        """Return what goes on holding the folder, together with others, when this lock is let go."""
+        return Hold(os.dup(self._descriptor))
+
+
+class Hold:
+    """Hold a folder together with others, so that nobody removes what is in it.
+
+    Args:
+        descriptor: The folder, opened; closed with :meth:`release`.
+    """
+
+    __slots__ = ("_descriptor",)
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+
+    def alone(self) -> bool:
+        """Hold the folder alone, if nobody else holds it."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def release(self) -> None:
+        """Let the folder go; a second time does nothing."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+class Workspace:
+    """The folder that holds all targets.
+
+    Args:
+        root: The folder; made when something is first written.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._root = str(root)
+
+    def download(self, file: FileData) -> DownloadPaths:
+        """Return the paths of a file's download; files with one URL share the folder."""
+        key = names.download_key(file.url)
+        name = names.safe_name(names.basename(file.url) if file.name == names.stem(file.url) else file.name)
+        return DownloadPaths(f"{self._root}/downloads/{names.shard(key)}/{key}", name)
+
+    def pre_processed(self, fingerprint: str, file: FileData) -> str:
+        """Return the folder of what a chain of pre-processors made of a file; its record is beside it."""
+        return self._sharded("pre_processed", fingerprint, file, "")
+
+    def processed(self, fingerprint: str, file: FileData) -> str:
+        """Return the path of a processor's result."""
+        return self._sharded("processed", fingerprint, file, ".json")
+
+    def report(self, fingerprint: str, file: FileData) -> str:
+        """Return the path of a file's report, which alone makes the file complete."""
+        return self._sharded("reports", fingerprint, file, ".json")
+
+    def has_others(self, kind: str, file: FileData) -> bool:
+        """Whether there is a target of a file that some steps made.
+
+        Args:
+            kind: ``pre_processed`` or ``processed`` or ``reports``.
+            file: The file.
+        """
+        with suppress(FileNotFoundError):
+            paths = (self._sharded(kind, fingerprint, file, ".json") for fingerprint in os.listdir(f"{self._root}/{kind}"))
+            return any(map(os.path.exists, paths))
+        return False
+
+    def batch(self, name: str) -> Path:
+        """Return the folder of a batch."""
+        return self.root / "batches" / name
+
+    def _sharded(self, kind: str, fingerprint: str, file: FileData, suffix: str) -> str:
+        return self.keyed(kind, fingerprint, names.file_key(file.id, file.url)) + suffix
+
+    def keyed(self, kind: str, fingerprint: str, key: str) -> str:
+        """Return the path of a file's target without its suffix, given the file's key.
+
+        Args:
+            kind: ``pre_processed``, ``processed`` or ``reports``.
+            fingerprint: Of the steps that made it.
+            key: The file's.
+        """
+        return f"{self._root}/{kind}/{fingerprint}/{names.shard(key)}/{key}"
+
+    def sweep(self) -> None:
+        """Remove what processes that died have left among the targets: temporary files and folders, facts of parts that are gone."""
+        for folder, folders, files in os.walk(self._root):
+            of_downloads = folder.startswith(f"{self._root}/downloads/")
+            for name in files:
+                if is_abandoned(name) or (of_downloads and _tells_of_nothing(name, files)):
+                    remove(f"{folder}/{name}")
+            for name in filter(is_abandoned, folders):
+                shutil.rmtree(Path(folder, name), ignore_errors=True)

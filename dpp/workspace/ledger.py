@@ -1,0 +1,123 @@
+"""The record of outcomes: JSON Lines, appended to while a chunk works, read by whoever wants to know.
+
+A line is written with one call, so a process that dies leaves at most one torn line, at the end; it is
+cut off when the ledger is opened again, and passed over by readers.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from pydantic import ValidationError
+
+from dpp.models import Outcome
+from dpp.workspace.atomic import read_bytes, stops_run, write_all
+
+OPEN_SUFFIX = ".open"
+
+
+class Ledger:
+    """Append outcomes to a file; one writer at a time, from any of its threads.
+
+    Args:
+        path: Its final name, which appears with :meth:`finish`; until then it ends in ``.open``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._open_path = path.with_name(path.name + OPEN_SUFFIX)
+        self._lock = threading.Lock()
+        with stops_run(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor: int | None = os.open(self._open_path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            self._size = self._repaired()
+
+    def _repaired(self) -> int:
+        """Cut off a torn last line; return the size then."""
+        data = self._open_path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole != len(data):
+            os.truncate(self._open_path, whole)
+        return whole
+
+    def recorded(self) -> dict[str, Outcome]:
+        """Return the outcomes that are in it already, by key."""
+        return {outcome.key: outcome for outcome in read_ledger(self._open_path)}
+
+    def append(self, outcome: Outcome) -> None:
+        """Add an outcome.
+
+        Raises:
+            EnvironmentStop: It can't be written; what was written of it is taken back.
+        """
+        assert self._descriptor is not None, "the ledger is closed"
+        line = outcome.model_dump_json().encode() + b"\n"
+        with self._lock, stops_run(self._path):
+            try:
+                write_all(self._descriptor, line)
+            except OSError:
+                os.ftruncate(self._descriptor, self._size)
+                raise
+            self._size += len(line)
+
+    def finish(self) -> None:
+        """Give the ledger its final name: every file of the chunk has its outcome."""
+        with stops_run(self._path):
+            self.close()
+            os.replace(self._open_path, self._path)
+
+    def close(self) -> None:
+        """Let go of the file; what has no final name yet can be opened again."""
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            os.close(descriptor)
+
+
+class Row(NamedTuple):
+    """A line of a ledger, with its line feed, and the outcome that it says."""
+
+    outcome: Outcome
+    line: bytes
+
+
+def read_outcome(path: Path | str) -> Outcome | None:
+    """Return the outcome that a file's report holds; None where there is no report, or none that is whole."""
+    try:
+        return Outcome.model_validate_json(read_bytes(path))
+    except (OSError, ValidationError):
+        return None
+
+
+def read_ledger(path: Path) -> Iterator[Outcome]:
+    """Yield the outcomes of a ledger."""
+    return (row.outcome for row in read_rows(path))
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """Yield the rows of a ledger, which may just have got its final name; a line that is torn or is none is passed over."""
+    stream = _opened(path) or _opened(path.with_name(path.name.removesuffix(OPEN_SUFFIX)))
+    if stream is None:
+        return
+    with stream:
+        for line in stream:
+            try:
+                yield Row(Outcome.model_validate_json(line), line.rstrip(b"\n") + b"\n")
+            except ValidationError:
+                continue
+
+
+def _opened(path: Path) -> BinaryIO | None:
+    try:
+        return path.open("rb")
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+
+
+def read_ledgers(folder: Path) -> Iterator[Row]:
+    """Yield the rows of all ledgers in a folder, finished or not."""
+    for path in sorted(folder.glob("*.jsonl*")):
+        yield from read_rows(path)

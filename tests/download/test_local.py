@@ -1,0 +1,144 @@
+"""``file:`` URLs."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from dpp import FetchError, FileData, Settings
+from dpp.download.downloader import Downloader
+from dpp.download.local import LocalFetcher, local_path
+from dpp.workspace.layout import Workspace
+
+
+@pytest.fixture
+def fetch(tmp_path):
+    """Download a file: URL; the waits between attempts are in ``fetch.waits``."""
+
+    def get(url, **fields):
+        downloader = Downloader(Settings(), Workspace(tmp_path / "ws"), {"file": LocalFetcher(Settings())}, sleep=get.waits.append)
+        return downloader.get(FileData(url=url, **fields), lambda: None)
+
+    get.waits = []
+    return get
+
+
+def refused(fetch, url):
+    with pytest.raises(FetchError) as caught:
+        fetch(url)
+    assert not [path for path in Path("ws").rglob("*") if path.is_file()]
+    return caught.value.error_class
+
+
+@contextmanager
+def as_nobody():
+    """Give up root's rights for a while, as permissions mean nothing to root."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a b?c#d%e.txt", "ünï✓.csv", b"latin-\xe9.txt"])
+def test_a_file_is_copied_whatever_its_name(fetch, tmp_path, name):
+    source = tmp_path / os.fsdecode(name)
+    source.write_bytes(b"content")
+    got = fetch(source.as_uri(), sha256="ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73")
+    assert (got.path.read_bytes(), got.size) == (b"content", 7)
+    assert got.path != source
+
+
+@pytest.mark.parametrize(
+    "url", ["file:/a/b", "file:///a/b", "FILE:///a/b", "file://localhost/a/b", "file://LOCALHOST/a/b", "file:///a/b?q#f"]
+)
+def test_forms_of_a_local_url(url):
+    assert local_path(url) == Path("/a/b")
+
+
+@pytest.mark.parametrize("url", ["file://other/a", "file://localhost:80/a", "file://me@localhost/a", "file:a", "file:", "file:///a%00b"])
+def test_urls_that_name_no_file_of_this_machine(fetch, url):
+    assert refused(fetch, url) == "protocol"
+
+
+def test_an_empty_file_is_a_file(fetch, tmp_path):
+    (tmp_path / "empty").touch()
+    assert fetch((tmp_path / "empty").as_uri()).size == 0
+
+
+def test_a_symbolic_link_gives_what_it_leads_to(fetch, tmp_path):
+    (tmp_path / "real").write_text("real")
+    (tmp_path / "link").symlink_to("real")
+    got = fetch((tmp_path / "link").as_uri())
+    assert got.path.read_text() == "real"
+    assert not got.path.is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("make", "error_class"),
+    [
+        (lambda path: None, "not-found"),
+        (lambda path: path.mkdir(), "not-a-file"),
+        (os.mkfifo, "not-a-file"),
+        (lambda path: path.symlink_to("/dev/zero"), "not-a-file"),
+        (lambda path: path.symlink_to("nowhere"), "not-found"),
+    ],
+    ids=["missing", "folder", "fifo", "device", "dangling"],
+)
+def test_what_is_no_file_fails_at_once_and_leaves_nothing(fetch, tmp_path, make, error_class):
+    make(tmp_path / "x")
+    assert refused(fetch, (tmp_path / "x").as_uri()) == error_class
+    assert fetch.waits == []
+
+
+def test_a_file_that_may_not_be_read_is_a_failure(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    secret.chmod(0)
+    with as_nobody(), pytest.raises(FetchError) as caught:
+        LocalFetcher(Settings()).fetch(secret.as_uri(), FileData(url=secret.as_uri()), None)
+    assert (caught.value.error_class, caught.value.retryable) == ("permission", False)
+
+
+def test_an_error_of_the_source_is_tried_again(fetch, tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    assert refused(fetch, (tmp_path / "loop").as_uri()) == "read"
+    assert len(fetch.waits) == 2
+
+
+def test_a_file_that_grows_while_it_is_copied_is_a_failure(tmp_path):
+    source = tmp_path / "log"
+    source.write_bytes(b"x" * 10)
+
+    class Growing(LocalFetcher):
+        def fetch(self, url, file, part):
+            begin = part.begin
+
+            def begin_and_grow(*args, **facts):
+                begin(*args, **facts)
+                source.write_bytes(b"x" * 20)
+
+            part.begin = begin_and_grow
+            super().fetch(url, file, part)
+
+    downloader = Downloader(Settings(), Workspace(tmp_path / "ws"), {"file": Growing(Settings())})
+    with pytest.raises(Exception, match="expected 10 bytes as the source says, got 20"):
+        downloader.get(FileData(url=source.as_uri()), lambda: None)
+
+
+def test_a_local_source_in_many_threads_is_copied_once(tmp_path):
+    (tmp_path / "a").write_text("a")
+    attempts = []
+    downloader = Downloader(Settings(), Workspace(tmp_path / "ws"), {"file": LocalFetcher(Settings())})
+    file = FileData(url=(tmp_path / "a").as_uri())
+    threads = [threading.Thread(target=downloader.get, args=(file, lambda: attempts.append(1))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(attempts) == 1

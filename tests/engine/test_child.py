@@ -1,0 +1,119 @@
+"""Work in a child process, and how its parent learns of its end."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import pytest
+from dpp import EnvironmentStop, FetchError
+from dpp.engine.child import _descendants, end_with_parent, run_in_child
+from dpp.workspace.atomic import is_alive
+
+from listening import wait_until
+
+
+def test_what_a_child_does_is_there_when_it_has_finished(tmp_path):
+    assert run_in_child((tmp_path / "done").touch) is None
+    assert (tmp_path / "done").exists()
+
+
+@pytest.mark.parametrize(
+    ("work", "reason"),
+    [
+        (lambda: os._exit(0), "ended itself with exit code 0"),
+        (lambda: os._exit(7), "ended itself with exit code 7"),
+        (lambda: sys.exit(0), "failed with SystemExit: 0"),
+        (lambda: 1 / 0, "failed with ZeroDivisionError: division by zero"),
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), "was killed by SIGKILL, as the system does when memory runs out"),
+        (lambda: os.kill(os.getpid(), signal.SIGRTMIN + 3), f"was killed by signal {signal.SIGRTMIN + 3}"),
+        (lambda: signal.raise_signal(signal.SIGINT), "was interrupted"),
+    ],
+    ids=["exit-0", "exit-7", "sys-exit", "raises", "killed", "nameless", "interrupted"],
+)
+def test_an_end_before_the_work_was_done_is_told(work, reason):
+    death = run_in_child(work)
+    assert (death.reason, death.is_stopped) == (reason, False)
+
+
+def test_where_no_child_can_be_started_the_run_stops():
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        with pytest.raises(EnvironmentStop, match=r"^cannot start a process for the files: Too many open files \(see ulimit -n"):
+            run_in_child(lambda: None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_child_that_crashes_leaves_its_stack():
+    death = run_in_child(lambda: ctypes.string_at(0))
+    assert death.reason == "was killed by SIGSEGV"
+    assert "test_child.py" in death.traceback
+
+
+@pytest.mark.parametrize(
+    "error", [EnvironmentStop("the disk is full"), FetchError("gone", "http-404", http_status=404)], ids=lambda error: type(error).__name__
+)
+def test_an_error_of_dpp_is_raised_in_the_parent(error):
+    def fail():
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        run_in_child(fail)
+    assert (str(caught.value), vars(caught.value)) == (str(error), vars(error))
+
+
+def test_a_child_that_hangs_is_stopped_with_what_it_started(tmp_path):
+    def hang():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        started = subprocess.Popen(["sleep", "60"])
+        (tmp_path / "pid.new").write_text(str(started.pid))
+        (tmp_path / "pid.new").rename(tmp_path / "pid")
+        time.sleep(60)
+
+    death = run_in_child(hang, lambda: "hung" if (tmp_path / "pid").exists() else "")
+    assert (death.reason, death.is_stopped) == ("hung", True)
+    assert "in hang" in death.traceback
+    wait_until(lambda: not is_alive((tmp_path / "pid").read_text()))
+
+
+def test_a_process_that_has_ended_by_the_time_its_children_are_looked_for_has_none():
+    assert _descendants(2**22 + 1) == []  # Linux gives no process such a number
+
+
+@contextmanager
+def interrupted_at_its_end():
+    """Interrupt who does something, right when it is done."""
+    yield
+    raise KeyboardInterrupt
+
+
+def test_an_interrupt_right_after_the_start_of_a_child_ends_it():
+    with pytest.raises(KeyboardInterrupt):
+        run_in_child(lambda: time.sleep(60), guard=interrupted_at_its_end())
+    assert not multiprocessing.active_children()
+
+
+def test_a_process_whose_parent_has_ended_before_it_asked_ends_too():
+    told, tell = os.pipe()
+
+    def leave_a_child():
+        parent = os.getpid()
+        if not os.fork():
+            wait_until(lambda: os.getppid() != parent)
+            end_with_parent(signal.SIGTERM, parent)
+            os.write(tell, b"went on")
+        os._exit(0)
+
+    run_in_child(leave_a_child)
+    os.close(tell)
+    with open(told, "rb") as stream:
+        assert stream.read() == b""

@@ -1,0 +1,630 @@
+"""One file through the stages: errors become values, and what is on disk is taken up again."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from dpp import (
+    BasePostProcessor,
+    BasePreProcessor,
+    BaseProcessor,
+    EnvironmentStop,
+    Failure,
+    FileData,
+    InputError,
+    Outcome,
+    Settings,
+)
+from dpp.engine.pipeline import Job, Pipeline
+from dpp.plugins.builtin import Checksum
+from dpp.plugins.registry import registry
+from dpp.plugins.steps import ConfiguredStep, Steps
+
+from http_site import serve_file, status
+
+
+class Text(BaseProcessor):
+    """Return the file's text, or the texts of a folder."""
+
+    def process(self, file):
+        path = file.local_path
+        return {child.name: child.read_text() for child in sorted(path.iterdir())} if path.is_dir() else path.read_text()
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Make a pipeline of classes."""
+    made = []
+
+    def pipeline(*pre, processor=Text, post=(), run="r/1", **settings):
+        steps = Steps(
+            [ConfiguredStep("pre-processor", cls, {}) for cls in pre],
+            ConfiguredStep("processor", processor, {}),
+            [ConfiguredStep("post-processor", cls, {}) for cls in post],
+        )
+        settings = Settings(**{"workspace": tmp_path / "ws", "attempts": 1, **settings})
+        made.append(Pipeline(settings, registry(), run, steps))
+        return made[-1]
+
+    yield pipeline
+    for one in made:
+        one.close()
+
+
+def run(pipeline, file):
+    """Send a file through all stages; return its job and its outcome."""
+    job = Job(file)
+    for stage in (pipeline.download, pipeline.pre_process, pipeline.process):
+        stage(job)
+    return job, pipeline.report(job)
+
+
+@pytest.fixture
+def a(site):
+    return FileData(url=site.add("/a.txt", "text"))
+
+
+@pytest.fixture
+def upper():
+    """A pre-processor that counts its calls."""
+
+    class Upper(BasePreProcessor):
+        name = "upper"
+
+        def pre_process(self, file):
+            calls.append(file.id)
+            made = file.output_dir / file.local_path.name
+            made.write_text(file.local_path.read_text().upper())
+            file.local_path = made
+            return file
+
+    calls = []
+    Upper.calls = calls
+    return Upper
+
+
+def failing(base, method, action):
+    """Return a step class whose method does something bad."""
+    return type("Bad", (base,), {"name": "bad", method: lambda self, *args: action(*args)})
+
+
+def raised(error):
+    def action(*args):
+        raise error
+
+    return action
+
+
+class TestOutcomes:
+    """What an outcome says."""
+
+    def test_a_file_that_is_ok(self, make, a, site):
+        job, outcome = run(make(processor=Checksum), a)
+        sha256 = "982d9e3eb996f559e633f4d194def3761d909f5a3b647d1a851fead67c32c9d1"
+        assert outcome.model_dump(exclude={"seconds", "at", "key"}) == {
+            **dict.fromkeys(["stage", "error_class", "message", "http_status", "traceback"]),
+            "id": "a",
+            "name": "a",
+            "url": site.url + "/a.txt",
+            "status": "ok",
+            "attempts": 1,
+            "bytes": 4,
+            "sha256": sha256,
+            "plugins": [{"kind": "processor", "name": "checksum", "version": "1"}],
+            "result": {"size": 4, "sha256": sha256, "media_type": "text/plain"},
+            "run": "r/1",
+            "cached": False,
+        }
+        assert outcome.seconds.keys() == {"download", "process"}
+        assert job.failure is None
+
+    def test_a_download_that_fails_is_a_value(self, make, site):
+        _, outcome = run(make(), FileData(url=site.url + "/gone"))
+        assert (outcome.status, outcome.stage, outcome.error_class, outcome.http_status) == ("failed", "download", "http-404", 404)
+        assert (outcome.message, outcome.traceback, outcome.result, outcome.bytes) == ("the server answered 404", None, None, None)
+
+    def test_attempts_are_counted(self, make, site, a):
+        site.script("/a.txt", status(503, Retry_After="0"), status(503, Retry_After="0"), serve_file)
+        assert run(make(attempts=3), a)[1].attempts == 3
+
+    def test_the_report_is_the_outcome(self, make, a):
+        pipeline = make()
+        _, outcome = run(pipeline, a)
+        assert Outcome.model_validate_json(pipeline.report_path(a).read_bytes()) == outcome
+
+    @pytest.mark.fault(29)
+    @pytest.mark.parametrize(
+        ("error", "error_class", "message"),
+        [
+            (ValueError("bad value"), "ValueError", "bad value"),
+            (KeyError(), "KeyError", "KeyError"),
+            (SystemExit(3), "SystemExit", "3"),
+            (sys.exit, "SystemExit", "SystemExit"),
+            (RecursionError("deep"), "RecursionError", "deep"),
+            (MemoryError(), "MemoryError", "MemoryError"),
+            (OSError(errno.ENOENT, "not there"), "FileNotFoundError", "[Errno 2] not there"),
+        ],
+        ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
+    )
+    @pytest.mark.parametrize(
+        ("stage", "base", "method"),
+        [
+            ("pre-process", BasePreProcessor, "pre_process"),
+            ("process", BaseProcessor, "process"),
+            ("post-process", BasePostProcessor, "post_process"),
+        ],
+    )
+    def test_whatever_a_plugin_raises_is_a_value(self, make, a, stage, base, method, error, error_class, message):
+        bad = failing(base, method, (lambda *_: error()) if callable(error) else raised(error))
+        pipeline = {"pre-process": lambda: make(bad), "process": lambda: make(processor=bad), "post-process": lambda: make(post=[bad])}
+        _, outcome = run(pipeline[stage](), a)
+        assert (outcome.status, outcome.stage, outcome.error_class, outcome.message) == ("failed", stage, error_class, message)
+        assert outcome.result is None
+        assert outcome.traceback.startswith("Traceback (most recent call last):")
+        assert "in action" in outcome.traceback or callable(error)
+
+    @pytest.mark.fault(29)
+    @pytest.mark.parametrize("base", [BasePreProcessor, BaseProcessor, BasePostProcessor])
+    def test_a_constructor_that_raises_fails_the_file(self, make, a, base):
+        class Unmakeable(base):
+            def model_post_init(self, context):
+                raise RuntimeError("no licence")
+
+            pre_process = process = post_process = lambda self, *args: None
+
+        pipeline = {
+            BasePreProcessor: lambda: make(Unmakeable),
+            BaseProcessor: lambda: make(processor=Unmakeable),
+            BasePostProcessor: lambda: make(post=[Unmakeable]),
+        }
+        outcome = run(pipeline[base](), a)[1]
+        assert (outcome.status, outcome.error_class, outcome.message) == ("failed", "RuntimeError", "no licence")
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt(), EnvironmentStop("stop"), InputError("no")])
+    def test_what_is_no_files_own_goes_on(self, make, a, error):
+        with pytest.raises(type(error)):
+            run(make(processor=failing(BaseProcessor, "process", raised(error))), a)
+
+    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE])
+    def test_a_machine_at_fault_stops_the_run(self, make, a, number):
+        pipeline = make(processor=failing(BaseProcessor, "process", raised(OSError(number, "broken"))))
+        with pytest.raises(EnvironmentStop, match="process of a: broken"):
+            run(pipeline, a)
+        assert not pipeline.report_path(a).exists()
+
+
+class TestSecrets:
+    """Secrets are in nothing that is written."""
+
+    @pytest.mark.parametrize(
+        ("stage", "base", "method"),
+        [("pre-process", BasePreProcessor, "pre_process"), ("process", BaseProcessor, "process")],
+    )
+    def test_a_plugin_that_tells_them_in_its_error(self, make, site, caplog, stage, base, method):
+        def tell(file):
+            raise ValueError(f"{file.url} {file.headers} {file.urls} at hunter22")
+
+        site.add("/a", "x")
+        url = site.url.replace("//", "//me:hunter22@") + "/a?sig=s1gn4ture&x=1"
+        file = FileData(url=url, headers={"X-Key": "k3yk3y"}, urls=[site.url + "/b?token=t0k3n0"])
+        bad = failing(base, method, tell)
+        caplog.set_level(logging.DEBUG)
+        pipeline = make(bad) if stage == "pre-process" else make(processor=bad)
+        _, outcome = run(pipeline, file)
+        assert (outcome.stage, outcome.error_class) == (stage, "ValueError")
+        assert "/a?***" in outcome.message
+        assert outcome.message.endswith("at ***")
+        written = b"".join(path.read_bytes() for path in Path("ws").rglob("*") if path.is_file()).decode()
+        for secret in ("hunter22", "s1gn4ture", "k3yk3y", "t0k3n0", "me:"):
+            assert secret not in outcome.model_dump_json() + written + caplog.text
+
+    def test_a_cause_that_tells_them(self, make, site):
+        def tell(file):
+            try:
+                Path(f"/none/{file.url}").read_text()
+            except OSError as error:
+                raise RuntimeError("failed") from error
+
+        site.add("/a", "x")
+        file = FileData(url=site.url + "/a?sig=s1gn4ture")
+        _, outcome = run(make(processor=failing(BaseProcessor, "process", tell)), file)
+        assert "No such file" in outcome.traceback
+        assert "s1gn4ture" not in outcome.model_dump_json()
+
+    def test_a_download_that_fails(self, make, site, caplog):
+        caplog.set_level(logging.DEBUG)
+        file = FileData(url=site.url.replace("//", "//me:hunter22@") + "/a?sig=s1gn4ture", urls=["http://127.0.0.1:1/b?token=t0k3n0"])
+        _, outcome = run(make(), file)
+        assert outcome.error_class == "connection"
+        for secret in ("hunter22", "s1gn4ture", "t0k3n0"):
+            assert secret not in outcome.model_dump_json() + caplog.text
+
+
+class TestPreProcessors:
+    """The chain of pre-processors."""
+
+    def test_without_any_the_download_is_what_is_processed(self, make, a):
+        job, outcome = run(make(), a)
+        assert (outcome.result, job.prepared.local_path) == ("text", job.download.path)
+        assert not Path("ws/pre_processed").exists()
+
+    def test_what_it_made_is_processed_and_kept(self, make, a, upper):
+        pipeline = make(upper)
+        job, outcome = run(pipeline, a)
+        assert outcome.result == "TEXT"
+        assert job.prepared.local_path.is_relative_to(pipeline.prepared_path(a))
+        assert job.prepared.processing_history == [{"kind": "pre-processor", "name": "upper", "version": "0"}]
+        assert job.prepared.output_dir is None
+        assert job.download.path.read_text() == "text"
+
+    def test_a_chain_of_two_runs_in_order_and_keeps_the_last(self, make, a, upper):
+        class Twice(BasePreProcessor):
+            name = "twice"
+
+            def pre_process(self, file):
+                assert not list(file.output_dir.iterdir())
+                made = file.output_dir / "twice.txt"
+                made.write_text(file.local_path.read_text() * 2)
+                return file.model_copy(update={"local_path": made})
+
+        pipeline = make(upper, Twice)
+        job, outcome = run(pipeline, a)
+        assert outcome.result == "TEXTTEXT"
+        assert [step["name"] for step in job.prepared.processing_history] == ["upper", "twice"]
+        assert [path.name for path in pipeline.prepared_path(a).rglob("*") if path.is_file()] == ["twice.txt"]
+
+    def test_a_step_that_passes_on_what_the_one_before_made(self, make, a, upper):
+        passing = failing(BasePreProcessor, "pre_process", lambda file: file)
+        pipeline = make(upper, passing)
+        assert run(pipeline, a)[1].result == "TEXT"
+        assert pipeline.has_prepared(a)
+
+    def test_a_step_that_leaves_the_download_as_it_is_copies_nothing(self, make, a):
+        passing = failing(BasePreProcessor, "pre_process", lambda file: file)
+        pipeline = make(passing)
+        job, outcome = run(pipeline, a)
+        assert (outcome.result, job.prepared.local_path) == ("text", job.download.path)
+        assert list(pipeline.prepared_path(a).iterdir()) == []
+        assert run(make(passing), a)[0].prepared.local_path == job.download.path
+
+    @pytest.mark.parametrize("folder", [False, True])
+    def test_what_lies_outside_output_dir_is_copied(self, make, a, tmp_path, folder):
+        outside = tmp_path / "outside"
+        outside.mkdir()
+        (outside / "o.txt").write_text("out")
+        made = outside if folder else outside / "o.txt"
+        pipeline = make(failing(BasePreProcessor, "pre_process", lambda file: file.model_copy(update={"local_path": made})))
+        job, outcome = run(pipeline, a)
+        assert outcome.result == ({"o.txt": "out"} if folder else "out")
+        shutil.rmtree(outside)
+        assert job.prepared.local_path.is_relative_to(pipeline.prepared_path(a))
+        assert pipeline.has_prepared(a)
+
+    @pytest.mark.parametrize(
+        ("returned", "message"),
+        [
+            (lambda file: None, "bad returned NoneType where a FileData was expected"),
+            (lambda file: str(file.local_path), "bad returned str where a FileData was expected"),
+            (lambda file: file.model_copy(update={"local_path": None}), "bad returned a file whose local_path is not there: None"),
+            (
+                lambda file: file.model_copy(update={"local_path": Path("/nope")}),
+                "bad returned a file whose local_path is not there: /nope",
+            ),
+        ],
+    )
+    def test_what_is_no_file_fails_it(self, make, a, returned, message):
+        pipeline = make(failing(BasePreProcessor, "pre_process", returned))
+        _, outcome = run(pipeline, a)
+        assert (outcome.stage, outcome.error_class, outcome.message) == ("pre-process", "no-file", message)
+        assert not list(Path("ws/pre_processed").rglob("*.json"))
+
+    def test_a_chain_that_fails_leaves_nothing(self, make, a, upper):
+        bad = failing(BasePreProcessor, "pre_process", raised(ValueError("bad")))
+        _, outcome = run(make(upper, bad), a)
+        assert outcome.error_class == "ValueError"
+        assert not [path for path in Path("ws/pre_processed").rglob("*") if path.is_file()]
+        assert not list(Path("ws/pre_processed").rglob("*.tmp"))
+
+    def test_extra_fields_that_it_changes_reach_the_processor_also_from_disk(self, make, site):
+        class Enrich(BasePreProcessor):
+            def pre_process(self, file):
+                file.lines = 7
+                file.provider = file.provider.upper()
+                return file
+
+        class Fields(BaseProcessor):
+            def process(self, file):
+                return [file.lines, file.provider, file.kept]
+
+        file = FileData(url=site.add("/a", "x"), provider="acme", kept=[1])
+        assert run(make(Enrich, processor=Fields), file)[1].result == [7, "ACME", [1]]
+        shutil.rmtree("ws/processed")
+        assert run(make(Enrich, processor=Fields), file)[1].result == [7, "ACME", [1]]
+        assert (file.provider, file.processing_history) == ("acme", [])
+
+    def test_an_extra_field_that_json_cannot_hold_fails_the_file(self, make, a):
+        def spoil(file):
+            file.thing = object()
+            return file
+
+        _, outcome = run(make(failing(BasePreProcessor, "pre_process", spoil)), a)
+        assert (outcome.status, outcome.stage) == ("failed", "pre-process")
+
+    def test_a_processor_cannot_change_what_post_processors_see(self, make, a):
+        class Greedy(BaseProcessor):
+            def process(self, file):
+                file.local_path.with_name("x")
+                file.id = "other"
+                return 1
+
+        class Look(BasePostProcessor):
+            def post_process(self, result, file):
+                seen.append(file.id)
+
+        seen = []
+        run(make(processor=Greedy, post=[Look]), a)
+        assert seen == ["a"]
+
+
+class TestResults:
+    """What a processor returns."""
+
+    @pytest.mark.parametrize(
+        ("result", "stored"),
+        [(None, None), (0, 0), ("", ""), ({1: (2, 3)}, {"1": [2, 3]}), ([], []), ({"deep": {"er": [True]}}, {"deep": {"er": [True]}})],
+    )
+    def test_is_what_a_reader_of_json_will_see(self, make, a, result, stored):
+        pipeline = make(processor=failing(BaseProcessor, "process", lambda file: result))
+        job, outcome = run(pipeline, a)
+        assert (outcome.status, outcome.result, job.result) == ("ok", stored, stored)
+        assert json.loads(pipeline.result_path(a).read_text())["result"] == stored
+        assert pipeline.has_result(a)
+
+    @pytest.mark.fault(29)
+    @pytest.mark.parametrize(
+        "result", [float("nan"), float("inf"), {1, 2}, b"bytes", object(), {(1, 2): 3}, [Path("x")]], ids=lambda value: type(value).__name__
+    )
+    def test_that_json_cannot_hold_fails_the_file(self, make, a, result):
+        pipeline = make(processor=failing(BaseProcessor, "process", lambda file: result))
+        _, outcome = run(pipeline, a)
+        assert (outcome.stage, outcome.error_class) == ("process", "result")
+        assert outcome.message.startswith("bad returned what JSON can't hold: ")
+        assert not pipeline.has_result(a)
+
+    @pytest.mark.fault(29)
+    def test_that_contains_itself_fails_the_file(self, make, a):
+        endless = []
+        endless.append(endless)
+        _, outcome = run(make(processor=failing(BaseProcessor, "process", lambda file: endless)), a)
+        assert outcome.error_class == "result"
+
+    def test_with_half_a_surrogate_pair_fails_the_file_or_is_kept(self, make, a):
+        _, outcome = run(make(processor=failing(BaseProcessor, "process", lambda file: "\ud800")), a)
+        assert (outcome.status, outcome.stage) == ("failed", "process")
+
+    @pytest.mark.parametrize("text", ["7", "[]", "null", '"result"', "{", "{}"])
+    def test_a_target_that_is_none_is_no_result(self, make, a, text):
+        pipeline = make()
+        run(pipeline, a)
+        pipeline.result_path(a).write_text(text)
+        assert not pipeline.has_result(a)
+        assert run(pipeline, a)[1].result == "text"
+
+
+class TestPostProcessors:
+    """What post-processors see, and what becomes of their errors."""
+
+    @pytest.fixture
+    def seen(self):
+        return []
+
+    @pytest.fixture
+    def look(self, seen):
+        class Look(BasePostProcessor):
+            name = "look"
+
+            def post_process(self, result, file):
+                seen.append((result, file.error, file.local_path))
+
+        return Look
+
+    def test_a_result_and_its_file(self, make, a, look, seen, upper):
+        job, _ = run(make(upper, post=[look, look]), a)
+        assert seen == [("TEXT", None, job.prepared.local_path)] * 2
+
+    @pytest.mark.parametrize("stage", ["download", "pre-process", "process"])
+    def test_a_failure(self, make, a, site, look, seen, stage):
+        if stage == "download":
+            a = FileData(url=site.url + "/gone")
+        bad = raised(ValueError("bad"))
+        pre = [failing(BasePreProcessor, "pre_process", bad)] if stage == "pre-process" else []
+        processor = failing(BaseProcessor, "process", bad) if stage == "process" else Text
+        run(make(*pre, processor=processor, post=[look]), a)
+        ((result, error, path),) = seen
+        assert (result, error.stage, path) == (None, stage, None)
+
+    def test_one_that_raises_leaves_the_others_their_turn_and_fails_the_file(self, make, a, look, seen):
+        bad = failing(BasePostProcessor, "post_process", raised(ValueError("no")))
+        _, outcome = run(make(post=[bad, look]), a)
+        assert (outcome.status, outcome.stage, outcome.error_class, outcome.result) == ("failed", "post-process", "ValueError", None)
+        assert seen[0][1].stage == "post-process"
+
+    def test_one_that_raises_for_a_failed_file_does_not_hide_the_first_failure(self, make, site):
+        bad = failing(BasePostProcessor, "post_process", raised(ValueError("no")))
+        _, outcome = run(make(post=[bad]), FileData(url=site.url + "/gone"))
+        assert (outcome.stage, outcome.error_class) == ("download", "http-404")
+
+    def test_they_are_called_again_for_a_file_that_was_not_reported(self, make, a, look, seen):
+        pipeline = make(post=[look])
+        run(pipeline, a)
+        pipeline.report_path(a).unlink()
+        run(pipeline, a)
+        assert len(seen) == 2
+
+
+class TestResuming:
+    """What is on disk is taken up, but only where it was made from the same."""
+
+    @pytest.fixture
+    def counted(self):
+        """A processor that counts its calls."""
+
+        class Counted(BaseProcessor):
+            name = "counted"
+
+            def process(self, file):
+                calls.append(file.id)
+                return file.local_path.read_text()
+
+        calls = []
+        Counted.calls = calls
+        return Counted
+
+    def test_every_stage_is_taken_from_disk(self, make, a, site, upper, counted):
+        run(make(upper, processor=counted), a)
+        job, outcome = run(make(upper, processor=counted), a)
+        assert (outcome.result, outcome.attempts) == ("TEXT", 0)
+        assert (len(upper.calls), len(counted.calls), site.counts()) == (1, 1, {"/a.txt": 1})
+        assert job.prepared.processing_history[0]["name"] == "upper"
+
+    def test_another_content_makes_every_stage_anew(self, make, a, site, upper, counted):
+        run(make(upper, processor=counted), a)
+        site.add("/a.txt", "else")
+        shutil.rmtree("ws/downloads")
+        pipeline = make(upper, processor=counted)
+        job = Job(a)
+        pipeline.download(job)
+        assert not pipeline.has_prepared(a)
+        pipeline.pre_process(job)
+        pipeline.process(job)
+        assert job.result == "ELSE"
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            lambda made, record: made.write_text(""),
+            lambda made, record: made.write_text("TEX"),
+            lambda made, record: made.unlink(),
+            lambda made, record: record.unlink(),
+            lambda made, record: record.write_text("["),
+            lambda made, record: record.write_text("[]"),
+            lambda made, record: (made.unlink(), made.mkdir()),
+        ],
+    )
+    def test_a_damaged_pre_processed_file_is_made_again(self, make, a, upper, damage):
+        pipeline = make(upper)
+        job, _ = run(pipeline, a)
+        final = pipeline.prepared_path(a)
+        damage(job.prepared.local_path, final.with_name(final.name + ".json"))
+        assert not pipeline.has_prepared(a)
+        run(pipeline, a)
+        assert pipeline.has_prepared(a)
+        assert len(upper.calls) == 2
+        assert job.prepared.local_path.read_text() == "TEXT"
+
+    @pytest.mark.parametrize(
+        "damage", [lambda folder: (folder / "b").unlink(), lambda folder: (folder / "b").write_text(""), shutil.rmtree]
+    )
+    def test_a_damaged_folder_is_made_again(self, make, a, damage):
+        class Unpack(BasePreProcessor):
+            def pre_process(self, file):
+                (file.output_dir / "b").write_text("b")
+                return file.model_copy(update={"local_path": file.output_dir})
+
+        pipeline = make(Unpack)
+        job, outcome = run(pipeline, a)
+        assert outcome.result == {"b": "b"}
+        assert pipeline.has_prepared(a)
+        damage(job.prepared.local_path)
+        assert not pipeline.has_prepared(a)
+
+    def test_what_is_there_is_told(self, make, a, upper):
+        pipeline = make(upper)
+        assert [pipeline.has_download(a), pipeline.has_prepared(a), pipeline.has_result(a)] == [False] * 3
+        run(pipeline, a)
+        assert pipeline.has_download(a)
+        assert pipeline.has_prepared(a)
+        assert pipeline.has_result(a)
+        assert make().has_prepared(a)
+        assert str(make().prepared_path(a)) == pipeline.workspace.download(a).body
+
+
+class TestRecall:
+    """A report alone makes a file complete, as long as nothing speaks against it."""
+
+    def test_a_complete_file_is_recalled(self, make, a):
+        _, outcome = run(make(), a)
+        again = make(run="r/2").recall(Job(a))
+        assert again == outcome.model_copy(update={"cached": True})
+
+    def test_one_of_this_run_is_not_called_cached(self, make, a):
+        pipeline = make()
+        run(pipeline, a)
+        assert pipeline.recall(Job(a)).cached is False
+
+    def test_a_report_is_enough_after_a_cleanup(self, make, a):
+        pipeline = make()
+        run(pipeline, a)
+        shutil.rmtree("ws/downloads")
+        shutil.rmtree("ws/processed")
+        assert pipeline.recall(Job(a)).result == "text"
+
+    @pytest.mark.parametrize("damage", [b"", b"tex", b"text and more"])
+    def test_a_download_that_was_cut_is_redone(self, make, a, damage):
+        pipeline = make()
+        job, _ = run(pipeline, a)
+        job.download.path.write_bytes(damage)
+        assert pipeline.recall(Job(a)) is None
+        assert run(pipeline, a)[1].result == "text"
+
+    @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"id": "a"}'])
+    def test_a_report_that_was_damaged_is_none(self, make, a, text):
+        pipeline = make()
+        run(pipeline, a)
+        pipeline.report_path(a).write_text(text)
+        assert pipeline.recall(Job(a)) is None
+
+    def test_a_failed_file_is_not_recalled(self, make, site):
+        pipeline = make()
+        file = FileData(url=site.url + "/gone")
+        run(pipeline, file)
+        assert pipeline.recall(Job(file)) is None
+
+    @pytest.mark.parametrize("changed", [{"size": 5}, {"sha256": "0" * 64}])
+    def test_one_that_the_manifest_expects_otherwise_is_not_recalled(self, make, a, changed):
+        pipeline = make()
+        run(pipeline, a)
+        assert pipeline.recall(Job(a.model_copy(update=changed))) is None
+
+    def test_one_of_other_steps_is_not_recalled(self, make, a, upper):
+        run(make(), a)
+        assert make(upper).recall(Job(a)) is None
+        assert make(processor=Checksum).recall(Job(a)) is None
+
+
+def test_simulated_downloads_have_a_workspace_of_their_own(make, a, monkeypatch):
+    monkeypatch.setenv("PIPELINE_NO_SLEEP", "1")
+    assert run(make(simulate_downloads=True), a)[1].result == "simulated download of a\n"
+    assert make().recall(Job(a)) is None
+    assert run(make(), a)[1].result == "text"
+
+
+def test_steps_come_from_the_settings_where_none_are_given(tmp_path, a):
+    pipeline = Pipeline(Settings(workspace=tmp_path / "ws"), registry())
+    outcome = run(pipeline, a)[1]
+    pipeline.close()
+    assert outcome.plugins == [{"kind": "processor", "name": "checksum", "version": "1"}]
+
+
+def test_stages_pass_over_what_has_failed(make, a):
+    pipeline = make()
+    job = Job(a, failure=Failure(stage="download", error_class="connection", message="down"))
+    for stage in (pipeline.download, pipeline.pre_process, pipeline.process):
+        stage(job)
+    assert (job.attempts, job.download, job.prepared, job.failure.error_class) == (0, None, None, "connection")

@@ -1,0 +1,146 @@
+"""The Luigi tasks, from a program that calls ``luigi.build``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import luigi
+import pytest
+from dpp import ConfigurationError, DownloadTarget, InputError, ManifestError, PreProcessed, Processed, Report, RunBatch
+from dpp.tasks.batch import FileChunk, run_batch
+
+
+def build(*tasks, workers=1):
+    return luigi.build(tasks, workers=workers, local_scheduler=True)
+
+
+@pytest.mark.parametrize(
+    ("task", "folder"), [(DownloadTarget, "downloads"), (PreProcessed, "downloads"), (Processed, "processed"), (Report, "reports")]
+)
+def test_each_task_makes_its_target(site, tmp_path, task, folder):
+    made = task(url=site.add("/a.txt", "hello"))
+    assert not made.complete()
+    assert build(made)
+    assert made.complete()
+    assert f"dpp-workspace/{folder}/" in made.output().path
+
+
+@pytest.mark.parametrize("died", ["before its ledger", "before the name of its ledger", "at its end"])
+@pytest.mark.parametrize("name", ["a.txt", "missing"])
+def test_a_report_whose_process_died_is_not_made_twice(site, tmp_path, name, died):
+    site.add("/a.txt", "a")
+    batch = RunBatch(files=[{"url": f"{site.url}/{name}"}])
+    (report,) = batch.requires()
+    build(report)
+    target, ledger = Path(report.output().path), report._ledger_path()
+    before = target.read_bytes(), ledger.read_bytes()
+    if died == "before its ledger":
+        ledger.unlink()
+    elif died == "before the name of its ledger":
+        ledger.rename(f"{ledger}.open")
+    report.run()
+    made_again = name == "missing" and died == "before its ledger"
+    assert ((target.read_bytes(), ledger.read_bytes()) == before) is not made_again
+    assert target.read_bytes() == ledger.read_bytes()
+    batch.close()
+
+
+def test_what_a_run_has_made_stays_made_when_cleanup_of_the_same_download_takes_it(site, results):
+    url = site.add("/a.txt", "a")
+    batch = RunBatch(files=[{"url": url}, {"url": url, "id": "again"}], cleanup=True)
+    first, again = batch.requires()
+    prepared = again.requires().requires()
+    assert build(prepared)
+    assert build(first)
+    assert not prepared.output().exists()
+    assert prepared.complete()
+    assert build(batch)
+    assert results()["again"]["status"] == "ok"
+
+
+def test_a_list_of_dicts_is_a_batch(site, results):
+    batch = RunBatch(files=[{"url": site.add("/a.txt", "a"), "headers": {"X-A": "1"}, "tags": ["x", {"y": 1}]}])
+    assert build(batch)
+    assert batch.complete()
+    assert results()["a"]["status"] == "ok"
+
+
+def test_a_batch_that_failed_is_tried_anew_by_the_next_build(site):
+    batch = RunBatch(files=[{"url": f"{site.url}/later.txt"}])
+    assert not build(batch)
+    site.add("/later.txt", "now")
+    assert build(batch)
+    assert batch.complete()
+    batch.close()
+
+
+def test_another_task_can_require_a_batch(site, tmp_path):
+    class After(luigi.Task):
+        files = luigi.Parameter()
+
+        def requires(self):
+            return RunBatch(files=self.files)
+
+        def output(self):
+            return luigi.LocalTarget(tmp_path / "after")
+
+        def run(self):
+            with self.output().open("w") as stream:
+                stream.write("done")
+
+    (tmp_path / "x.json").write_text(json.dumps([{"url": site.add("/a.txt", "a")}]))
+    assert build(After(files="x.json"), workers=2)
+    assert (tmp_path / "after").read_text() == "done"
+
+
+def test_a_batch_is_run_anew_where_an_earlier_task_of_this_process_was_the_same(site, tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.json").write_text(json.dumps([{"url": site.add(f"/{name}.txt", name)}]))
+    monkeypatch.chdir(tmp_path / "one")
+    assert build(RunBatch(files="x.json"))
+    monkeypatch.chdir(tmp_path / "two")
+    assert run_batch("x.json")[0].ok == 1
+    assert site.counts() == {"/one.txt": 1, "/two.txt": 1}
+
+
+def test_a_chunk_reports_its_progress_to_the_scheduler(site, manifest, monkeypatch):
+    said = []
+    monkeypatch.setattr("luigi.worker.TaskStatusReporter.update_status_message", lambda self, message: said.append(message))
+    monkeypatch.setattr("luigi.worker.TaskStatusReporter.update_progress_percentage", lambda self, share: said.append(share))
+    files = manifest([{"url": site.add("/a.txt", "a")}, {"url": f"{site.url}/missing"}])
+    run_batch(files, chunk_size=5)
+    assert said[-2:] == ["2 of 2 files, 1 failed", 100]
+
+
+def test_a_chunk_of_a_run_that_ended_says_so(site, manifest):
+    files = manifest([{"url": site.add("/a.txt", "a")}])
+    summary, _ = run_batch(files, chunk_size=5)
+    with pytest.raises(ConfigurationError, match="has ended or was replaced"):
+        FileChunk(run_folder=summary.folder, index=0).run()
+
+
+def test_run_batch_returns_the_summary_and_the_exit_code(site, manifest):
+    summary, code = run_batch(manifest([{"url": site.add("/a.txt", "a")}, {"url": f"{site.url}/missing"}]), workers=2)
+    assert (summary.ok, summary.failed, code) == (1, 1, 1)
+
+
+def test_a_program_gets_errors_as_exceptions(manifest):
+    with pytest.raises(ManifestError, match="url is missing"):
+        run_batch(manifest([{"id": 1}]))
+    with pytest.raises(InputError, match="no files"):
+        RunBatch().open()
+
+
+def test_tasks_with_other_secrets_or_options_are_other_tasks():
+    one, two = (Report(url=f"http://h/a?sig={secret}") for secret in ("canary1", "canary2"))
+    assert one.task_id != two.task_id
+    assert "canary" not in str(one) + one.task_id + json.dumps(one.to_str_params())
+    assert Report(url="http://h/a", options={"p": {"x": 1}}).task_id != Report(url="http://h/a", options={"p": {"x": 2}}).task_id
+
+
+def test_a_task_made_from_what_a_scheduler_knows_of_it_says_that_its_secrets_are_gone():
+    shown = Report(url="http://h/a?sig=canary1").to_str_params()["url"]
+    with pytest.raises(ConfigurationError, match="lost its secrets"):
+        Report.from_str_params({"url": shown})

@@ -1,0 +1,94 @@
+"""Luigi parameters made from settings, and soft defaults."""
+
+from __future__ import annotations
+
+import pytest
+from dpp import ConfigurationError, RunBatch, Settings
+from dpp.tasks.parameters import (
+    FilesParameter,
+    NamesParameter,
+    NumberParameter,
+    OptionsParameter,
+    UrlParameter,
+    configured_options,
+    set_soft_defaults,
+)
+from luigi.configuration import LuigiConfigParser, get_config
+
+
+@pytest.fixture
+def config(monkeypatch):
+    """An empty configuration in place of the machine's."""
+    empty = LuigiConfigParser()
+    monkeypatch.setattr(LuigiConfigParser, "_instance", empty)
+    assert get_config() is empty
+    return empty
+
+
+def test_every_setting_is_a_parameter_of_run_batch_with_its_default(config):
+    batch = RunBatch(files="x.json")
+    assert batch.settings() == Settings()
+    assert set(Settings.model_fields) <= {name for name, _ in RunBatch.get_params()}
+
+
+def test_without_a_scheduler_the_local_one_is_used(config):
+    set_soft_defaults(["--module", "dpp", "RunBatch"])
+    assert config.get("core", "local_scheduler") == "true"
+    assert config.get("retcode", "task_failed") == "1"
+
+
+@pytest.mark.parametrize("arguments", [["--scheduler-url", "http://h"], ["--scheduler-host=h"], ["--core-scheduler-port", "1"]])
+def test_with_a_scheduler_named_workers_stay_until_the_batch_is_done(config, arguments):
+    set_soft_defaults(arguments)
+    assert not config.has_option("core", "local_scheduler")
+    assert config.get("worker", "keep_alive") == "true"
+
+
+def test_a_scheduler_in_the_configuration_counts_too(config):
+    config.set("core", "default_scheduler_url", "http://h")
+    set_soft_defaults([])
+    assert not config.has_option("core", "local_scheduler")
+
+
+def test_what_the_user_configured_stays(config):
+    config.set("retcode", "task_failed", "30")
+    set_soft_defaults([])
+    assert config.get("retcode", "task_failed") == "30"
+
+
+@pytest.mark.parametrize("value", ["http://h/a", "file:///a/b"])
+def test_a_url_without_secrets_is_shown_as_it_is(value):
+    parameter = UrlParameter()
+    assert parameter.parse(parameter.serialize(value)) == value
+
+
+def test_a_list_of_files_is_shown_as_what_it_is():
+    parameter = FilesParameter()
+    assert parameter.serialize(parameter.normalize([{"url": "http://u:canary@h/"}])).startswith("list of 1 files")
+    assert parameter.serialize("sftp://u:canary@h/x") == "sftp://***@h/x"
+
+
+def test_names_are_separated_by_commas():
+    parameter = NamesParameter(default=())
+    assert parameter.parse(" a, b ,") == ("a", "b")
+    assert parameter.normalize("a,b") == parameter.normalize(["a", "b"]) == ("a", "b")
+    assert parameter.serialize(("a", "b")) == "a,b"
+
+
+def test_a_number_that_is_none_is_refused():
+    class Task:
+        count = NumberParameter(int, default=1)
+
+    with pytest.raises(ConfigurationError, match="count: expected a number, got 'x'"):
+        Task.count.parse("x")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"a": 1}'])
+def test_options_that_are_no_object_of_objects_are_refused(text):
+    with pytest.raises(ConfigurationError, match="options: expected"):
+        OptionsParameter().parse(text)
+
+
+def test_options_of_plugins_come_from_sections(config):
+    config.read_string('[DEFAULT]\nx=1\n[a]\nflag=true\nlist=["b", 1]\nbad=[b\n[c]\n')
+    assert configured_options(["a", "c", "d"]) == {"a": {"flag": "true", "list": ["b", 1], "bad": "[b"}}

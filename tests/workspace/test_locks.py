@@ -1,0 +1,114 @@
+"""The lock on a batch: alone or shared, and gone with its holder."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+from dpp import EnvironmentStop, LockedError
+from dpp.workspace.locks import Lock
+
+HOLD = """
+import pathlib, sys
+from dpp.workspace.locks import Lock
+lock = Lock(pathlib.Path(sys.argv[1]))
+lock.exclusive()
+print("held", flush=True)
+input()
+"""
+
+
+@pytest.fixture
+def locks(tmp_path):
+    made = [Lock(tmp_path / "batch" / "lock") for _ in range(3)]
+    yield made
+    for lock in made:
+        lock.release()
+
+
+def test_one_holds_it_alone(locks):
+    one, other, _ = locks
+    one.exclusive()
+    assert [other.try_exclusive(), other.try_shared(), other.is_free()] == [False, False, False]
+
+
+def test_who_is_locked_out_is_told_by_whom(locks):
+    locks[0].exclusive()
+    with pytest.raises(LockedError, match=rf"^this batch is being run by pid {os.getpid()} on \S+ since \d{{4}}-.*; wait for it to end"):
+        locks[1].exclusive()
+
+
+def test_a_holder_nobody_knows_is_somebody(locks):
+    assert str(locks[0].held()).startswith("this batch is being run by somebody; ")
+
+
+def test_a_holder_that_is_no_more_has_left_something_running(locks, tmp_path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    holder = f"pid {dead.pid} on {socket.gethostname()} since 2026-01-01T00:00:00+00:00"
+    (tmp_path / "batch" / "lock").write_text(holder)
+    assert str(locks[0].held()).startswith(f"this batch is being run by what {holder} left running; ")
+
+
+def test_a_holder_on_another_machine_is_named_at_once(locks, tmp_path):
+    (tmp_path / "batch" / "lock").write_text("pid 1 on elsewhere since 2026-01-01T00:00:00+00:00")
+    assert "run by pid 1 on elsewhere since" in str(locks[0].held())
+
+
+def test_a_lock_goes_with_its_object(tmp_path):
+    lock = Lock(tmp_path / "lock")
+    lock.exclusive()
+    del lock
+    assert Lock(tmp_path / "lock").try_exclusive()
+
+
+def test_a_new_holder_takes_the_place_of_a_longer_name(locks, tmp_path):
+    (tmp_path / "batch" / "lock").write_text("x" * 5000)
+    locks[0].exclusive()
+    text = (tmp_path / "batch" / "lock").read_text()
+    assert text.startswith(f"pid {os.getpid()} on ")
+    assert "x" * 10 not in text
+
+
+def test_several_share_it_and_nobody_has_it_alone_then(locks):
+    one, other, third = locks
+    assert (one.try_shared(), other.try_shared()) == (True, True)
+    assert third.try_exclusive() is False
+
+
+def test_one_that_held_it_alone_can_let_others_in(locks):
+    one, other, _ = locks
+    one.exclusive()
+    assert one.try_shared()
+    assert other.try_shared()
+
+
+def test_it_is_free_when_nobody_holds_it(locks):
+    assert locks[0].is_free()
+
+
+def test_it_dies_with_its_holder(locks, tmp_path):
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path / "batch" / "lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdout.readline() == b"held\n"
+    with pytest.raises(LockedError, match=f"run by pid {holder.pid} on"):
+        locks[0].exclusive()
+    holder.kill()
+    holder.communicate()
+    locks[0].exclusive()
+
+
+def test_a_released_lock_can_be_taken(tmp_path):
+    one, other = Lock(tmp_path / "lock"), Lock(tmp_path / "lock")
+    one.exclusive()
+    one.release()
+    assert other.try_exclusive()
+    other.release()
+
+
+def test_a_lock_that_can_not_be_made_stops_the_run(tmp_path):
+    (tmp_path / "batch").write_text("")
+    with pytest.raises(EnvironmentStop, match="cannot write"):
+        Lock(tmp_path / "batch" / "lock")
