@@ -11,9 +11,9 @@ import sys
 import tomllib
 from pathlib import Path
 
-import copier
 import pytest
 from dpp import EnvironmentStop, InputError, __version__
+from dpp.plugins import scaffold
 from dpp.plugins.scaffold import KINDS, write_plugin
 
 REPOSITORY = Path(__file__).parents[2]
@@ -165,15 +165,14 @@ def test_a_place_with_blanks_is_quoted_in_what_to_do_next(command, tmp_path):
 
 
 def test_a_folder_that_appears_in_the_meantime_is_left_as_it_is(tmp_path, monkeypatch):
-    render = copier.run_copy
+    render = scaffold._render
 
-    def late(source, target, *arguments, **options):
-        render(source, target, *arguments, **options)
-        if not options["pretend"]:
-            (tmp_path / "new").mkdir()
-            (tmp_path / "new" / "precious").touch()
+    def late(name, kind, folder):
+        render(name, kind, folder)
+        (tmp_path / "new").mkdir()
+        (tmp_path / "new" / "precious").touch()
 
-    monkeypatch.setattr(copier, "run_copy", late)
+    monkeypatch.setattr(scaffold, "_render", late)
     with pytest.raises(InputError, match="appeared in the meantime"):
         write_plugin(NAME, folder=tmp_path / "new")
     assert [path.name for path in tmp_path.rglob("*")] == ["new", "precious"]
@@ -181,21 +180,19 @@ def test_a_folder_that_appears_in_the_meantime_is_left_as_it_is(tmp_path, monkey
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt(), RuntimeError("a fault")])
 def test_nothing_is_left_of_what_fails(error, tmp_path, monkeypatch):
-    render = copier.run_copy
+    render = scaffold._render
 
-    def broken(source, target, *arguments, **options):
-        render(source, target, *arguments, **options)
-        if not options["pretend"]:
-            raise error
+    def broken(name, kind, folder):
+        render(name, kind, folder)
+        raise error
 
-    monkeypatch.setattr(copier, "run_copy", broken)
+    monkeypatch.setattr(scaffold, "_render", broken)
     with pytest.raises(EnvironmentStop if isinstance(error, OSError) else type(error)):
         write_plugin(NAME, folder=tmp_path / "new")
     assert not list(tmp_path.iterdir())
 
 
-def test_the_command_needs_no_git_asks_nothing_and_says_what_to_do_next(tmp_path):
-    """copier uses git for templates that come from elsewhere."""
+def test_the_command_needs_no_other_program_asks_nothing_and_says_what_to_do_next(tmp_path):
     run = subprocess.run(
         [BIN / "dpp", "new-plugin", NAME, "--kind", "fetcher"],
         env={"PATH": "", "HOME": str(tmp_path)},
@@ -210,14 +207,8 @@ def test_the_command_needs_no_git_asks_nothing_and_says_what_to_do_next(tmp_path
     )
 
 
-def test_a_user_s_own_settings_for_copier_do_not_count(command, tmp_path):
-    (tmp_path / "settings.yml").write_text("defaults:\n  module: another\n")
-    assert command("dpp", "new-plugin", NAME, COPIER_SETTINGS_PATH="settings.yml").returncode == 0
-    assert (tmp_path / f"dpp-{NAME}" / "dpp_word_tally").is_dir()
-
-
-def test_other_verbs_do_without_copier_and_dpp_without_pytest():
-    done = call(sys.executable, "-c", "import dpp.cli, sys; print({'copier', 'pytest', 'dpp.testing'} & set(sys.modules))")
+def test_other_verbs_do_without_jinja2_and_dpp_without_pytest():
+    done = call(sys.executable, "-c", "import dpp.cli, sys; print({'jinja2', 'pytest', 'dpp.testing'} & set(sys.modules))")
     assert done.stdout == "set()\n"
 
 
