@@ -144,10 +144,10 @@ class Channel(Session):
         """Give a message to whoever waits for it."""
         kind = message[0]
         start, key = (1, _VERSION) if kind == Kind.VERSION else (_HEAD - _LENGTH, int.from_bytes(message[1 : _HEAD - _LENGTH]))
-        answer, wanted = self._waiting.pop(key, (None, 0))
-        self.answered = max(self.answered, key)
-        if answer is None or len(message) < start:
+        if len(message) < start or key not in self._waiting:  # before it is taken from those that fail() refuses
             raise WireError("the server answers what was not asked")
+        answer, wanted = self._waiting.pop(key)
+        self.answered = max(self.answered, key)
         try:
             content = _content(kind, message[start:], wanted)
         except StatusError as error:

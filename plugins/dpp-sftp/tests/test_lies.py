@@ -103,6 +103,7 @@ def failed(code):
         ({Kind.OPEN: lambda *_: b"\xff\xff\xff\xff"}, "protocol"),
         ({Kind.OPEN: lambda *_: b"\0\0\0\0"}, "protocol"),
         ({Kind.OPEN: lambda *_: b"\0\0\0\1\x66"}, "protocol"),
+        ({Kind.OPEN: lambda number, _: b"\0\0\0\2\x66" + number.to_bytes(1)}, "protocol"),
         ({Kind.FSTAT: lambda number, _: message(Kind.ATTRS, number, bytes(4))}, "protocol"),
         ({Kind.READ: data(b"")}, "protocol"),
         ({Kind.READ: data(bytes(101))}, "protocol"),
