@@ -172,7 +172,7 @@ def join(folder: bytes, name: bytes) -> bytes:
 
 
 def _failed(path: bytes, error: StatusError) -> FetchError:
-    shown = path.decode("utf-8", "backslashreplace")
+    shown = wire.readable(path.decode("utf-8", "backslashreplace"))  # the server named it, unless it is the root
     what = refused(error)
     if error.code == Code.NO_SUCH_FILE:
         return FetchError(f"there is no folder {shown}", what.error_class)

@@ -188,6 +188,23 @@ def test_a_listing_that_ends_in_the_middle_is_none(listed):
         listed({Kind.READDIR: lambda *_: None})
 
 
+def test_a_folder_that_cannot_be_listed_does_not_steer_a_terminal(listed):
+    row = string(b"\x1b[31mred") + string(b"") + attributes(0, 0o040755)
+    opened = []
+
+    def open_first(number, body):
+        opened.append(body)
+        return (HONEST[Kind.OPENDIR] if len(opened) == 1 else failed(Code.PERMISSION_DENIED))(number, body)
+
+    rows = [struct.pack(">I", 1) + row]
+    listing = {
+        Kind.OPENDIR: open_first,
+        Kind.READDIR: lambda number, _: message(Kind.NAME, number, rows.pop()) if rows else failed(Code.END)(number, _),
+    }
+    with pytest.raises(InputError, match=r"cannot list /in/\?\[31mred: .*permission"):
+        listed(listing, "?recursive=true")
+
+
 def test_kinds_that_are_not_said_are_asked_for(listed):
     row = string(b"a") + string(b"") + bytes(4)
     rows = [lambda number: message(Kind.NAME, number, struct.pack(">I", 1) + row)]
