@@ -23,6 +23,8 @@ from dpp.workspace.layout import Workspace
 from dpp.workspace.ledger import Ledger, read_rows
 from urllib3 import HTTPHeaderDict
 
+import plugin_targets
+
 SCHEMES = {"http", "https", "file"}
 SUFFIXES = (".json", ".jsonl", ".csv", ".txt", "")
 ETAG = '"v1"'
@@ -113,4 +115,5 @@ def sidecar(data: bytes) -> None:
         part.close()
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {target.__name__: target for target in (manifest, ledger, answer, sidecar)}
+_PLUGINS = (plugin_targets.tar_archive, plugin_targets.zip_archive, plugin_targets.sftp_server, plugin_targets.openpgp_packets)
+TARGETS: dict[str, Callable[[bytes], None]] = {target.__name__: target for target in (manifest, ledger, answer, sidecar, *_PLUGINS)}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
-import targets
 from dpp import Outcome, names
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import targets
+
+SEEDS = sorted(Path(__file__).parents[1].glob("fuzz/corpus/*/*"))
 URL = "https://h/data/a.csv"
 HEADERS = ["Content-Length", "Content-Range", "Transfer-Encoding", "Content-Encoding", "ETag", "Retry-After", "Location"]
 TRICKY = ["../../etc/passwd", "\0", "x" * 300, "\ud800", "A", "a", "caf\u00e9", "cafe\u0301", "\u202e", "\x1b[31m", "NUL", " ", "9" * 5000]
@@ -111,3 +114,8 @@ def test_any_sidecar_is_that_of_a_whole_download_or_of_none(data):
 @pytest.mark.parametrize("name", targets.TARGETS)
 def test_the_fuzzer_s_targets_take_no_bytes_at_all(name):
     targets.TARGETS[name](b"")
+
+
+@pytest.mark.parametrize("seed", SEEDS, ids=lambda seed: f"{seed.parent.name}-{seed.name}")
+def test_the_fuzzer_s_seeds_hold(seed):
+    targets.TARGETS[seed.parent.name](seed.read_bytes())

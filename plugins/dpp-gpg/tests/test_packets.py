@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dpp_gpg.packets import is_cut, is_message
+from plugin_targets import openpgp_packets
 
 SESSION_KEY = b"\xc1\x02\x03\x00"
 DATA = b"\xd2\x03\x01ab"
@@ -103,3 +106,13 @@ def test_armor_has_an_end(write):
 def test_very_many_parts_end_the_search(write, monkeypatch):
     monkeypatch.setattr("dpp_gpg.packets._MOST_LENGTHS", 10)
     assert not is_cut(write(b"\xd2" + 100 * b"\xe0x"))
+
+
+PACKETS = st.lists(
+    st.sampled_from([SESSION_KEY, DATA, *LENGTHS.values(), b"\xca\x03PGP", b"\xd2\xe0x", b"\xd2\xff"]) | st.binary(max_size=8)
+)
+
+
+@given(PACKETS.map(b"".join) | st.binary(max_size=60).map(b"-----BEGIN PGP MESSAGE-----\n\n".__add__))
+def test_any_bytes_are_a_message_or_none_and_whole_or_cut(data):
+    openpgp_packets(data)

@@ -1,0 +1,263 @@
+"""What has to hold for any bytes that the plugins read: archives, packets of an SFTP server, OpenPGP packets.
+
+Each function raises AssertionError where something does not hold; the plugins' property tests call the same functions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import struct
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from dpp import FetchError, FileData, Settings, StageError, http
+
+from dpp_archive import Decompress
+from dpp_gpg.packets import ARMOR, is_cut, is_message
+from dpp_sftp import listing, transfer
+from dpp_sftp.address import Server
+from dpp_sftp.channel import Channel
+from dpp_sftp.connection import Connection
+from dpp_sftp.query import FolderQuery
+from dpp_sftp.source import choose
+
+MAX_BYTES, MAX_MEMBERS = 100_000, 20
+MAX_MESSAGE = 6_000  # two names of 255 characters, escaped
+ARCHIVE_CLASSES = Decompress.blames_input | {"archive-encrypted", "archive-unsupported"}
+_FILE, _FOLDER = 0o10, 0o04  # of a mode's upper bits
+_BLOCK = 512
+_ZIP_END = struct.Struct("<4s4H2LH")  # the end record: PKWARE's APPNOTE, section 4.3.16
+_CHECKSUM = re.compile(rb"[0-7 ]{6}[\0 ]{2}")
+
+
+def tar_archive(data: bytes) -> None:
+    """Unpack a tar, as it is and with checksums that fit: else hardly a mutation of a header would get beyond it."""
+    _unpack_both(data, b"".join(_with_checksum(data[start : start + _BLOCK]) for start in range(0, len(data), _BLOCK)), "x.tar")
+
+
+def _with_checksum(block: bytes) -> bytes:
+    if len(block) < _BLOCK or not _CHECKSUM.fullmatch(block[148:156]):
+        return block
+    total = sum(block) - sum(block[148:156]) + 8 * ord(" ")
+    return block[:148] + b"%06o\0 " % total + block[156:]
+
+
+def zip_archive(data: bytes) -> None:
+    """Unpack a zip, as it is and with offsets and an end record that fit: else hardly a mutation would get to its members."""
+    _unpack_both(data, _with_offsets(data), "x.zip")
+
+
+def _with_offsets(data: bytes) -> bytes:
+    start, end = data.find(b"PK\1\2"), data.rfind(b"PK\5\6")
+    comment = len(data) - end - _ZIP_END.size
+    if not 0 <= start < end or comment < 0:
+        return data
+    fitting = bytearray(data)
+    entries = [found.start() for found in re.finditer(b"PK\1\2", data[:end])]
+    for entry, member in zip(entries, re.finditer(b"PK\3\4", data[:start]), strict=False):
+        fitting[entry + 42 : entry + 46] = member.start().to_bytes(4, "little")
+    _ZIP_END.pack_into(fitting, end, b"PK\5\6", 0, 0, len(entries), len(entries), end - start, start, comment)
+    return bytes(fitting)
+
+
+def _unpack_both(data: bytes, fitting: bytes, name: str) -> None:
+    unpack(data, name)
+    if fitting != data:
+        unpack(fitting, name)
+
+
+def unpack(data: bytes, name: str) -> None:
+    """Unpack a file in a folder with others around it: it becomes files and folders in its own one, or StageError and nothing."""
+    with TemporaryDirectory() as root:
+        around = Path(root)
+        into = around / "up/out"
+        into.mkdir(parents=True)
+        (around / "up/a").write_bytes(b"keep")
+        (around / name).write_bytes(data)
+        before = snapshot(around)
+        made = _unpacked(FileData(url="file:///a", local_path=around / name, output_dir=into))
+        after = snapshot(around)
+        inside = {path: facts for path, facts in after.items() if path.startswith("up/out/")}
+        assert {path: facts for path, facts in after.items() if path not in inside} == before
+        if made is None:
+            assert not inside
+            return
+        assert made == around / name or made.parent == into
+        assert all(mode & 0o7000 == 0 and mode >> 12 in (_FILE, _FOLDER) for mode, _ in inside.values())
+        assert sum(len(content) for _, content in inside.values()) <= MAX_BYTES
+        assert len(inside) <= MAX_MEMBERS + 1  # and their folder
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Return the mode of everything below a folder, and what the files hold."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        status = path.lstat()
+        found[str(path.relative_to(folder))] = (status.st_mode, path.read_bytes() if status.st_mode >> 12 == _FILE else b"")
+    return found
+
+
+def _unpacked(file: FileData) -> Path | None:
+    """Return what a file is unpacked to, or None where it is refused."""
+    try:
+        return Decompress(max_bytes=MAX_BYTES, max_members=MAX_MEMBERS).pre_process(file).local_path
+    except StageError as error:
+        assert error.error_class in ARCHIVE_CLASSES
+        _can_be_shown(error)
+        return None
+
+
+def _can_be_shown(error: StageError) -> None:
+    assert 0 < len(str(error)) <= MAX_MESSAGE
+    assert str(error).isprintable()
+
+
+SIZE = 100  # of the file that the seeds of the corpus fetch; it was changed at second 1
+KNOWN_ETAG = f'"1-{SIZE}"'
+_TURNS = 4  # of the event loop, until the client has acted on an answer
+_TURNS_TO_END = 1000
+_NO_ANSWER = {1, 4}  # INIT, whose answer has no number, and CLOSE, whose answer nobody waits for
+
+
+class Received:
+    """A part of a download that takes what comes; see dpp.Part."""
+
+    waited = 0.0
+    total: int | None = None
+
+    def __init__(self, offset: int = 0, etag: str | None = None) -> None:
+        self.offset = self.size = offset
+        self.etag = etag
+
+    def begin(self, offset: int = 0, *, total: int | None = None, etag: str | None = None, **facts: Any) -> None:
+        assert offset in (0, self.offset)
+        self.size, self.total = offset, total
+
+    def write(self, data: bytes) -> None:
+        assert data
+        self.size += len(data)
+
+
+class Wire:
+    """Stands in for asyncssh and a server, which answers the requests of a client with these bytes, message by message.
+
+    A message with the number 0, which no client of ours asks with, answers the oldest request: so mutations that add or drop
+    messages get further.
+    """
+
+    def __init__(self, data: bytes, piece: int) -> None:
+        self._data = data
+        self._piece = piece
+        self._open: deque[bytes] = deque()
+        self.requests = 0
+
+    def write(self, data: bytes) -> None:
+        """Take requests."""
+        for request in _messages(data):
+            self.requests += 1
+            if request[4] not in _NO_ANSWER:
+                self._open.append(request[5:9])
+
+    def close(self) -> None:
+        """End the session."""
+
+    abort = close
+
+    async def wait_closed(self) -> None:
+        """Wait for its end."""
+
+    async def opened(self) -> tuple[Any, Channel]:
+        """Return the connection and an SFTP session."""
+        channel = Channel()
+        channel.connection_made(self)
+        return self, channel
+
+    async def run(self, channel: Channel, work: Callable[[Channel], Any]) -> None:
+        """Answer what a client asks until there is nothing left to send; it ends soon after."""
+        asked = asyncio.ensure_future(work(channel))
+        for message in _messages(self._data):
+            await _until_done(asked, _TURNS)
+            if asked.done():
+                break
+            sent = self._numbered(message)
+            for start in range(0, len(sent), self._piece):
+                channel.data_received(sent[start : start + self._piece], None)
+        channel.eof_received()
+        await _until_done(asked, _TURNS_TO_END)
+        assert asked.done(), "it waits for an answer that never comes"
+        await asked
+
+    def _numbered(self, message: bytes) -> bytes:
+        if message[5:9] != bytes(4):
+            return message
+        return message[:5] + (self._open.popleft() if self._open else bytes(4)) + message[9:]
+
+
+def _messages(data: bytes) -> Iterator[bytes]:
+    while data:
+        end = 4 + int.from_bytes(data[:4])
+        yield data[:end]
+        data = data[end:]
+
+
+async def _until_done(asked: asyncio.Future[Any], turns: int) -> None:
+    for _ in range(turns):
+        if asked.done():
+            return
+        await asyncio.sleep(0)
+
+
+async def _fetch(channel: Channel, part: Received, expected: int | None) -> None:
+    await channel.start()
+    await transfer.fetch(channel, b"/a", part, expected)
+    assert part.size == part.total
+
+
+async def _list(channel: Channel) -> None:
+    await channel.start()
+    found = await listing.find(channel, b"/in", recursive=True)
+    for path in (file.path for file in found):
+        assert not {b"", b".", b".."} & set(path.split(b"/")) or path == b""
+        assert b"\0" not in path
+    chosen = choose(found, FolderQuery(signatures=True), now=2.0)
+    await listing.contents(channel, b"/in", [file.signature for file in chosen if file.signature and file.signature.size < MAX_BYTES])
+
+
+WORK: tuple[Callable[[Channel], Any], ...] = (
+    lambda channel: _fetch(channel, Received(), None),
+    lambda channel: _fetch(channel, Received(), SIZE),
+    lambda channel: _fetch(channel, Received(40, KNOWN_ETAG), None),
+    _list,
+)
+
+
+def sftp_server(data: bytes) -> None:
+    """Fetch from a server or list its folder, as the first byte tells; the others are what it sends: it works, or is FetchError."""
+    first = data[0] if data else 0
+    wire = Wire(data[1:], piece=7 if first & 0x80 else 2**20)
+    connection = Connection(Server("h", 22), 60, wire.opened)
+    try:
+        connection.run(lambda channel: wire.run(channel, WORK[first % len(WORK)]), http.Watch(Settings()))
+    except FetchError as error:
+        assert error.error_class
+        _can_be_shown(error)
+    finally:
+        connection.close()
+    assert wire.requests <= transfer.READS + len(data) + 10
+
+
+def openpgp_packets(data: bytes) -> None:
+    """Tell whether a file is an encrypted message, and a whole one: there is an answer, which what follows a whole one leaves as it is."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "x")
+        path.write_bytes(data)
+        assert is_message(path) in (True, False)
+        cut = is_cut(path)
+        assert cut in (True, False)
+        if not cut and not ARMOR.match(data):
+            path.write_bytes(data + b"\0")  # no packet begins like that
+            assert not is_cut(path)
