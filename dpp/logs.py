@@ -48,12 +48,12 @@ def keep_log(path: Path) -> None:
     _RunLog.stop = multiprocessing.Lock()
 
 
-def is_said(error: object) -> bool:
-    """Whether an error stops the run, and why it stops was said already, by any process of it; from now on it was."""
+def mark_reported(error: object) -> bool:
+    """Mark an error that stops the run as reported; return whether a process of the run had reported it before."""
     return isinstance(error, EnvironmentStop) and _RunLog.stop is not None and not _RunLog.stop.acquire(block=False)
 
 
-def let_go_of_log() -> None:
+def close_run_log() -> None:
     """End the log of a run."""
     logger = logging.getLogger("dpp")
     for handler in [known for known in logger.handlers if isinstance(known, _RunLog)]:
@@ -113,7 +113,7 @@ class _Console(logging.StreamHandler):  # type: ignore[type-arg]
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether a record is shown: the end always is, why a run stops is once."""
-        if record.args and is_said(record.args[0] if isinstance(record.args, tuple) else None):
+        if record.args and mark_reported(record.args[0] if isinstance(record.args, tuple) else None):
             return False
         least = logging.WARNING if record.name == FILES and not self.debug and _keeps_log() else logging.NOTSET
         return record.name == END or record.levelno >= max(least, self.least)
@@ -166,7 +166,7 @@ class LuigiFilter(logging.Filter):
         elif record.exc_info:
             record.exc_text = printable(redact_text(_PLAIN.formatException(record.exc_info)))
         record.msg, record.args = printable(redact_text(record.getMessage())), None
-        console, is_shown = _console(), not is_said(error)
+        console, is_shown = _console(), not mark_reported(error)
         for file in _log_files():
             file.handle(record)
         if not (is_shown and self._is_shown(record, console)):

@@ -115,8 +115,8 @@ class ProcessingPipeline:
 
     @staticmethod
     def _files(run: Run) -> Iterator[FileData]:
-        for chunk in run.plan.chunks():
-            yield from run.plan.files(chunk)
+        for chunk in run.workfile.chunks():
+            yield from run.workfile.files(chunk)
 
     def _steps(self, settings: Settings) -> Steps:
         before, processor, after = (

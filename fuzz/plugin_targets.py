@@ -241,7 +241,7 @@ def sftp_server(data: bytes) -> None:
     wire = Wire(data[1:], piece=7 if first & 0x80 else 2**20)
     connection = Connection(Server("h", 22), 60, wire.opened)
     try:
-        connection.run(lambda channel: wire.run(channel, WORK[first % len(WORK)]), http.Watch(Settings()))
+        connection.run(lambda channel: wire.run(channel, WORK[first % len(WORK)]), http.TransferTimer(Settings()))
     except FetchError as error:
         assert error.error_class
         _can_be_shown(error)

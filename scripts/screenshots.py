@@ -84,14 +84,14 @@ def opened(browser: Browser, page: Path, scheme: Any) -> tuple[Page, float, floa
 
 
 def take(tab: Page, folder: Path, name: str) -> None:
-    """Take pictures of the top, of the table, and of the passport of a file that failed."""
+    """Take pictures of the top, of the table, and of the details of a file that failed."""
     tab.screenshot(path=folder / f"{name}-top.png")
     tab.evaluate("() => document.getElementById('files').scrollIntoView()")
     tab.screenshot(path=folder / f"{name}-files.png")
     tab.locator("#states label").filter(has_text="failed").click()
     tab.locator("#table tbody a").last.click()
     tab.wait_for_selector("dialog[open]")
-    tab.screenshot(path=folder / f"{name}-passport.png")
+    tab.screenshot(path=folder / f"{name}-details.png")
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ from click.testing import CliRunner
 from dpp import Outcome, Settings, Summary, errors, hookspecs
 from dpp.cli import dpp as dpp_command
 from dpp.cli.options import GROUPS
-from dpp.cli.predecessor import command as predecessor_command
+from dpp.cli.predecessor import download_pipeline_processor
 from dpp.tasks.config import ENVIRONMENT, PREFIXES
 from dpp.tasks.parameters import LOCAL_DEFAULTS, SOFT_DEFAULTS, spelled
 from virtualenv.seed.wheels import embed
@@ -315,9 +315,9 @@ def test_every_exception_is_listed():
 
 def test_every_verb_and_option_is_listed():
     text = page("docs/reference/command-line.md")
-    commands: dict[str, click.Command] = {**dpp_command.commands, "download-pipeline-processor": predecessor_command}
+    commands: dict[str, click.Command] = {**dpp_command.commands, "download-pipeline-processor": download_pipeline_processor}
     for name, command in commands.items():
-        heading = name if command is predecessor_command else f"dpp {name}"
+        heading = name if command is download_pipeline_processor else f"dpp {name}"
         section = re.search(rf"^## `{heading}`$(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
         assert section is not None, heading
         options = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}

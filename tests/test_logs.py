@@ -8,7 +8,7 @@ import threading
 
 import pytest
 from dpp import EnvironmentStop, FetchError, Settings
-from dpp.logs import LuigiFilter, filter_luigi, keep_log, let_go_of_log, set_up_logging
+from dpp.logs import LuigiFilter, close_run_log, filter_luigi, keep_log, set_up_logging
 
 log = logging.getLogger("dpp.test")
 
@@ -63,7 +63,7 @@ def test_why_a_run_stops_is_said_once_on_the_console_and_each_time_in_its_log(tm
     keep_log(tmp_path / "log.txt")
     for name in "ab":
         logging.getLogger("dpp.x").error("%s", EnvironmentStop(f"cannot write {name}"))
-    let_go_of_log()
+    close_run_log()
     assert capsys.readouterr().err == "ERROR: cannot write a\n"
     assert (tmp_path / "log.txt").read_text().count("cannot write") == 2
 
@@ -73,7 +73,7 @@ def test_a_log_that_can_not_be_written_to_its_end_is_let_go(tmp_path):
     set_up_logging(Settings())
     keep_log(tmp_path / "log.txt")
     logging.getLogger("dpp.x").error("no room")
-    let_go_of_log()
+    close_run_log()
 
 
 def test_errors_that_are_no_bugs_have_no_traceback():

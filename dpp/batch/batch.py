@@ -18,7 +18,7 @@ from dpp.batch.run import Run
 from dpp.engine.pipeline import Pipeline, workspace_root
 from dpp.errors import ConfigurationError
 from dpp.manifest.catalog import write_catalog
-from dpp.manifest.readers import Files, Row, describe_source, is_source, listed, read
+from dpp.manifest.readers import Entry, Files, describe_source, is_source, listed, read
 from dpp.manifest.sources import Existing
 from dpp.models import FileData
 from dpp.plugins.registry import Registry
@@ -184,7 +184,7 @@ def _shared_run(folder: Path, lock: Lock, begin: Callable[[], Run]) -> Run:
             begin()
         if lock.try_shared():
             run = latest_run(folder)
-            if run is not None and run.plan.is_open():
+            if run is not None and run.workfile.is_open():
                 return run
         time.sleep(SHARING_PAUSE)
     raise lock.held()
@@ -201,7 +201,7 @@ def _existing(settings: Settings, registry: Registry) -> Existing | None:
     return Existing(listed_there)
 
 
-def _left(rows: Iterator[Row], existing: Existing, pipeline: Pipeline | None = None) -> Iterator[Row]:
+def _left(rows: Iterator[Entry], existing: Existing, pipeline: Pipeline | None = None) -> Iterator[Entry]:
     """Yield the rows of files that are not there yet; a pipeline with ``cleanup`` forgets what an earlier run had of the others.
 
     A run that was killed after it had uploaded a file, and before it could say so, leaves that file's copies behind.
@@ -214,6 +214,6 @@ def _left(rows: Iterator[Row], existing: Existing, pipeline: Pipeline | None = N
                 pipeline.forget(FileData.model_validate(row.fields))
 
 
-def _rows(files: Files, settings: Settings, registry: Registry) -> Iterator[Row]:
+def _rows(files: Files, settings: Settings, registry: Registry) -> Iterator[Entry]:
     found = registry.rows(str(files), settings) if isinstance(files, (str, Path)) else None
     return read(files) if found is None else listed(found)

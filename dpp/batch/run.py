@@ -28,7 +28,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from dpp._version import __version__
-from dpp.batch.workfile import Plan, is_graph
+from dpp.batch.workfile import WorkFile, is_graph
 from dpp.engine.activity import Keeper
 from dpp.engine.engine import Engine
 from dpp.engine.pipeline import Job, Pipeline
@@ -36,7 +36,7 @@ from dpp.engine.snapshot import Slow, Snapshot, keep_snapshot
 from dpp.engine.supervisor import Supervisor
 from dpp.errors import INTERRUPTED, BatchFailed, ConfigurationError, EnvironmentStop
 from dpp.manifest.catalog import Chunk
-from dpp.manifest.readers import Row
+from dpp.manifest.readers import Entry
 from dpp.manifest.sources import Existing
 from dpp.models import FileData, Outcome
 from dpp.names import file_key
@@ -48,8 +48,7 @@ from dpp.selection import Selection
 from dpp.settings import Settings
 from dpp.workspace.atomic import is_alive, read_json, remove, write_atomic, write_json, write_stream
 from dpp.workspace.layout import Workspace
-from dpp.workspace.ledger import Ledger, read_ledgers, read_rows
-from dpp.workspace.ledger import Row as Recorded
+from dpp.workspace.ledger import Ledger, Record, read_ledgers, read_rows
 from dpp.workspace.locks import Lock
 
 
@@ -72,12 +71,12 @@ class Run:
         self.ledgers = folder / "chunks"
         self.results_path = folder / "results.jsonl"
         self._lock = lock
-        self.plan = Plan(folder.parent.parent / "manifest", self.number, self.label)
+        self.workfile = WorkFile(folder.parent.parent / "manifest", self.number, self.label)
 
     def begin(
         self,
         source: str,
-        rows: Iterator[Row],
+        rows: Iterator[Entry],
         settings: Settings,
         steps: Steps,
         schemes: set[str],
@@ -100,11 +99,11 @@ class Run:
         Raises:
             ManifestError: Some row has a problem; all of them are in it.
         """
-        chunks = self.plan.begin(source, rows, settings, schemes, workers)
+        chunks = self.workfile.begin(source, rows, settings, schemes, workers)
         total = sum(chunk.size for chunk in chunks)
         skipped = existing.skipped if existing else 0
         write_json(self.folder / "run.json", {**self._asked(source, total, steps), **facts, "skipped": skipped})
-        self.plan.open(settings, chunks)
+        self.workfile.open(settings, chunks)
 
     def _asked(self, source: str, total: int, steps: Steps) -> dict[str, Any]:
         return {
@@ -124,7 +123,7 @@ class Run:
 
     def pipeline(self, settings: Settings, registry: Registry, steps: Steps | None = None) -> Pipeline:
         """Return a pipeline that works for this run, and keeps its limits with those of other processes."""
-        return Pipeline(settings, registry, self.label, steps, self.plan.limits, self._selection())
+        return Pipeline(settings, registry, self.label, steps, self.workfile.limits, self._selection())
 
     def _selection(self) -> Selection | None:
         asked = self.asked().get("selection")
@@ -140,7 +139,7 @@ class Run:
 
     def snapshot(self, name: str) -> Path:
         """Return the path of the snapshot that belongs to a ledger."""
-        return self.plan.snapshots / f"{name}.json"
+        return self.workfile.snapshots / f"{name}.json"
 
     @contextmanager
     def at_task(self, file: FileData, stage: str, following: str) -> Iterator[None]:
@@ -182,16 +181,16 @@ class Run:
             on_progress: Called several times a second with the number of files that have their outcome, and of those that failed.
             guard: Held while a process is forked.
         """
-        settings, keeper = self.plan.settings(), Keeper(self.snapshot(name))
+        settings, keeper = self.workfile.settings(), Keeper(self.snapshot(name))
         supervisor = Supervisor(
-            lambda: self.plan.files(chunk),
+            lambda: self.workfile.files(chunk),
             chunk.size,
             self.ledger(name),
             lambda: self.pipeline(settings, registry),
             stage_timeout=settings.stage_timeout,
             on_progress=on_progress,
             on_wait=keeper.keep,
-            on_death=self.plan.note_death,
+            on_crash=self.workfile.note_crash,
             guard=guard,
         )
         with self.stops_noted():
@@ -217,8 +216,8 @@ class Run:
         Another process that shares the run may have done so and ended it; then there is nothing to do.
         """
         with suppress(ConfigurationError, FileNotFoundError):
-            chunks = self.plan.chunks()
-            files = [file for chunk in chunks for file in self.plan.files(chunk)] if is_graph(chunks) else []
+            chunks = self.workfile.chunks()
+            files = [file for chunk in chunks for file in self.workfile.files(chunk)] if is_graph(chunks) else []
             jobs = [Job(file) for file in files if not self.ledger(file_key(file.id, file.url)).exists()]
             outcomes = [outcome for job in jobs if (outcome := pipeline.recalled(job))]
             ledger = Ledger(self.ledger(f"known-{socket.gethostname()}-{os.getpid()}"))
@@ -228,7 +227,7 @@ class Run:
 
     def discard(self) -> None:
         """Leave no trace of this run, which nobody worked on, and let others run the batch."""
-        self.plan.forget()
+        self.workfile.forget()
         shutil.rmtree(self.folder, ignore_errors=True)
         self.release()
 
@@ -251,7 +250,7 @@ class Run:
         """Yield the outcomes: the results where the run has ended, or what is recorded so far."""
         return (row.outcome for row in self._rows())
 
-    def _rows(self) -> Iterator[Recorded]:
+    def _rows(self) -> Iterator[Record]:
         return read_rows(self.results_path) if self.results_path.is_file() else read_ledgers(self.ledgers)
 
     def asked(self) -> dict[str, Any]:
@@ -301,7 +300,7 @@ class Run:
         Raises:
             EnvironmentStop: It can't be written, or nobody can tell any more how many files there are.
         """
-        if self.plan.had_deaths():
+        if self.workfile.had_crashes():
             Workspace(self.root).sweep()
         summary, asked = self._empty_summary(), self.asked()
         if not asked:
@@ -311,7 +310,7 @@ class Run:
             write_stream(self.results_path, (row.line for row in rows), durable=True)
             page.write(summary, stopped=self._why_stopped())
         write_atomic(self.folder / "summary.json", summary.model_dump_json(indent=2).encode() + b"\n")
-        self.plan.forget()
+        self.workfile.forget()
         if self._registry is not None:
             self._registry.notify("dpp_batch_finished", summary=summary.model_dump())
         return summary

@@ -16,15 +16,15 @@ from typing import Any
 
 from dpp.errors import ConfigurationError
 from dpp.manifest.catalog import Chunk, read_catalog, write_catalog
-from dpp.manifest.readers import Row
+from dpp.manifest.readers import Entry
 from dpp.models import FileData
 from dpp.settings import Settings, make_settings
 from dpp.workspace.atomic import read_json, stops_run, write_json
 
-DEATHS = "deaths"
+CRASHES = "crashes"
 
 
-class Plan:
+class WorkFile:
     """The files, settings and chunks of a run.
 
     Args:
@@ -40,7 +40,7 @@ class Plan:
         self._run = run
         self._label = label
 
-    def begin(self, source: str, rows: Iterator[Row], settings: Settings, schemes: set[str], workers: int) -> list[Chunk]:
+    def begin(self, source: str, rows: Iterator[Entry], settings: Settings, schemes: set[str], workers: int) -> list[Chunk]:
         """Check the manifest and write down its files.
 
         Args:
@@ -106,14 +106,14 @@ class Plan:
         stored = read_json(self.folder / "plan.json")
         return stored if isinstance(stored, dict) and stored["run"] == self._run else None
 
-    def note_death(self) -> None:
+    def note_crash(self) -> None:
         """Note that a process of the run died, which may have left something half written."""
         with suppress(OSError):
-            (self.folder / DEATHS).touch()
+            (self.folder / CRASHES).touch()
 
-    def had_deaths(self) -> bool:
+    def had_crashes(self) -> bool:
         """Whether a process of the run died."""
-        return (self.folder / DEATHS).exists()
+        return (self.folder / CRASHES).exists()
 
     def forget(self) -> None:
         """Remove it all."""

@@ -7,7 +7,7 @@ import sys
 import click
 
 from dpp.errors import INTERRUPTED, DppError
-from dpp.logs import is_said
+from dpp.logs import mark_reported
 
 
 def enter(command: click.Command, name: str, arguments: list[str] | None) -> None:
@@ -15,7 +15,7 @@ def enter(command: click.Command, name: str, arguments: list[str] | None) -> Non
     try:
         command.main(args=arguments, prog_name=name, standalone_mode=False)
     except DppError as error:
-        if not is_said(error):
+        if not mark_reported(error):
             click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:

@@ -9,7 +9,7 @@ import click
 from dpp.cli.completion import FILES
 from dpp.cli.options import GroupedCommand, batch_option, format_option, options_for
 from dpp.cli.output import print_table
-from dpp.maintenance.dry_run import Forecast, Group, Plan, PlanSummary
+from dpp.maintenance.dry_run import DryRun, Group, PlanSummary, Prediction
 from dpp.plugins.registry import registry
 from dpp.redact import printable
 from dpp.report.summary import human_bytes
@@ -38,23 +38,23 @@ def plan(files: str, form: str, **given: Any) -> None:
     """
     settings: dict[str, Any] = {name: value for name, value in (("files", files or None), *given.items()) if value is not None}
     task = RunBatch(**settings)
-    with Plan(task.wanted_files(), task.settings(), registry(), task.batch_name) as made:
+    with DryRun(task.wanted_files(), task.settings(), registry(), task.batch_name) as made:
         if form == "jsonl":
-            for forecast in made.forecasts():
-                click.echo(forecast.model_dump_json())
+            for prediction in made.predictions():
+                click.echo(prediction.model_dump_json())
         elif form == "json":
-            for _ in made.forecasts():
+            for _ in made.predictions():
                 pass
             click.echo(made.summary().model_dump_json(indent=2))
         else:
             _print(made)
 
 
-def _print(plan: Plan) -> None:
-    first: list[Forecast] = []
-    for forecast in plan.forecasts():
-        if forecast.action != "nothing" and len(first) <= SHOWN_FILES:
-            first.append(forecast)
+def _print(plan: DryRun) -> None:
+    first: list[Prediction] = []
+    for prediction in plan.predictions():
+        if prediction.action != "nothing" and len(first) <= SHOWN_FILES:
+            first.append(prediction)
     summary = plan.summary()
     left_out = f", {summary.skipped} left out, as they are there" if summary.skipped else ""
     click.echo(f"batch {summary.batch}: {summary.total} files{left_out}")

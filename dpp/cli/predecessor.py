@@ -30,7 +30,9 @@ from dpp.report.summary import render
 @click.option("--simulate-downloads", is_flag=True, help="Download nothing; sleep 1 to 3 s a file unless PIPELINE_NO_SLEEP is set.")
 @click.option("--debug", is_flag=True, help="Detailed logs with thread names.")
 @click.option("--log-file", default="", help="Append the log to this file as well.")
-def command(files: str, pre_processor: str | None, processor: str | None, post_processor: str | None, **given: Any) -> None:
+def download_pipeline_processor(
+    files: str, pre_processor: str | None, processor: str | None, post_processor: str | None, **given: Any
+) -> None:
     """Download, pre-process, process and post-process FILES with threads of one process."""
     references = {"pre_processor": pre_processor, "processor": processor, "post_processor": post_processor}
     classes: dict[str, Any] = {
@@ -49,6 +51,6 @@ def command(files: str, pre_processor: str | None, processor: str | None, post_p
     sys.exit(TERMINATED if terminations else code)
 
 
-def main(arguments: list[str] | None = None) -> None:
+def predecessor_main(arguments: list[str] | None = None) -> None:
     """Run the command line; exit with the code of what happened."""
-    enter(command, "download-pipeline-processor", arguments)
+    enter(download_pipeline_processor, "download-pipeline-processor", arguments)

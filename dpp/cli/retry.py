@@ -15,7 +15,7 @@ from dpp.plugins.registry import STEP_SETTINGS
 from dpp.report.summary import Summary, render, retry_command
 from dpp.selection import Selection
 from dpp.settings import Settings
-from dpp.tasks.batch import run_batch
+from dpp.tasks.batch import start_batch
 from dpp.tasks.retry import Failures, failures_of, repeat
 
 _CHANGEABLE = [name for name in Settings.model_fields if name not in {*STEP_SETTINGS, "workspace", "simulate_downloads"}]
@@ -60,7 +60,7 @@ def retry(
         sys.exit(1 if failures.total else 0)
     task = repeat(run, {name: value for name, value in given.items() if value is not None})
     click.echo(f"batch {run.batch}: trying {failures.picked} of {failures.total} failed files again", err=True)
-    summary, code = run_batch(workers=workers or 0, selection=selection, **task.param_kwargs)
+    summary, code = start_batch(workers=workers or 0, selection=selection, **task.param_kwargs)
     if not task.settings().json_lines:
         click.echo(render(summary))
     sys.exit(code)

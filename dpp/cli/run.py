@@ -10,7 +10,7 @@ import click
 from dpp.cli.completion import FILES
 from dpp.cli.options import GroupedCommand, batch_option, settings_options, workers_option
 from dpp.report.summary import render
-from dpp.tasks.batch import RunBatch, run_batch
+from dpp.tasks.batch import RunBatch, start_batch
 
 
 @click.command(cls=GroupedCommand)
@@ -38,7 +38,7 @@ def run(files: str, workers: int | None, **given: Any) -> None:
       dpp run files.csv --options '{"checksum": {"algorithm": "md5"}}'
     """
     settings = {name: value for name, value in given.items() if value is not None}
-    summary, code = run_batch(files, workers or 0, **settings)
+    summary, code = start_batch(files, workers or 0, **settings)
     if not RunBatch(**settings).settings().json_lines:
         click.echo(render(summary))
     sys.exit(code)

@@ -12,8 +12,8 @@ from dpp.batch.batch import find_run, latest_runs
 from dpp.batch.run import Run
 from dpp.cli.options import batch_argument, workspace_option
 from dpp.cli.output import print_table
-from dpp.monitor.state import Watch
-from dpp.monitor.viewer import Drawn, Said, draws_on, follow
+from dpp.monitor.state import RunFollower
+from dpp.monitor.viewer import LogDisplay, TerminalDisplay, draws_on, follow
 from dpp.report.summary import Summary, render
 
 
@@ -45,8 +45,8 @@ def status(batch: str, workspace: Path, watch: bool) -> None:
 
 def _watch(run: Run) -> int:
     """Show a run until it ends; return its exit code."""
-    face = Drawn(sys.stderr, first=0.0) if draws_on(sys.stderr) else Said(functools.partial(click.echo, err=True))
-    follow(Watch(run), face, lambda: not run.is_under_way())
+    display = TerminalDisplay(sys.stderr, first=0.0) if draws_on(sys.stderr) else LogDisplay(functools.partial(click.echo, err=True))
+    follow(RunFollower(run), display, lambda: not run.is_under_way())
     ended = run.summary()
     if ended is None:
         click.echo(f"run {run.number} of batch {run.batch} stopped before its end, and nobody is at it", err=True)

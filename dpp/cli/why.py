@@ -1,4 +1,4 @@
-"""``dpp why``: a file's passport."""
+"""``dpp why``: a file's history."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dpp.cli.completion import BATCHES
 from dpp.cli.options import format_option, run_option, workspace_option
 from dpp.cli.output import print_table
 from dpp.errors import DppError
-from dpp.maintenance.history import Leg, Passport, find_outcome, passport
+from dpp.maintenance.history import FileHistory, StageRecord, file_history, find_outcome
 from dpp.redact import printable
 from dpp.tasks.retry import repeat
 
@@ -37,16 +37,16 @@ def why(file_id: str, workspace: Path, batch: str, number: int | None, form: str
       dpp why group --batch files --format json
     """
     run = find_run(workspace, batch, number)
-    found = passport(run, find_outcome(run, file_id))
+    found = file_history(run, find_outcome(run, file_id))
     if form == "json":
         click.echo(found.model_dump_json(indent=2))
         return
     click.echo(printable("\n".join(_facts(found, _other_steps(run)))))
     click.echo()
-    print_table(("stage", "step", "version", "options", "input", "output", "seconds", "state", "target"), map(_row, found.legs))
+    print_table(("stage", "step", "version", "options", "input", "output", "seconds", "state", "target"), map(_row, found.stages))
 
 
-def _facts(found: Passport, other_steps: str) -> list[str]:
+def _facts(found: FileHistory, other_steps: str) -> list[str]:
     outcome = found.outcome
     failure = f"{outcome.status} in {outcome.stage}: {outcome.error_class}: {outcome.message}"
     facts = {
@@ -71,7 +71,17 @@ def _other_steps(run: Run) -> str:
     return ""
 
 
-def _row(leg: Leg) -> tuple[str, ...]:
-    seconds = "" if leg.seconds is None else f"{leg.seconds:.3f}"
-    step, version, options = (",".join(one[fact] or "-" for one in leg.steps) for fact in ("name", "version", "options"))
-    return (leg.stage, step, version, options, (leg.input or "")[:_DIGITS], (leg.output or "")[:_DIGITS], seconds, leg.state, leg.path)
+def _row(record: StageRecord) -> tuple[str, ...]:
+    seconds = "" if record.seconds is None else f"{record.seconds:.3f}"
+    step, version, options = (",".join(one[fact] or "-" for one in record.steps) for fact in ("name", "version", "options"))
+    return (
+        record.stage,
+        step,
+        version,
+        options,
+        (record.input or "")[:_DIGITS],
+        (record.output or "")[:_DIGITS],
+        seconds,
+        record.state,
+        record.path,
+    )

@@ -92,7 +92,7 @@ def _link_or_copy(body: str, paths: DownloadPaths) -> None:
         os.replace(paths.part, paths.body)
 
 
-class Stopped(BaseException):
+class RunStopped(BaseException):
     """The run ends, and a wait between two attempts with it: the file has no outcome."""
 
 
@@ -135,7 +135,7 @@ class Downloader:
 
     def _pause(self, seconds: float) -> None:
         if self._stopping.wait(seconds):
-            raise Stopped
+            raise RunStopped
 
     def get(self, file: FileData, count_attempt: Callable[[], None]) -> Download:
         """Return the file's download, fetched if it is not there.
@@ -168,7 +168,7 @@ class Downloader:
         if hold is None:
             return
         try:
-            if hold.alone():
+            if hold.try_exclusive():
                 paths.discard()
         finally:
             hold.release()

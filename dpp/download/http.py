@@ -285,7 +285,7 @@ class Decoder:
             raise FetchError(f"the {self._encoding} body ends too early", "truncated", retryable=True)
 
 
-class Watch:
+class TransferTimer:
     """Keep the limits that a socket's own time-out does not: a stall, from the first bytes on, and the whole attempt.
 
     Args:

@@ -1,4 +1,4 @@
-"""Connections whose every read is under the watch of the attempt that uses them.
+"""Connections whose every read is under the timer of the attempt that uses them.
 
 A socket's own time-out starts anew with every byte, and HTTP libraries read status lines, headers and the
 framing of chunks in loops of their own: there a server that sends a byte now and then holds a thread for days.
@@ -19,10 +19,10 @@ from requests import PreparedRequest
 from requests.adapters import HTTPAdapter
 from urllib3.util.ssl_ import create_urllib3_context
 
-from dpp.download.http import Watch, body_length
+from dpp.download.http import TransferTimer, body_length
 from dpp.errors import FetchError
 
-WATCH: ContextVar[Watch] = ContextVar("WATCH")
+TIMER: ContextVar[TransferTimer] = ContextVar("TIMER")
 _INTERIM = frozenset(range(100, 200)) - {101}  # which is the last answer before another protocol
 _MAX_INTERIM = 100
 
@@ -35,11 +35,11 @@ def is_bare_end(error: object) -> bool:
 class _WatchedReader(io.RawIOBase):
     """Read a socket, no longer at once than its time-out and the attempt's limit allow."""
 
-    def __init__(self, connection: socket.socket, watch: Watch) -> None:
+    def __init__(self, connection: socket.socket, timer: TransferTimer) -> None:
         self._connection = connection
         self._silence = connection.gettimeout()
         self._raw = connection.makefile("rb", buffering=0)
-        self._watch = watch
+        self._timer = timer
         if hasattr(connection, "suppress_ragged_eofs"):  # TLS, also within a proxy's TLS
             connection.suppress_ragged_eofs = False
 
@@ -49,18 +49,18 @@ class _WatchedReader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int | None:
         """Read what is there; raise FetchError where a limit is passed."""
-        self._connection.settimeout(self._watch.patience(self._silence))
+        self._connection.settimeout(self._timer.patience(self._silence))
         try:
             count: int | None = self._raw.readinto(buffer)
         except TimeoutError:
-            self._watch.received(0)
+            self._timer.received(0)
             raise
         except ssl.SSLError as error:
             if not is_bare_end(error):
                 raise
             # anybody can end a TCP connection: no end of a body that has no length
             raise ConnectionResetError("the connection ended without TLS's goodbye") from error
-        self._watch.received(count or 0)
+        self._timer.received(count or 0)
         return count
 
     def close(self) -> None:
@@ -89,8 +89,8 @@ class _Lines(io.BufferedReader):
 class _Watched:
     """What an HTTPResponse takes for a socket."""
 
-    def __init__(self, connection: socket.socket, watch: Watch) -> None:
-        self._reader = _WatchedReader(connection, watch)
+    def __init__(self, connection: socket.socket, timer: TransferTimer) -> None:
+        self._reader = _WatchedReader(connection, timer)
 
     def makefile(self, mode: str) -> io.BufferedReader:
         """Return the reader, buffered as a socket's own file is."""
@@ -99,7 +99,7 @@ class _Watched:
 
 class _WatchedResponse(HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(_Watched(sock, WATCH.get()), *args, **kwargs)  # type: ignore[arg-type] # it calls makefile() only
+        super().__init__(_Watched(sock, TIMER.get()), *args, **kwargs)  # type: ignore[arg-type] # it calls makefile() only
 
     def _read_status(self) -> tuple[str, int, str]:
         """Pass over what comes before an answer, which http.client knows one kind of: 100, and neither 102 nor 103."""
@@ -158,7 +158,7 @@ class _HTTPSPool(urllib3.HTTPSConnectionPool):
 
 
 class WatchedAdapter(HTTPAdapter):
-    """Pool connections that are read under the watch in :data:`WATCH`, also those through a proxy."""
+    """Pool connections that are read under the timer in :data:`TIMER`, also those through a proxy."""
 
     def get(
         self, url: str, headers: dict[str, str], proxies: dict[str, str], verify: str | bool, limits: urllib3.Timeout

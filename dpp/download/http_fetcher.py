@@ -16,7 +16,7 @@ from requests.utils import get_environ_proxies, get_netrc_auth
 from dpp._version import __version__
 from dpp.base import BaseFetcher, Part
 from dpp.download import http
-from dpp.download.http_connection import WATCH, WatchedAdapter, is_bare_end
+from dpp.download.http_connection import TIMER, WatchedAdapter, is_bare_end
 from dpp.errors import FetchError
 from dpp.models import FileData
 from dpp.redact import MASK
@@ -46,21 +46,21 @@ class RequestsFetcher(BaseFetcher):
 
     def fetch(self, url: str, file: FileData, part: Part) -> None:
         """Write the whole of a URL into the part; see :class:`dpp.base.BaseFetcher`."""
-        watch = http.Watch(self.settings, part)
-        WATCH.set(watch)
+        timer = http.TransferTimer(self.settings, part)
+        TIMER.set(timer)
         asked = part.offset
         headers = http.request_headers(file.headers, part, AGENT)
-        with _mapped_errors(), self._answer(url, headers, watch) as answer:
+        with _mapped_errors(), self._answer(url, headers, timer) as answer:
             body = http.judge(answer.status, answer.headers, part, asked)
             part.begin(body.offset, total=body.total, etag=body.etag, content_type=answer.headers.get("Content-Type"))
             _receive(answer, body, part, file.size)
 
     @contextmanager
-    def _answer(self, url: str, headers: dict[str, str], watch: http.Watch) -> Iterator[urllib3.BaseHTTPResponse]:
+    def _answer(self, url: str, headers: dict[str, str], timer: http.TransferTimer) -> Iterator[urllib3.BaseHTTPResponse]:
         """Follow redirects to the answer that counts."""
         for _ in range(http.MAX_REDIRECTS + 1):
-            watch.asked()
-            answer = self._get(url, headers, watch)
+            timer.asked()
+            answer = self._get(url, headers, timer)
             try:
                 if answer.status not in http.REDIRECTS:
                     yield answer
@@ -70,9 +70,9 @@ class RequestsFetcher(BaseFetcher):
                 answer.close()
         raise FetchError(f"was redirected more than {http.MAX_REDIRECTS} times", "redirect")
 
-    def _get(self, url: str, headers: dict[str, str], watch: http.Watch) -> urllib3.BaseHTTPResponse:
+    def _get(self, url: str, headers: dict[str, str], timer: http.TransferTimer) -> urllib3.BaseHTTPResponse:
         proxies, verify, netrc = self._environment(*http.site(url))
-        limits = urllib3.Timeout(connect=watch.patience(self.settings.connect_timeout), read=self.settings.read_timeout)
+        limits = urllib3.Timeout(connect=timer.patience(self.settings.connect_timeout), read=self.settings.read_timeout)
         try:
             return self._adapter.get(url, headers | _authorization(url, headers, netrc), proxies, verify, limits)
         except urllib3.exceptions.ProtocolError as error:  # what broke here is no body

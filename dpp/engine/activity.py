@@ -70,7 +70,7 @@ class Board:
         self._since[number] = time.monotonic()
         self._stages[number] = STAGES.index(stage) + 1
 
-    def is_suspect(self, number: int) -> None:
+    def mark_suspect(self, number: int) -> None:
         """Take note that a stage is through with a file, which may be why its process ends; it can't take too long any more."""
         self._since[number] = math.inf
 

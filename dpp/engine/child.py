@@ -32,7 +32,7 @@ _INTERRUPTED = "interrupted"
 _PR_SET_PDEATHSIG = 1
 
 
-class Death(NamedTuple):
+class ChildExit(NamedTuple):
     """How a child ended that did not finish its work.
 
     Attributes:
@@ -50,7 +50,7 @@ def run_in_child(
     work: Callable[[], None],
     look: Callable[[], str] = str,
     guard: AbstractContextManager[object] | None = None,
-) -> Death | None:
+) -> ChildExit | None:
     """Do something in a child process, and wait for its end.
 
     Args:
@@ -126,7 +126,7 @@ def _do(work: Callable[[], None], writer: Connection, stacks: IO[bytes], parent:
     except DppError as error:
         writer.send(error)
     except BaseException as error:  # noqa: BLE001 - the parent is told of it
-        writer.send(Death(f"failed with {type(error).__name__}: {error}", traceback.format_exc()))
+        writer.send(ChildExit(f"failed with {type(error).__name__}: {error}", traceback.format_exc()))
 
 
 def _watched(process: BaseProcess, reader: Connection, look: Callable[[], str]) -> str:
@@ -158,7 +158,7 @@ def _send(pid: int, number: signal.Signals) -> None:
         os.kill(pid, number)
 
 
-def _how_it_ended(process: BaseProcess, reader: Connection, reason: str, stacks: IO[bytes]) -> Death | None:
+def _how_it_ended(process: BaseProcess, reader: Connection, reason: str, stacks: IO[bytes]) -> ChildExit | None:
     said = None
     with suppress(EOFError):
         said = reader.recv() if reader.poll() else None
@@ -167,13 +167,13 @@ def _how_it_ended(process: BaseProcess, reader: Connection, reason: str, stacks:
         return None
     if isinstance(said, DppError):
         raise said
-    if isinstance(said, Death):
+    if isinstance(said, ChildExit):
         return said
     stacks.seek(0)
     trace = stacks.read().decode(errors="replace") or None
     if said == _INTERRUPTED:
-        return Death("was interrupted")
-    return Death(reason or _exit_reason(process.exitcode or 0), trace, is_stopped=bool(reason))
+        return ChildExit("was interrupted")
+    return ChildExit(reason or _exit_reason(process.exitcode or 0), trace, is_stopped=bool(reason))
 
 
 def _exit_reason(code: int) -> str:

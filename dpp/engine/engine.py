@@ -85,7 +85,7 @@ class _Threads:
                 self._changed.notify_all()
 
 
-class _Stage:
+class _StageThreads:
     """A stage behind a bounded inbox.
 
     A job waits for a thread of the stage; while the inbox is full, so does who hands it over. Where the last job was
@@ -249,9 +249,9 @@ class Engine:
         self._board = board if board and board.size > 1 else None
         self._fault = _Fault()
         self._in_flight = InFlight(pipeline.received, board)
-        self._preparing = _Stage("pre-process", 1, settings.download_queue_size, self._guarded(self._pre_process), inline=False)
+        self._preparing = _StageThreads("pre-process", 1, settings.download_queue_size, self._guarded(self._pre_process), inline=False)
         room = settings.pre_processing_queue_size + (0 if pipeline.steps.pre_processors else settings.download_queue_size)
-        self._processing = _Stage("process", settings.processing_limit, room, self._guarded(self._process), inline=True)
+        self._processing = _StageThreads("process", settings.processing_limit, room, self._guarded(self._process), inline=True)
 
     def run(self, files: Iterable[FileData]) -> None:
         """Work until every file has its outcome.
@@ -325,7 +325,7 @@ class Engine:
         self._in_flight.runs(job.number, job.file, "process")
         self._pipeline.process(job)
         if self._board and job.failure and job.failure.error_class == MemoryError.__name__:
-            self._board.is_suspect(job.number)
+            self._board.mark_suspect(job.number)
             raise MemoryError(job.failure.message)  # not surely of its own making: who supervises has it run alone
         if self._pipeline.steps.post_processors:
             self._in_flight.runs(job.number, job.file, POST_PROCESS)

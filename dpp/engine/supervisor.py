@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 from dpp.engine.activity import Board, InFlight, Place
-from dpp.engine.child import Death, run_in_child
+from dpp.engine.child import ChildExit, run_in_child
 from dpp.engine.engine import Engine
 from dpp.engine.pipeline import Job, Pipeline
 from dpp.engine.snapshot import POST_PROCESS
@@ -28,27 +28,27 @@ from dpp.workspace.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
-BARREN_DEATHS = 3
+MAX_UNATTRIBUTED_CRASHES = 3
 TRIES = 2
 
 Files = Callable[[], Iterable[FileData]]
 
 
-class _Lost(NamedTuple):
+class _CrashReport(NamedTuple):
     """What a child left behind that did not finish.
 
     Attributes:
-        death: How it ended.
+        ended: How it ended.
         suspects: The files that may be why, with where they were.
         is_sure: Whether each of them is why, as it took too long while the others went on.
     """
 
-    death: Death
+    ended: ChildExit
     suspects: list[tuple[FileData, Place]]
     is_sure: bool
 
 
-class _Lookout:
+class _ChildMonitor:
     """What a child is at, and whether it is to be stopped.
 
     Args:
@@ -93,7 +93,7 @@ class Supervisor:
         stage_timeout: Seconds for a stage to be at one file; 0 for no limit.
         on_progress: Called several times a second with the number of files that have their outcome, and of those that failed.
         on_wait: Called several times a second in the child, with what is on its way.
-        on_death: Called when a child has died.
+        on_crash: Called when a child has died.
         guard: Held while a child is forked.
     """
 
@@ -107,7 +107,7 @@ class Supervisor:
         stage_timeout: float = 0.0,
         on_progress: Callable[[int, int], None] | None = None,
         on_wait: Callable[[InFlight], None] | None = None,
-        on_death: Callable[[], None] = lambda: None,
+        on_crash: Callable[[], None] = lambda: None,
         guard: AbstractContextManager[object] | None = None,
     ) -> None:
         self._files = files
@@ -117,7 +117,7 @@ class Supervisor:
         self._limit = stage_timeout
         self._on_progress = on_progress
         self._on_wait = on_wait
-        self._on_death = on_death
+        self._on_crash = on_crash
         self._guard = guard
 
     def run(self) -> None:
@@ -128,17 +128,17 @@ class Supervisor:
             KeyboardInterrupt: The user did.
         """
         barren = 0
-        while lost := self._lost_with_others():
-            barren = 0 if lost.suspects else barren + 1
-            if barren == BARREN_DEATHS:
-                raise EnvironmentStop(f"the process that runs the files {lost.death.reason}, {barren} times in a row, at no file's stage")
-            names = ", ".join(file.id for file, _ in lost.suspects) or "none"
-            log.warning("the process that runs the files %s; at work were: %s", lost.death.reason, names)
-            for file, place in lost.suspects:
-                self._settle(file, place, lost)
+        while report := self._run_remaining():
+            barren = 0 if report.suspects else barren + 1
+            if barren == MAX_UNATTRIBUTED_CRASHES:
+                raise EnvironmentStop(f"the process that runs the files {report.ended.reason}, {barren} times in a row, at no file's stage")
+            names = ", ".join(file.id for file, _ in report.suspects) or "none"
+            log.warning("the process that runs the files %s; at work were: %s", report.ended.reason, names)
+            for file, place in report.suspects:
+                self._resolve_suspect(file, place, report)
         Ledger(self._ledger).finish()
 
-    def _lost_with_others(self) -> _Lost | None:
+    def _run_remaining(self) -> _CrashReport | None:
         """Run all files that have no outcome yet."""
         recorded = self._recorded()
         done, failed = len(recorded), sum(not ok for ok in recorded.values())
@@ -148,35 +148,35 @@ class Supervisor:
                 more, more_failed = board.totals()
                 self._on_progress(done + more, failed + more_failed)
 
-        return self._lost(lambda: (file for file in self._files() if file_key(file.id, file.url) not in recorded), self._size - done, tell)
+        return self._run(lambda: (file for file in self._files() if file_key(file.id, file.url) not in recorded), self._size - done, tell)
 
-    def _lost(self, files: Files, size: int, tell: Callable[[Board], None] = lambda _board: None) -> _Lost | None:
+    def _run(self, files: Files, size: int, tell: Callable[[Board], None] = lambda _board: None) -> _CrashReport | None:
         """Run files in a child; return what it left behind if it died."""
-        lookout = _Lookout(size, self._limit, tell)
-        death = run_in_child(lambda: self._work(files(), lookout.board), lookout.look, self._guard)
-        tell(lookout.board)
-        if death is None:
+        monitor = _ChildMonitor(size, self._limit, tell)
+        ended = run_in_child(lambda: self._work(files(), monitor.board), monitor.look, self._guard)
+        tell(monitor.board)
+        if ended is None:
             return None
-        self._on_death()
-        places, recorded = lookout.overdue or lookout.board.running(), self._recorded()
+        self._on_crash()
+        places, recorded = monitor.overdue or monitor.board.running(), self._recorded()
         at_work = ((file, places[number]) for number, file in enumerate(files()) if number in places)
         suspects = [(file, place) for file, place in at_work if file_key(file.id, file.url) not in recorded]
-        return _Lost(death, suspects, lookout.is_sure)
+        return _CrashReport(ended, suspects, monitor.is_sure)
 
     def _work(self, files: Iterable[FileData], board: Board) -> None:
         """Run files, in the child."""
         with closing(self._make_pipeline()) as pipeline, closing(Ledger(self._ledger)) as ledger:
             Engine(pipeline, ledger, on_wait=self._on_wait, board=board).run(files)
 
-    def _settle(self, file: FileData, place: Place, lost: _Lost) -> None:
+    def _resolve_suspect(self, file: FileData, place: Place, report: _CrashReport) -> None:
         """See to the outcome of a file that may be why a child ended; one that is not surely why gets a child for itself."""
-        death = lost.death
-        if not lost.is_sure:
-            alone = self._lost(lambda: [file], 1)
+        ended = report.ended
+        if not report.is_sure:
+            alone = self._run(lambda: [file], 1)
             if alone is None or not alone.suspects:
                 return
-            death, place = alone.death, alone.suspects[0][1]
-        job = Job(file, _failure(place.stage, death, file), {place.stage: round(place.seconds, 6)})
+            ended, place = alone.ended, alone.suspects[0][1]
+        job = Job(file, _failure(place.stage, ended, file), {place.stage: round(place.seconds, 6)})
         if place.stage == POST_PROCESS or run_in_child(lambda: self._end(job, Pipeline.report), _time_limit(self._limit), self._guard):
             self._end(job, Pipeline.record)
 
@@ -196,7 +196,7 @@ def supervised(
     file: FileData,
     work: Callable[[], None],
     limit: float,
-    on_death: Callable[[], None] = lambda: None,
+    on_crash: Callable[[], None] = lambda: None,
     guard: AbstractContextManager[object] | None = None,
 ) -> Failure | None:
     """Do what a stage does for one file in a child process; once more where that dies.
@@ -206,26 +206,26 @@ def supervised(
         file: The file.
         work: What is done.
         limit: Seconds that it may take; 0 for no limit.
-        on_death: Called when a child has died.
+        on_crash: Called when a child has died.
         guard: Held while a child is forked.
 
     Returns:
         The failure that the file has where its process died twice or was stopped; None where the work was done.
     """
     tries = 0
-    while death := run_in_child(work, _time_limit(limit), guard):
-        on_death()
+    while ended := run_in_child(work, _time_limit(limit), guard):
+        on_crash()
         tries += 1
-        if death.is_stopped or tries == TRIES:
-            return _failure(stage, death, file)
-        log.warning("the process that was in %s of %s %s; it is tried again", stage, file.id, death.reason)
+        if ended.is_stopped or tries == TRIES:
+            return _failure(stage, ended, file)
+        log.warning("the process that was in %s of %s %s; it is tried again", stage, file.id, ended.reason)
     return None
 
 
-def _failure(stage: str, death: Death, file: FileData) -> Failure:
+def _failure(stage: str, ended: ChildExit, file: FileData) -> Failure:
     at, secrets = cast("Stage", stage), secrets_of([file.url, *(file.urls or ())], file.headers)
-    reason, trace = redact_text(death.reason, secrets), death.traceback and redact_text(death.traceback, secrets)
-    if death.is_stopped:
+    reason, trace = redact_text(ended.reason, secrets), ended.traceback and redact_text(ended.traceback, secrets)
+    if ended.is_stopped:
         return Failure(stage=at, error_class="timeout", message=reason, traceback=trace)
     message = f"the process that worked on it {reason}, also when it was tried once more"
     return Failure(stage=at, error_class="crashed", message=message, traceback=trace)

@@ -57,7 +57,7 @@ class Cleaner:
         self._root = root
         self._keep_runs = keep_runs
         self._last = latest_runs(root)
-        self._plans = [run.plan.folder for run in self._last if not run.is_held()]
+        self._plans = [run.workfile.folder for run in self._last if not run.is_held()]
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -194,7 +194,7 @@ def _free_download(item: Item) -> bool:
     if hold is None:
         return False
     try:
-        if alone := hold.alone():
+        if alone := hold.try_exclusive():
             (paths.discard_part if item.kind == "parts" else paths.discard)()
         return alone
     finally:

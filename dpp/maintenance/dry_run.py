@@ -26,7 +26,7 @@ from dpp.workspace.ledger import read_outcome
 Action = Literal["nothing", "download", "pre-process", "process", "report"]
 
 
-class Forecast(BaseModel):
+class Prediction(BaseModel):
     """What a run would do with one file.
 
     Attributes:
@@ -63,11 +63,11 @@ class Group(BaseModel):
     bytes: int = 0
     unknown: int = 0
 
-    def add(self, forecast: Forecast) -> None:
+    def add(self, prediction: Prediction) -> None:
         """Count a file."""
         self.files += 1
-        self.bytes += forecast.bytes or 0
-        self.unknown += forecast.action == "download" and forecast.bytes is None
+        self.bytes += prediction.bytes or 0
+        self.unknown += prediction.action == "download" and prediction.bytes is None
 
 
 class PlanSummary(BaseModel):
@@ -92,7 +92,7 @@ class PlanSummary(BaseModel):
     free: int
 
 
-class Plan:
+class DryRun:
     """What a run of a batch would do. A context manager: the checked manifest lies in a private folder meanwhile.
 
     Args:
@@ -126,16 +126,16 @@ class Plan:
         self._pipeline.close()
         self._folder.cleanup()
 
-    def forecasts(self) -> Iterator[Forecast]:
+    def predictions(self) -> Iterator[Prediction]:
         """Yield what would be done with each file, counting it, in the order of the manifest."""
         for file in read_catalog(Path(self._folder.name, "files.jsonl"), Chunk(0, self.total)):
-            found = forecast(file, self._pipeline)
+            found = predict(file, self._pipeline)
             group = self._groups.setdefault((found.action, found.reason), Group(action=found.action, reason=found.reason))
             group.add(found)
             yield found
 
     def summary(self) -> PlanSummary:
-        """Return what would be done with the files that :meth:`forecasts` has yielded."""
+        """Return what would be done with the files that :meth:`predictions` has yielded."""
         groups = sorted(self._groups.values(), key=lambda group: -group.files)
         return PlanSummary(
             batch=self.batch,
@@ -157,11 +157,11 @@ def _free_bytes(folder: Path) -> int:
         raise EnvironmentStop(f"cannot tell the free space of {there}: {error.strerror}") from error
 
 
-def forecast(file: FileData, pipeline: Pipeline) -> Forecast:
+def predict(file: FileData, pipeline: Pipeline) -> Prediction:
     """Return what a run would do with a file."""
     said = {"id": file.id, "url": redact_url(file.url)}
     if pipeline.recall(Job(file)):
-        return Forecast(**said, action="nothing", reason="done before")
+        return Prediction(**said, action="nothing", reason="done before")
     failed = _last_failure(file, pipeline)
     if not pipeline.has_download(file):
         return _download(file, pipeline, failed, said)
@@ -171,17 +171,17 @@ def forecast(file: FileData, pipeline: Pipeline) -> Forecast:
         action, reason = "process", _missing(pipeline, "processed", file, "another step, version or options")
     else:
         action, reason = "report", _missing(pipeline, "reports", file, "other post-processors")
-    return Forecast(**said, action=action, reason=_failed_in(failed) if failed else reason)
+    return Prediction(**said, action=action, reason=_failed_in(failed) if failed else reason)
 
 
-def _download(file: FileData, pipeline: Pipeline, failed: Outcome | None, said: dict[str, str]) -> Forecast:
+def _download(file: FileData, pipeline: Pipeline, failed: Outcome | None, said: dict[str, str]) -> Prediction:
     paths = pipeline.workspace.download(file)
     part = PartFile(paths)
     part.open_for((file.urls or [file.url])[-1])
     have, total = part.offset, file.size if file.size is not None else part.total
     there = os.path.exists(paths.body)
     reason = _failed_in(failed) if failed else "not as the manifest or its sidecar says" if there else "new"
-    return Forecast(
+    return Prediction(
         **said,
         action="download",
         reason=f"{reason}, continued" if have else reason,

@@ -1,4 +1,4 @@
-"""A file's passport: what each stage did to it, what there is of that now, and whether a run would do anything."""
+"""A file's history: what each stage did to it, what there is of that now, and whether a run would do anything."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from dpp.workspace.layout import SIDECAR_SUFFIX, DownloadPaths, Workspace
 WHOLE, ABSENT = "whole", "not there"
 
 
-class Leg(BaseModel):
+class StageRecord(BaseModel):
     """What one stage did.
 
     Attributes:
@@ -47,20 +47,20 @@ class Leg(BaseModel):
     path: str = ""
 
 
-class Passport(BaseModel):
+class FileHistory(BaseModel):
     """What is known of a file.
 
     Attributes:
         batch: The batch, and the run that is looked at.
         outcome: What became of the file.
-        legs: What each stage did, in order.
+        stages: What each stage did, in order.
         again: Whether ``dpp run`` would do anything for it.
         why: Why it would or would not.
     """
 
     batch: str
     outcome: Outcome
-    legs: list[Leg]
+    stages: list[StageRecord]
     again: bool
     why: str
 
@@ -81,15 +81,15 @@ def find_outcome(run: Run, file_id: str) -> Outcome:
     )
 
 
-def passport(run: Run, outcome: Outcome) -> Passport:
+def file_history(run: Run, outcome: Outcome) -> FileHistory:
     """Return what is known of a file with this outcome, from what is stored."""
-    legs = list(_Tracks(run, outcome).legs())
-    again, why = _verdict(outcome, legs, run)
-    return Passport(batch=run.label, outcome=outcome, legs=legs, again=again, why=why)
+    stages = list(_Targets(run, outcome).stages())
+    again, why = _verdict(outcome, stages, run)
+    return FileHistory(batch=run.label, outcome=outcome, stages=stages, again=again, why=why)
 
 
-def _verdict(outcome: Outcome, legs: list[Leg], run: Run) -> tuple[bool, str]:
-    download, report = legs[0], legs[-1]
+def _verdict(outcome: Outcome, stages: list[StageRecord], run: Run) -> tuple[bool, str]:
+    download, report = stages[0], stages[-1]
     if not outcome.ok:
         words = [] if Selection().picks(outcome) else ["--class", outcome.error_class or ""]
         return True, f"it failed in {outcome.stage}: {outcome.error_class}; {spell_retry(run.batch, run.folder, *words)} tries it again"
@@ -100,7 +100,7 @@ def _verdict(outcome: Outcome, legs: list[Leg], run: Run) -> tuple[bool, str]:
     return False, "its report says ok"
 
 
-class _Tracks:
+class _Targets:
     """Where a file has left targets."""
 
     def __init__(self, run: Run, outcome: Outcome) -> None:
@@ -113,7 +113,7 @@ class _Tracks:
         self._paths = self._download_paths()
         self._download = load_download(self._paths, self._file)
 
-    def legs(self) -> Iterator[Leg]:
+    def stages(self) -> Iterator[StageRecord]:
         """Yield what each stage did, in order."""
         yield self._downloaded()
         made = self._pre_processed() if self._of_kind("pre-processor") else None
@@ -121,11 +121,11 @@ class _Tracks:
             yield made
         yield self._processed(made)
         if self._of_kind("post-processor"):
-            yield self._leg("post-process", "post-processor", state=self._passed("post-process"))
+            yield self._record("post-process", "post-processor", state=self._passed("post-process"))
         yield self._reported()
 
-    def _leg(self, stage: str, kind: str, **facts: Any) -> Leg:
-        return Leg(stage=stage, steps=self._of_kind(kind), seconds=self._outcome.seconds.get(stage), **facts)
+    def _record(self, stage: str, kind: str, **facts: Any) -> StageRecord:
+        return StageRecord(stage=stage, steps=self._of_kind(kind), seconds=self._outcome.seconds.get(stage), **facts)
 
     def _of_kind(self, kind: str) -> list[dict[str, str]]:
         return [step for step in self._steps if step["kind"] == kind]
@@ -144,11 +144,11 @@ class _Tracks:
                 return DownloadPaths(str(path.parent), path.name.removesuffix(SIDECAR_SUFFIX))
         return paths
 
-    def _downloaded(self) -> Leg:
+    def _downloaded(self) -> StageRecord:
         digest = self._download.sha256 if self._download else None
-        leg = self._leg("download", "fetcher", output=digest, state=self._download_state(), path=self._paths.body)
-        leg.steps = [{"kind": "fetcher", "name": urlsplit(self._file.url).scheme, "version": "", "options": ""}]
-        return leg
+        record = self._record("download", "fetcher", output=digest, state=self._download_state(), path=self._paths.body)
+        record.steps = [{"kind": "fetcher", "name": urlsplit(self._file.url).scheme, "version": "", "options": ""}]
+        return record
 
     def _download_state(self) -> str:
         if self._download is not None:
@@ -161,28 +161,30 @@ class _Tracks:
             return f"partial: {os.stat(self._paths.part).st_size} bytes"
         return ABSENT
 
-    def _pre_processed(self) -> Leg:
+    def _pre_processed(self) -> StageRecord:
         path = Path(self._workspace.keyed("pre_processed", self._fingerprints[0], self._outcome.key))
         download = self._download or Download(Path(self._paths.body), self._outcome.bytes or 0, self._outcome.sha256 or "")
         made = load_prepared(self._file, path, download)
         digest = _digest(made.local_path) if made and made.local_path else None
         state = WHOLE if made else "not whole, or of another download" if path.exists() else ABSENT
-        return self._leg("pre-process", "pre-processor", input=download.sha256 or None, output=digest, state=state, path=str(path))
+        return self._record("pre-process", "pre-processor", input=download.sha256 or None, output=digest, state=state, path=str(path))
 
-    def _processed(self, made: Leg | None) -> Leg:
+    def _processed(self, made: StageRecord | None) -> StageRecord:
         path = Path(self._workspace.keyed("processed", self._fingerprints[1], self._outcome.key) + ".json")
         stored = read_json(path)
         digest = stored.get(INPUT) if isinstance(stored, dict) else None
         fits = digest is not None and digest == (self._outcome.sha256 or digest)
         state = WHOLE if fits else "cut, or of another download" if path.exists() else ABSENT
-        return self._leg("process", "processor", input=made.output if made else digest, output=_digest(path), state=state, path=str(path))
+        return self._record(
+            "process", "processor", input=made.output if made else digest, output=_digest(path), state=state, path=str(path)
+        )
 
-    def _reported(self) -> Leg:
+    def _reported(self) -> StageRecord:
         path = Path(self._workspace.keyed("reports", self._fingerprints[2], self._outcome.key) + ".json")
         stored = read_json(path)
         status = stored.get("status") if isinstance(stored, dict) else None
         state = WHOLE if status == self._outcome.status else f"{status or 'cut'}" if path.exists() else ABSENT
-        return Leg(stage="report", output=_digest(path), state=state, path=str(path))
+        return StageRecord(stage="report", output=_digest(path), state=state, path=str(path))
 
 
 def _digest(path: Path) -> str | None:

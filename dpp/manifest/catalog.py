@@ -17,7 +17,7 @@ from typing import NamedTuple, Self
 
 from dpp import names
 from dpp.errors import SHOWN_PROBLEMS, InputError, ManifestError
-from dpp.manifest.readers import BAD_ENTRY, Listed, Row, as_text, bad_entry, check
+from dpp.manifest.readers import BAD_ENTRY, Entry, Listed, as_text, bad_entry, check
 from dpp.models import FileData
 from dpp.workspace.atomic import stops_run
 
@@ -34,7 +34,7 @@ class Chunk(NamedTuple):
 def write_catalog(
     path: Path,
     source: str,
-    rows: Iterable[Row],
+    rows: Iterable[Entry],
     schemes: Collection[str],
     chunk_size: Callable[[int], int],
     *,
@@ -139,7 +139,7 @@ def _wanted_ids(file: FileData) -> Iterator[str]:
     yield from (f"{file.id}-{names.digest(text, str(number), digits=8)}" for number in itertools.count())
 
 
-def _admitted(source: str, rows: Iterable[Row], schemes: Collection[str], ids: _Ids, *, skip_bad: bool) -> Iterator[str]:
+def _admitted(source: str, rows: Iterable[Entry], schemes: Collection[str], ids: _Ids, *, skip_bad: bool) -> Iterator[str]:
     problems: list[str] = []
     total = 0
     for row in rows:
@@ -157,7 +157,7 @@ def _admitted(source: str, rows: Iterable[Row], schemes: Collection[str], ids: _
         raise ManifestError(source, problems, total)
 
 
-def _admit(row: Row, found: Listed | list[str], ids: _Ids) -> str | list[str]:
+def _admit(row: Entry, found: Listed | list[str], ids: _Ids) -> str | list[str]:
     """Return what a catalog says of a file, or the problems of its row: none where it is a duplicate."""
     if not isinstance(found, Listed):
         return found
@@ -169,7 +169,7 @@ def _admit(row: Row, found: Listed | list[str], ids: _Ids) -> str | list[str]:
     return [_conflict(row, file)] if verdict is _Verdict.CONFLICT else []
 
 
-def _conflict(row: Row, file: FileData) -> str:
+def _conflict(row: Entry, file: FileData) -> str:
     return f"{row.where}: id {file.id!r} was listed before with another URL or other fields; give each its own id"
 
 

@@ -39,7 +39,7 @@ _PIECE = 64 * 1024
 _ENDS = ("\n", "\r")
 
 
-class Row(NamedTuple):
+class Entry(NamedTuple):
     """One entry of a manifest as it was read.
 
     Attributes:
@@ -66,7 +66,7 @@ def is_source(files: Files) -> bool:
     return isinstance(files, str) and "://" in files
 
 
-def read(files: Files) -> Iterator[Row]:
+def read(files: Files) -> Iterator[Entry]:
     """Yield the rows of a manifest; problems of single rows are rows too.
 
     Raises:
@@ -84,7 +84,7 @@ def read(files: Files) -> Iterator[Row]:
         try:
             yield from _reader(path, lines)
         except _TooLongError:
-            yield Row(f"line {lines.number}", None, "has more than a mebibyte for one entry; is this a list of files?")
+            yield Entry(f"line {lines.number}", None, "has more than a mebibyte for one entry; is this a list of files?")
 
 
 class Listed(NamedTuple):
@@ -94,7 +94,7 @@ class Listed(NamedTuple):
     text: str
 
 
-def check(row: Row, schemes: Collection[str]) -> Listed | list[str]:
+def check(row: Entry, schemes: Collection[str]) -> Listed | list[str]:
     """Return the file that a row describes, or every problem it has.
 
     Args:
@@ -120,7 +120,7 @@ def check(row: Row, schemes: Collection[str]) -> Listed | list[str]:
     return [f"{row.where}: {problem}" for problem in problems]
 
 
-def bad_entry(row: Row, problems: Sequence[str]) -> Listed:
+def bad_entry(row: Entry, problems: Sequence[str]) -> Listed:
     """Return what stands for an entry that has problems: a file that goes the way of all others, and fails where it is to be fetched."""
     file = FileData.model_validate({"url": f"{BAD_ENTRY}:{row.where.replace(' ', '-')}", "problem": "; ".join(problems)})
     return Listed(file, as_text(file))
@@ -233,7 +233,7 @@ class _Lines:
         return itertools.chain([self._ahead], iter(functools.partial(self._stream.read, _PIECE), ""))
 
 
-def _reader(path: Path, lines: _Lines) -> Iterator[Row]:
+def _reader(path: Path, lines: _Lines) -> Iterator[Entry]:
     suffix = path.suffix.lower()
     if suffix == ".csv":
         return _csv(lines)
@@ -244,7 +244,7 @@ def _reader(path: Path, lines: _Lines) -> Iterator[Row]:
     return _sniffed(path, lines, suffix)
 
 
-def _sniffed(path: Path, lines: _Lines, suffix: str) -> Iterator[Row]:
+def _sniffed(path: Path, lines: _Lines, suffix: str) -> Iterator[Entry]:
     """Read what its first character says it is; in one go, as it may be a pipe."""
     first = lines.first()
     if first == "{":
@@ -256,38 +256,38 @@ def _sniffed(path: Path, lines: _Lines, suffix: str) -> Iterator[Row]:
     return _text(lines)
 
 
-def listed(entries: Iterable[Any]) -> Iterator[Row]:
+def listed(entries: Iterable[Any]) -> Iterator[Entry]:
     """Yield a row for each entry of a list."""
     for index, entry in enumerate(entries):
         yield _row(f"entry {index}", entry)
 
 
-def _row(where: str, entry: Any) -> Row:
+def _row(where: str, entry: Any) -> Entry:
     if isinstance(entry, Mapping):
-        return Row(where, entry)
-    return Row(where, None, f"expected an object with a url, got {type(entry).__name__}")
+        return Entry(where, entry)
+    return Entry(where, None, f"expected an object with a url, got {type(entry).__name__}")
 
 
-def _json_list(lines: _Lines) -> Iterator[Row]:
+def _json_list(lines: _Lines) -> Iterator[Entry]:
     number = 0
     try:
         for entry in items(lines.rest(), lines.number):
             yield _row(f"entry {number}", entry)
             number += 1
     except (ValueError, RecursionError) as error:
-        yield Row(f"entry {number}", None, f"is not JSON: {_reason(error)}")
+        yield Entry(f"entry {number}", None, f"is not JSON: {_reason(error)}")
 
 
-def _json_lines(lines: _Lines) -> Iterator[Row]:
+def _json_lines(lines: _Lines) -> Iterator[Entry]:
     for line in lines.rows():
         where = f"line {lines.number}"
         try:
             yield _row(where, decode(line))
         except (ValueError, RecursionError) as error:
             if _goes_on(line.rstrip(), error):
-                yield Row(where, None, _SEVERAL_LINES)
+                yield Entry(where, None, _SEVERAL_LINES)
                 return
-            yield Row(where, None, f"is not JSON: {_reason(error)}")
+            yield Entry(where, None, f"is not JSON: {_reason(error)}")
 
 
 def _goes_on(line: str, error: Exception) -> bool:
@@ -299,14 +299,14 @@ def _reason(error: Exception) -> str:
     return "nested too deep" if isinstance(error, RecursionError) else str(error)
 
 
-def _text(lines: _Lines) -> Iterator[Row]:
+def _text(lines: _Lines) -> Iterator[Entry]:
     for line in lines.rows():
         url = line.strip()
         if not url.startswith("#"):
-            yield Row(f"line {lines.number}", {"url": url})
+            yield Entry(f"line {lines.number}", {"url": url})
 
 
-def _csv(lines: _Lines) -> Iterator[Row]:
+def _csv(lines: _Lines) -> Iterator[Entry]:
     reader = csv.DictReader(lines, strict=True)
     try:
         columns = reader.fieldnames or []
@@ -314,10 +314,10 @@ def _csv(lines: _Lines) -> Iterator[Row]:
         yield _no_csv(reader, error)
         return
     if "url" not in columns:
-        yield Row(f"line {max(reader.line_num, 1)}", None, f"the header needs a column url, got {_shown(columns)}")
+        yield Entry(f"line {max(reader.line_num, 1)}", None, f"the header needs a column url, got {_shown(columns)}")
         return
     if len(set(columns)) < len(columns):
-        yield Row(f"line {reader.line_num}", None, f"the header has a column twice: {_shown(columns)}")
+        yield Entry(f"line {reader.line_num}", None, f"the header has a column twice: {_shown(columns)}")
         return
     while True:
         lines.end_row()
@@ -331,8 +331,8 @@ def _csv(lines: _Lines) -> Iterator[Row]:
             yield _csv_row(f"line {reader.line_num}", cells)
 
 
-def _no_csv(reader: csv.DictReader[str], error: csv.Error) -> Row:
-    return Row(f"line {reader.reader.line_num}", None, f"is not CSV: {error}")
+def _no_csv(reader: csv.DictReader[str], error: csv.Error) -> Entry:
+    return Entry(f"line {reader.reader.line_num}", None, f"is not CSV: {error}")
 
 
 def _shown(columns: Sequence[str]) -> str:
@@ -341,13 +341,13 @@ def _shown(columns: Sequence[str]) -> str:
     return (", ".join(columns) if plain else "what looks like a row of values") or "nothing"
 
 
-def _csv_row(where: str, cells: dict[str | Any, str | Any]) -> Row:
+def _csv_row(where: str, cells: dict[str | Any, str | Any]) -> Entry:
     if None in cells:
-        return Row(where, None, "has more cells than the header has columns")
+        return Entry(where, None, "has more cells than the header has columns")
     try:
-        return Row(where, {name: _cell(name, value) for name, value in cells.items()})
+        return Entry(where, {name: _cell(name, value) for name, value in cells.items()})
     except ValueError as error:
-        return Row(where, None, str(error))
+        return Entry(where, None, str(error))
 
 
 def _cell(name: str, value: str | None) -> Any:

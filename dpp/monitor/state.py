@@ -150,7 +150,7 @@ class Ledgers:
             yield outcome, line
 
 
-class Watch:
+class RunFollower:
     """Follow a run.
 
     Args:
@@ -185,7 +185,7 @@ class Watch:
         for outcome, line in self._ledgers.news():
             self._count(outcome)
             lines.append(line)
-        self._place([*read_snapshots(self._run.plan.snapshots)])
+        self._place([*read_snapshots(self._run.workfile.snapshots)])
         self._pace(time.monotonic())
         self._state.seconds = seconds_since(self._asked)
         return self._state, lines

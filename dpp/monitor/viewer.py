@@ -23,7 +23,7 @@ from typing import Any, Protocol, TextIO
 from dpp.batch.run import Run
 from dpp.engine.child import end_with_parent
 from dpp.logs import END, ERASE, below_is_view
-from dpp.monitor.state import State, Watch
+from dpp.monitor.state import RunFollower, State
 from dpp.report.summary import Summary, render
 from dpp.settings import Settings
 from dpp.workspace.atomic import json_line, write_all
@@ -39,7 +39,7 @@ SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTST
 ENDS = frozenset({signal.SIGTERM, signal.SIGHUP})
 
 
-class Face(Protocol):
+class Display(Protocol):
     """A way to show a run.
 
     Attributes:
@@ -50,17 +50,17 @@ class Face(Protocol):
     first: float
     seconds: float
 
-    def begin(self, watch: Watch) -> None:
+    def begin(self, follower: RunFollower) -> None:
         """Look for the first time: rates count from here."""
 
-    def show(self, watch: Watch) -> None:
+    def show(self, follower: RunFollower) -> None:
         """Show what the run is at."""
 
-    def end(self, watch: Watch) -> None:
+    def end(self, follower: RunFollower) -> None:
         """Show what there is to show at the end, or take away what is shown."""
 
 
-class Drawn:
+class TerminalDisplay:
     """Draw on a terminal, as long as it is this process's turn there.
 
     Args:
@@ -75,22 +75,22 @@ class Drawn:
         self._stream = stream
         self._is_drawn = False
 
-    def begin(self, watch: Watch) -> None:
+    def begin(self, follower: RunFollower) -> None:
         """Draw nothing yet."""
-        watch.look()
+        follower.look()
 
-    def show(self, watch: Watch) -> None:
+    def show(self, follower: RunFollower) -> None:
         """Draw a frame."""
         from dpp.monitor.terminal import frame  # noqa: PLC0415 - takes 0.1 s, which a short run can do without
 
-        state, _ = watch.look()
+        state, _ = follower.look()
         if self._in_foreground():
             columns, rows = os.get_terminal_size(self._stream.fileno())
             shown = ["", *frame(state, self._stream, columns or 80, (rows or 24) - 2)]
             self._write("\r" + "\n".join(f"{line}\x1b[K" for line in shown) + f"\x1b[J\x1b[{len(shown) - 1}A\r")
             self._is_drawn = True
 
-    def end(self, watch: Watch) -> None:
+    def end(self, follower: RunFollower) -> None:
         """Take the frame away; where a shell has the terminal by now, only what is below and right of its cursor."""
         if self._is_drawn:
             self._write(ERASE if self._in_foreground() else ERASE.lstrip("\r"))
@@ -113,7 +113,7 @@ class Drawn:
         os.write(self._stream.fileno(), text.encode(self._stream.encoding, "replace"))
 
 
-class Said:
+class LogDisplay:
     """Say how far a run is, in one line every few seconds.
 
     Args:
@@ -125,19 +125,19 @@ class Said:
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
 
-    def begin(self, watch: Watch) -> None:
+    def begin(self, follower: RunFollower) -> None:
         """Say nothing yet."""
-        watch.look()
+        follower.look()
 
-    def show(self, watch: Watch) -> None:
+    def show(self, follower: RunFollower) -> None:
         """Say the line."""
-        self._say(watch.look()[0].line())
+        self._say(follower.look()[0].line())
 
-    def end(self, watch: Watch) -> None:
+    def end(self, follower: RunFollower) -> None:
         """Say nothing; the summary follows."""
 
 
-class Told:
+class JsonDisplay:
     """Tell events as JSON Lines: each file once it has its outcome, and how far the run is.
 
     Args:
@@ -149,20 +149,20 @@ class Told:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
-    def begin(self, watch: Watch) -> None:
+    def begin(self, follower: RunFollower) -> None:
         """Tell what there is: a short run may be over by now."""
-        self._tell(watch)
+        self._tell(follower)
 
-    def show(self, watch: Watch) -> None:
+    def show(self, follower: RunFollower) -> None:
         """Tell what is new, and how far the run is."""
-        write_all(self._descriptor, event("progress", progress(self._tell(watch))))
+        write_all(self._descriptor, event("progress", progress(self._tell(follower))))
 
-    def end(self, watch: Watch) -> None:
+    def end(self, follower: RunFollower) -> None:
         """Tell what is new."""
-        self._tell(watch)
+        self._tell(follower)
 
-    def _tell(self, watch: Watch) -> State:
-        state, lines = watch.look()
+    def _tell(self, follower: RunFollower) -> State:
+        state, lines = follower.look()
         for line in lines:
             write_all(self._descriptor, b'{"event":"file-finished",' + line[1:])
         return state
@@ -195,38 +195,38 @@ def signals_kept() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def follow(watch: Watch, face: Face, is_over: Callable[[], bool], *, heeds_interrupt: bool = True) -> None:
+def follow(follower: RunFollower, display: Display, is_over: Callable[[], bool], *, heeds_interrupt: bool = True) -> None:
     """Show a run until it is over, or a signal ends this.
 
     Args:
-        watch: Follows the run.
-        face: How it is shown.
+        follower: Follows the run.
+        display: How it is shown.
         is_over: Whether there is nothing to come any more.
         heeds_interrupt: Whether SIGINT ends this; a viewer goes on while files that are on their way get their time.
 
     Raises:
         KeyboardInterrupt: SIGINT came.
     """
-    face.begin(watch)
-    due = time.monotonic() + face.first
+    display.begin(follower)
+    due = time.monotonic() + display.first
     with signals_kept():
         while not is_over():
             caught = signal.sigtimedwait(SIGNALS, max(0.0, due - time.monotonic()))
             if caught is None:
-                face.show(watch)
-                due = time.monotonic() + face.seconds
-            elif _ends(caught.si_signo, watch, face, heeds_interrupt=heeds_interrupt):
+                display.show(follower)
+                due = time.monotonic() + display.seconds
+            elif _ends(caught.si_signo, follower, display, heeds_interrupt=heeds_interrupt):
                 break
-        face.end(watch)
+        display.end(follower)
 
 
-def _ends(number: int, watch: Watch, face: Face, *, heeds_interrupt: bool) -> bool:
+def _ends(number: int, follower: RunFollower, display: Display, *, heeds_interrupt: bool) -> bool:
     """Do what a signal asks for; return whether it ends the view."""
     if number == signal.SIGINT and heeds_interrupt:
-        face.end(watch)
+        display.end(follower)
         raise KeyboardInterrupt
     if number == signal.SIGTSTP:
-        face.end(watch)
+        display.end(follower)
         os.kill(os.getpid(), signal.SIGSTOP)
     return number in ENDS
 
@@ -247,29 +247,29 @@ class Viewer:
     def __init__(self, run: Run, settings: Settings) -> None:
         self._pid = 0
         self._json = settings.json_lines
-        self._drawn: Drawn | None = None
-        if face := self._face(settings):
-            self._drawn = face if isinstance(face, Drawn) else None
-            if isinstance(face, Told):
+        self._drawn: TerminalDisplay | None = None
+        if display := self._choose_display(settings):
+            self._drawn = display if isinstance(display, TerminalDisplay) else None
+            if isinstance(display, JsonDisplay):
                 self.tell("run-started", run.asked())
             below_is_view(on=self._drawn is not None)
-            self._start(run, face)
+            self._start(run, display)
 
     @staticmethod
-    def _face(settings: Settings) -> Face | None:
+    def _choose_display(settings: Settings) -> Display | None:
         if settings.json_lines:
-            return Told(sys.stdout.fileno())
+            return JsonDisplay(sys.stdout.fileno())
         if settings.quiet:
             return None
-        return Drawn(sys.stderr) if draws_on(sys.stderr) else Said(lambda line: log.info("%s", line))
+        return TerminalDisplay(sys.stderr) if draws_on(sys.stderr) else LogDisplay(lambda line: log.info("%s", line))
 
-    def _start(self, run: Run, face: Face) -> None:
+    def _start(self, run: Run, display: Display) -> None:
         self._ended, end = os.pipe()
         parent = os.getpid()
         with signals_kept():
             self._pid = os.fork()
             if not self._pid:
-                _view(run, face, parent)
+                _view(run, display, parent)
         os.close(end)
 
     def stop(self) -> None:
@@ -303,13 +303,13 @@ class Viewer:
                 write_all(sys.stdout.fileno(), event(name, facts))
 
 
-def _view(run: Run, face: Face, parent: int) -> None:
+def _view(run: Run, display: Display, parent: int) -> None:
     """Be the viewer: show the run until told to end, or the parent is gone, and exit."""
     try:
         gc.freeze()
         run.release()
         end_with_parent(signal.SIGTERM, parent)
-        follow(Watch(run), face, lambda: os.getppid() != parent, heeds_interrupt=False)
+        follow(RunFollower(run), display, lambda: os.getppid() != parent, heeds_interrupt=False)
     except OSError as error:
         log.debug("nobody looks at the view any more: %s", error)
     except Exception:  # a view that fails must not look like a run that does

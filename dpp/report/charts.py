@@ -1,6 +1,6 @@
 """Charts of a run: how fast its files came through, and how long its stages took.
 
-What is kept of a run is of one size, however many files it has. Charts are in parts of their width and height; a template draws them.
+What is kept of a run is of one size, however many files it has. Positions are fractions of their width and height; a template draws them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Tick(NamedTuple):
     text: str
 
 
-class Part(NamedTuple):
+class Segment(NamedTuple):
     """A part of a bar: which kind of thing it counts, where it begins above the axis, and its height."""
 
     kind: int
@@ -41,11 +41,11 @@ class Part(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """A bar: its left edge, its width, its parts from the bottom up, and what it says."""
+    """A bar: its left edge, its width, its segments from the bottom up, and what it says."""
 
     left: float
     width: float
-    parts: list[Part]
+    segments: list[Segment]
     text: str
 
 
@@ -215,7 +215,7 @@ class Charts:
 
 
 def fine_seconds(seconds: float) -> str:
-    """Return a time with the unit that suits it, parts of a second as well.
+    """Return a time with the unit that suits it, fractions of a second as well.
 
     Example:
         >>> fine_seconds(0.00034), fine_seconds(75)
@@ -230,12 +230,12 @@ def fine_seconds(seconds: float) -> str:
 
 
 def _bar(place: int, number: int, heights: Iterable[float], text: str) -> Bar:
-    parts, bottom = [], 0.0
+    segments, bottom = [], 0.0
     for kind, height in enumerate(heights):
         if height:
-            parts.append(Part(kind, round(bottom, 4), round(height, 4)))
+            segments.append(Segment(kind, round(bottom, 4), round(height, 4)))
         bottom += height
-    return Bar(round(place / number, 5), round(0.9 / number, 5), parts, text)
+    return Bar(round(place / number, 5), round(0.9 / number, 5), segments, text)
 
 
 def _tick(at: float, text: str) -> Tick:

@@ -27,7 +27,7 @@ from dpp.report.charts import Charts, fine_seconds
 from dpp.report.summary import Summary, human_bytes
 from dpp.settings import Settings
 from dpp.workspace.atomic import stops_run, write_stream
-from dpp.workspace.ledger import Row
+from dpp.workspace.ledger import Record
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -87,7 +87,7 @@ class Page:
         with stops_run(self._path):  # closing writes what is buffered
             self._open.close()
 
-    def take(self, rows: Iterable[Row]) -> Iterator[Row]:
+    def take(self, rows: Iterable[Record]) -> Iterator[Record]:
         """Take in rows, each of another file, while passing them on."""
         size, longest = 0, LONGEST_ROW
         for row in rows:
@@ -103,7 +103,7 @@ class Page:
         self._settle()
         self._template = self._beside(_load_template)
 
-    def _carried(self, row: Row) -> bytes:
+    def _carried(self, row: Record) -> bytes:
         """Return a row without what is long, or nothing where the page is full."""
         if self._size > (ALL_ROWS if row.outcome.ok else FAILED_ROWS):
             self.left_out += 1
@@ -183,7 +183,7 @@ def _packed(lines: list[bytes]) -> bytes:
     return b'<script type="text/plain" data-rows="%d">%s</script>\n' % (len(lines), binascii.b2a_base64(packed, newline=False))
 
 
-def _shortened(row: Row) -> bytes:
+def _shortened(row: Record) -> bytes:
     """Return a row without its result, and the beginning of its message and the end of its traceback."""
     outcome = row.outcome
     changes = {

@@ -15,7 +15,7 @@ from dpp.redact import printable
 from dpp.selection import GONE
 from dpp.settings import Settings
 from dpp.workspace.atomic import read_json
-from dpp.workspace.ledger import Row
+from dpp.workspace.ledger import Record
 
 PAGE = "report.html"
 SHOWN_GROUPS = 20
@@ -82,7 +82,7 @@ class Summary(BaseModel):
         return "stopped" if self.missing else "failed" if self.failed else "ok"
 
 
-def fold(summary: Summary, rows: Iterable[Row]) -> Iterator[Row]:
+def fold(summary: Summary, rows: Iterable[Record]) -> Iterator[Record]:
     """Count the rows of ledgers into a summary while passing them on, each file once."""
     seen: set[int] = set()
     groups: dict[tuple[str, str], FailureGroup] = {}

@@ -22,7 +22,7 @@ from dpp.batch.request import Request
 from dpp.batch.run import Run
 from dpp.batch.workfile import is_graph
 from dpp.errors import INTERRUPTED_TEXT, BatchFailed, ConfigurationError
-from dpp.logs import keep_log, let_go_of_log, set_up_logging
+from dpp.logs import close_run_log, keep_log, set_up_logging
 from dpp.manifest.readers import Files
 from dpp.models import FileData
 from dpp.monitor.viewer import Viewer
@@ -68,8 +68,8 @@ class FileChunk(PatientTask):
     def run(self) -> None:
         """Run the files that have no outcome in this run yet."""
         run = Run(Path(self.run_folder))
-        chunk = run.plan.chunks()[self.index]
-        set_up_logging(run.plan.settings())
+        chunk = run.workfile.chunks()[self.index]
+        set_up_logging(run.workfile.settings())
         with self.ending.chunk() if self.ending else nullcontext():
             run.supervise(chunk, self._ledger_name(), registry(), Progress(chunk.size, self).tell, fork_guard())
 
@@ -131,10 +131,10 @@ class RunBatch(SettingsTask):
             self._watch(self._opened)
         return self._opened
 
-    def note_death(self) -> None:
+    def note_crash(self) -> None:
         """Let the run know that a process of it died."""
         if self._opened is not None:
-            self._opened.plan.note_death()
+            self._opened.workfile.note_crash()
 
     def wanted_files(self) -> Files:
         """Return the manifest.
@@ -170,7 +170,7 @@ class RunBatch(SettingsTask):
             self.ending.restore()
         if self.viewer is not None:
             self.viewer.stop()
-        let_go_of_log()
+        close_run_log()
         self._opened = self._required = self.ending = self.viewer = FileChunk.ending = None
 
     def requires(self) -> list[luigi.Task]:
@@ -190,9 +190,9 @@ class RunBatch(SettingsTask):
             self._opened = None
 
     def _tasks(self, run: Run) -> list[luigi.Task]:
-        chunks = run.plan.chunks()
+        chunks = run.workfile.chunks()
         if is_graph(chunks):
-            return [self._report(file, run) for chunk in chunks for file in run.plan.files(chunk)]
+            return [self._report(file, run) for chunk in chunks for file in run.workfile.files(chunk)]
         return [FileChunk(run_folder=str(run.folder), index=index) for index in range(len(chunks))]
 
     def _report(self, file: FileData, run: Run) -> Report:
@@ -245,7 +245,7 @@ def _configured_workers() -> int:
     return workers
 
 
-def run_batch(files: Any = "", workers: int = 0, selection: Selection | None = None, **settings: Any) -> tuple[Summary, int]:
+def start_batch(files: Any = "", workers: int = 0, selection: Selection | None = None, **settings: Any) -> tuple[Summary, int]:
     """Run a batch with Luigi in this process; return its summary and the exit code that says how it ended.
 
     Args:

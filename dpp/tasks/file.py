@@ -27,7 +27,7 @@ from dpp.engine.snapshot import POST_PROCESS
 from dpp.engine.supervisor import supervised
 from dpp.errors import ManifestError, StageError
 from dpp.logs import FILES, set_up_logging
-from dpp.manifest.readers import Listed, Row, check
+from dpp.manifest.readers import Entry, Listed, check
 from dpp.models import Failure, FileData, Outcome
 from dpp.names import file_key
 from dpp.plugins.registry import STEP_SETTINGS, option_names, registry
@@ -73,16 +73,16 @@ class PatientTask(luigi.Task):
         """Return what Luigi tells its scheduler of a failure, without secrets."""
         return redact_text(str(super().on_failure(exception)))
 
-    def note_death(self) -> None:
+    def note_crash(self) -> None:
         """Let the run know that a process of it died."""
         if folder := getattr(self, "run_folder", ""):
-            Run(Path(folder)).plan.note_death()
+            Run(Path(folder)).workfile.note_crash()
 
 
 @PatientTask.event_handler(luigi.Event.PROCESS_FAILURE)  # type: ignore[untyped-decorator]
 def _note_death(task: PatientTask, message: str) -> None:
     """Note that a worker process vanished, and log it: Luigi says it below the level that is shown."""
-    task.note_death()
+    task.note_crash()
     log.error("%s; the rest of the batch goes on", message)
 
 
@@ -125,7 +125,7 @@ class DownloadTarget(SettingsTask):
     def file(self) -> FileData:
         """The file."""
         labels = {name: value for name, value in (("id", self.id), ("name", self.name), ("url", self.url)) if value}
-        found = check(Row("file", {**recursively_unfreeze(self.fields), **labels}), registry().fetchers())
+        found = check(Entry("file", {**recursively_unfreeze(self.fields), **labels}), registry().fetchers())
         if isinstance(found, Listed):
             return found.file
         raise ManifestError(self.task_family, found)
@@ -163,7 +163,7 @@ class DownloadTarget(SettingsTask):
             if not self.asks_plugins():
                 self._work()
                 return
-            if failure := supervised(self.place[0], self.file, self._work, settings.stage_timeout, self.note_death, fork_guard()):
+            if failure := supervised(self.place[0], self.file, self._work, settings.stage_timeout, self.note_crash, fork_guard()):
                 self.give_up(replace(self._resumed(), failure=failure))
 
     def asks_plugins(self) -> bool:

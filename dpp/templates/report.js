@@ -160,7 +160,7 @@
     await follow();
   }
 
-  // The passport of a file: all that the page knows of it.
+  // The details of a file: all that the page knows of it.
 
   const exact = (_, value, context) =>
     typeof value === "number" && context?.source && JSON.rawJSON && String(value) !== context.source ? JSON.rawJSON(context.source) : value;
@@ -197,9 +197,9 @@
     return [element("h3", {}, title), ...content];
   }
 
-  function passport(file, row) {
+  function details(file, row) {
     const close = element("button", { type: "button" }, "Close");
-    close.addEventListener("click", () => byId("passport").close());
+    close.addEventListener("click", () => byId("details").close());
     const turns = [["Previous", -1], ["Next", 1]].map(([label, way]) => {
       const button = element("button", { type: "button", "aria-label": `${label} file of the table` }, label);
       const other = found[found.indexOf(file) + way];
@@ -218,12 +218,12 @@
     const note = row.whole ? [element("p", { class: "notice" },
       `This file's line has ${size(row.whole)}: its result is left out here, a long message or traceback is cut. All of it is in results.jsonl.`)] : [];
     const result = row.result === null || row.result === undefined ? [] : titled("Result", element("pre", {}, JSON.stringify(row.result, null, 2)));
-    return [element("header", {}, element("h2", { id: "passport-title" }, row.id), state, ...turns, close),
+    return [element("header", {}, element("h2", { id: "details-title" }, row.id), state, ...turns, close),
       facts, ...note, ...failed, ...titled("Stages", stageTable(row)), ...result];
   }
 
   async function follow() {
-    const dialog = byId("passport");
+    const dialog = byId("details");
     const asked = /^#file=(.*)$/.exec(location.hash);
     if (!asked) return dialog.open && dialog.close();
     const id = decoded(asked[1]);
@@ -231,7 +231,7 @@
     if (!file) return loaded && (byId("status").textContent = `This page has no file ${id}`);
     const held = document.activeElement?.getAttribute("aria-label");
     const written = (await unpacked(file.block))[file.place];
-    dialog.replaceChildren(...passport(file, { ...JSON.parse(written), result: JSON.parse(written, exact).result }));
+    dialog.replaceChildren(...details(file, { ...JSON.parse(written), result: JSON.parse(written, exact).result }));
     if (!dialog.open) dialog.showModal();
     [...dialog.querySelectorAll("button")].find((button) => held && button.getAttribute("aria-label") === held)?.focus();
     dialog.scrollTop = 0;
@@ -285,7 +285,7 @@
       button.hidden = false;
       button.addEventListener("click", () => { only(button.dataset); byId("files").scrollIntoView(); byId("table").closest(".scroll").focus({ preventScroll: true }); });
     }
-    byId("passport").addEventListener("close", () => history.replaceState(null, "", location.href.split("#")[0]));
+    byId("details").addEventListener("close", () => history.replaceState(null, "", location.href.split("#")[0]));
     addEventListener("hashchange", follow);
   }
 

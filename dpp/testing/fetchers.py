@@ -17,7 +17,7 @@ from dpp.download.partial import WORTH_CONTINUING
 from dpp.errors import ConfigurationError, FetchError
 from dpp.models import FileData
 from dpp.settings import Settings
-from dpp.testing.parts import MemoryPart, Stopped
+from dpp.testing.parts import AttemptStopped, MemoryPart
 from dpp.testing.suites import assert_offered
 from dpp.workspace.layout import Workspace
 
@@ -165,7 +165,7 @@ def _fetched(fetcher: BaseFetcher, url: str, part: MemoryPart) -> MemoryPart:
 def _interrupted(fetcher: BaseFetcher, url: str) -> MemoryPart:
     """Return the part after an attempt that its own error ended."""
     part = MemoryPart(stops_after=STOP)
-    with pytest.raises(Stopped):
+    with pytest.raises(AttemptStopped):
         fetcher.fetch(url, FileData(url=url), part)
     assert part.problems == []
     return part

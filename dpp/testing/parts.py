@@ -7,7 +7,7 @@ from typing import Any
 from dpp.errors import StageError
 
 
-class Stopped(StageError):
+class AttemptStopped(StageError):
     """End an attempt from within the part, as a disk that is full or a file that grows too long does."""
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class MemoryPart:
         self.data += data[:room]
         self.received += min(room, len(data))
         if room < len(data):
-            raise Stopped
+            raise AttemptStopped
 
 
 def _is_strong(etag: str) -> bool:

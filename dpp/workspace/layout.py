@@ -120,7 +120,7 @@ class Hold:
         self._descriptor = descriptor
         fcntl.flock(descriptor, fcntl.LOCK_SH)
 
-    def alone(self) -> bool:
+    def try_exclusive(self) -> bool:
         """Hold the folder alone, if nobody else holds it."""
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

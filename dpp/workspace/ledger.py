@@ -77,7 +77,7 @@ class Ledger:
             os.close(descriptor)
 
 
-class Row(NamedTuple):
+class Record(NamedTuple):
     """A line of a ledger, with its line feed, and the outcome that it says."""
 
     outcome: Outcome
@@ -97,7 +97,7 @@ def read_ledger(path: Path) -> Iterator[Outcome]:
     return (row.outcome for row in read_rows(path))
 
 
-def read_rows(path: Path) -> Iterator[Row]:
+def read_rows(path: Path) -> Iterator[Record]:
     """Yield the rows of a ledger, which may just have got its final name; a line that is torn or is none is passed over."""
     stream = _opened(path) or _opened(path.with_name(path.name.removesuffix(OPEN_SUFFIX)))
     if stream is None:
@@ -105,7 +105,7 @@ def read_rows(path: Path) -> Iterator[Row]:
     with stream:
         for line in stream:
             try:
-                yield Row(Outcome.model_validate_json(line), line.rstrip(b"\n") + b"\n")
+                yield Record(Outcome.model_validate_json(line), line.rstrip(b"\n") + b"\n")
             except ValidationError:
                 continue
 
@@ -117,7 +117,7 @@ def _opened(path: Path) -> BinaryIO | None:
         return None
 
 
-def read_ledgers(folder: Path) -> Iterator[Row]:
+def read_ledgers(folder: Path) -> Iterator[Record]:
     """Yield the rows of all ledgers in a folder, finished or not."""
     for path in sorted(folder.glob("*.jsonl*")):
         yield from read_rows(path)

@@ -48,8 +48,8 @@ def work(registry):
     """Do the work of a run, chunk by chunk, and sum it up."""
 
     def do(run: Run):
-        for number, chunk in enumerate(run.plan.chunks()):
-            run.work(Pipeline(run.plan.settings(), registry, run.label), run.plan.files(chunk), str(number))
+        for number, chunk in enumerate(run.workfile.chunks()):
+            run.work(Pipeline(run.workfile.settings(), registry, run.label), run.workfile.files(chunk), str(number))
         return run.finish()
 
     return do
@@ -73,10 +73,10 @@ def test_a_run_says_what_was_asked_and_remembers_its_plan(begin, local, manifest
     asked = run.asked()
     assert (asked["run"], asked["total"], asked["files"], asked["batch"]) == (1, 5, str(files), run.batch)
     assert (asked["pid"], [step["name"] for step in asked["plugins"]]) == (os.getpid(), ["checksum"])
-    assert [chunk.size for chunk in run.plan.chunks()] == [2, 2, 1]
-    assert [file.id for chunk in run.plan.chunks() for file in run.plan.files(chunk)] == ["f0", "f1", "f2", "f3", "f4"]
-    assert run.plan.settings().chunk_size == 2
-    assert run.plan.is_open()
+    assert [chunk.size for chunk in run.workfile.chunks()] == [2, 2, 1]
+    assert [file.id for chunk in run.workfile.chunks() for file in run.workfile.files(chunk)] == ["f0", "f1", "f2", "f3", "f4"]
+    assert run.workfile.settings().chunk_size == 2
+    assert run.workfile.is_open()
 
 
 def test_a_run_ends_with_results_and_a_summary_and_forgets_what_is_private(begin, work, local, tmp_path):
@@ -87,7 +87,7 @@ def test_a_run_ends_with_results_and_a_summary_and_forgets_what_is_private(begin
     assert (summary.ok, summary.failed, summary.missing, summary.complete) == (3, 1, 0, False)
     assert run.summary() == summary
     assert [outcome.id for outcome in run.results() if not outcome.ok] == ["missing"]
-    assert not run.plan.is_open()
+    assert not run.workfile.is_open()
     assert not (run.folder.parent.parent / "manifest").exists()
     assert run.conclude() == (summary, 1)
     assert run.conclude(interrupted=True) == (summary, 130)
@@ -106,7 +106,7 @@ def test_the_next_run_has_the_next_number_and_takes_up_what_is_done(begin, work,
 
 def test_a_ledger_that_has_outcomes_already_is_not_worked_again(begin, local, registry):
     run = begin(local(2), chunk_size=9)
-    (chunk,) = run.plan.chunks()
+    (chunk,) = run.workfile.chunks()
     seen = []
     for _ in range(2):
         run.supervise(chunk, "0", registry, lambda done, failed: seen.append((done, failed)))
@@ -121,7 +121,7 @@ def test_what_was_complete_before_is_recorded_for_a_small_batch(begin, work, loc
     work(first)
     first.release()
     again = begin([*local(2), {"url": "file:///none", "id": "x"}])
-    again.record_known(Pipeline(again.plan.settings(), registry, again.label))
+    again.record_known(Pipeline(again.workfile.settings(), registry, again.label))
     assert sorted((outcome.id, outcome.cached) for outcome in again.results()) == [("f0", True), ("f1", True)]
 
 
@@ -130,8 +130,8 @@ def test_a_file_of_this_run_is_not_recorded_as_known(begin, work, local, registr
     work(first)
     first.release()
     run = begin(local(1))
-    pipeline = Pipeline(run.plan.settings(), registry, run.label)
-    (file,) = run.plan.files(run.plan.chunks()[0])
+    pipeline = Pipeline(run.workfile.settings(), registry, run.label)
+    (file,) = run.workfile.files(run.workfile.chunks()[0])
     ledger = Ledger(run.ledger(pipeline.recall(Job(file)).key))
     ledger.finish()
     run.record_known(pipeline)
@@ -156,7 +156,7 @@ def test_a_run_that_its_surroundings_stopped_says_so(begin, local, registry):
     run = begin(local(2), chunk_size=9)
     (run.folder.parents[2].parent / "downloads").write_text("in the way")
     with pytest.raises(EnvironmentStop, match="a file is in the way"):
-        run.work(Pipeline(run.plan.settings(), registry, run.label), run.plan.files(run.plan.chunks()[0]), "0")
+        run.work(Pipeline(run.workfile.settings(), registry, run.label), run.workfile.files(run.workfile.chunks()[0]), "0")
     assert run.conclude()[1] == 3
 
 
@@ -171,7 +171,7 @@ def test_a_run_that_has_ended_has_no_plan(begin, work, local):
     run = begin(local(1))
     work(run)
     with pytest.raises(ConfigurationError, match=rf"^run {run.label} has ended or was replaced; start RunBatch again"):
-        run.plan.chunks()
+        run.workfile.chunks()
 
 
 def test_a_run_that_was_replaced_has_no_plan(begin, local):
@@ -179,8 +179,8 @@ def test_a_run_that_was_replaced_has_no_plan(begin, local):
     run.release()
     assert begin(local(1)).number == 2
     with pytest.raises(ConfigurationError, match="has ended or was replaced"):
-        run.plan.chunks()
-    assert not run.plan.is_open()
+        run.workfile.chunks()
+    assert not run.workfile.is_open()
 
 
 def test_a_file_of_a_small_batch_has_a_place_for_notes(begin, local):

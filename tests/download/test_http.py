@@ -303,7 +303,7 @@ def clock(monkeypatch):
 
 
 def test_a_stall_is_a_window_with_too_few_bytes(clock):
-    watch = http.Watch(Settings(stall_timeout=10))
+    watch = http.TransferTimer(Settings(stall_timeout=10))
     watch.received(10 * 1024)
     clock.now += 10
     watch.received(0)
@@ -316,13 +316,13 @@ def test_a_stall_is_a_window_with_too_few_bytes(clock):
 
 
 def test_the_wait_for_the_first_byte_is_no_stall(clock):
-    watch = http.Watch(Settings(stall_timeout=10))
+    watch = http.TransferTimer(Settings(stall_timeout=10))
     clock.now += 50
     watch.received(1)
 
 
 def test_a_total_limit_ends_a_fast_attempt_too(clock):
-    watch = http.Watch(Settings(total_timeout=30))
+    watch = http.TransferTimer(Settings(total_timeout=30))
     clock.now += 30
     watch.received(10**9)
     clock.now += 0.1
@@ -332,7 +332,7 @@ def test_a_total_limit_ends_a_fast_attempt_too(clock):
 
 
 def test_without_a_total_limit_an_attempt_may_take_days(clock):
-    watch = http.Watch(Settings(total_timeout=0))
+    watch = http.TransferTimer(Settings(total_timeout=0))
     for _ in range(100):
         clock.now += 10_000
         watch.received(10**9)

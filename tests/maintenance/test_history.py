@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 from dpp.batch.batch import find_run
-from dpp.maintenance.history import find_outcome, passport
+from dpp.maintenance.history import file_history, find_outcome
 
 from http_site import status
 
 
-def legs(dpp, file_id, *arguments):
+def stages(dpp, file_id, *arguments):
     code, out, err = dpp("why", file_id, "--format", "json", *arguments)
     assert code == 0, err
     found = json.loads(out)
-    return found, {leg["stage"]: leg for leg in found["legs"]}
+    return found, {record["stage"]: record for record in found["stages"]}
 
 
 CHAIN = """
@@ -45,13 +45,13 @@ def test_each_stage_of_a_chain_tells_step_digests_and_target(site, manifest, dpp
     (tmp_path / "chain.py").write_text(CHAIN)
     files = manifest([{"url": site.add("/a.txt", "body")}])
     assert dpp("run", files, "--pre-processors", "chain:Upper", "--post-processors", "chain:Seen")[0] == 0
-    found, by_stage = legs(dpp, "a")
+    found, by_stage = stages(dpp, "a")
     assert list(by_stage) == ["download", "pre-process", "process", "post-process", "report"]
     assert (by_stage["pre-process"]["steps"][0]["name"], by_stage["pre-process"]["steps"][0]["version"]) == ("upper", "3")
     assert by_stage["download"]["output"] == by_stage["pre-process"]["input"] == hashlib.sha256(b"body").hexdigest()
     assert by_stage["pre-process"]["output"] == by_stage["process"]["input"] == hashlib.sha256(b"BODY").hexdigest()
     assert by_stage["process"]["output"] == hashlib.sha256(Path(by_stage["process"]["path"]).read_bytes()).hexdigest()
-    assert [leg["state"] for leg in found["legs"]] == ["whole", "whole", "whole", "done", "whole"]
+    assert [record["state"] for record in found["stages"]] == ["whole", "whole", "whole", "done", "whole"]
     assert (found["again"], found["why"], found["outcome"]["attempts"]) == (False, "its report says ok", 1)
     assert "upper\t3\t-" in dpp("why", "a")[1]
 
@@ -59,10 +59,10 @@ def test_each_stage_of_a_chain_tells_step_digests_and_target(site, manifest, dpp
 def test_a_failed_file_says_how_it_is_tried_again(site, manifest, dpp):
     site.script("/busy", status(503))
     dpp("run", manifest([{"url": f"{site.url}/missing"}, {"url": f"{site.url}/busy"}]), "--attempts", 1)
-    found, by_stage = legs(dpp, "busy")
+    found, by_stage = stages(dpp, "busy")
     assert (found["again"], by_stage["download"]["state"]) == (True, "not there")
     assert found["why"].endswith("tries it again")
-    assert legs(dpp, "missing")[0]["why"].endswith("--class http-404 tries it again")
+    assert stages(dpp, "missing")[0]["why"].endswith("--class http-404 tries it again")
     assert "failed in download: http-503: the server answered 503" in dpp("why", "busy")[1]
 
 
@@ -84,7 +84,7 @@ def done(site, manifest, dpp, tmp_path):
 def test_what_happened_to_a_download_is_told(done, dpp, name, body, state, again):
     done.unlink()
     done.with_name(name).write_text(body)
-    found, by_stage = legs(dpp, "a")
+    found, by_stage = stages(dpp, "a")
     assert (by_stage["download"]["state"], found["again"]) == (state, again)
     assert (dpp("run", "x.json")[1].find("1 of them done before") < 0) is again
 
@@ -95,13 +95,13 @@ def test_what_happened_to_a_download_is_told(done, dpp, name, body, state, again
 def test_what_happened_to_a_report_or_result_is_told(done, dpp, tmp_path, folder, stage, state):
     (path,) = (tmp_path / "dpp-workspace" / folder).rglob("*.json")
     path.write_text('{"id": ')
-    found, by_stage = legs(dpp, "a")
+    found, by_stage = stages(dpp, "a")
     assert (by_stage[stage]["state"], found["again"]) == (state, stage == "report")
 
 
 def test_a_download_whose_address_is_secret_is_found(site, manifest, dpp):
     dpp("run", manifest([{"url": site.add("/a.txt", "one") + "?sig=s3cret"}, {"url": f"{site.url}/a.txt?sig=other", "id": "b"}]))
-    found, by_stage = legs(dpp, "a")
+    found, by_stage = stages(dpp, "a")
     assert by_stage["download"]["state"] == "whole"
     assert "s3cret" not in json.dumps(found)
 
@@ -119,4 +119,4 @@ def test_steps_that_are_not_the_same_any_more_are_told(site, manifest, dpp, tmp_
     asked["plugins"][0]["version"] = asked["settings"]["processor"] = "line-count"
     (run.folder / "run.json").write_text(json.dumps(asked))
     assert "steps    this is not batch" in dpp("why", "a")[1]
-    assert passport(run, find_outcome(run, "a")).outcome.ok
+    assert file_history(run, find_outcome(run, "a")).outcome.ok

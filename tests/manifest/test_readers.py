@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from dpp import FileData, InputError, ManifestError
 from dpp.manifest.json_stream import LONGEST, items
-from dpp.manifest.readers import Listed, Row, check, describe_source, listed, read
+from dpp.manifest.readers import Entry, Listed, check, describe_source, listed, read
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -359,7 +359,7 @@ def test_json_lines_are_streamed(tmp_path):
     os.mkfifo(pipe)
     writer = subprocess.Popen(["/bin/sh", "-c", f'echo \'{{"url": "{URL}"}}\' > x.jsonl; echo more'], stdout=subprocess.PIPE)
     rows = read(pipe)
-    assert next(rows) == Row("line 1", {"url": URL})
+    assert next(rows) == Entry("line 1", {"url": URL})
     assert list(rows) == []
     assert writer.communicate(timeout=60) == (b"more\n", None)
 

@@ -15,9 +15,9 @@ from dpp.batch.run import Run
 from dpp.engine.activity import InFlight
 from dpp.engine.snapshot import Slow, Snapshot, keep_snapshot, read_snapshots
 from dpp.models import FileData, Outcome
-from dpp.monitor.state import Failed, Ledgers, StageState, State, Watch
+from dpp.monitor.state import Failed, Ledgers, RunFollower, StageState, State
 from dpp.monitor.terminal import frame, middle
-from dpp.monitor.viewer import Told, Viewer, follow
+from dpp.monitor.viewer import JsonDisplay, Viewer, follow
 from dpp.settings import Settings
 from dpp.workspace.ledger import Ledger
 from rich.cells import cell_len
@@ -65,7 +65,7 @@ def test_each_line_of_the_ledgers_is_read_once(tmp_path):
 def test_a_file_that_is_done_before_anybody_looks_is_told_too(run):
     Ledger(run.ledger("0")).append(outcome(1))
     reader, writer = os.pipe()
-    follow(Watch(run), Told(writer), lambda: True)
+    follow(RunFollower(run), JsonDisplay(writer), lambda: True)
     os.close(writer)
     with open(reader) as told:
         assert [json.loads(line)["id"] for line in told] == ["f1"]
@@ -100,7 +100,7 @@ def test_what_has_no_outcome_yet_is_where_the_snapshots_say(run):
         ledger.append(done)
     ledger.close()
     keep_snapshot(run.snapshot("0"), Snapshot(running={"download": 2, "process": 1}, waiting={"pre-process": 1}))
-    state, lines = Watch(run).look()
+    state, lines = RunFollower(run).look()
     assert rows(state) == [("download", 5, 2, 2, 1), ("pre-process", 4, 0, 1, 0), ("process", 2, 1, 0, 1)]
     assert (state.ok, state.cached, state.failed, state.done, state.percent, len(lines)) == (2, 1, 2, 4, 40, 4)
     assert state.seconds >= 60
@@ -110,7 +110,7 @@ def test_a_process_that_died_is_at_nothing(run):
     slow = Slow(id="f1", stage="download", since=time.time() - 9, bytes=5)
     keep_snapshot(run.snapshot("0"), Snapshot(pid=NOBODY, running={"download": 2}, slowest=[slow], bytes=5))
     keep_snapshot(run.snapshot("1"), Snapshot(running={"download": 1}, slowest=[slow], bytes=7))
-    state, _ = Watch(run).look()
+    state, _ = RunFollower(run).look()
     assert (state.stages[0].running, state.stages[0].waiting, state.bytes, len(state.slowest)) == (1, 9, 7, 1)
 
 
@@ -119,7 +119,7 @@ def test_a_run_that_has_ended_by_the_time_its_snapshots_are_looked_for_has_none(
 
 
 def test_files_that_were_done_before_are_in_no_rate(run):
-    watch = Watch(run)
+    watch = RunFollower(run)
     watch.look()
     ledger = Ledger(run.ledger("0"))
     for number in range(5):
@@ -134,7 +134,7 @@ def test_files_that_were_done_before_are_in_no_rate(run):
 
 def test_a_rate_is_told_also_where_nobody_looked_for_longer_than_it_counts(run, monkeypatch):
     monkeypatch.setattr("dpp.monitor.state.WINDOW_SECONDS", 0.0)
-    watch = Watch(run)
+    watch = RunFollower(run)
     watch.look()
     Ledger(run.ledger("0")).append(outcome(1))
     assert watch.look()[0].rate > 0

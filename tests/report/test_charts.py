@@ -26,14 +26,14 @@ def test_a_timeline_holds_every_file_in_a_bounded_number_of_bars(seconds):
     assert 1 <= len(plot.bars) <= BARS
     width = plot.bars[0].width / 0.9
     assert all(0 <= bar.left <= 1 for bar in plot.bars)
-    assert max(part.bottom + part.height for bar in plot.bars for part in bar.parts) == 1
+    assert max(segment.bottom + segment.height for bar in plot.bars for segment in bar.segments) == 1
     assert width * len(plot.bars) == pytest.approx(1, rel=0.05)
 
 
 def test_failed_files_stand_upon_those_that_are_ok():
     plot = filled(outcome(bytes=10), outcome(), outcome(status="failed"), outcome(1, status="failed")).files()
-    assert [[part.kind for part in bar.parts] for bar in plot.bars] == [[0, 1], [1]]
-    low, high = plot.bars[0].parts
+    assert [[segment.kind for segment in bar.segments] for bar in plot.bars] == [[0, 1], [1]]
+    low, high = plot.bars[0].segments
     assert (low.bottom, low.height, high.bottom) == (0, high.bottom, pytest.approx(2 / 3, abs=1e-3))
     assert plot.bars[0].text == "0 s to 15.6 ms: 128 ok/s, 64 failed/s"
 

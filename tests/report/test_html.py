@@ -15,13 +15,13 @@ from dpp import EnvironmentStop, Outcome, Summary
 from dpp.report import html as pages
 from dpp.report.html import LONGEST_ROW, Page
 from dpp.report.summary import fold
-from dpp.workspace.ledger import Row
+from dpp.workspace.ledger import Record
 
 EVIL = "</script><img src=x onerror=alert(1)>"
 STYLE = (Path(pages.__file__).parents[1] / "templates/report.css").read_text()
 
 
-def row(key: object, **more: object) -> Row:
+def row(key: object, **more: object) -> Record:
     fields = {
         "id": str(key),
         "name": "n",
@@ -32,10 +32,10 @@ def row(key: object, **more: object) -> Row:
         "seconds": {"download": 0.01},
     }
     outcome = Outcome.model_validate({**fields, **more})
-    return Row(outcome, outcome.model_dump_json().encode() + b"\n")
+    return Record(outcome, outcome.model_dump_json().encode() + b"\n")
 
 
-def failed(key: object, **more: object) -> Row:
+def failed(key: object, **more: object) -> Record:
     return row(key, **{"status": "failed", "stage": "download", "error_class": "http-404", "message": "gone", **more})
 
 
@@ -43,7 +43,7 @@ def failed(key: object, **more: object) -> Row:
 def write(tmp_path):
     """Write the page of these rows; return its text."""
 
-    def to_text(*rows: Row, asked: dict[str, object] | None = None) -> str:
+    def to_text(*rows: Record, asked: dict[str, object] | None = None) -> str:
         summary = Summary(batch="b", run=1, total=len(rows), folder="/w/runs/1", seconds=2)
         with Page(tmp_path / "report.html", {"started_at": 999.0, **(asked or {})}) as page:
             passed = list(page.take(fold(summary, rows)))

@@ -9,7 +9,7 @@ import pytest
 from dpp import Outcome, Summary
 from dpp.report.html import Page
 from dpp.report.summary import fold
-from dpp.workspace.ledger import Row
+from dpp.workspace.ledger import Record
 from playwright.sync_api import Browser, expect, sync_playwright
 from playwright.sync_api import Page as Tab
 
@@ -72,7 +72,7 @@ def page(tmp_path_factory) -> Path:
     lines = [*(line(number) for number in range(1, COUNT + 1)), evil()]
     summary = Summary(batch="many", run=3, total=len(lines), seconds=40, folder="/w/batches/many/runs/3")
     with Page(path, {"started_at": 1_700_000_000.0, "files": "x.json"}) as made:
-        for _ in made.take(fold(summary, (Row(Outcome.model_validate_json(one), one) for one in lines))):
+        for _ in made.take(fold(summary, (Record(Outcome.model_validate_json(one), one) for one in lines))):
             pass
         made.write(summary)
     return path
@@ -143,11 +143,11 @@ def test_the_keyboard_alone_turns_pages(tab):
     expect(status).to_have_text("Files 501 to 1,000 of 4,001")
 
 
-def test_a_failure_opens_its_files_and_each_its_passport(tab, page):
+def test_a_failure_opens_its_files_and_each_its_details(tab, page):
     tab.get_by_role("button", name="process: ValueError").click()
     expect(tab.get_by_role("status")).to_have_text("Files 1 to 40 of 40")
     tab.get_by_role("link", name="file-100", exact=True).last.click()
-    passport = tab.get_by_role("dialog")
+    record = tab.get_by_role("dialog")
     for words in (
         "row 100 is short",
         "line 1\nline 2",
@@ -158,13 +158,13 @@ def test_a_failure_opens_its_files_and_each_its_passport(tab, page):
         "22:13:21 UTC",
         "ValueError",
     ):
-        expect(passport).to_contain_text(words)
-    expect(passport).to_contain_text('"exact": 12345678901234567890')
+        expect(record).to_contain_text(words)
+    expect(record).to_contain_text('"exact": 12345678901234567890')
     expect(tab).to_have_url(f"{page.as_uri()}#file=file-100")
-    passport.get_by_role("button", name="Next").click()
-    expect(passport.get_by_role("heading", level=2)).to_have_text("file-200")
+    record.get_by_role("button", name="Next").click()
+    expect(record.get_by_role("heading", level=2)).to_have_text("file-200")
     tab.keyboard.press("Escape")
-    expect(passport).to_have_count(0)
+    expect(record).to_have_count(0)
     expect(tab).to_have_url(page.as_uri())
 
 

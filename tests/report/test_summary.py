@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from dpp import Outcome, Summary
 from dpp.report.summary import SHOWN_GROUPS, fold, human_bytes, render, retry_command
-from dpp.workspace.ledger import Row
+from dpp.workspace.ledger import Record
 
 
 def ok(key: object, **more: object) -> Outcome:
@@ -20,8 +20,8 @@ def failed(key: object, error_class: str | None = "http-404", stage: str | None 
     return ok(key, status="failed", stage=stage, error_class=error_class, message=f"why {key}", bytes=None)
 
 
-def row(outcome: Outcome) -> Row:
-    return Row(outcome, outcome.model_dump_json().encode() + b"\n")
+def row(outcome: Outcome) -> Record:
+    return Record(outcome, outcome.model_dump_json().encode() + b"\n")
 
 
 def folded(total: int, *outcomes: Outcome) -> tuple[Summary, list[str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import luigi
 import pytest
 from dpp import ConfigurationError, DownloadTarget, InputError, ManifestError, PreProcessed, Processed, Report, RunBatch
-from dpp.tasks.batch import FileChunk, run_batch
+from dpp.tasks.batch import FileChunk, start_batch
 
 
 def build(*tasks, workers=1):
@@ -101,7 +101,7 @@ def test_a_batch_is_run_anew_where_an_earlier_task_of_this_process_was_the_same(
     monkeypatch.chdir(tmp_path / "one")
     assert build(RunBatch(files="x.json"))
     monkeypatch.chdir(tmp_path / "two")
-    assert run_batch("x.json")[0].ok == 1
+    assert start_batch("x.json")[0].ok == 1
     assert site.counts() == {"/one.txt": 1, "/two.txt": 1}
 
 
@@ -110,25 +110,25 @@ def test_a_chunk_reports_its_progress_to_the_scheduler(site, manifest, monkeypat
     monkeypatch.setattr("luigi.worker.TaskStatusReporter.update_status_message", lambda self, message: said.append(message))
     monkeypatch.setattr("luigi.worker.TaskStatusReporter.update_progress_percentage", lambda self, share: said.append(share))
     files = manifest([{"url": site.add("/a.txt", "a")}, {"url": f"{site.url}/missing"}])
-    run_batch(files, chunk_size=5)
+    start_batch(files, chunk_size=5)
     assert said[-2:] == ["2 of 2 files, 1 failed", 100]
 
 
 def test_a_chunk_of_a_run_that_ended_says_so(site, manifest):
     files = manifest([{"url": site.add("/a.txt", "a")}])
-    summary, _ = run_batch(files, chunk_size=5)
+    summary, _ = start_batch(files, chunk_size=5)
     with pytest.raises(ConfigurationError, match="has ended or was replaced"):
         FileChunk(run_folder=summary.folder, index=0).run()
 
 
 def test_run_batch_returns_the_summary_and_the_exit_code(site, manifest):
-    summary, code = run_batch(manifest([{"url": site.add("/a.txt", "a")}, {"url": f"{site.url}/missing"}]), workers=2)
+    summary, code = start_batch(manifest([{"url": site.add("/a.txt", "a")}, {"url": f"{site.url}/missing"}]), workers=2)
     assert (summary.ok, summary.failed, code) == (1, 1, 1)
 
 
 def test_a_program_gets_errors_as_exceptions(manifest):
     with pytest.raises(ManifestError, match="url is missing"):
-        run_batch(manifest([{"id": 1}]))
+        start_batch(manifest([{"id": 1}]))
     with pytest.raises(InputError, match="no files"):
         RunBatch().open()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from dpp.batch.batch import find_run
-from dpp.tasks.batch import run_batch
+from dpp.tasks.batch import start_batch
 
 from http_site import status
 
@@ -216,7 +216,7 @@ def test_a_step_that_is_of_another_version_by_now_makes_another_batch(site, mani
 
 
 def test_a_list_can_not_be_read_again(site, dpp):
-    run_batch([{"url": f"{site.url}/missing"}])
+    start_batch([{"url": f"{site.url}/missing"}])
     code, _, err = dpp("retry", "--all")
     assert code == 2
     assert "was run over list of 1 files, which can't be read again" in err

@@ -63,13 +63,13 @@ class CurlFetcher(BaseFetcher):
 
     def fetch(self, url: str, file: FileData, part: Part) -> None:
         """Write the whole of a URL into the part; see :class:`dpp.BaseFetcher`."""
-        watch = http.Watch(self.settings, part)
+        timer = http.TransferTimer(self.settings, part)
         asked = part.offset
         headers = http.request_headers(file.headers, part, AGENT)
         for _ in range(http.MAX_REDIRECTS + 1):
-            watch.asked()
-            answer = _Answer(part, asked, watch)
-            self._perform(url, headers, answer, watch)
+            timer.asked()
+            answer = _Answer(part, asked, timer)
+            self._perform(url, headers, answer, timer)
             answer.complete()
             if answer.status not in http.REDIRECTS:
                 answer.finish(file.size)
@@ -77,14 +77,14 @@ class CurlFetcher(BaseFetcher):
             url, headers = http.next_hop(url, answer.headers.get("Location"), headers)
         raise FetchError(f"was redirected more than {http.MAX_REDIRECTS} times", "redirect")
 
-    def _perform(self, url: str, headers: Mapping[str, str], answer: _Answer, watch: http.Watch) -> None:
+    def _perform(self, url: str, headers: Mapping[str, str], answer: _Answer, timer: http.TransferTimer) -> None:
         """Send one request and let the answer take what comes."""
         handle, kept = self._handle()
         handle.setopt(pycurl.URL, url if _PLAIN.fullmatch(url) else _encoded(url))
         handle.setopt(pycurl.HTTPHEADER, _header_lines(headers))
         handle.setopt(pycurl.PROXY, self._proxy(*http.site(url)))
-        handle.setopt(pycurl.CONNECTTIMEOUT_MS, _milliseconds(watch.patience(self.settings.connect_timeout)))
-        handle.setopt(pycurl.TIMEOUT_MS, _milliseconds(watch.patience(None)))
+        handle.setopt(pycurl.CONNECTTIMEOUT_MS, _milliseconds(timer.patience(self.settings.connect_timeout)))
+        handle.setopt(pycurl.TIMEOUT_MS, _milliseconds(timer.patience(None)))
         handle.setopt(pycurl.HEADERFUNCTION, answer.lines.append)
         handle.setopt(pycurl.WRITEFUNCTION, answer.take_body)
         handle.setopt(pycurl.XFERINFOFUNCTION, answer.check_limits)
@@ -209,7 +209,7 @@ class _Answer:
     connection can be used again; more of it ``is_enough``.
     """
 
-    def __init__(self, part: Part, asked: int, watch: http.Watch) -> None:
+    def __init__(self, part: Part, asked: int, timer: http.TransferTimer) -> None:
         self.status = 0
         self.lines: list[bytes] = []
         self._lines_seen = 0
@@ -218,7 +218,7 @@ class _Answer:
         self.is_enough = False
         self._part = part
         self._asked = asked
-        self._watch = watch
+        self._timer = timer
         self._body: http.Body | None = None
         self._decoder = http.Decoder("")
         self._received = self._written = 0
@@ -261,11 +261,11 @@ class _Answer:
 
     def _check(self) -> None:
         if len(self.lines) > self._lines_seen:
-            self._watch.received(sum(map(len, self.lines[self._lines_seen :])))
+            self._timer.received(sum(map(len, self.lines[self._lines_seen :])))
             self._lines_seen = len(self.lines)
         else:
             self.is_enough = self.is_no_file()
-        self._watch.silent()
+        self._timer.silent()
         self._next_check = time.monotonic() + CHECK_SECONDS
 
     def take_body(self, data: bytes) -> int:
@@ -295,7 +295,7 @@ class _Answer:
     def _take(self) -> None:
         data = b"".join(self._gathered)
         self._gathered, self._gathered_bytes = [], 0
-        self._watch.received(len(data))
+        self._timer.received(len(data))
         for decoded in self._decoder.feed(data):
             self._written += len(decoded)
             self._part.write(decoded)

@@ -54,12 +54,12 @@ class S3Fetcher(BaseFetcher):
         from dpp_s3.failures import mapped  # noqa: PLC0415
 
         asked = part.offset
-        watch = http.Watch(self.settings, part)
+        timer = http.TransferTimer(self.settings, part)
         with mapped(f"cannot fetch {location.shown(url)}"):
             answer = _asked(client_for(self._connection, self.settings), _request(url, part, asked), asked)
             with closing(answer["Body"]):
                 _begin(answer, part, asked)
-                _write(answer, part, watch)
+                _write(answer, part, timer)
 
     def close(self) -> None:
         """Close the connections, if there ever were any."""
@@ -124,11 +124,11 @@ def _end_of_range(answer: GetObjectOutputTypeDef, asked: int) -> int:
     return total
 
 
-def _write(answer: GetObjectOutputTypeDef, part: Part, watch: http.Watch) -> None:
+def _write(answer: GetObjectOutputTypeDef, part: Part, timer: http.TransferTimer) -> None:
     expected = md5_of(answer) if answer["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.OK else None
     digest = hashlib.md5(usedforsecurity=False)
     while data := answer["Body"].read(BLOCK):
-        watch.received(len(data))
+        timer.received(len(data))
         if expected:
             digest.update(data)
         part.write(data)

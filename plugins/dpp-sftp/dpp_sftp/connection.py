@@ -59,8 +59,8 @@ class Connection:
         """Whether it can be used again."""
         return self._channel.failure is None
 
-    def run(self, work: Callable[[Channel], Coroutine[Any, Any, T]], watch: http.Watch) -> T:
-        """Do something with the session, within the limits of a watch.
+    def run(self, work: Callable[[Channel], Coroutine[Any, Any, T]], timer: http.TransferTimer) -> T:
+        """Do something with the session, within the limits of a timer.
 
         Raises:
             FetchError: A limit was passed, or the connection broke.
@@ -68,8 +68,8 @@ class Connection:
         """
         before = self._channel.asked
         self.uses += 1
-        watch.asked()
-        heart = _Heart(self._loop, self._channel, watch, self._pause)
+        timer.asked()
+        watchdog = _Watchdog(self._loop, self._channel, timer, self._pause)
         try:
             return self._loop.run_until_complete(work(self._channel))
         except Broken as error:
@@ -83,7 +83,7 @@ class Connection:
             self._channel.fail(Broken(type(error).__name__))
             raise
         finally:
-            heart.stop()
+            watchdog.stop()
 
     def close(self) -> None:
         """Say goodbye, where the server still listens, and wait a second at most for it to be heard."""
@@ -114,20 +114,20 @@ async def _settled() -> None:
         await asyncio.sleep(0)
 
 
-class _Heart:
-    """Look at the limits of a watch from time to time while a loop runs; the first that is passed ends the session.
+class _Watchdog:
+    """Look at the limits of a timer from time to time while a loop runs; the first that is passed ends the session.
 
     Args:
         loop: The loop.
         channel: What is watched.
-        watch: The limits.
+        timer: The limits.
         pause: Seconds between looks.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, channel: Channel, watch: http.Watch, pause: float) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, channel: Channel, timer: http.TransferTimer, pause: float) -> None:
         self._loop = loop
         self._channel = channel
-        self._watch = watch
+        self._limits = timer
         self._seen = channel.received
         self._pause = pause
         self._timer = loop.call_later(self._pause, self._beat)
@@ -136,8 +136,8 @@ class _Heart:
         try:
             if count := self._channel.received - self._seen:
                 self._seen += count
-                self._watch.received(count)
-            self._watch.silent()
+                self._limits.received(count)
+            self._limits.silent()
         except FetchError as error:
             self._channel.fail(error)
         else:

@@ -35,18 +35,20 @@ class SftpFetcher(BaseFetcher):
         while True:
             with pool.lent() as connection:
                 try:
-                    connection.run(lambda channel: transfer.fetch(channel, address.path, part, file.size), http.Watch(self.settings))
+                    connection.run(
+                        lambda channel: transfer.fetch(channel, address.path, part, file.size), http.TransferTimer(self.settings)
+                    )
                 except Stale:
                     continue
                 return
 
     def _pool(self, server: Server) -> Pool:
         """Return this process's connections to a server."""
-        from dpp_sftp.door import Door  # noqa: PLC0415 - likewise
+        from dpp_sftp.connector import Connector  # noqa: PLC0415 - likewise
 
         key = (os.getpid(), server)
         known = self._pools.get(key)
-        return known or self._pools.setdefault(key, Pool(self._options.sessions, Door(server, self._options, self.settings).connect))
+        return known or self._pools.setdefault(key, Pool(self._options.sessions, Connector(server, self._options, self.settings).connect))
 
     def close(self) -> None:
         """Close this process's connections that nobody uses."""

@@ -57,7 +57,7 @@ def known(text: str, server: Server) -> Known:
     return Known(keys, authorities, revoked)
 
 
-class Gatekeeper(asyncssh.SSHClient):
+class HostKeyVerifier(asyncssh.SSHClient):
     """Answer what asyncssh asks on the way in.
 
     A key that it asks about is one that known hosts do not vouch for: it is remembered, for the message, and never trusted.
@@ -100,23 +100,23 @@ class Gatekeeper(asyncssh.SSHClient):
         return [password]
 
 
-def refusal(server: Server, vouched: Known, stranger: asyncssh.SSHKey | None, reason: str, files: str) -> str:
+def refusal(server: Server, trusted_keys: Known, stranger: asyncssh.SSHKey | None, reason: str, files: str) -> str:
     """Return the message for a server whose key is not trusted.
 
     Args:
         server: The server.
-        vouched: What known hosts say of it.
+        trusted_keys: What known hosts say of it.
         stranger: The key that it showed, if it came to that.
         reason: What asyncssh says.
         files: How the files of known hosts are called.
     """
     shown = f"the server shows {_described(stranger)}" if stranger else reason
-    if not vouched.keys and not vouched.authorities:
+    if not trusted_keys.keys and not trusted_keys.authorities:
         return (
             f"the host key of {server} is unknown: {shown}, and {files} has none for it. Ask its operator for the fingerprint, "
             f"compare it with that of `{server.show_key}`, and add the line that ssh-keyscan prints to a file of known hosts"
         )
-    expected = ", ".join(map(_described, (*vouched.keys, *vouched.authorities)))
+    expected = ", ".join(map(_described, (*trusted_keys.keys, *trusted_keys.authorities)))
     return (
         f"the host key of {server} is not the known one: {shown}, {files} has {expected}. Somebody may be in between, or the "
         f"server got a new key: ask its operator, and compare with `{server.show_key}` before you change the file of known hosts"

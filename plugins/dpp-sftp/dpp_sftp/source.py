@@ -138,11 +138,11 @@ def _text(path: bytes) -> str:
 
 def _visit(address: Address, options: SftpOptions, settings: Settings, work: Callable[[Channel], Coroutine[Any, Any, T]]) -> T:
     """Do something on the server, over a connection for this alone: nothing of it may be left when Luigi forks."""
-    from dpp_sftp.door import Door  # noqa: PLC0415 - takes its time; see the package
+    from dpp_sftp.connector import Connector  # noqa: PLC0415 - takes its time; see the package
 
-    connection = Door(address.server, options, settings).connect()
+    connection = Connector(address.server, options, settings).connect()
     try:
-        return connection.run(work, http.Watch(settings))
+        return connection.run(work, http.TransferTimer(settings))
     finally:
         connection.close()
 

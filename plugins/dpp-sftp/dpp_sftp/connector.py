@@ -18,7 +18,7 @@ from dpp import FetchError, Settings
 from dpp_sftp.address import Server
 from dpp_sftp.channel import PACKET, WINDOW, Channel
 from dpp_sftp.connection import Connection
-from dpp_sftp.hostkeys import Gatekeeper, Known, known, refusal
+from dpp_sftp.hostkeys import HostKeyVerifier, Known, known, refusal
 from dpp_sftp.options import SftpOptions
 from dpp_sftp.wire import Broken, WireError, readable
 
@@ -29,7 +29,7 @@ _LOOKS = 10
 _LONGEST_PAUSE = 1.0
 
 
-class Door:
+class Connector:
     """How to get into a server: whom to trust, and how to log in; read once for all connections.
 
     Args:
@@ -51,19 +51,19 @@ class Door:
         """
         deadline = time.monotonic() + self._settings.connect_timeout
         with self._mapped():
-            gatekeeper = Gatekeeper(self._password)
-            arguments = {**self._arguments, "client_factory": lambda: gatekeeper}
+            verifier = HostKeyVerifier(self._password)
+            arguments = {**self._arguments, "client_factory": lambda: verifier}
             plug = socket.create_connection((self.server.host, self.server.port), self._settings.connect_timeout)
             try:
                 return Connection(self.server, self._pause, lambda: _opened(plug, deadline, arguments))
             except BaseException as error:
                 plug.close()
                 if isinstance(error, asyncssh.HostKeyNotVerifiable):
-                    raise self._stranger(gatekeeper, error) from error
+                    raise self._stranger(verifier, error) from error
                 raise
 
-    def _stranger(self, gatekeeper: Gatekeeper, error: asyncssh.HostKeyNotVerifiable) -> FetchError:
-        message = refusal(self.server, self._known, gatekeeper.stranger, error.reason, self._options.known_hosts_names)
+    def _stranger(self, verifier: HostKeyVerifier, error: asyncssh.HostKeyNotVerifiable) -> FetchError:
+        message = refusal(self.server, self._known, verifier.stranger, error.reason, self._options.known_hosts_names)
         return FetchError(message, "host-key")
 
     @property
@@ -75,13 +75,13 @@ class Door:
     @cached_property
     def _arguments(self) -> dict[str, Any]:
         """What asyncssh is told."""
-        vouched = self._known
+        trusted_keys = self._known
         return {
             "host": self.server.host,
             "port": self.server.port,
             "username": self.server.user or self._user,
-            "known_hosts": lambda *_: (*vouched, [], [], [], []),
-            "server_host_key_algs": vouched.algorithms,
+            "known_hosts": lambda *_: (*trusted_keys, [], [], [], []),
+            "server_host_key_algs": trusted_keys.algorithms,
             "preferred_auth": ("publickey", "password", "keyboard-interactive"),
             "encryption_algs": CIPHERS,
             "compression_algs": ["none"],
