@@ -26,8 +26,8 @@ ERROR_CLASSES = frozenset(
 SHOWN_PROBLEMS = 1000
 INTERRUPTED = 130
 TERMINATED = 143
-RESUMABLE_TEXT = "Nothing is lost: mend that and run the same command again."
-INTERRUPTED_TEXT = "interrupted; the same command does the rest"
+RESUMABLE_TEXT = "Fix this and run the same command again; finished files are kept."
+INTERRUPTED_TEXT = "interrupted; run the same command again to finish the rest"
 
 
 class DppError(Exception):

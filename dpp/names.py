@@ -127,7 +127,11 @@ def suggestion(name: str, known: Iterable[str], also: str = "") -> str:
     """
     names = sorted(set(known))
     near = close_match(name, names)
-    return f"did you mean {near!r}?" if near else f"there is {', '.join(names) or 'none'}{also and f', or {also}'}"
+    if near:
+        return f"did you mean {near!r}?"
+    if not names:
+        return f"none is available{also and f'; use {also}'}"
+    return f"choose from {', '.join(names)}{also and f', or use {also}'}"
 
 
 def _folded(name: str) -> str:

@@ -60,16 +60,16 @@ class Selection(BaseModel):
         """
         unknown_class = [word for word in self.classes if word not in {*ERROR_CLASSES, *classes} and not _HTTP.fullmatch(word)]
         problems = [
-            *_unknown("error class", unknown_class, {*ERROR_CLASSES, *classes, "http-5xx"}),
-            *_unknown("stage", [word for word in self.stages if word not in get_args(Stage)], get_args(Stage)),
-            *_unknown("failed file from host", [word for word in self.hosts if word not in hosts], hosts),
+            *_unknown("unknown error class", unknown_class, {*ERROR_CLASSES, *classes, "http-5xx"}),
+            *_unknown("unknown stage", [word for word in self.stages if word not in get_args(Stage)], get_args(Stage)),
+            *_unknown("no failed file from host", [word for word in self.hosts if word not in hosts], hosts),
         ]
         if problems:
             raise ConfigurationError("\n".join(problems))
 
 
 def _unknown(what: str, words: Iterable[str], known: Collection[str]) -> list[str]:
-    return [f"no {what} {word!r}: {suggestion(word, known)}" for word in words]
+    return [f"{what} {word!r}; {suggestion(word, known)}" for word in words]
 
 
 def host_of(outcome: Outcome) -> str:

@@ -35,7 +35,6 @@ ByteCount = Annotated[int, BeforeValidator(_byte_count)]
 Options = TypeVar("Options", bound=BaseModel)
 _PLAIN = {
     "missing": " is missing",
-    "extra_forbidden": " is unknown",
     "bool_parsing": ": should be true or false",
     "int_parsing": ": should be a whole number",
     "float_parsing": ": should be a number",
@@ -194,11 +193,13 @@ def describe(error: ValidationError, model: type[Any] | None = None) -> list[str
 def _instead(detail: ErrorDetails, fields: Collection[str]) -> str:
     """Return what may have been meant by a field that there is not."""
     unknown = detail["type"] == "extra_forbidden" and len(detail["loc"]) == 1
-    return f": {names.suggestion(str(detail['loc'][0]), fields)}" if unknown and fields else ""
+    return f"; {names.suggestion(str(detail['loc'][0]), fields)}" if unknown and fields else ""
 
 
 def _sentence(location: tuple[int | str, ...], message: str, kind: str, value: Any) -> str:
     field = ".".join(map(str, location)) or "value"
+    if kind == "extra_forbidden":
+        return f"unknown option {field!r}"
     if kind in _PLAIN:
         return f"{field}{_PLAIN[kind]}"
     message = message.removeprefix("Value error, ").removeprefix("Input ")

@@ -263,8 +263,8 @@ def test_dpp_source_schemes_lets_a_source_have_options(install, site, run_batch,
     [
         ('{"lisitng": {"text": "x"}}', "options for lisitng, but this batch uses checksum; did you mean 'listing'?"),
         ('{"listing": {"txet": "x"}}', "options of listing:"),
-        ('{"https": {"x": 1}}', "options of https:\n  x is unknown"),
-        ('{"file": {"x": 1}, "http": {}}', "options of file:\n  x is unknown"),
+        ('{"https": {"x": 1}}', "options of https:\n  unknown option 'x'"),
+        ('{"file": {"x": 1}, "http": {}}', "options of file:\n  unknown option 'x'"),
     ],
 )
 def test_dpp_source_schemes_and_fetchers_refuse_other_options(install, run_batch, options, problem):

@@ -360,7 +360,7 @@ def test_the_four_tasks_of_one_file_run_alone_and_deps_tree_shows_them(site, com
         ((), "url is missing"),
         (("--url", "notaurl"), "has no scheme"),
         (("--url", "gopher://h/x"), "no fetcher for gopher:"),
-        (("--url", "file:///x", "--processor", "nope"), "no processor 'nope'"),
+        (("--url", "file:///x", "--processor", "nope"), "unknown processor 'nope'"),
         (("--url", "file:///x", "--attempts", "0"), "attempts"),
         (("--url", "file:///x", "--fields", '{"size": "big"}'), "size"),
         (("--url", "file:///x", "--fields", "{bad"), "fields: expected JSON"),

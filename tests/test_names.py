@@ -153,7 +153,7 @@ def test_users_of_a_server_have_files_of_their_own_but_not_of_the_web():
     [
         ("line-cuont", "did you mean 'line-count'?"),
         ("LINE_COUNT", "did you mean 'line-count'?"),
-        ("zzz", "there is checksum, line-count, or MODULE:CLASS"),
+        ("zzz", "choose from checksum, line-count, or use MODULE:CLASS"),
     ],
 )
 def test_an_unknown_name_gets_a_near_one_or_all(name, said):
@@ -161,5 +161,5 @@ def test_an_unknown_name_gets_a_near_one_or_all(name, said):
 
 
 def test_where_nothing_is_known_that_is_said():
-    assert names.suggestion("a", []) == "there is none"
+    assert names.suggestion("a", []) == "none is available"
     assert names.close_match("a", []) == ""

@@ -43,10 +43,10 @@ def test_every_word_that_nothing_can_match_is_named():
     with pytest.raises(ConfigurationError) as caught:
         Selection(classes=("timeuot", "http-6xx"), stages=("downlaod",), hosts=("nowhere",)).check({"timeout"}, {"h.example"})
     assert str(caught.value).splitlines() == [
-        "no error class 'timeuot': did you mean 'timeout'?",
-        "no error class 'http-6xx': did you mean 'http-5xx'?",
-        "no stage 'downlaod': did you mean 'download'?",
-        "no failed file from host 'nowhere': there is h.example",
+        "unknown error class 'timeuot'; did you mean 'timeout'?",
+        "unknown error class 'http-6xx'; did you mean 'http-5xx'?",
+        "unknown stage 'downlaod'; did you mean 'download'?",
+        "no failed file from host 'nowhere'; choose from h.example",
     ]
 
 

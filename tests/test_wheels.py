@@ -125,7 +125,7 @@ def test_a_run_without_the_plugin_says_what_to_do(tool, files, site):
     arguments = ["--module", "dpp", "RunBatch", "--files", files, "--processor", "line-count"]
     run = tool("luigi", *arguments, DPP_DISABLE_PLUGINS="linecount")
     assert run.returncode == 2
-    assert "no processor 'line-count': there is checksum, or MODULE:CLASS" in run.stderr
+    assert "unknown processor 'line-count'; choose from checksum, or use MODULE:CLASS" in run.stderr
     assert f"plugin linecount (dpp-linecount {__version__}) is disabled: named in DPP_DISABLE_PLUGINS" in run.stderr
     assert not site.counts()
 

@@ -304,7 +304,7 @@ class Run:
             Workspace(self.root).sweep()
         summary, asked = self._empty_summary(), self.asked()
         if not asked:
-            raise EnvironmentStop(f"{self.folder / 'run.json'} was removed or damaged meanwhile; the same command does the rest")
+            raise EnvironmentStop(f"{self.folder / 'run.json'} was removed or damaged during the run; run the same command again")
         with Page(self.folder / PAGE, asked) as page:
             rows = page.take(fold(summary, read_ledgers(self.ledgers)))
             write_stream(self.results_path, (row.line for row in rows), durable=True)

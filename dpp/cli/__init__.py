@@ -39,7 +39,7 @@ class _Group(click.Group):
         """Return the verb that the arguments begin with; say which one may have been meant where there is none."""
         name = arguments[0]
         if not name.startswith("-") and not context.resilient_parsing and self.get_command(context, name) is None:
-            raise click.UsageError(f"no verb {name!r}: {suggestion(name, self.list_commands(context))}", context)
+            raise click.UsageError(f"unknown command {name!r}; {suggestion(name, self.list_commands(context))}", context)
         return super().resolve_command(context, arguments)
 
 

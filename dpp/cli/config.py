@@ -48,7 +48,7 @@ def config(batch_name: str | None, section: str, form: str) -> None:
 def _chosen(values: list[Value], section: str) -> list[Value]:
     sections = {value.section for value in values}
     if section and section not in sections:
-        raise ConfigurationError(f"no section {section!r}: {suggestion(section, sections)}")
+        raise ConfigurationError(f"unknown section {section!r}; {suggestion(section, sections)}")
     return [value for value in values if section in ("", value.section)]
 
 

@@ -35,7 +35,7 @@ def plugins(name: str, form: str) -> None:
     found = registry()
     offers = [offer for offer in found.offers if name in ("", offer.name)]
     if not offers:
-        raise ConfigurationError(f"no plugin offers {name!r}: {suggestion(name, (offer.name for offer in found.offers))}")
+        raise ConfigurationError(f"no plugin offers {name!r}; {suggestion(name, (offer.name for offer in found.offers))}")
     offering = {offer.origin for offer in found.offers}
     others = [] if name else [origin for origin in found.origins if origin not in offering]
     if form == "json":

@@ -166,7 +166,7 @@ class Registry:
     def _unknown(self, kind: str, name: str) -> str:
         hint = names.suggestion(name, (offer.name for offer in self.offers if offer.kind == kind), also="MODULE:CLASS")
         broken = [f"\n  plugin {origin} is {origin.state}: {origin.reason}" for origin in self.origins if origin.state != "enabled"]
-        return f"no {kind} {name!r}: {hint}{''.join(broken)}"
+        return f"unknown {kind} {name!r}; {hint}{''.join(broken)}"
 
     def fetchers(self) -> dict[str, type[BaseFetcher]]:
         """Return the fetcher of each URL scheme; a plugin's one comes before a built-in one.

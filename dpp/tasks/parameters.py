@@ -273,11 +273,11 @@ def named_batch(name: str, params: Mapping[str, luigi.Parameter[Any]]) -> dict[s
     config = get_config()
     section = _section(config, f"{BATCH_SECTION}{name}")
     if not section:
-        raise ConfigurationError(f"luigi.cfg has no section [{BATCH_SECTION}{name}]: {names.suggestion(name, batch_names())}")
+        raise ConfigurationError(f"luigi.cfg has no section [{BATCH_SECTION}{name}]; {names.suggestion(name, batch_names())}")
     if (workers := section.pop("workers", None)) is not None:
         config.set("core", "workers", str(workers))
     unknown = [
-        f"no setting {setting!r}: {names.suggestion(setting, [*params, 'workers'])}" for setting in sorted(set(section) - set(params))
+        f"unknown setting {setting!r}; {names.suggestion(setting, [*params, 'workers'])}" for setting in sorted(set(section) - set(params))
     ]
     if unknown:
         raise ConfigurationError("\n".join(f"[{BATCH_SECTION}{name}] of luigi.cfg: {problem}" for problem in unknown))

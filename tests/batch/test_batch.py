@@ -271,7 +271,7 @@ def test_an_empty_list_is_a_run_without_files(begin, work):
 
 
 def test_a_wrong_setting_is_found_before_anything_is_made(begin, local, tmp_path):
-    with pytest.raises(ConfigurationError, match="no processor 'chekcsum': did you mean 'checksum'"):
+    with pytest.raises(ConfigurationError, match="unknown processor 'chekcsum'; did you mean 'checksum'"):
         begin(local(1), processor="chekcsum")
     assert not (tmp_path / "w").exists()
 
@@ -424,7 +424,7 @@ def test_folders_that_are_no_runs_are_passed_over(begin, local, tmp_path):
 def test_a_run_whose_note_has_gone_is_not_summed_up_as_one_of_no_files(begin, work, local):
     run = begin(local(1))
     (run.folder / "run.json").unlink()
-    with pytest.raises(EnvironmentStop, match=r"run\.json was removed or damaged meanwhile; the same command does the rest"):
+    with pytest.raises(EnvironmentStop, match=r"run\.json was removed or damaged during the run; run the same command again"):
         work(run)
     assert run.summary() is None
 

@@ -37,15 +37,15 @@ def test_run_takes_the_same_settings_as_luigi(site, manifest, dpp, results):
     [
         (("run", "nothing.json"), 2, "No such file"),
         (("run",), 2, "no files: give a JSON list"),
-        (("run", "--batch", "acme"), 2, "luigi.cfg has no section [batch:acme]: there is none"),
+        (("run", "--batch", "acme"), 2, "luigi.cfg has no section [batch:acme]; none is available"),
         (("run", "x.json", "--workers", "0"), 2, "--workers"),
         (("run", "x.json", "--options", "{"), 2, "expected JSON"),
         (("run", "x.json", "--processor", "cheksum"), 2, "did you mean 'checksum'?"),
         (("run", "x.json", "--options", '{"chekcsum": {}}'), 2, "this batch uses checksum; did you mean 'checksum'?"),
         (("run", "x.json", "--options", '{"checksum": {"algoritm": "md5"}}'), 2, "did you mean 'algorithm'?"),
         (("run", "x.json", "--proccessor", "x"), 2, "'--processor'"),
-        (("rnu",), 2, "no verb 'rnu': did you mean 'run'?"),
-        (("frobnicate",), 2, "no verb 'frobnicate': there is "),
+        (("rnu",), 2, "unknown command 'rnu'; did you mean 'run'?"),
+        (("frobnicate",), 2, "unknown command 'frobnicate'; choose from "),
         (("--rnu",), 2, "No such option"),
         (("report",), 2, "no batch at all"),
         (("report", "--format", "xml"), 2, "xml"),
@@ -62,8 +62,8 @@ def test_what_is_wrong_is_said_in_one_message(manifest, dpp, arguments, code, me
 def test_a_mistyped_batch_gets_a_suggestion(dpp, command, failed_batch, tmp_path):
     (tmp_path / "luigi.cfg").write_text("[batch:acme]\nprocesor=checksum\n")
     assert "did you mean 'x'? dpp status lists batches" in dpp("report", "xx")[2]
-    assert "[batch:amce]: did you mean 'acme'?" in command("dpp", "run", "--batch", "amce").stderr
-    wrong = "[batch:acme] of luigi.cfg: no setting 'procesor': did you mean 'processor'?"
+    assert "[batch:amce]; did you mean 'acme'?" in command("dpp", "run", "--batch", "amce").stderr
+    wrong = "[batch:acme] of luigi.cfg: unknown setting 'procesor'; did you mean 'processor'?"
     assert wrong in command("dpp", "run", "--batch", "acme").stderr
 
 

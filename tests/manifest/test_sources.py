@@ -72,7 +72,7 @@ def test_a_url_without_a_query_asks_for_all():
 @pytest.mark.parametrize(
     ("query", "problem"),
     [
-        ("patern=x", "patern is unknown; known are pattern, recursive, offset, limit, min_age, owner"),
+        ("patern=x", "unknown option 'patern'; choose from pattern, recursive, offset, limit, min_age, owner"),
         ("pattern=", "pattern has no value"),
         ("limit", "limit has no value"),
         ("limit=1&limit=2", "limit is given twice"),
@@ -249,8 +249,8 @@ def test_a_batch_with_a_name_has_its_settings_in_luigi_cfg(folder, tmp_path, com
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ("[batch:other]\nfiles=in", "luigi.cfg has no section [batch:acme]: there is other"),
-        ("[batch:acme]\nfils=in", "no setting 'fils': did you mean 'files'?"),
+        ("[batch:other]\nfiles=in", "luigi.cfg has no section [batch:acme]; choose from other"),
+        ("[batch:acme]\nfils=in", "unknown setting 'fils'; did you mean 'files'?"),
     ],
 )
 def test_a_batch_that_is_not_in_luigi_cfg_or_is_wrong_there_is_said(tmp_path, command, section, message):

@@ -227,7 +227,7 @@ def test_a_disabled_plugin_is_not_even_imported(install, monkeypatch):
 def test_a_run_that_needs_a_disabled_plugin_says_so(install, monkeypatch):
     install("one", COUNT)
     monkeypatch.setenv("DPP_DISABLE_PLUGINS", "one")
-    with pytest.raises(ConfigurationError, match=r"no processor 'count'(?s:.*)plugin one \(dpp-one 1.0\) is disabled: named in DPP_DIS"):
+    with pytest.raises(ConfigurationError, match=r"unknown processor 'count'(?s:.*)plugin one \(dpp-one 1.0\) is disabled: named in DPP_DIS"):
         steps(processor="count")
 
 
@@ -265,9 +265,9 @@ def test_one_name_may_stand_for_a_processor_and_a_post_processor(install):
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"processor": "cheksum"}, "no processor 'cheksum': did you mean 'checksum'?"),
-        ({"processor": "zzz"}, "no processor 'zzz': there is checksum, or MODULE:CLASS"),
-        ({"pre_processors": ["zzz"]}, "no pre-processor 'zzz': there is none, or MODULE:CLASS"),
+        ({"processor": "cheksum"}, "unknown processor 'cheksum'; did you mean 'checksum'?"),
+        ({"processor": "zzz"}, "unknown processor 'zzz'; choose from checksum, or use MODULE:CLASS"),
+        ({"pre_processors": ["zzz"]}, "unknown pre-processor 'zzz'; none is available; use MODULE:CLASS"),
     ],
 )
 def test_an_unknown_name_gets_a_suggestion(asked, said, monkeypatch):
@@ -432,7 +432,7 @@ def test_every_wrong_option_is_listed_and_nothing_is_fetched(install, site, mani
     run = run_batch(manifest([{"url": site.add("/a.txt", "a")}]), "--processor", "count", "--options", options)
     assert run.returncode == 2
     assert "options of count:" in run.stderr
-    assert [f"  {name}" in run.stderr for name in ("blank: ", "depth: ", "unknown is unknown")] == [True] * 3
+    assert [f"  {name}" in run.stderr for name in ("blank: ", "depth: ", "unknown option 'unknown'")] == [True] * 3
     assert not site.counts()
 
 

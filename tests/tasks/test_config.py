@@ -113,7 +113,7 @@ def test_what_somebody_else_may_read_is_left(config, tmp_path, text):
 
 
 def test_a_section_that_is_not_there_gets_a_suggestion(config):
-    assert config("--section", "enviroment", code=2)[1] == "Error: no section 'enviroment': did you mean 'environment'?\n"
+    assert config("--section", "enviroment", code=2)[1] == "Error: unknown section 'enviroment'; did you mean 'environment'?\n"
     assert {section for section, _ in config("--section", "checksum")[0]} == {"checksum"}
 
 

@@ -42,7 +42,7 @@ def test_a_name_without_a_folder_is_written_where_the_process_is(tmp_path, monke
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path):
     (tmp_path / "x").mkdir()
-    with pytest.raises(EnvironmentStop, match=r"cannot write .*/x: Is a directory\. Nothing is lost"):
+    with pytest.raises(EnvironmentStop, match=r"cannot write .*/x: Is a directory\. Fix this and run"):
         write_atomic(tmp_path / "x", b"data")
     assert left_in(tmp_path) == ["x"]
 
@@ -93,7 +93,7 @@ def test_a_json_file_that_is_missing_or_torn_is_none(tmp_path, data):
 def test_an_error_on_our_own_files_stops_the_run(number, reason, fatal):
     error = OSError(number, os.strerror(number))
     with (
-        pytest.raises(EnvironmentStop, match=rf"^cannot write /w/x: {reason}\. Nothing is lost: mend that") as caught,
+        pytest.raises(EnvironmentStop, match=rf"^cannot write /w/x: {reason}\. Fix this and run the same command again") as caught,
         stops_run(Path("/w/x")),
     ):
         raise error

@@ -71,7 +71,7 @@ def test_every_page_is_read(moto):
 @pytest.mark.parametrize(
     ("rest", "problem"),
     [
-        ("?limits=1", "limits is unknown; known are pattern, recursive, offset, limit"),
+        ("?limits=1", "unknown option 'limits'; choose from pattern, recursive, offset, limit"),
         ("?recursive=perhaps", "recursive: should be true or false"),
         ("/a#b", "has a # that is not percent-encoded"),
         ("/%ff", "is not percent-encoded UTF-8"),
@@ -116,5 +116,5 @@ def test_what_is_no_s3_server_is_told(site, monkeypatch):
 
 
 def test_wrong_options_are_named():
-    with pytest.raises(ConfigurationError, match="endpoint is unknown"):
+    with pytest.raises(ConfigurationError, match="unknown option 'endpoint'"):
         S3Files("bucket", endpoint="https://s3.example.org")

@@ -114,7 +114,7 @@ def test_known_hosts_that_cannot_be_read_are_no_reason_to_trust(fetch, outbox, t
 
 
 def test_there_is_no_option_that_switches_the_check_off(listed):
-    with pytest.raises(InputError, match="options of sftp:\n  verify is unknown"):
+    with pytest.raises(InputError, match="options of sftp:\n  unknown option 'verify'"):
         listed(options={"verify": False})
 
 
