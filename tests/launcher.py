@@ -1,10 +1,8 @@
-"""Start console scripts from a process that has imported their modules already: most of the processor time of a start goes into imports.
+"""Start console scripts without importing their modules again, as imports take two thirds of the processor time of a start.
 
-    python tests/launcher.py DESCRIPTOR
-
-is the launcher. It takes requests from a socket and forks a process for each, which has the arguments, the environment, the folder and
-the streams of the request, runs the script as its main program, and ends as any Python program does. Nothing of dpp has run in the
-launcher, so no test meets what another one left. What depends on a cold start takes ``dpp.testing.command``.
+``python tests/launcher.py DESCRIPTOR`` is the launcher. It imports the modules, then reads requests from a socket and forks a process for
+each. That process gets the arguments, environment, folder and streams of the request, runs the script as its main program, and ends as
+any Python program does. The launcher itself only imports, so no state passes from one test to the next.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ MODULES = ["dpp.cli", "dpp.cli.predecessor", "luigi.retcodes", "luigi.tools.deps
 
 
 class Launcher:
-    """A launcher, as those use it who want a script to be run."""
+    """A client of a launcher of its own."""
 
     def __init__(self) -> None:
         self._requests, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
@@ -45,7 +43,7 @@ class Launcher:
         """Run a console script, whose path comes first in its arguments, to its end."""
         request = {"arguments": arguments, "folder": str(folder), "environment": environment}
         reader, writer = os.pipe()
-        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors, open(reader, encoding="ascii") as reply:
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors, open(reader, "rb", buffering=0) as reply:
             streams = [output.fileno(), errors.fileno(), writer]
             socket.send_fds(self._requests, [json.dumps(request).encode()], streams)
             os.close(writer)
@@ -64,14 +62,14 @@ class Launcher:
 
 
 def serve(requests: socket.socket) -> None:
-    """Be the launcher: return in each process that is to run a script, with the request taken up, or when there are no more requests."""
+    """Be the launcher: return in each process that is to run a script, prepared for it; exit when the client closes the socket."""
     for module in MODULES:
         importlib.import_module(module)
     for entry in entry_points(group="dpp"):
         entry.load()
     assert threading.active_count() == 1, "only a process with one thread may be forked"
     gc.freeze()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that nobody has to wait for those that wait
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the processes that wait for programs
     while True:
         message, descriptors, _, _ = socket.recv_fds(requests, REQUEST_BYTES, 3)
         if not message:
@@ -80,7 +78,7 @@ def serve(requests: socket.socket) -> None:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             requests.close()
             fork_program(*descriptors)
-            take_up(json.loads(message))
+            become(json.loads(message))
             return
         for descriptor in descriptors:
             os.close(descriptor)
@@ -99,8 +97,8 @@ def fork_program(output: int, errors: int, reply: int) -> None:
         os.close(descriptor)
 
 
-def take_up(request: dict[str, object]) -> None:
-    """Make this process one that was started with a request's arguments and environment in its folder."""
+def become(request: dict[str, object]) -> None:
+    """Give this process the arguments, environment and folder of a request."""
     arguments, environment, folder = request["arguments"], request["environment"], request["folder"]
     os.chdir(folder)
     os.environ.clear()
@@ -112,7 +110,7 @@ def take_up(request: dict[str, object]) -> None:
 
 
 def configure_luigi() -> None:
-    """Read Luigi's configuration anew, from where this process is, and give it dpp's defaults: its import has read the launcher's."""
+    """Read Luigi's configuration for this process, and set dpp's defaults again: the launcher read its own when it imported Luigi."""
     config = LuigiConfigParser.instance()
     for section in config.sections():
         config.remove_section(section)

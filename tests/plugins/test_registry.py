@@ -227,7 +227,9 @@ def test_a_disabled_plugin_is_not_even_imported(install, monkeypatch):
 def test_a_run_that_needs_a_disabled_plugin_says_so(install, monkeypatch):
     install("one", COUNT)
     monkeypatch.setenv("DPP_DISABLE_PLUGINS", "one")
-    with pytest.raises(ConfigurationError, match=r"unknown processor 'count'(?s:.*)plugin one \(dpp-one 1.0\) is disabled: named in DPP_DIS"):
+    with pytest.raises(
+        ConfigurationError, match=r"unknown processor 'count'(?s:.*)plugin one \(dpp-one 1.0\) is disabled: named in DPP_DIS"
+    ):
         steps(processor="count")
 
 
