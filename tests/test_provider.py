@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from canaries import found
 from moto_server import moto
 from pgp import Pgp
 from sshd import sshd
@@ -24,7 +25,6 @@ from swift_server import swift
 
 BIN = Path(sys.executable).parent
 SECONDS = 400
-PASSPHRASE = "canary-passphrase-7f3a"
 NUMBERS = random.Random(1)
 
 
@@ -89,7 +89,7 @@ class Provider:
         self.path(name).write_bytes(self.pgp.encrypt(self.message(name), "acme@example.org"))
 
     def wrong_key(self, name):
-        return self.stranger.encrypt(self.message(name), "other@example.org")
+        return self.stranger.encrypt(self.message(name), "stranger@example.org")
 
     def truncated(self, name):
         return self.path(name).read_bytes()[:-300]
@@ -111,7 +111,11 @@ class Provider:
 
     def objects(self, bucket):
         listed = self.client.list_objects_v2(Bucket=bucket).get("Contents", ())
-        return {found["Key"]: self.client.get_object(Bucket=bucket, Key=found["Key"])["Body"].read() for found in listed}
+        return {entry["Key"]: self.client.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read() for entry in listed}
+
+    def times(self, bucket):
+        """Return when each object was written."""
+        return {entry["Key"]: entry["LastModified"] for entry in self.client.list_objects_v2(Bucket=bucket)["Contents"]}
 
     def configure(self, folder, bucket):
         """Write what the batch needs into luigi.cfg; secrets only as where they are found."""
@@ -145,15 +149,10 @@ class Provider:
 @pytest.fixture(scope="module", params=[moto, pytest.param(swift, marks=pytest.mark.slow)])
 def provider(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("provider")
-    pgp, stranger = Pgp(), Pgp()
-    pgp.make_key("acme@example.org", PASSPHRASE)
-    stranger.make_key("other@example.org")
     (folder / "sshd").mkdir()
     (folder / "store").mkdir()
-    with sshd(folder / "sshd") as server, request.param(folder / "store") as store:
+    with Pgp("provider") as pgp, Pgp("stranger") as stranger, sshd(folder / "sshd") as server, request.param(folder / "store") as store:
         yield Provider(folder, server, store, pgp, stranger)
-    pgp.close()
-    stranger.close()
 
 
 COMMANDS = {
@@ -162,11 +161,11 @@ COMMANDS = {
 }
 
 
-def start(folder, name="luigi"):
+def start(provider, folder, name="luigi"):
     """Start the batch as a group of its own; its output goes to a file."""
     program, *arguments = COMMANDS[name]
     with (folder / "output.txt").open("ab") as output:
-        environment = {**os.environ, "ACME_PASSPHRASE": PASSPHRASE}
+        environment = {**os.environ, "ACME_PASSPHRASE": provider.pgp.passphrase}
         return subprocess.Popen(
             [str(BIN / program), *arguments], cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True
         )
@@ -188,13 +187,12 @@ def test_forty_files_of_a_provider_get_into_the_bucket(provider, tmp_path, comma
     bucket = provider.bucket()
     provider.configure(tmp_path, bucket)
     broken = {name: provider.path(name).read_bytes() for name in provider.corrupt}
-    before = {found["Key"]: found["LastModified"] for found in provider.client.list_objects_v2(Bucket=bucket)["Contents"]}
-    assert start(tmp_path, command).wait(SECONDS) == 1, (tmp_path / "output.txt").read_text()
+    before = provider.times(bucket)
+    assert start(provider, tmp_path, command).wait(SECONDS) == 1, (tmp_path / "output.txt").read_text()
     output = (tmp_path / "output.txt").read_text()
 
     assert provider.objects(bucket) == provider.expected(without=provider.corrupt)
-    after = {found["Key"]: found["LastModified"] for found in provider.client.list_objects_v2(Bucket=bucket)["Contents"]}
-    assert before.items() <= after.items()  # what was there is left alone
+    assert before.items() <= provider.times(bucket).items()  # what was there is left alone
     assert "30 of 33 ok, 3 failed, 5 left out" in output
     failures = {row["name"]: row["error_class"] for row in rows(tmp_path).values() if row["status"] == "failed"}
     reasons = ("gpg-no-key", "gpg-truncated", "archive-limit")
@@ -204,16 +202,15 @@ def test_forty_files_of_a_provider_get_into_the_bucket(provider, tmp_path, comma
     for name in provider.corrupt:
         provider.send(name)
     try:
-        again = start(tmp_path, command)
+        again = start(provider, tmp_path, command)
         assert again.wait(SECONDS) == 0, (tmp_path / "output.txt").read_text()
     finally:
         for name, data in broken.items():
             provider.path(name).write_bytes(data)
     assert provider.objects(bucket) == provider.expected()
     assert set(rows(tmp_path)) == {provider.path(name).name for name in provider.corrupt}
-    secrets = (PASSPHRASE, provider.store.secret_key)
-    assert not [secret for secret in secrets if secret in (tmp_path / "output.txt").read_text()]
-    assert not left_in(tmp_path / "dpp-workspace", *map(str.encode, secrets))
+    canaries = {"passphrase": provider.pgp.passphrase, "secret": provider.store.secret_key}
+    assert found(canaries, tmp_path / "dpp-workspace", [(tmp_path / "output.txt").read_bytes()]) == []
 
 
 @pytest.mark.slow
@@ -222,7 +219,7 @@ def test_a_provider_batch_that_is_killed_again_and_again_ends_with_the_same_buck
     provider.configure(tmp_path, bucket)
     kills = 0
     for pause in (NUMBERS.uniform(0.6, 2.5) for _ in range(20)):
-        running = start(tmp_path)
+        running = start(provider, tmp_path)
         try:
             running.wait(pause)
         except subprocess.TimeoutExpired:
@@ -231,7 +228,8 @@ def test_a_provider_batch_that_is_killed_again_and_again_ends_with_the_same_buck
             kills += 1
     assert kills
     deadline = time.monotonic() + 60
-    while (code := start(tmp_path).wait(SECONDS)) == 3 and time.monotonic() < deadline:  # a child of the last one still holds the lock
+    # 3: a child of the last one still holds the lock
+    while (code := start(provider, tmp_path).wait(SECONDS)) == 3 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert code == 1, (tmp_path / "output.txt").read_text()[-3000:]
     assert provider.objects(bucket) == provider.expected(without=provider.corrupt)

@@ -15,12 +15,12 @@ import pytest
 from canaries import canary, found, watched
 from listening import wait_until
 from luigi_server import known_tasks, luigid
-from pgp import Pgp
+from pgp import PASSPHRASES, Pgp
 from sshd import sshd
 from swift_server import swift
 
 SECONDS = 400
-PASSPHRASE, PASSWORD, WRONG_KEY = canary(), canary(), canary()
+PASSPHRASE, PASSWORD, WRONG_KEY = PASSPHRASES["provider"], canary(), canary()
 FAILURES = {"other": "gpg-passphrase", "refused": "auth", "forbidden": "permission"}
 GOOD = ["good", "fine"]
 COMMANDS = {"luigi": ("luigi", "--module", "dpp", "RunBatch", "--batch-name", "acme"), "dpp": ("dpp", "run", "--batch", "acme")}
@@ -95,21 +95,18 @@ class Provider:
 
 @pytest.fixture(scope="module")
 def provider(tmp_path_factory):
-    folder, pgp = tmp_path_factory.mktemp("provider"), Pgp()
+    folder = tmp_path_factory.mktemp("provider")
     for name in ("outbox", "sshd", "swift"):
         (folder / name).mkdir()
-    pgp.make_key("acme@example.org", PASSPHRASE)
-    pgp.make_key("other@example.org", "another")
-    with sshd(folder / "sshd", password=PASSWORD) as door, swift(folder / "swift") as store:
+    with Pgp("provider") as pgp, sshd(folder / "sshd", password=PASSWORD) as door, swift(folder / "swift") as store:
         yield Provider(folder, door, store, pgp)
-    pgp.close()
 
 
 @pytest.mark.parametrize("way", ["files", pytest.param("environment", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["luigi", pytest.param("dpp", marks=pytest.mark.slow)])
 def test_secrets_are_in_no_file_output_command_line_or_task(provider, manifest, command, results, tmp_path, name, way):
     files = manifest([{"url": provider.url(name), "id": name} for name in [*GOOD, *FAILURES]])
-    provider.pgp.forget()
+    provider.pgp.stop()  # so that the batch starts an agent
     with luigid(tmp_path) as scheduler:
         environment = provider.configure(tmp_path, files, way, f"scheduler_url={scheduler}")
         with watched() as seen:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from dpp import FileData, StageError
 
-from pgp import PASSPHRASE, Pgp
+from pgp import Pgp
 
 
 @pytest.fixture(scope="session")
@@ -23,21 +23,18 @@ def gpg_is_there():
 @pytest.fixture(scope="session")
 def ring(gpg_is_there):
     """The keyring of whoever runs a batch: a key of theirs, one with a passphrase, and keys of those who send files."""
-    pgp = Pgp("ring")
-    for name in ("acme", "locked", "sender", "old"):
-        setattr(pgp, name, pgp.fingerprint(f"{name}@example.org"))
-    pgp.passphrase = PASSPHRASE
-    yield pgp
-    pgp.close()
+    with Pgp("ring") as pgp:
+        for name in ("acme", "locked", "sender", "old"):
+            setattr(pgp, name, pgp.fingerprint(f"{name}@example.org"))
+        yield pgp
 
 
 @pytest.fixture(scope="session")
 def stranger(gpg_is_there):
     """Somebody else's keyring, with Acme's public key in it."""
-    pgp = Pgp("stranger")
-    pgp.key = pgp.fingerprint("stranger@example.org")
-    yield pgp
-    pgp.close()
+    with Pgp("stranger") as pgp:
+        pgp.key = pgp.fingerprint("stranger@example.org")
+        yield pgp
 
 
 @pytest.fixture(autouse=True)

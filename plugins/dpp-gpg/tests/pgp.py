@@ -1,9 +1,4 @@
-"""gpg to make keys, messages and signatures with.
-
-The keyrings of most tests are checked in, in ``keyrings/``. They are test keys and protect nothing. This makes them anew:
-
-    python plugins/dpp-gpg/tests/pgp.py
-"""
+"""gpg with the keyrings of the tests, to make messages and signatures with."""
 
 from __future__ import annotations
 
@@ -15,23 +10,30 @@ from pathlib import Path
 from listening import wait_until
 
 KEYRINGS = Path(__file__).with_name("keyrings")
-PASSPHRASE = "correct hörse 😀 staple"
-PAST = "20200101T000000"
-PASSING = shutil.ignore_patterns("*~", "*.lock", "S.*", "openpgp-revocs.d", "random_seed", "tofu.db")  # what gpg makes anew
+PASSPHRASES = {"ring": "correct hörse 😀 staple", "provider": "canary /+%40 ö3d94c1e07ba85f62c9d01e7b"}
 
 
 class Pgp:
-    """gpg with a keyring of its own, in a folder whose path is short: the path of an agent's socket may have 107 bytes only.
+    """gpg with a copy of a keyring of ``keyrings``, or with an empty one; its agent ends with the block.
 
-    Args:
-        keyring: The checked-in keyring to begin with; none by default.
+    Its folder has a short path: that of an agent's socket may have 107 bytes only.
     """
 
     def __init__(self, keyring=""):
         self.home = Path(tempfile.mkdtemp(prefix="g", dir="/tmp"))
+        self.passphrase = PASSPHRASES.get(keyring)
         if keyring:
             shutil.copytree(KEYRINGS / keyring, self.home, dirs_exist_ok=True)
-            self.home.chmod(0o700)  # git keeps no modes of folders, and gpg warns of others
+        for path in (self.home, *self.home.rglob("*")):
+            path.chmod(0o700 if path.is_dir() else 0o600)  # Git keeps no such modes, and gpg warns without them
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        """Remove the folder, whose sockets the agent may be removing at the same time."""
+        self.stop()
+        shutil.rmtree(self.home, ignore_errors=True)
 
     def __call__(self, *arguments, data=b"", check=True):
         options = ["--homedir", self.home, "--batch", "--yes", "--quiet", "--trust-model", "always", "--pinentry-mode", "loopback"]
@@ -39,17 +41,8 @@ class Pgp:
         assert done.returncode == 0 or not check, done.stderr.decode()
         return done.stdout
 
-    def make_key(self, user_id, passphrase="", *, at="", expires="never"):
-        """Make a key to sign with, and one to encrypt to; return the fingerprint."""
-        time = ["--faked-system-time", at] if at else []
-        secret = ["--passphrase-fd", "0"]
-        line = f"{passphrase}\n".encode()
-        self(*time, *secret, "--quick-generate-key", user_id, "ed25519", "cert,sign", expires, data=line)
-        fingerprint = self.fingerprint(user_id)
-        self(*time, *secret, "--quick-add-key", fingerprint, "cv25519", "encr", expires, data=line)
-        return fingerprint
-
     def fingerprint(self, user_id):
+        """Return the fingerprint of the key whose user id has this in it."""
         listed = self("--list-keys", "--with-colons", user_id).decode().splitlines()
         return next(line.split(":")[9] for line in listed if line.startswith("fpr"))
 
@@ -60,37 +53,13 @@ class Pgp:
         return self("--local-user", fingerprint, *options, "--detach-sign", data=data)
 
     def forget(self):
-        """Stop the agent, which remembers passphrases; while its socket is there, the next gpg may yet meet one that is about to end."""
+        """Let the agent forget passphrases, where one runs."""
+        agent = ["gpg-connect-agent", "--homedir", self.home, "--no-autostart"]
+        subprocess.run([*agent, "reloadagent", "/bye"], capture_output=True, check=False)
+
+    def stop(self):
+        """Stop the agent; while its socket is there, the next gpg may yet meet one that is about to end."""
         gpgconf = ["gpgconf", "--homedir", self.home]
         socket = Path(subprocess.check_output([*gpgconf, "--list-dirs", "agent-socket"], text=True).strip())
         subprocess.run([*gpgconf, "--kill", "all"], check=True)
         wait_until(lambda: not socket.exists())
-
-    def save(self, keyring):
-        """Keep the keys as a keyring to be checked in."""
-        self.forget()
-        shutil.rmtree(KEYRINGS / keyring, ignore_errors=True)
-        shutil.copytree(self.home, KEYRINGS / keyring, ignore=PASSING)
-
-    def close(self):
-        """Remove the folder, whose sockets the agent may be removing at the same time."""
-        self.forget()
-        shutil.rmtree(self.home, ignore_errors=True)
-
-
-def make_keyrings():
-    """Make the keyring of whoever runs a batch, with keys of those who send files, and that of a stranger who knows Acme's key."""
-    ring, stranger = Pgp(), Pgp()
-    acme = ring.make_key("Acme <acme@example.org>", at=PAST)
-    ring.make_key("Locked <locked@example.org>", PASSPHRASE)
-    ring.make_key("Sender <sender@example.org>")
-    ring.make_key("Old <old@example.org>", at=PAST, expires="1y")
-    stranger.make_key("Stranger <stranger@example.org>")
-    stranger("--import", data=ring("--export", acme))
-    for pgp, name in ((ring, "ring"), (stranger, "stranger")):
-        pgp.save(name)
-        pgp.close()
-
-
-if __name__ == "__main__":
-    make_keyrings()

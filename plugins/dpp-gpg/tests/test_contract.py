@@ -1,4 +1,4 @@
-"""The contract of pre-processors, held by both steps with keys that are made for the tests."""
+"""The contract of pre-processors, held by both steps with keys of the tests."""
 
 from __future__ import annotations
 

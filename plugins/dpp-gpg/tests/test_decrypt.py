@@ -301,7 +301,7 @@ def test_an_agent_that_cannot_start_is_told_from_a_missing_key(ring, process, tm
 
 
 def test_many_threads_decrypt_at_once(ring, tmp_path):
-    ring.forget()  # so that they all want to start an agent
+    ring.stop()  # so that they all want to start an agent
     texts = [os.urandom(1000 * number) for number in range(40)]
     files = []
     for number, text in enumerate(texts):

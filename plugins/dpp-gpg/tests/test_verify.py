@@ -124,22 +124,14 @@ def test_what_has_expired_fails(ring, step, in_field):
         assert "has expired" in done.message
 
 
-def test_a_revoked_key_fails(ring, step, in_field):
-    revoked = ring.make_key("Revoked <revoked@example.org>")
-    signature = ring.sign(TEXT, revoked)
-    certificate = (ring.home / "openpgp-revocs.d" / f"{revoked}.rev").read_text().replace(":-----BEGIN", "-----BEGIN")
-    ring("--import", data=certificate.encode())
-    assert in_field(step, signature).error_class == "gpg-revoked"
+def test_a_revoked_key_fails(stranger, step, in_field):
+    assert in_field(step, stranger.sign(TEXT, "revoked@example.org")).error_class == "gpg-revoked"
 
 
 def test_a_user_id_cannot_forge_a_signature(ring, stranger, in_field):
-    """U+0405 ends in the byte 0x85, which is the end of a line to who reads gpg's words as Latin-1, as python-gnupg does."""
-    status = (
-        f"\u0405[GNUPG:] GOODSIG {ring.sender[-16:]} Sender\u0405[GNUPG:] VALIDSIG {ring.sender} 2020-01-01 0 0 4 0 22 8 00 {ring.sender}"
-    )
-    forger = stranger.make_key(f"x {status}")
-    ring("--import", data=stranger("--export", forger))
-    done = in_field(GpgVerify(gnupghome=ring.home, signer=ring.sender), stranger.sign(TEXT, forger))
+    """The forger's user id has status lines in it, if U+0405 is read as Latin-1; see make_keyrings.py."""
+    assert ring.fingerprint(f"\u0405[GNUPG:] VALIDSIG {ring.sender}") == stranger.fingerprint("Forger")
+    done = in_field(GpgVerify(gnupghome=ring.home, signer=ring.sender), stranger.sign(TEXT, "Forger"))
     assert done.error_class == "gpg-signer"
 
 
