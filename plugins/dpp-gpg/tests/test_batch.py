@@ -1,4 +1,4 @@
-"""Whole batches through the main job, as a user runs them."""
+"""Whole batches, as a user runs them."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def test_a_batch_of_good_and_broken_files(ring, stranger, site, manifest, run_ba
     assert plain == ["good.csv"]
 
 
-def test_another_keyring_lets_a_rerun_do_what_is_missing(ring, stranger, site, manifest, run_batch, results):
+def test_another_keyring_lets_a_rerun_do_what_is_missing(ring, stranger, site, manifest, dpp, results):
     messages = {"ours": ring.encrypt(TEXT, ring.acme), "foreign": stranger.encrypt(TEXT, stranger.key)}
     files = manifest([{"url": site.add(f"/{name}.csv.gpg", body), "id": name} for name, body in messages.items()])
-    assert run_batch(files, *MAIN, *as_options(gnupghome=str(ring.home))).returncode == 1
-    rerun = run_batch(files, *MAIN, *as_options(gnupghome=str(stranger.home)))
-    assert rerun.returncode == 0, rerun.stderr
+    assert dpp("run", files, *MAIN, *as_options(gnupghome=str(ring.home)))[0] == 1
+    code, _, err = dpp("run", files, *MAIN, *as_options(gnupghome=str(stranger.home)))
+    assert code == 0, err
     assert {name: row["cached"] for name, row in results().items()} == {"ours": True, "foreign": False}
     assert site.counts() == {"/ours.csv.gpg": 1, "/foreign.csv.gpg": 2}  # as it may have been encrypted to the wrong key
 
@@ -70,16 +70,16 @@ def test_the_passphrase_is_nowhere(ring, site, manifest, run_batch, tmp_path):
     assert base64.b64encode(secret) not in everything_under(tmp_path)
 
 
-def test_wrong_options_stop_the_run_before_anything_is_fetched(ring, site, manifest, run_batch, tmp_path):
+def test_wrong_options_stop_the_run_before_anything_is_fetched(gpg_is_there, site, manifest, dpp):
     files = manifest([{"url": site.add("/a.csv.gpg", b"x")}])
     for wrong in ({"passphrase_env": "NOT_SET"}, {"gnupghome": "/nowhere"}, {"gpg": "no-such-gpg"}, {"passphrase_file": "/nowhere"}):
-        run = run_batch(files, *MAIN, *as_options(**wrong))
-        assert run.returncode == 2
-        assert f"options of gpg-decrypt:\n  {next(iter(wrong))}: " in run.stderr
+        code, _, err = dpp("run", files, *MAIN, *as_options(**wrong))
+        assert code == 2
+        assert f"options of gpg-decrypt:\n  {next(iter(wrong))}: " in err
     assert not site.counts()
 
 
-def test_files_are_verified_and_then_decrypted(ring, site, manifest, run_batch, results):
+def test_files_are_verified_and_then_decrypted(ring, site, manifest, dpp, results):
     message = ring.encrypt(TEXT, ring.acme)
     good = base64.b64encode(ring.sign(message, ring.sender)).decode()
     other = base64.b64encode(ring.sign(b"other", ring.sender)).decode()
@@ -87,7 +87,7 @@ def test_files_are_verified_and_then_decrypted(ring, site, manifest, run_batch, 
     entries = [{"url": site.add(f"/{name}.csv.gpg", message), "id": name, "signature": text} for name, text in signatures.items()]
     home = {"gnupghome": str(ring.home)}
     options = json.dumps({"gpg-verify": {**home, "signer": ring.sender}, "gpg-decrypt": home})
-    run = run_batch(manifest(entries), "--pre-processors", "gpg-verify,gpg-decrypt", "--options", options)
-    assert run.returncode == 1, run.stderr
+    code, _, err = dpp("run", manifest(entries), "--pre-processors", "gpg-verify,gpg-decrypt", "--options", options)
+    assert code == 1, err
     found = {name: row["error_class"] for name, row in results().items()}
     assert found == {"good": None, "bad": "gpg-bad-signature", "none": "gpg-no-signature"}

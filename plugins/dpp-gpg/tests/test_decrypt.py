@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import textwrap
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -247,49 +246,57 @@ def test_without_a_signer_a_key_that_is_not_there_is_not_missed(ring, stranger, 
 
 
 SCRIPT = """
-    import resource, sys
-    from pathlib import Path
-    from dpp import FileData
-    from dpp_gpg import GpgDecrypt
+import sys
+from pathlib import Path
+from dpp import FileData
+from dpp_gpg import GpgDecrypt
 
-    home, message, folder, limit = sys.argv[1:]
-    if limit != "0":
-        resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
-    file = FileData(url="https://example.org/x.gpg", local_path=Path(message), output_dir=Path(folder))
+home, *folders = sys.argv[1:]
+for folder in map(Path, folders):
+    out = folder / "disk" / "out"
+    file = FileData(url="https://example.org/x.gpg", local_path=folder / "x.gpg", output_dir=out)
     try:
         GpgDecrypt(gnupghome=home).pre_process(file)
     except OSError as error:
-        print("errno", error.errno)
-    except Exception as error:
-        print(error.error_class, error)
-    print([path.name for path in Path(folder).iterdir()])
+        print("errno", error.errno, list(out.iterdir()))
+"""
+FULL_DISK = """
+set -e
+for folder in "$MIDDLE" "$END"; do
+    mount -t tmpfs -o size=256k none "$folder/disk"
+    mkdir "$folder/disk/out"
+done
+head -c 112144 /dev/zero > "$MIDDLE/disk/fill"
+head -c 262144 /dev/zero > "$END/disk/fill"
+exec "$@"
 """
 
 
-@pytest.mark.parametrize("text", [LARGE, bytes(4096)], ids=["in the middle", "at the end"])
-def test_a_full_disk_stops_the_run_and_leaves_nothing(ring, tmp_path, text):
-    """gpg says DECRYPTION_OKAY all the same."""
+def test_a_full_disk_stops_the_run_and_leaves_nothing(ring, tmp_path):
+    """It is full in the middle of a text, or at its end, where gpg says DECRYPTION_OKAY all the same."""
     if not shutil.which("unshare"):
         pytest.fail("unshare not found; install with: apt-get install util-linux")
-    (tmp_path / "x.gpg").write_bytes(ring.encrypt(text, ring.acme))
-    (tmp_path / "disk").mkdir()
-    script = [sys.executable, "-c", textwrap.dedent(SCRIPT), ring.home, tmp_path / "x.gpg", tmp_path / "disk/out", "0"]
-    free = 150_000 if len(text) > 4096 else 0
-    mount = 'mount -t tmpfs -o size=256k none "$1" && mkdir "$1/out" && '
-    prepare = f'{mount} head -c {262144 - free} /dev/zero > "$1/fill"; shift; exec "$@"'
+    folders = {"MIDDLE": tmp_path / "middle", "END": tmp_path / "end"}
+    for folder, text in zip(folders.values(), (LARGE, bytes(4096)), strict=True):
+        (folder / "disk").mkdir(parents=True)
+        (folder / "x.gpg").write_bytes(ring.encrypt(text, ring.acme))
+    script = [sys.executable, "-c", SCRIPT, ring.home, *folders.values()]
     done = subprocess.run(
-        ["unshare", "-Urm", "sh", "-c", prepare, "sh", tmp_path / "disk", *script], capture_output=True, text=True, check=False
+        ["unshare", "-Urm", "sh", "-c", FULL_DISK, "sh", *script],
+        env={**os.environ, **folders},
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert done.stdout == f"errno {errno.ENOSPC}\n[]\n", done.stderr
+    assert done.stdout == 2 * f"errno {errno.ENOSPC} []\n", done.stderr
 
 
-def test_a_write_that_is_cut_short_fails_and_leaves_nothing(ring, tmp_path):
-    (tmp_path / "x.gpg").write_bytes(ring.encrypt(LARGE, ring.acme))
-    (tmp_path / "out").mkdir()
-    script = [sys.executable, "-c", textwrap.dedent(SCRIPT), ring.home, tmp_path / "x.gpg", tmp_path / "out", "100000"]
-    done = subprocess.run(script, capture_output=True, text=True, check=False)
-    assert done.stdout.startswith("gpg-failed "), done.stderr
-    assert done.stdout.endswith("\n[]\n")
+def test_a_write_that_is_cut_short_fails_and_leaves_nothing(ring, process, tmp_path):
+    program = tmp_path / "limited-gpg"
+    program.write_text('#!/bin/sh\nulimit -f 200\nexec gpg "$@"\n')  # blocks of 512 bytes, of the 300,000 that it has to write
+    program.chmod(0o755)
+    done = process(GpgDecrypt(gnupghome=ring.home, gpg=str(program)), ring.encrypt(LARGE, ring.acme))
+    assert (done.error_class, done.left) == ("gpg-failed", [])
 
 
 def test_an_agent_that_cannot_start_is_told_from_a_missing_key(ring, process, tmp_path, message):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,9 +90,13 @@ LENGTHS = {
 
 @pytest.mark.parametrize("data", LENGTHS.values(), ids=LENGTHS)
 def test_a_message_is_whole_at_its_last_byte_only(write, data):
-    assert not is_cut(write(SESSION_KEY + data))
-    assert not is_cut(write(SESSION_KEY + data + b"garbage"))
-    assert [length for length in range(len(SESSION_KEY + data)) if not is_cut(write((SESSION_KEY + data)[:length]))] == []
+    path = write(SESSION_KEY + data + b"garbage")
+    assert not is_cut(path)
+    whole = []
+    for length in range(len(SESSION_KEY + data), -1, -1):
+        os.truncate(path, length)
+        whole += [] if is_cut(path) else [length]
+    assert whole == [len(SESSION_KEY + data)]
 
 
 def test_a_length_that_is_not_told_reaches_to_the_end(write):
