@@ -6,7 +6,7 @@ import base64
 import os
 import secrets
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -45,14 +45,19 @@ def watched() -> Iterator[set[bytes]]:
     seen: set[bytes] = set()
     ended = threading.Event()
 
-    def look() -> None:
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
+    def processes() -> set[str]:
+        return {name for name in os.listdir("/proc") if name.isdecimal()}
+
+    def look(skipped: Collection[str] = ()) -> None:
+        for process in processes().difference(skipped):
             with suppress(OSError):  # it has ended
-                seen.add(path.read_bytes())
+                seen.add(Path("/proc", process, "cmdline").read_bytes())
+
+    before = processes()  # looked at once, in the end: their command lines stay the same
 
     def watch() -> None:
         while not ended.wait(0.02):
-            look()
+            look(before)
 
     watcher = threading.Thread(target=watch)
     watcher.start()

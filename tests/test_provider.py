@@ -171,6 +171,22 @@ def start(provider, folder, name="luigi"):
         )
 
 
+def killed(running, workspace, paths):
+    """Kill a batch once it has added so many paths to its workspace; return whether it did not end before."""
+
+    def count():
+        return sum(len(folders) + len(files) for _, folders, files in os.walk(workspace))
+
+    enough = count() + paths
+    while running.poll() is None:
+        if count() >= enough:
+            os.killpg(running.pid, signal.SIGKILL)
+            running.wait()
+            return True
+        time.sleep(0.02)
+    return False
+
+
 def rows(folder):
     runs = sorted(folder.glob("dpp-workspace/batches/*/runs/*/results.jsonl"), key=lambda path: int(path.parent.name))
     return {row["id"]: row for row in map(json.loads, runs[-1].read_text().splitlines())}
@@ -217,16 +233,8 @@ def test_forty_files_of_a_provider_get_into_the_bucket(provider, tmp_path, comma
 def test_a_provider_batch_that_is_killed_again_and_again_ends_with_the_same_bucket(provider, tmp_path):
     bucket = provider.bucket()
     provider.configure(tmp_path, bucket)
-    kills = 0
-    for pause in (NUMBERS.uniform(0.6, 2.5) for _ in range(20)):
-        running = start(provider, tmp_path)
-        try:
-            running.wait(pause)
-        except subprocess.TimeoutExpired:
-            os.killpg(running.pid, signal.SIGKILL)
-            running.wait()
-            kills += 1
-    assert kills
+    kills = [killed(start(provider, tmp_path), tmp_path / "dpp-workspace", NUMBERS.randint(3, 40)) for _ in range(6)]
+    assert any(kills)
     deadline = time.monotonic() + 60
     # 3: a child of the last one still holds the lock
     while (code := start(provider, tmp_path).wait(SECONDS)) == 3 and time.monotonic() < deadline:

@@ -102,25 +102,33 @@ def provider(tmp_path_factory):
         yield Provider(folder, door, store, pgp)
 
 
+@pytest.fixture(scope="module")
+def scheduler(provider, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("luigid")
+    with luigid(folder) as url:
+        yield url
+    assert found(provider.canaries, folder) == []  # it writes its state when it ends
+
+
 @pytest.mark.parametrize("way", ["files", pytest.param("environment", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["luigi", pytest.param("dpp", marks=pytest.mark.slow)])
-def test_secrets_are_in_no_file_output_command_line_or_task(provider, manifest, command, results, tmp_path, name, way):
+def test_secrets_are_in_no_file_output_command_line_or_task(provider, scheduler, manifest, command, dpp, results, tmp_path, name, way):
     files = manifest([{"url": provider.url(name), "id": name} for name in [*GOOD, *FAILURES]])
     provider.pgp.stop()  # so that the batch starts an agent
-    with luigid(tmp_path) as scheduler:
-        environment = provider.configure(tmp_path, files, way, f"scheduler_url={scheduler}")
-        with watched() as seen:
-            done = command(*COMMANDS[name], timeout=SECONDS, **environment)
-        tasks = known_tasks(scheduler)
-    ran = [done, command("dpp", "status"), command("dpp", "report"), command("dpp", "report", "--format", "jsonl")]
+    before = known_tasks(scheduler)
+    environment = provider.configure(tmp_path, files, way, f"scheduler_url={scheduler}")
+    with watched() as seen:
+        done = command(*COMMANDS[name], timeout=SECONDS, **environment)
+    tasks = {key: task for key, task in known_tasks(scheduler).items() if key not in before}
+    shown = [dpp("status"), dpp("report"), dpp("report", "--format", "jsonl")]
 
-    assert [run.returncode for run in ran] == [1, 0, 0, 0], done.stderr
+    assert [done.returncode, *(code for code, _, _ in shown)] == [1, 0, 0, 0], done.stderr
     assert {key: row["error_class"] for key, row in results().items()} == {**dict.fromkeys(GOOD), **FAILURES}
     assert (tmp_path / "gpg.log").read_text().count("--decrypt") == len(GOOD) + 1
     assert any(b"gpg-agent" in line for line in seen)
     assert {task["name"] for task in tasks.values()} == TASKS.get((name, way), set())  # `dpp run` has a scheduler of its own
-    texts = [*seen, json.dumps(tasks).encode(), *((run.stdout + run.stderr).encode() for run in ran)]
-    assert found(provider.canaries, tmp_path, texts) == []
+    texts = [json.dumps(tasks), done.stdout, done.stderr, *(text for _, *streams in shown for text in streams)]
+    assert found(provider.canaries, tmp_path, [*seen, *map(str.encode, texts)]) == []
     assert found(provider.canaries, provider.pgp.home) == []
 
 
