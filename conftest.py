@@ -160,8 +160,12 @@ def launcher() -> Iterator[Launcher]:
 
 
 @pytest.fixture
-def command(command: Callable[..., Completed], launcher: Launcher, tmp_path: Path) -> Callable[..., Completed]:
+def command(
+    command: Callable[..., Completed], launcher: Launcher, tmp_path: Path, request: pytest.FixtureRequest
+) -> Callable[..., Completed]:
     """Run a program in ``tmp_path`` as :func:`dpp.testing.command` does; those of dpp and Luigi are forked from the launcher."""
+    if request.node.get_closest_marker("cold"):
+        return command
 
     def run(name: str, *arguments: object, timeout: float = 300, **environment: str) -> Completed:
         if name not in LAUNCHED:

@@ -19,7 +19,10 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import entry_points
+from io import FileIO
 from pathlib import Path
 
 from dpp.tasks.parameters import set_soft_defaults
@@ -27,6 +30,7 @@ from luigi.configuration import LuigiConfigParser, add_config_path
 
 Completed = subprocess.CompletedProcess[str]
 REQUEST_BYTES = 200_000
+SECONDS = 30
 MODULES = ["dpp.cli", "dpp.cli.predecessor", "luigi.retcodes", "luigi.tools.deps_tree", "jinja2", "requests", "rich.live", "rich.table"]
 
 
@@ -42,23 +46,45 @@ class Launcher:
     def run(self, arguments: list[str], folder: Path, environment: dict[str, str], timeout: float) -> Completed:
         """Run a console script, whose path comes first in its arguments, to its end."""
         request = {"arguments": arguments, "folder": str(folder), "environment": environment}
-        reader, writer = os.pipe()
-        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors, open(reader, "rb", buffering=0) as reply:
-            streams = [output.fileno(), errors.fileno(), writer]
-            socket.send_fds(self._requests, [json.dumps(request).encode()], streams)
-            os.close(writer)
-            pid = int(reply.readline())
-            if not select.select([reply], [], [], timeout)[0]:
-                os.kill(pid, signal.SIGKILL)
-                raise subprocess.TimeoutExpired(arguments, timeout)
-            code = int(reply.readline())
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+            with self._started(request, output.fileno(), errors.fileno()) as reply:
+                if not select.select([reply], [], [], timeout)[0]:
+                    raise subprocess.TimeoutExpired(arguments, timeout)
+                code = self._number(reply)
             texts = [os.pread(stream.fileno(), os.fstat(stream.fileno()).st_size, 0).decode() for stream in (output, errors)]
         return Completed(arguments, code, *texts)
 
+    @contextmanager
+    def _started(self, request: dict[str, object], output: int, errors: int) -> Iterator[FileIO]:
+        """Start a program; yield the file that its exit code comes from. An exception, such as a time limit, kills the program."""
+        reader, writer = os.pipe()
+        with FileIO(reader) as reply:
+            try:
+                socket.send_fds(self._requests, [json.dumps(request).encode()], [output, errors, writer])
+            finally:
+                os.close(writer)
+            pid = self._number(reply)
+            try:
+                yield reply
+            except BaseException:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                raise
+
+    def _number(self, reply: FileIO) -> int:
+        if not (line := reply.readline()):
+            raise RuntimeError(f"the launcher has ended: {self._process.poll()}")
+        return int(line)
+
     def close(self) -> None:
-        """End the launcher."""
+        """End the launcher, also where a process that a test left behind still holds the socket."""
+        self._requests.shutdown(socket.SHUT_RDWR)
         self._requests.close()
-        self._process.wait()
+        try:
+            self._process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
 
 def serve(requests: socket.socket) -> None:
@@ -89,8 +115,9 @@ def fork_program(output: int, errors: int, reply: int) -> None:
     if pid := os.fork():
         os.write(reply, b"%d\n" % pid)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        os.write(reply, b"%d\n" % code)
-        os._exit(0)
+        with suppress(BrokenPipeError):  # nobody waits any more
+            os.write(reply, b"%d\n" % code)
+        os.kill(os.getpid(), signal.SIGKILL)  # and not _exit, where coverage would save what nobody needs
     os.dup2(output, 1)
     os.dup2(errors, 2)
     for descriptor in (output, errors, reply):
@@ -104,6 +131,8 @@ def become(request: dict[str, object]) -> None:
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = arguments
+    sys.dont_write_bytecode = bool(environment.get("PYTHONDONTWRITEBYTECODE"))
+    tempfile.tempdir = None  # else the launcher's: Luigi asks for it when it is imported
     sys.modules.pop("luigi.cmdline", None)  # it keeps the arguments that there were when it was imported
     sys.path[:1] = [str(Path(arguments[0]).parent), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     configure_luigi()

@@ -11,7 +11,7 @@ PROGRAM = Path(__file__).with_name("sweep.py")
 ALL = os.environ.get("FAULTS") == "all"
 LIMIT_SECONDS = 7200 if ALL else 900
 SAMPLE = () if ALL else ("--first", "17", "--step", "70")
-FEW = ("--first", "40", "--step", "90")
+FEW = ("--first", "15", "--step", "60")
 
 
 def swept(how: str, mode: str, program: str = "luigi", sample: tuple[str, ...] = SAMPLE) -> str:

@@ -24,7 +24,8 @@ from sshd import sshd
 from swift_server import swift
 
 BIN = Path(sys.executable).parent
-SECONDS = 400
+SECONDS = 120
+pytestmark = pytest.mark.xdist_group("provider")  # so that its servers start once
 NUMBERS = random.Random(1)
 
 
@@ -198,6 +199,7 @@ def left_in(folder, *needles):
     return [str(path) for path in files if any(needle in path.read_bytes() for needle in needles)]
 
 
+@pytest.mark.timeout(2 * SECONDS + 60)
 @pytest.mark.parametrize("command", ["luigi", pytest.param("dpp", marks=pytest.mark.slow)])
 def test_forty_files_of_a_provider_get_into_the_bucket(provider, tmp_path, command):
     bucket = provider.bucket()

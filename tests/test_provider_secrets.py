@@ -15,11 +15,13 @@ import pytest
 from canaries import canary, found, watched
 from listening import wait_until
 from luigi_server import known_tasks, luigid
+from moto_server import moto
 from pgp import PASSPHRASES, Pgp
 from sshd import sshd
 from swift_server import swift
 
-SECONDS = 400
+SECONDS = 120
+pytestmark = [pytest.mark.xdist_group("provider-secrets"), pytest.mark.timeout(2 * SECONDS), pytest.mark.cold]
 PASSPHRASE, PASSWORD, WRONG_KEY = PASSPHRASES["provider"], canary(), canary()
 FAILURES = {"other": "gpg-passphrase", "refused": "auth", "forbidden": "permission"}
 GOOD = ["good", "fine"]
@@ -93,12 +95,12 @@ class Provider:
         return {**environment, "TMPDIR": f"{folder}/tmp"}
 
 
-@pytest.fixture(scope="module")
-def provider(tmp_path_factory):
+@pytest.fixture(scope="module", params=[moto, pytest.param(swift, marks=pytest.mark.slow)])
+def provider(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("provider")
-    for name in ("outbox", "sshd", "swift"):
+    for name in ("outbox", "sshd", "store"):
         (folder / name).mkdir()
-    with Pgp("provider") as pgp, sshd(folder / "sshd", password=PASSWORD) as door, swift(folder / "swift") as store:
+    with Pgp("provider") as pgp, sshd(folder / "sshd", password=PASSWORD) as door, request.param(folder / "store") as store:
         yield Provider(folder, door, store, pgp)
 
 

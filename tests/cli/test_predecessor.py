@@ -108,7 +108,13 @@ def test_simulated_downloads_make_no_request(site, files, command):
 
 def test_a_temporary_cache_is_removed(files, command, tmp_path):
     (tmp_path / "temporary").mkdir()
-    assert command(COMMAND, "--files", files, TMPDIR=str(tmp_path / "temporary")).returncode == 0
+    plugin = tmp_path / "where.py"
+    plugin.write_text(
+        "import tempfile\nclass Where:\n    def process(self, file):\n        open('where', 'w').write(str(file.local_path))\n"
+    )
+    run = command(COMMAND, "--files", files, "--processor", "where:Where", TMPDIR=str(tmp_path / "temporary"))
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "where").read_text().startswith(str(tmp_path / "temporary"))
     assert list((tmp_path / "temporary").iterdir()) == []
 
 

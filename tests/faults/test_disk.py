@@ -125,8 +125,9 @@ def test_a_read_only_workspace_stops_the_run_before_any_request(site, manifest, 
 
 
 @pytest.mark.fault(16)
-def test_a_disk_that_is_full_at_some_calls_stops_the_run(seen):
-    seen(swept("full", "chunks", "dpp", FEW))
+@pytest.mark.parametrize("how", ["full", "broken"])
+def test_a_disk_that_is_full_or_broken_at_some_calls_stops_the_run(how, seen):
+    seen(swept(how, "chunks", "dpp", FEW))
 
 
 @pytest.mark.slow

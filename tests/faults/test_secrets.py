@@ -15,7 +15,7 @@ from listening import reserved_port
 from luigi_server import known_tasks, luigid
 from sweeping import LIMIT_SECONDS
 
-pytestmark = pytest.mark.fault(27)
+pytestmark = [pytest.mark.fault(27), pytest.mark.cold]
 
 NAMES = (
     "user",
@@ -209,7 +209,6 @@ VERBS = (
 )
 
 
-@pytest.mark.timeout(LIMIT_SECONDS)
 @pytest.mark.parametrize(("name", "chunk_size", "without"), [("luigi", 8, "curl"), pytest.param("dpp", 1, "", marks=pytest.mark.slow)])
 def test_secrets_of_a_batch_are_in_no_file_output_command_line_or_task(
     batch, install, command, results, tmp_path_factory, tmp_path, monkeypatch, seen, name, chunk_size, without

@@ -66,13 +66,21 @@ def test_a_row_fails_with_a_test_of_it_and_without_one_that_passed(run):
     assert code == 1
 
 
+def marks_of_tests():
+    """Yield the marks of each test, those of its module too, as they are written."""
+    for path in [*ROOT.glob("tests/**/test_*.py"), *ROOT.glob("plugins/*/tests/test_*.py")]:
+        tree = ast.parse(path.read_text())
+        of_module = [node.value for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark"]
+        marks = [mark for value in of_module for mark in getattr(value, "elts", [value])]
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test"):
+                yield [ast.unparse(mark) for mark in (*marks, *node.decorator_list)]
+
+
 def marked(*, quick=False):
     """Return every row that a test is marked with, in whatever file; with ``quick``, those of tests that ``make test`` runs."""
-    paths = [*ROOT.glob("tests/**/test_*.py"), *ROOT.glob("plugins/*/tests/test_*.py")]
-    tests = [node for path in paths for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
-    marks = [[ast.unparse(mark) for mark in test.decorator_list] for test in tests]
-    texts = [text for texts in marks if not (quick and "pytest.mark.slow" in texts) for text in texts]
-    rows = [re.fullmatch(r"pytest\.mark\.fault\(([\d, ]+)\)", text) for text in texts]
+    tests = [marks for marks in marks_of_tests() if not (quick and "pytest.mark.slow" in marks)]
+    rows = [re.fullmatch(r"pytest\.mark\.fault\(([\d, ]+)\)", mark) for marks in tests for mark in marks]
     return {int(number) for row in rows if row for number in row[1].split(",")}
 
 
