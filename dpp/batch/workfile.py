@@ -4,6 +4,7 @@ files.jsonl   the files, as the manifest lists them, with what is secret in URLs
 plan.json     the settings, and where the chunks begin
 progress/     snapshots of what is on its way
 limits/       what is counted across the processes of the run
+crashes       there once a process of the run has died
 """
 
 from __future__ import annotations

@@ -50,12 +50,12 @@ def plan(files: str, form: str, **given: Any) -> None:
             _print(made)
 
 
-def _print(plan: DryRun) -> None:
+def _print(dry_run: DryRun) -> None:
     first: list[Prediction] = []
-    for prediction in plan.predictions():
+    for prediction in dry_run.predictions():
         if prediction.action != "nothing" and len(first) <= SHOWN_FILES:
             first.append(prediction)
-    summary = plan.summary()
+    summary = dry_run.summary()
     left_out = f", {summary.skipped} left out, as they are there" if summary.skipped else ""
     click.echo(f"batch {summary.batch}: {summary.total} files{left_out}")
     print_table(

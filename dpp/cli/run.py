@@ -1,4 +1,4 @@
-"""``dpp run``: the main job with a friendlier face."""
+"""``dpp run``: the main job with shorter options."""
 
 from __future__ import annotations
 

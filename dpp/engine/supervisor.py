@@ -1,7 +1,7 @@
 """A chunk's files through the engine, in a child process that is watched over.
 
 A plugin may hang, end its process, crash it or take all memory. That costs its file and no other: the supervisor sees which
-files a stage was at (:class:`dpp.engine.activity.Board`), runs each of these alone, and goes on with the rest. A file that kills its
+files a stage was at (:class:`dpp.engine.activity.Board`), runs each of these alone, and continues with the others. A file that kills its
 process alone as well is ``failed`` as ``crashed``, one that a stage is at for longer than ``stage_timeout`` as ``timeout``.
 What has its outcome in the ledger is not done again.
 """
@@ -127,11 +127,13 @@ class Supervisor:
             EnvironmentStop: The surroundings stopped the run, or its processes die whatever file they are at.
             KeyboardInterrupt: The user did.
         """
-        barren = 0
+        unattributed = 0
         while report := self._run_remaining():
-            barren = 0 if report.suspects else barren + 1
-            if barren == MAX_UNATTRIBUTED_CRASHES:
-                raise EnvironmentStop(f"the process that runs the files {report.ended.reason}, {barren} times in a row, at no file's stage")
+            unattributed = 0 if report.suspects else unattributed + 1
+            if unattributed == MAX_UNATTRIBUTED_CRASHES:
+                raise EnvironmentStop(
+                    f"the process that runs the files {report.ended.reason}, {unattributed} times in a row, at no file's stage"
+                )
             names = ", ".join(file.id for file, _ in report.suspects) or "none"
             log.warning("the process that runs the files %s; at work were: %s", report.ended.reason, names)
             for file, place in report.suspects:

@@ -57,7 +57,7 @@ class Cleaner:
         self._root = root
         self._keep_runs = keep_runs
         self._last = latest_runs(root)
-        self._plans = [run.workfile.folder for run in self._last if not run.is_held()]
+        self._workfiles = [run.workfile.folder for run in self._last if not run.is_held()]
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -127,7 +127,7 @@ class Cleaner:
         for folder, folders, files in os.walk(self._root):
             yield from (Path(folder, name) for name in (*folders, *files) if is_abandoned(name))
             folders[:] = [name for name in folders if not is_abandoned(name)]
-        yield from filter(Path.exists, self._plans)
+        yield from filter(Path.exists, self._workfiles)
 
     def _results(self) -> Iterator[Path]:
         """Yield batches that a newer version of a step replaced, and the folders of fingerprints that no other batch has.

@@ -61,7 +61,7 @@ class SourceQuery(BaseModel):
         try:
             return cls.model_validate({name: cls._value(name, texts) for name, texts in _parameters(url).items()})
         except ValidationError as error:
-            problem = f"{'; '.join(describe(error))}; choose from {', '.join(cls.model_fields)}"
+            problem = "; ".join([*describe(error), f"the parameters are {', '.join(cls.model_fields)}"])
         except ValueError as error:
             problem = str(error)
         raise ConfigurationError(f"--files {redact_url(url)}: {problem}")

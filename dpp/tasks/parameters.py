@@ -273,7 +273,9 @@ def named_batch(name: str, params: Mapping[str, luigi.Parameter[Any]]) -> dict[s
     config = get_config()
     section = _section(config, f"{BATCH_SECTION}{name}")
     if not section:
-        raise ConfigurationError(f"luigi.cfg has no section [{BATCH_SECTION}{name}]; {names.suggestion(name, batch_names())}")
+        others = batch_names()
+        hint = names.suggestion(name, others) if others else "add it"
+        raise ConfigurationError(f"luigi.cfg has no section [{BATCH_SECTION}{name}]; {hint}")
     if (workers := section.pop("workers", None)) is not None:
         config.set("core", "workers", str(workers))
     unknown = [

@@ -72,7 +72,7 @@ def test_a_url_without_a_query_asks_for_all():
 @pytest.mark.parametrize(
     ("query", "problem"),
     [
-        ("patern=x", "unknown option 'patern'; choose from pattern, recursive, offset, limit, min_age, owner"),
+        ("patern=x", "unknown option 'patern'; the parameters are pattern, recursive, offset, limit, min_age, owner"),
         ("pattern=", "pattern has no value"),
         ("limit", "limit has no value"),
         ("limit=1&limit=2", "limit is given twice"),

@@ -71,7 +71,7 @@ def test_every_page_is_read(moto):
 @pytest.mark.parametrize(
     ("rest", "problem"),
     [
-        ("?limits=1", "unknown option 'limits'; choose from pattern, recursive, offset, limit"),
+        ("?limits=1", "unknown option 'limits'; the parameters are pattern, recursive, offset, limit"),
         ("?recursive=perhaps", "recursive: should be true or false"),
         ("/a#b", "has a # that is not percent-encoded"),
         ("/%ff", "is not percent-encoded UTF-8"),

@@ -28,7 +28,7 @@ def test_an_age_has_a_unit(text, seconds):
         ("min_age=10w", "min_age: should be a time"),
         ("min_age=nan", "min_age: should be a time"),
         ("signatures=perhaps", "signatures: should be true or false"),
-        ("a=1&limit=x", "limit: should be a whole number; unknown option 'a'; choose from pattern, .*, min_age, signatures"),
+        ("a=1&limit=x", "limit: should be a whole number; unknown option 'a'; the parameters are pattern, .*, min_age, signatures"),
     ],
 )
 def test_what_makes_no_sense_is_named(text, problem):
