@@ -289,6 +289,14 @@ def test_a_wrong_argument_is_refused_in_plain_words(site, manifest, run_batch, a
     assert not site.requests
 
 
+@pytest.mark.cold
+@pytest.mark.parametrize("program", [("luigi", "--module", "dpp", "RunBatch", "--files"), ("dpp", "run")])
+def test_a_wrong_argument_is_refused_from_a_cold_start(site, manifest, command, program):
+    wrong = command(*program, manifest(served(site, 1)), "--processor", "cheksum")
+    assert (wrong.returncode, "Traceback" in wrong.stderr) == (2, False)
+    assert "unknown processor 'cheksum'; did you mean 'checksum'?" in wrong.stderr
+
+
 def test_no_files_and_a_missing_manifest_are_refused(command, run_batch):
     assert "no files" in command("luigi", "--module", "dpp", "RunBatch").stderr
     missing = run_batch("nothing.json")
