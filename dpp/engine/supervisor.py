@@ -128,16 +128,16 @@ class Supervisor:
             KeyboardInterrupt: The user did.
         """
         unattributed = 0
-        while report := self._run_remaining():
-            unattributed = 0 if report.suspects else unattributed + 1
+        while crash := self._run_remaining():
+            unattributed = 0 if crash.suspects else unattributed + 1
             if unattributed == MAX_UNATTRIBUTED_CRASHES:
                 raise EnvironmentStop(
-                    f"the process that runs the files {report.ended.reason}, {unattributed} times in a row, at no file's stage"
+                    f"the process that runs the files {crash.ended.reason}, {unattributed} times in a row, at no file's stage"
                 )
-            names = ", ".join(file.id for file, _ in report.suspects) or "none"
-            log.warning("the process that runs the files %s; at work were: %s", report.ended.reason, names)
-            for file, place in report.suspects:
-                self._resolve_suspect(file, place, report)
+            names = ", ".join(file.id for file, _ in crash.suspects) or "none"
+            log.warning("the process that runs the files %s; at work were: %s", crash.ended.reason, names)
+            for file, place in crash.suspects:
+                self._resolve_suspect(file, place, crash)
         Ledger(self._ledger).finish()
 
     def _run_remaining(self) -> _CrashReport | None:
@@ -170,10 +170,10 @@ class Supervisor:
         with closing(self._make_pipeline()) as pipeline, closing(Ledger(self._ledger)) as ledger:
             Engine(pipeline, ledger, on_wait=self._on_wait, board=board).run(files)
 
-    def _resolve_suspect(self, file: FileData, place: Place, report: _CrashReport) -> None:
+    def _resolve_suspect(self, file: FileData, place: Place, crash: _CrashReport) -> None:
         """See to the outcome of a file that may be why a child ended; one that is not surely why gets a child for itself."""
-        ended = report.ended
-        if not report.is_sure:
+        ended = crash.ended
+        if not crash.is_sure:
             alone = self._run(lambda: [file], 1)
             if alone is None or not alone.suspects:
                 return

@@ -60,7 +60,7 @@ class Connection:
         return self._channel.failure is None
 
     def run(self, work: Callable[[Channel], Coroutine[Any, Any, T]], timer: http.TransferTimer) -> T:
-        """Do something with the session, within the limits of a timer.
+        """Do something with the session, within the limits of a transfer.
 
         Raises:
             FetchError: A limit was passed, or the connection broke.
@@ -115,12 +115,12 @@ async def _settled() -> None:
 
 
 class _Watchdog:
-    """Look at the limits of a timer from time to time while a loop runs; the first that is passed ends the session.
+    """Check the limits of a transfer from time to time while a loop runs; the first that is passed ends the session.
 
     Args:
         loop: The loop.
         channel: What is watched.
-        timer: The limits.
+        timer: Raises once a limit has passed.
         pause: Seconds between looks.
     """
 

@@ -105,7 +105,7 @@ def refusal(server: Server, trusted_keys: Known, stranger: asyncssh.SSHKey | Non
 
     Args:
         server: The server.
-        trusted_keys: What known hosts say of it.
+        trusted_keys: The keys and authorities that the known hosts have for it.
         stranger: The key that it showed, if it came to that.
         reason: What asyncssh says.
         files: How the files of known hosts are called.
