@@ -26,7 +26,7 @@ from dpp.plugins.steps import Steps
 from dpp.redact import redact_url
 from dpp.settings import Settings
 from dpp.workspace.layout import Workspace
-from dpp.workspace.locks import Lock
+from dpp.workspace.locks import BatchLock
 
 SHARING_SECONDS = 600.0
 SHARING_PAUSE = 0.05
@@ -125,7 +125,7 @@ def open_run(
     registry.check_fetchers(settings)
     workspace = Workspace(workspace_root(settings))
     folder = workspace.batch(batch_name(files, steps, request.name))
-    lock = Lock(folder / "lock")
+    lock = BatchLock(folder / "lock")
 
     def begin() -> Run:
         last = latest_run(folder)
@@ -176,7 +176,7 @@ def write_listing(path: Path, files: Files, settings: Settings, registry: Regist
     return Listing(sum(chunk.size for chunk in chunks), existing.skipped if existing else 0)
 
 
-def _shared_run(folder: Path, lock: Lock, begin: Callable[[], Run]) -> Run:
+def _shared_run(folder: Path, lock: BatchLock, begin: Callable[[], Run]) -> Run:
     """Return the run that others are at; where there is none, begin one and let others join."""
     deadline = time.monotonic() + SHARING_SECONDS
     while time.monotonic() < deadline:

@@ -49,7 +49,7 @@ from dpp.settings import Settings
 from dpp.workspace.atomic import is_alive, read_json, remove, write_atomic, write_json, write_stream
 from dpp.workspace.layout import Workspace
 from dpp.workspace.ledger import Ledger, Record, read_ledgers, read_rows
-from dpp.workspace.locks import Lock
+from dpp.workspace.locks import BatchLock
 
 
 class Run:
@@ -61,7 +61,7 @@ class Run:
         registry: The plugins that are told when the run has ended.
     """
 
-    def __init__(self, folder: Path, lock: Lock | None = None, registry: Registry | None = None) -> None:
+    def __init__(self, folder: Path, lock: BatchLock | None = None, registry: Registry | None = None) -> None:
         self.folder = folder
         self.root = folder.parents[3]
         self._registry = registry
@@ -233,7 +233,7 @@ class Run:
 
     def is_held(self) -> bool:
         """Whether somebody is running this batch at this moment."""
-        lock = Lock(self.folder.parent.parent / "lock")
+        lock = BatchLock(self.folder.parent.parent / "lock")
         try:
             return not lock.is_free()
         finally:

@@ -26,7 +26,8 @@ from dpp.models import FileData
 from dpp.redact import redact_url
 from dpp.settings import Settings
 from dpp.workspace.atomic import read_bytes, read_json, remove, stops_run, write_atomic
-from dpp.workspace.layout import SIDECAR_SUFFIX, DownloadPaths, Hold, Workspace
+from dpp.workspace.layout import SIDECAR_SUFFIX, DownloadPaths, Workspace
+from dpp.workspace.locks import Hold
 
 log_of_files = logging.getLogger(FILES)
 

@@ -6,7 +6,6 @@ process that is killed takes nothing with it. Several machines that share a run 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import random
 import struct
@@ -19,7 +18,7 @@ from urllib.parse import urlsplit
 
 from dpp import names
 from dpp.settings import Settings
-from dpp.workspace.atomic import make_folder, stops_run
+from dpp.workspace.locks import open_locked, try_open_locked
 
 POLL_SECONDS = (0.005, 0.02)
 BURST_SECONDS = 0.25
@@ -61,24 +60,9 @@ class Limits:
 
     def _place(self, host: str) -> int | None:
         """Take a place of a host, if one is free: a file that is locked as long as its descriptor is open."""
-        found = (self._locked(f"host-{host}-{number}") for number in range(self._most))
-        return next((place for place in found if place is not None), None)
-
-    def _locked(self, name: str) -> int | None:
-        """Return the descriptor of a shared file, locked; None where somebody else holds it."""
-        descriptor = self._opened(name)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        return descriptor
-
-    def _opened(self, name: str) -> int:
         assert self._folder is not None
-        with stops_run(self._folder / name):
-            make_folder(str(self._folder))
-            return os.open(self._folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        found = (try_open_locked(self._folder / f"host-{host}-{number}") for number in range(self._most))
+        return next((place for place in found if place is not None), None)
 
     def throttle(self, count: int) -> float:
         """Wait for as long as this many bytes more ask for; return the seconds that it took.
@@ -99,9 +83,8 @@ class Limits:
             if self._folder is None:
                 self._free_at, wait = _booked(self._free_at, seconds)
                 return wait
-            descriptor = self._opened("rate")
+            descriptor = open_locked(self._folder / "rate")
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
                 free_at, wait = _booked(_unpacked(os.pread(descriptor, 8, 0)), seconds)
                 os.pwrite(descriptor, struct.pack("d", free_at), 0)
             finally:

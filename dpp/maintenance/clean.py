@@ -17,7 +17,7 @@ from dpp.batch.run import Run
 from dpp.models import Outcome
 from dpp.workspace.atomic import discard, is_abandoned, read_json, remove, stops_run
 from dpp.workspace.layout import PART_SUFFIX, SIDECAR_SUFFIX, DownloadPaths
-from dpp.workspace.locks import Lock
+from dpp.workspace.locks import BatchLock
 
 KINDS = {
     "downloads": "downloads of files that are ok",
@@ -68,7 +68,7 @@ class Cleaner:
         """
         with ExitStack() as stack:
             for run in self._last:
-                lock = Lock(run.folder.parent.parent / "lock")
+                lock = BatchLock(run.folder.parent.parent / "lock")
                 stack.callback(lock.release)
                 lock.exclusive()
             yield

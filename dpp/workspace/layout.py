@@ -1,8 +1,7 @@
-"""Naming targets in a workspace, and holding a download among processes."""
+"""Where the targets of a workspace lie."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Sequence
@@ -11,11 +10,11 @@ from pathlib import Path
 
 from dpp import names
 from dpp.models import FileData
-from dpp.workspace.atomic import is_abandoned, make_folder, remove, stops_run
+from dpp.workspace.atomic import is_abandoned, remove, stops_run
+from dpp.workspace.locks import FolderLock, Hold, share_folder
 
 SIDECAR_SUFFIX = ".dpp.json"
 PART_SUFFIX = ".part"
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def _tells_of_nothing(name: str, beside: Sequence[str]) -> bool:
@@ -48,9 +47,7 @@ class DownloadPaths:
 
     def hold(self) -> Hold | None:
         """Hold this download together with others; None where there is none."""
-        with stops_run(self.folder), suppress(FileNotFoundError):
-            return Hold(os.open(self.folder, _FOLDER))
-        return None
+        return share_folder(self.folder)
 
     def discard(self) -> None:
         """Remove the download, its sidecar first, and its folder unless there is more in it."""
@@ -66,73 +63,6 @@ class DownloadPaths:
                 remove(path)
             with suppress(OSError):
                 Path(self.folder).rmdir()
-
-
-class FolderLock:
-    """Hold a folder alone, among all threads and processes of this machine; say whether it is empty.
-
-    The lock (flock on the folder, which is made where it is missing) lets two files with one URL, or two batches, share
-    one download.
-    """
-
-    __slots__ = ("_descriptor", "_folder")
-
-    def __init__(self, folder: str) -> None:
-        self._folder = folder
-
-    def __enter__(self) -> bool:
-        while True:
-            with stops_run(self._folder):
-                make_folder(self._folder)
-                try:
-                    self._descriptor = os.open(self._folder, _FOLDER)
-                except FileNotFoundError:
-                    if Path(self._folder).is_symlink():
-                        raise
-                    continue  # who was done with it removed it at this moment
-            try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-                if os.fstat(self._descriptor).st_nlink:  # else it was removed while we waited
-                    return not os.listdir(self._descriptor)
-            except BaseException:
-                os.close(self._descriptor)
-                raise
-            os.close(self._descriptor)
-
-    def __exit__(self, *exc: object) -> None:
-        os.close(self._descriptor)
-
-    def share(self) -> Hold:
-        """Return what goes on holding the folder, together with others, when this lock is let go."""
-        return Hold(os.dup(self._descriptor))
-
-
-class Hold:
-    """Hold a folder together with others, so that nobody removes what is in it.
-
-    Args:
-        descriptor: The folder, opened; closed with :meth:`release`.
-    """
-
-    __slots__ = ("_descriptor",)
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-
-    def try_exclusive(self) -> bool:
-        """Hold the folder alone, if nobody else holds it."""
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def release(self) -> None:
-        """Let the folder go; a second time does nothing."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
 
 
 class Workspace:

@@ -19,7 +19,7 @@ from dpp.engine.pipeline import Job, Pipeline
 from dpp.plugins.registry import load_plugins
 from dpp.settings import make_settings
 from dpp.workspace.ledger import Ledger
-from dpp.workspace.locks import Lock
+from dpp.workspace.locks import BatchLock
 
 SECRETS = ("hunter2", "s3cret", "t0ken")
 
@@ -249,7 +249,7 @@ def test_a_wrong_manifest_leaves_no_run_and_no_lock(begin, local, tmp_path, shar
         assert str(caught.value).startswith("list of 4 files: 3 problems, nothing was fetched:\n  entry 1: url: has no scheme")
     (folder,) = (tmp_path / "w" / "batches").iterdir()
     assert [path.name for path in folder.iterdir()] == ["lock"]
-    assert Lock(folder / "lock").is_free()
+    assert BatchLock(folder / "lock").is_free()
     assert [path.name for path in (tmp_path / "w").iterdir()] == ["batches"]
 
 

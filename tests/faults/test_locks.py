@@ -12,7 +12,7 @@ import threading
 import pytest
 from dpp.engine.child import _descendants
 from dpp.workspace.atomic import is_alive
-from dpp.workspace.locks import Lock
+from dpp.workspace.locks import BatchLock
 
 from aftermath import check
 from listening import wait_until
@@ -76,7 +76,7 @@ def test_the_lock_dies_with_its_holder_and_so_do_its_children(slow, site, tmp_pa
     run = opened(tmp_path, slow[0], "--workers", workers, "--chunk-size", chunk_size)[0]
     wait_until(lambda: "/slow" in site.counts())
     (path,) = tmp_path.glob("dpp-workspace/batches/*/lock")
-    lock, family = Lock(path), _descendants(run.pid)
+    lock, family = BatchLock(path), _descendants(run.pid)
     assert family
     assert not lock.is_free()
     run.send_signal(signal.SIGKILL)

@@ -10,7 +10,7 @@ from dpp.plugins.registry import load_plugins
 from dpp.settings import make_settings
 from dpp.workspace.atomic import temporary_name
 from dpp.workspace.layout import DownloadPaths
-from dpp.workspace.locks import Lock
+from dpp.workspace.locks import BatchLock
 
 from http_site import cut
 
@@ -145,7 +145,7 @@ def test_what_a_killed_run_was_to_do_is_freed_and_that_of_a_live_one_is_not(root
     (plan,) = (batch / "manifest" for batch in root.glob("batches/*"))
     plan.mkdir()
     (plan / "files.jsonl").write_text("secret")
-    lock = Lock(plan.with_name("lock"))
+    lock = BatchLock(plan.with_name("lock"))
     lock.exclusive()
     assert table(dpp("clean")[1])["temporary"] == ["0", "0"]
     lock.release()

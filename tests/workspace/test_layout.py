@@ -84,7 +84,7 @@ def test_a_folder_that_somebody_removes_before_it_is_held_is_made_again(tmp_path
         if len(made) == 1:
             Path(folder).rmdir()
 
-    monkeypatch.setattr("dpp.workspace.layout.make_folder", make)
+    monkeypatch.setattr("dpp.workspace.locks.make_folder", make)
     with Workspace(tmp_path).download(FILE).lock() as is_empty:
         assert (is_empty, len(made)) == (True, 2)
 

@@ -9,12 +9,12 @@ import sys
 
 import pytest
 from dpp import EnvironmentStop, LockedError
-from dpp.workspace.locks import Lock
+from dpp.workspace.locks import BatchLock
 
 HOLD = """
 import pathlib, sys
-from dpp.workspace.locks import Lock
-lock = Lock(pathlib.Path(sys.argv[1]))
+from dpp.workspace.locks import BatchLock
+lock = BatchLock(pathlib.Path(sys.argv[1]))
 lock.exclusive()
 print("held", flush=True)
 input()
@@ -23,7 +23,7 @@ input()
 
 @pytest.fixture
 def locks(tmp_path):
-    made = [Lock(tmp_path / "batch" / "lock") for _ in range(3)]
+    made = [BatchLock(tmp_path / "batch" / "lock") for _ in range(3)]
     yield made
     for lock in made:
         lock.release()
@@ -59,10 +59,10 @@ def test_a_holder_on_another_machine_is_named_at_once(locks, tmp_path):
 
 
 def test_a_lock_goes_with_its_object(tmp_path):
-    lock = Lock(tmp_path / "lock")
+    lock = BatchLock(tmp_path / "lock")
     lock.exclusive()
     del lock
-    assert Lock(tmp_path / "lock").try_exclusive()
+    assert BatchLock(tmp_path / "lock").try_exclusive()
 
 
 def test_a_new_holder_takes_the_place_of_a_longer_name(locks, tmp_path):
@@ -101,7 +101,7 @@ def test_it_dies_with_its_holder(locks, tmp_path):
 
 
 def test_a_released_lock_can_be_taken(tmp_path):
-    one, other = Lock(tmp_path / "lock"), Lock(tmp_path / "lock")
+    one, other = BatchLock(tmp_path / "lock"), BatchLock(tmp_path / "lock")
     one.exclusive()
     one.release()
     assert other.try_exclusive()
@@ -111,4 +111,4 @@ def test_a_released_lock_can_be_taken(tmp_path):
 def test_a_lock_that_can_not_be_made_stops_the_run(tmp_path):
     (tmp_path / "batch").write_text("")
     with pytest.raises(EnvironmentStop, match="cannot write"):
-        Lock(tmp_path / "batch" / "lock")
+        BatchLock(tmp_path / "batch" / "lock")
