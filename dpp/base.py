@@ -24,10 +24,9 @@ class Step(BaseModel, ABC):
             that is cut: a later run fetches the file anew.
         shared_options: ClassVar. URL schemes whose options do for this step as well, each with a model that says which: where none of
             these is given for the step, all are taken from the scheme's. So a connection is described once, and none is mixed of two.
-        debug: Whether the run was started with detailed logs; not part of the cache key.
     """
 
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, use_attribute_docstrings=True)
 
     name: ClassVar[str] = ""
     version: ClassVar[str] = "0"
@@ -35,6 +34,7 @@ class Step(BaseModel, ABC):
     shared_options: ClassVar[Mapping[str, type[BaseModel]]] = {}
 
     debug: bool = Field(default=False, exclude=True)
+    """Whether the run was started with detailed logs; not part of the cache key."""
 
 
 class BasePreProcessor(Step):

@@ -28,15 +28,13 @@ class Checksum(BaseProcessor):
     The media type is guessed from the name, as Python's ``mimetypes`` does it (RFC 6838 names); of a compressed
     file it is that of the compression. Of a folder, such as an archive that was unpacked, it tells the number of files,
     their size, and the digest of the list of their digests.
-
-    Attributes:
-        algorithm: Any name that Python's ``hashlib.new`` knows and whose digests have a fixed length.
     """
 
     name = "checksum"
     version = "1"
 
     algorithm: str = "sha256"
+    """Digest to compute: any algorithm of Python's ``hashlib`` with a fixed length."""
 
     @field_validator("algorithm")
     @classmethod

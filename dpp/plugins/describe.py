@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
 from types import UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
@@ -13,8 +12,6 @@ from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
 _SECTION = re.compile(r"^(?:Args|Attributes|Example|Examples|Raises):$", re.MULTILINE)
-_ATTRIBUTES = re.compile(r"^(?:Args|Attributes):\n((?:[ ].*\n|\n)+)", re.MULTILINE)
-_ENTRY = re.compile(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", re.MULTILINE)
 
 
 class Option(NamedTuple):
@@ -25,7 +22,7 @@ class Option(NamedTuple):
         type: What it takes, as Python spells it.
         default: Its default; None where it is required.
         required: Whether it must be given.
-        description: What it is for; "" where its class does not say.
+        description: The field's description, or the string below the field (pydantic's ``use_attribute_docstrings``); "" without both.
     """
 
     name: str
@@ -40,14 +37,13 @@ def options_of(cls: Any) -> list[Option]:
     model = next((one for one in (cls, getattr(cls, "Options", None)) if isinstance(one, type) and issubclass(one, BaseModel)), None)
     if model is None:
         return []
-    texts = _attributes(model)
-    return [_option(name, field, texts) for name, field in model.model_fields.items() if name != "debug"]
+    return [_option(name, field) for name, field in model.model_fields.items() if name != "debug"]
 
 
-def _option(name: str, field: FieldInfo, texts: Mapping[str, str]) -> Option:
+def _option(name: str, field: FieldInfo) -> Option:
     required = field.is_required()
     default = None if required else to_jsonable_python(field.get_default(call_default_factory=True), fallback=str)
-    return Option(name, _spelled(field.annotation), default, required, field.description or texts.get(name, ""))
+    return Option(name, _spelled(field.annotation), default, required, " ".join((field.description or "").split()))
 
 
 def _spelled(kind: Any) -> str:
@@ -67,12 +63,6 @@ def _spelled(kind: Any) -> str:
 def purpose(cls: Any) -> str:
     """Return what the docstring of a class, or of a source's plugin, says before its sections."""
     return _SECTION.split(_docstring(cls))[0].strip()
-
-
-def _attributes(cls: type[Any]) -> dict[str, str]:
-    """Return what the docstrings of a class and its bases say of attributes, in Google's form."""
-    sections = [section for base in reversed(cls.__mro__) for section in _ATTRIBUTES.findall(_docstring(base) + "\n")]
-    return {name: " ".join(text.split()) for section in sections for name, text in _ENTRY.findall(section)}
 
 
 def _docstring(cls: Any) -> str:

@@ -16,17 +16,15 @@ class Count(BaseProcessor):
 
     Blank ones too.
 
-    Attributes:
-        skip: How many lines
-            to leave out.
-        way: One of two.
-
     Example:
         >>> 1
     """
 
     skip: int
+    """How many lines
+    to skip."""
     way: Literal["a", "b"] = "a"
+    """One of two."""
     folder: Path | None = None
     named: str = Field("x", description="said by the field")
     sizes: tuple[int, ...] = (1,)
@@ -37,11 +35,10 @@ class Count(BaseProcessor):
 
 
 class Inherits(Count):
-    """Count again.
+    """Count again."""
 
-    Attributes:
-        way: Said anew.
-    """
+    way: Literal["a", "b"] = "b"
+    """Said anew."""
 
 
 class Connection(BaseModel):
@@ -61,7 +58,7 @@ def test_the_purpose_is_what_comes_before_the_sections():
 
 def test_options_are_the_fields_with_type_default_and_meaning():
     assert [tuple(option) for option in options_of(Count)] == [
-        ("skip", "int", None, True, "How many lines to leave out."),
+        ("skip", "int", None, True, "How many lines to skip."),
         ("way", "'a' | 'b'", "a", False, "One of two."),
         ("folder", "Path | None", None, False, ""),
         ("named", "str", "x", False, "said by the field"),
@@ -71,7 +68,7 @@ def test_options_are_the_fields_with_type_default_and_meaning():
 
 
 def test_what_a_base_says_counts_where_the_class_says_nothing():
-    assert [option.description for option in options_of(Inherits)][:2] == ["How many lines to leave out.", "Said anew."]
+    assert [option.description for option in options_of(Inherits)][:2] == ["How many lines to skip.", "Said anew."]
 
 
 def test_a_fetcher_names_the_model_of_its_options():

@@ -20,29 +20,26 @@ KEPT = (
 
 
 class Decompress(BasePreProcessor):
-    """Unpack a file: what is compressed becomes a file, an archive becomes a folder, anything else stays as it is.
-
-    Attributes:
-        required: Whether a file that is not unpacked is a failure.
-        check_suffix: Whether a file whose name says that it is compressed or an archive, and that is not, is a failure.
-        explode: Whether each file of an archive goes on as a file of its own: later steps are called once for each of them.
-        keep: Suffixes of files that are archives inside, and not meant to be unpacked.
-        max_bytes: Bytes that a file may unpack to; ``100GiB`` works as well as a number.
-        max_ratio: How many times its own size a file may unpack to; 16 MiB pass in any case.
-        max_members: Files and folders that an archive may hold.
-    """
+    """Unpack a file: what is compressed becomes a file, an archive becomes a folder, anything else stays as it is."""
 
     name = "decompress"
     version = "1"
     blames_input = frozenset({f"archive-{word}" for word in ("corrupt", "limit", "mismatch", "truncated", "unsafe")})
 
     required: bool = False
+    """Fail a file that is not unpacked."""
     check_suffix: bool = True
+    """Fail a file whose suffix is that of a compressed file or an archive, but whose content is not."""
     explode: bool = False
+    """Pass each file of an archive to the later steps as a file of its own."""
     keep: tuple[str, ...] = KEPT
+    """Suffixes of archives that stay packed."""
     max_bytes: ByteSize = Field(ByteSize(100 * 1024**3), gt=0)
+    """Maximum bytes that a file unpacks to, such as ``100GiB``."""
     max_ratio: float = Field(1000, ge=1, allow_inf_nan=False)
+    """Maximum ratio of unpacked to packed bytes; 16 MiB are always allowed."""
     max_members: int = Field(100_000, ge=1)
+    """Maximum files and folders per archive."""
 
     def pre_process(self, file: FileData) -> FileData:
         """Return the file with ``local_path`` and ``name`` of what it was unpacked to."""

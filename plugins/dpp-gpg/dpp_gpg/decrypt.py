@@ -8,7 +8,7 @@ from pathlib import Path
 from dpp import FileData, StageError
 from pydantic import Field, model_validator
 
-from dpp_gpg.options import GpgStep, Home, PrivateFile, Variable, first_line
+from dpp_gpg.options import Fingerprints, GpgStep, Home, PrivateFile, Variable, first_line
 from dpp_gpg.packets import is_message
 from dpp_gpg.verdicts import check_decrypted
 
@@ -22,16 +22,7 @@ class GpgDecrypt(GpgStep):
     """Decrypt OpenPGP messages: ``x.csv.gpg`` becomes ``x.csv``.
 
     A message must be protected against changes and be whole, and its plain text must have been written as a whole; otherwise
-    the file fails and no plain text is left.
-
-    Attributes:
-        passphrase_env: Name of an environment variable that holds the passphrase of the secret key or of the message.
-        passphrase_file: Path of a file whose first line it is; only its owner may have access. With neither, the key has no
-            passphrase or gpg-agent knows it; nobody is asked.
-        signer: See :class:`GpgStep`; where it is not given, signatures within messages are not looked at.
-        required: Whether a file that is no encrypted message fails. If not, it passes unchanged, unless it is called
-            ``.gpg`` or ``.pgp``.
-        max_bytes: Largest plain text that is accepted, in bytes.
+    the file fails and no plain text is left. With neither passphrase option, the key has no passphrase or gpg-agent knows it.
     """
 
     name = "gpg-decrypt"
@@ -42,9 +33,17 @@ class GpgDecrypt(GpgStep):
 
     # Where keys and passphrases are found does not change what comes out: no part of the cache key
     gnupghome: Home = Field(default=None, validate_default=True, exclude=True)
+    """Folder of the keyrings; default: ``$GNUPGHOME``, or gpg's own default."""
     passphrase_env: Variable = Field(default=None, exclude=True)
+    """Environment variable that holds the passphrase of the secret key or of the message."""
     passphrase_file: PrivateFile = Field(default=None, exclude=True)
+    """File whose first line is the passphrase; only its owner may have access."""
+    signer: Fingerprints = ()
+    """Fingerprints of accepted signers, 40 hexadecimal digits each; without any, signatures in messages are not checked."""
+    required: bool = True
+    """Fail a file that is not encrypted; otherwise it passes unchanged, unless its name ends in ``.gpg`` or ``.pgp``."""
     max_bytes: int = Field(default=DEFAULT_MAX_BYTES, ge=1)
+    """Maximum size of the plain text, in bytes."""
 
     @model_validator(mode="after")
     def _options_agree(self) -> GpgDecrypt:

@@ -97,21 +97,18 @@ PrivateFile = Annotated[Path | None, AfterValidator(_private_file)]
 
 
 class GpgStep(BasePreProcessor):
-    """A step that runs gpg.
-
-    Attributes:
-        gpg: Name or path of the program.
-        gnupghome: Folder of the keyrings; ``$GNUPGHOME`` or gpg's own default where it is not given.
-        signer: Fingerprints, of 40 hexadecimal digits each, one of which a good signature must have.
-        required: Whether a file that the step does not apply to fails.
-    """
+    """A step that runs gpg."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
     gpg: Binary = Field(default="gpg", validate_default=True, exclude=True)
+    """Name or path of the gpg program."""
     gnupghome: Home = Field(default=None, validate_default=True)
+    """Folder of the keyrings; default: ``$GNUPGHOME``, or gpg's own default."""
     signer: Fingerprints = ()
+    """Fingerprints of accepted signers, 40 hexadecimal digits each."""
     required: bool = True
+    """Fail a file that is not encrypted or signed, instead of passing it on."""
 
     _tool: Tool = PrivateAttr()
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 from dpp import FileData, StageError
 
-from dpp_gpg.options import GpgStep
+from dpp_gpg.options import Fingerprints, GpgStep
 from dpp_gpg.packets import SIGNATURE_ARMOR
 from dpp_gpg.verdicts import check_detached
 
@@ -23,11 +23,6 @@ class GpgVerify(GpgStep):
 
     The signature is the text of a field of the file; or else a file beside the one that is verified, with ``.sig`` or ``.asc``
     added to its name; or else, of a ``file:`` URL, such a file beside the original.
-
-    Attributes:
-        signature_field: The field, with an armored signature or the base64 form of a binary one.
-        signer: See :class:`GpgStep`; where it is not given, every key of the keyring may have signed.
-        required: Whether a file without a signature fails. A signature that is there must be good in any case.
     """
 
     name = "gpg-verify"
@@ -35,6 +30,11 @@ class GpgVerify(GpgStep):
     blames_input = frozenset({"gpg-bad-signature", "gpg-signer"})
 
     signature_field: str = "signature"
+    """Field of the file that holds an armored signature, or a binary one as base64."""
+    signer: Fingerprints = ()
+    """Fingerprints of accepted signers, 40 hexadecimal digits each; without any, every key of the keyring is accepted."""
+    required: bool = True
+    """Fail a file without a signature; a signature must be good in any case."""
 
     def pre_process(self, file: FileData) -> FileData:
         """Return the file unchanged; see the class."""

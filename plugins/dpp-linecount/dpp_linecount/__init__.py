@@ -8,16 +8,13 @@ __all__ = ["LineCount", "dpp_processors"]
 
 
 class LineCount(BaseProcessor):
-    """Count the lines of a file, as ``wc -l`` does it, but with a last line that has no line feed counted too.
-
-    Attributes:
-        skip_blank: Leave out lines with nothing but white space.
-    """
+    """Count the lines of a file, as ``wc -l`` does it, but with a last line that has no line feed counted too."""
 
     name = "line-count"
     version = "1"
 
     skip_blank: bool = False
+    """Skip lines that have only white space."""
 
     def process(self, file: FileData) -> dict[str, int]:
         """Return the number of ``lines``."""

@@ -29,23 +29,20 @@ _NonEmpty = Annotated[SecretStr, Field(min_length=1)]
 
 
 class Credentials(BaseModel):
-    """What a credentials file holds: ``{"token": ..., "secret": ..., "endpoint_url": ...}``.
-
-    Attributes:
-        token: The access key's id.
-        secret: The secret key.
-        session_token: The session token of temporary credentials.
-        endpoint_url: Where they are good, if not at AWS.
-        region: The region to sign requests for.
-    """
+    """What a credentials file holds: ``{"token": ..., "secret": ..., "endpoint_url": ...}``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     token: _NonEmpty
+    """The access key's id."""
     secret: _NonEmpty
+    """The secret key."""
     session_token: _NonEmpty | None = None
+    """The session token of temporary credentials."""
     endpoint_url: Endpoint | None = None
+    """URL of the server that they are for, if not AWS."""
     region: str | None = None
+    """Region that requests are signed for."""
 
 
 class Key(NamedTuple):
@@ -63,22 +60,20 @@ class Connection(BaseModel):
 
     A credentials file is read when the options are, so that a wrong one is found before anything is fetched, and a new
     one is used by the next run.
-
-    Attributes:
-        endpoint_url: The server; AWS or ``AWS_ENDPOINT_URL`` by default, or what the credentials file says.
-        region: The region to sign requests for.
-        profile: A profile of ``~/.aws/config`` or ``~/.aws/credentials``.
-        credentials_file: A JSON file, see :class:`Credentials`.
-        addressing_style: Whether the bucket stands in the path or the host's name.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     endpoint_url: Endpoint | None = None
+    """URL of the server; default: ``AWS_ENDPOINT_URL``, the one in the credentials file, or AWS."""
     region: str | None = Field(default=None, exclude=True)
+    """Region that requests are signed for."""
     profile: str | None = None
+    """Profile in ``~/.aws/config`` or ``~/.aws/credentials``."""
     credentials_file: Path | None = Field(default=None, exclude=True)
+    """JSON file with ``token``, ``secret`` and, if needed, ``session_token``, ``endpoint_url`` and ``region``."""
     addressing_style: Literal["auto", "path", "virtual"] = Field(default="auto", exclude=True)
+    """Whether the bucket is in the URL's path or in its host name."""
 
     _credentials: Credentials | None = PrivateAttr(default=None)
 

@@ -20,19 +20,6 @@ class S3Upload(Connection, BasePostProcessor):
 
     Files that failed are not uploaded. Doing it twice gives the same objects, so that a run that was killed can be taken up
     again: an object appears when it is whole, and parts that a dead run left behind under its key are removed.
-
-    Attributes:
-        bucket: Name of the bucket.
-        key: Template of the objects' keys; its fields are ``name``, ``stem``, ``ext`` and ``sha256`` of what is uploaded, and
-            any other field of the file.
-        destination: Bucket and first part of the keys in one, ``s3://bucket/data/``; instead of ``bucket``.
-        if_exists: What to do about an object that is there: leave it as it is (and say so if its content is another),
-            overwrite it, or fail the file if its content is another.
-        multipart_bytes: Up to which size a file goes in one piece, and the size of the parts of a larger one.
-        attempts: How often a request is tried; the other limits are those of downloads, too:
-        retry_wait: Wait before the second attempt, in seconds; doubles, with jitter.
-        connect_timeout: Limit for a connection to be made, in seconds.
-        read_timeout: Limit for the server's silence, in seconds.
     """
 
     name = "s3-upload"
@@ -40,14 +27,24 @@ class S3Upload(Connection, BasePostProcessor):
     shared_options: ClassVar = {"s3": Connection}
 
     bucket: str | None = None
+    """Name of the bucket."""
     key: str = "{name}"
+    """Template of the objects' keys, with the fields ``name``, ``stem``, ``ext``, ``sha256`` and any other field of the file."""
     destination: str | None = None
+    """Bucket and prefix of the keys as one URL, such as ``s3://bucket/data/``; instead of ``bucket``."""
     if_exists: IfExists = "skip"
+    """What to do where the object exists: skip it (with a warning if its content differs), overwrite it, or fail the file if its content
+    differs."""
     multipart_bytes: int = Field(default=64 * MIB, ge=5 * MIB, le=5 * 1024 * MIB, exclude=True)
+    """Maximum bytes of a single upload; larger files are uploaded in parts of this size."""
     attempts: int = Field(default=3, ge=1, exclude=True)
+    """Maximum attempts per request."""
     retry_wait: float = Field(default=0.5, ge=0, allow_inf_nan=False, exclude=True)
+    """Seconds before the second attempt; doubles each time, with jitter."""
     connect_timeout: float = Field(default=10.0, gt=0, allow_inf_nan=False, exclude=True)
+    """Maximum seconds to connect."""
     read_timeout: float = Field(default=60.0, gt=0, allow_inf_nan=False, exclude=True)
+    """Maximum seconds without data from the server."""
 
     @field_validator("key")
     @classmethod

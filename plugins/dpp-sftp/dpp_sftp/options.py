@@ -16,26 +16,24 @@ class SftpOptions(BaseModel):
     """Options of the fetcher and the source, under ``sftp`` in ``--options`` or in luigi.cfg.
 
     There is none that switches the check of host keys off.
-
-    Attributes:
-        user: Who logs in, where the URL does not say; default: the user of this process.
-        key_file: A private key to log in with, instead of the agent's and those in ``~/.ssh``.
-        key_passphrase_env: Name of the environment variable that holds the key's passphrase.
-        password_env: Name of the environment variable that holds the password.
-        password_file: File whose first line is the password.
-        known_hosts: Files that say whose host keys are trusted; ``~/.ssh/known_hosts`` and ``/etc/ssh/ssh_known_hosts`` if empty.
-        sessions: Most connections to a server at once, for each process.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     user: str = ""
+    """User to log in as, where the URL names none; default: the user of this process."""
     key_file: Path | None = None
+    """Private key to log in with, instead of those of the agent and in ``~/.ssh``."""
     key_passphrase_env: str = ""
+    """Environment variable that holds the passphrase of the key."""
     password_env: str = ""
+    """Environment variable that holds the password."""
     password_file: Path | None = None
+    """File whose first line is the password."""
     known_hosts: tuple[Path, ...] = ()
+    """Files of trusted host keys; default: ``~/.ssh/known_hosts`` and ``/etc/ssh/ssh_known_hosts``."""
     sessions: int = Field(SESSIONS, ge=1)
+    """Maximum connections per server and process."""
 
     @field_validator("known_hosts", mode="before")
     @classmethod
