@@ -13,6 +13,7 @@ from typing import ClassVar
 from dpp.errors import DppError, EnvironmentStop
 from dpp.redact import printable, redact_text
 from dpp.settings import Settings
+from dpp.signals import signals_held
 from dpp.workspace.atomic import stops_run
 
 FORMAT = "%(levelname)s: %(message)s"
@@ -97,7 +98,14 @@ class _Formatter(logging.Formatter):
         return printable(redact_text(super().format(record)))
 
 
-class _Console(logging.StreamHandler):  # type: ignore[type-arg]
+class _Handler(logging.Handler):
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Handle a record while signals are held: an exception after the lock was taken would leave it held for ever."""
+        with signals_held():
+            return super().handle(record)
+
+
+class _Console(_Handler, logging.StreamHandler):  # type: ignore[type-arg]
     """Show what a person wants to read while a run lasts; where a run keeps its log, lines on single files are for that only.
 
     Args:
@@ -123,7 +131,7 @@ class _Console(logging.StreamHandler):  # type: ignore[type-arg]
         return self.prefix + super().format(record)
 
 
-class _LogFile(logging.FileHandler):
+class _LogFile(_Handler, logging.FileHandler):
     """Take every record, in detail; a record that can't be written is lost, and the run goes on until a target can't be."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the base class calls it so

@@ -1,8 +1,10 @@
-"""Work in a child process, watched from outside: whatever the work does to its process, the parent learns how it ended.
+"""Child processes: one that works and is watched, and one that helps.
 
-What a child says is what counts, not its exit code: a plugin that calls ``os._exit(0)`` ends a process that has not
-finished. A child that crashes or is stopped leaves the stacks of its threads (faulthandler), so that the file's record
-can tell where it was.
+Whatever the work does to its process, the parent learns how it ended. The child's message counts, not its exit code: a plugin
+that calls ``os._exit(0)`` ends a process that has not finished. A child that crashes or is stopped leaves the stacks of its
+threads (faulthandler), so that the file's record can tell where it was.
+
+Every child ends with its parent, and no signal interrupts a fork: see :mod:`dpp.signals`.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ import faulthandler
 import gc
 import multiprocessing
 import os
+import select
 import signal
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -22,6 +26,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from dpp.errors import RESUMABLE_TEXT, DppError, EnvironmentStop
+from dpp.signals import forget_held_signals, signals_blocked, signals_held
 
 POLL_SECONDS = 0.25
 END_SECONDS = 12.0
@@ -72,7 +77,7 @@ def run_in_child(
     with stacks, reader:
         process = _FORK.Process(target=_do, args=(work, writer, stacks, os.getpid()))
         try:
-            with _starting(), guard or nullcontext():
+            with _starting(), guard or nullcontext(), signals_held():
                 process.start()
             writer.close()
             reason = _watched(process, reader, look)
@@ -113,12 +118,65 @@ def end_with_parent(number: signal.Signals, parent: int) -> None:
         os.kill(os.getpid(), number)
 
 
+def join_children(seconds: float) -> None:
+    """Wait for the processes that this one started with ``multiprocessing``, for so long at most."""
+    deadline = time.monotonic() + seconds
+    for child in multiprocessing.active_children():
+        child.join(max(0.0, deadline - time.monotonic()))
+
+
+class Helper:
+    """A process beside the work, such as one that shows a run; any process of the run may stop it.
+
+    Args:
+        work: What it does, given the number of its parent; what it raises is lost.
+        signals: What the process asks for itself (``sigtimedwait``): blocked from its first moment on.
+
+    Attributes:
+        pid: The number of the process.
+    """
+
+    def __init__(self, work: Callable[[int], None], signals: frozenset[signal.Signals]) -> None:
+        self._ended, end = os.pipe()
+        parent = os.getpid()
+        with signals_blocked(signals), signals_held():
+            self.pid = os.fork()
+            if not self.pid:
+                try:
+                    forget_held_signals()
+                    gc.freeze()
+                    end_with_parent(signal.SIGTERM, parent)
+                    work(parent)
+                finally:
+                    os._exit(0)
+        os.close(end)
+
+    def stop(self, seconds: float | None) -> bool:
+        """End it with SIGTERM, and wait until it has ended; return false where it had to be killed.
+
+        Args:
+            seconds: How long it has to end; None for as long as it takes.
+        """
+        in_time = True
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGTERM)
+            in_time = bool(select.select([self._ended], [], [], seconds)[0])
+            if not in_time:
+                os.kill(self.pid, signal.SIGKILL)
+                select.select([self._ended], [], [])
+        os.close(self._ended)
+        with suppress(ChildProcessError):  # it is another process's child
+            os.waitpid(self.pid, 0)
+        return in_time
+
+
 def _do(work: Callable[[], None], writer: Connection, stacks: IO[bytes], parent: int) -> None:
     """Be the child."""
     end_with_parent(signal.SIGKILL, parent)
     gc.freeze()  # what it begins with needs no looking through again and again: 5 % of a run's time
     faulthandler.enable(stacks)
     try:
+        forget_held_signals()
         work()
         writer.send(_FINISHED)
     except KeyboardInterrupt:

@@ -9,23 +9,22 @@ lands above the view, nothing has to be restored when the viewer is killed, and 
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
-import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol, TextIO
 
 from dpp.batch.run import Run
-from dpp.engine.child import end_with_parent
+from dpp.engine.child import Helper
 from dpp.logs import END, ERASE, below_is_view
 from dpp.monitor.state import RunFollower, State
 from dpp.report.summary import Summary, render
 from dpp.settings import Settings
+from dpp.signals import signals_blocked
 from dpp.workspace.atomic import json_line, write_all
 
 log = logging.getLogger(__name__)
@@ -185,16 +184,6 @@ def progress(state: State) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def signals_kept() -> Iterator[None]:
-    """Keep signals for those who ask for them (``sigtimedwait``); none interrupts what is being written."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def follow(follower: RunFollower, display: Display, is_over: Callable[[], bool], *, heeds_interrupt: bool = True) -> None:
     """Show a run until it is over, or a signal ends this.
 
@@ -209,7 +198,7 @@ def follow(follower: RunFollower, display: Display, is_over: Callable[[], bool],
     """
     display.begin(follower)
     due = time.monotonic() + display.first
-    with signals_kept():
+    with signals_blocked(SIGNALS):
         while not is_over():
             caught = signal.sigtimedwait(SIGNALS, max(0.0, due - time.monotonic()))
             if caught is None:
@@ -245,7 +234,7 @@ class Viewer:
     """
 
     def __init__(self, run: Run, settings: Settings) -> None:
-        self._pid = 0
+        self._helper: Helper | None = None
         self._json = settings.json_lines
         self._drawn: TerminalDisplay | None = None
         if display := self._choose_display(settings):
@@ -253,7 +242,7 @@ class Viewer:
             if isinstance(display, JsonDisplay):
                 self.tell("run-started", run.asked())
             below_is_view(on=self._drawn is not None)
-            self._start(run, display)
+            self._helper = Helper(lambda parent: _view(run, display, parent), SIGNALS)
 
     @staticmethod
     def _choose_display(settings: Settings) -> Display | None:
@@ -263,30 +252,13 @@ class Viewer:
             return None
         return TerminalDisplay(sys.stderr) if draws_on(sys.stderr) else LogDisplay(lambda line: log.info("%s", line))
 
-    def _start(self, run: Run, display: Display) -> None:
-        self._ended, end = os.pipe()
-        parent = os.getpid()
-        with signals_kept():
-            self._pid = os.fork()
-            if not self._pid:
-                _view(run, display, parent)
-        os.close(end)
-
     def stop(self) -> None:
         """Wait until the viewer has shown everything, and is gone; may be called by any process of the run, and again."""
-        if self._pid:
-            pid, self._pid = self._pid, 0
+        if self._helper:
+            helper, self._helper = self._helper, None
             below_is_view(on=False)
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-                if not select.select([self._ended], [], [], None if self._json else END_SECONDS)[0]:
-                    os.kill(pid, signal.SIGKILL)
-                    select.select([self._ended], [], [])
-                    if self._drawn:
-                        self._drawn.wipe()
-            os.close(self._ended)
-            with suppress(ChildProcessError):
-                os.waitpid(pid, 0)
+            if not helper.stop(None if self._json else END_SECONDS) and self._drawn:
+                self._drawn.wipe()
 
     def end(self, summary: Summary) -> None:
         """Stop, and say how the run ended."""
@@ -304,15 +276,11 @@ class Viewer:
 
 
 def _view(run: Run, display: Display, parent: int) -> None:
-    """Be the viewer: show the run until told to end, or the parent is gone, and exit."""
+    """Show the run until told to end, or the parent is gone."""
     try:
-        gc.freeze()
         run.release()
-        end_with_parent(signal.SIGTERM, parent)
         follow(RunFollower(run), display, lambda: os.getppid() != parent, heeds_interrupt=False)
     except OSError as error:
         log.debug("nobody looks at the view any more: %s", error)
     except Exception:  # a view that fails must not look like a run that does
         log.warning("the view ended early; the run goes on", exc_info=True)
-    finally:
-        os._exit(0)

@@ -6,32 +6,31 @@ failed. So the process that began a run watches over its end.
 
 from __future__ import annotations
 
-import _thread
 import atexit
 import logging
-import multiprocessing
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import process
 from types import FrameType, TracebackType
+from typing import Any, cast
+
+import luigi.worker
+from luigi.worker import fork_lock
 
 from dpp.batch.run import Run
-from dpp.engine.child import end_with_parent
+from dpp.engine.child import end_with_parent, join_children
 from dpp.engine.engine import GRACE_SECONDS
 from dpp.errors import INTERRUPTED_TEXT, DppError
 from dpp.monitor.viewer import Viewer
 from dpp.report.summary import Summary
+from dpp.signals import forget_held_signals, hold_signals, postpone, release_signals
 
 log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SIGNAL_EXIT = 128
-POSTPONED_SECONDS = 0.01
-POSTPONED_TIMES = 100
 
 
 class Ending:
@@ -50,14 +49,12 @@ class Ending:
         self._viewer = viewer
         self._owner = os.getpid()
         self._signal = 0
-        self._postponed = 0
         self._graceful = False
         self._previous = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+        luigi.worker.fork_lock = cast("Any", _ForkLock())
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if frame is not None and _is_delicate(frame) and self._postponed < POSTPONED_TIMES:
-            self._postponed += 1
-            _thread.start_new_thread(_send_again, (number,))
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        if postpone(number):
             return
         again, self._signal = bool(self._signal), self._signal or number
         nothing_to_finish = not self.is_owner and not self._graceful
@@ -93,16 +90,15 @@ class Ending:
 
     def conclude(self) -> tuple[Summary, int]:
         """Return the summary and the exit code, after the children have ended."""
-        deadline = time.monotonic() + GRACE_SECONDS
-        for child in multiprocessing.active_children():
-            child.join(max(0.0, deadline - time.monotonic()))
+        join_children(GRACE_SECONDS)
         summary, code = self._run.conclude(interrupted=bool(self._signal))
         if self._viewer is not None:
             self._viewer.stop()
         return summary, _SIGNAL_EXIT + self._signal if self._signal else code
 
     def restore(self) -> None:
-        """Give the signals back to whom they belonged."""
+        """Restore the handlers of before."""
+        luigi.worker.fork_lock = fork_lock
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
@@ -130,23 +126,30 @@ class Ending:
         os._exit(code)
 
 
-def _is_delicate(frame: FrameType) -> bool:
-    """Whether an exception that is raised right here may leave logging's lock held for ever, or be lost in a hook of a fork."""
-    return frame.f_code.co_filename == logging.__file__ or _is_forking(frame)
+class _ForkLock:
+    """Luigi's lock around its forks, with signals held.
 
-
-def _is_forking(frame: FrameType | None) -> bool:
-    """Whether a process is being forked, however deep in a hook: Python says what a hook raises, and goes on as if nothing were.
-
-    Nor may who forks be interrupted before it knows the process, which it could not end then.
+    A signal that interrupts a fork would be lost in a hook, or leave a child that its parent does not know.
+    The child handles signals again at once: it has nothing to finish, so that its handler ends it.
     """
-    while frame is not None and frame.f_code.co_name != "_bootstrap":
-        if frame.f_code.co_filename == process.__file__ and frame.f_code.co_name == "start":
-            return True
-        frame = frame.f_back
-    return False
+
+    is_forking = False
+
+    def __enter__(self) -> None:
+        fork_lock.acquire()
+        hold_signals()
+        _ForkLock.is_forking = True
+
+    def __exit__(self, *_: object) -> None:
+        _ForkLock.is_forking = False
+        fork_lock.release()
+        release_signals()
 
 
-def _send_again(number: int) -> None:
-    time.sleep(POSTPONED_SECONDS)
-    os.kill(os.getpid(), number)
+def _after_luigis_fork() -> None:
+    if _ForkLock.is_forking:
+        _ForkLock.is_forking = False
+        forget_held_signals()
+
+
+os.register_at_fork(after_in_child=_after_luigis_fork)

@@ -80,7 +80,7 @@ def test_what_a_viewer_that_had_to_be_killed_has_drawn_is_taken_away(run, monkey
         monkeypatch.setattr(sys, "stderr", terminal)
         viewer = Viewer(run, Settings())
         read_to(shown, b"waiting")
-        os.kill(viewer._pid, signal.SIGSTOP)
+        os.kill(viewer._helper.pid, signal.SIGSTOP)
         viewer.stop()
         terminal.write("the end")
         terminal.flush()

@@ -6,14 +6,17 @@ import logging
 import multiprocessing
 import os
 import signal
-import time
 from functools import partial
 
+import luigi.worker
 import pytest
 from dpp.batch.batch import open_run
+from dpp.engine.child import run_in_child
+from dpp.logs import close_run_log, keep_log
 from dpp.plugins.registry import registry
 from dpp.settings import Settings
 from dpp.tasks.shutdown import Ending
+from luigi.worker import fork_lock
 
 
 @pytest.fixture
@@ -33,28 +36,55 @@ class Lock:
     release = __exit__ = staticmethod(lambda *_: None)
 
 
-def wait_after(done):
-    """Do something, and wait for the interrupt: it may come at any instant from its end on."""
-    done()
-    time.sleep(60)
-
-
-def test_a_signal_waits_while_logging_takes_a_lock(ending):
-    handled = []
-    handler = logging.Handler()
-    handler.emit, handler.lock = handled.append, Lock()
+@pytest.mark.usefixtures("ending")
+def test_a_signal_waits_while_logging_takes_a_lock(tmp_path):
+    keep_log(tmp_path / "log.txt")
+    (handler,) = (one for one in logging.getLogger("dpp").handlers if getattr(one, "baseFilename", "") == str(tmp_path / "log.txt"))
+    lock, handler.lock = handler.lock, Lock()
     with pytest.raises(KeyboardInterrupt):
-        wait_after(lambda: handler.handle(logging.makeLogRecord({"msg": "said"})))
-    assert len(handled) == 1
-    handler.lock = None
+        handler.handle(logging.makeLogRecord({"msg": "said"}))
+    handler.lock = lock
+    close_run_log()
+    assert "said" in (tmp_path / "log.txt").read_text()
 
 
-def test_a_signal_waits_while_a_process_is_forked(ending):
+@pytest.fixture
+def signal_at_fork():
+    """Send a signal at the next fork, in one of its hooks."""
     calls = [partial(signal.raise_signal, signal.SIGTERM)]
     call = lambda: [calls.pop()() for _ in calls[:]]  # noqa: E731 - a hook that calls, as most do
     os.register_at_fork(before=lambda: call())  # noqa: PLW0108
+    yield
+    calls.clear()
+
+
+@pytest.mark.usefixtures("ending", "signal_at_fork")
+def test_a_signal_waits_while_luigi_forks():
     child = multiprocessing.get_context("fork").Process(target=int)
-    with pytest.raises(KeyboardInterrupt):
-        wait_after(child.start)
+    with pytest.raises(KeyboardInterrupt), luigi.worker.fork_lock:
+        child.start()
     child.join()
     assert child.exitcode == 0
+
+
+@pytest.mark.usefixtures("ending", "signal_at_fork")
+def test_a_signal_waits_while_a_child_is_forked(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run_in_child((tmp_path / "began").touch)
+    assert not multiprocessing.active_children()
+
+
+def test_the_child_of_a_fork_heeds_signals_again(ending):
+    child = multiprocessing.get_context("fork").Process(target=partial(signal.raise_signal, signal.SIGTERM))
+    with luigi.worker.fork_lock:
+        child.start()
+    child.join()
+    assert child.exitcode == 128 + signal.SIGTERM
+    assert run_in_child(partial(signal.raise_signal, signal.SIGTERM)).reason == "ended itself with exit code 143"
+    with ending.chunk():
+        assert run_in_child(partial(signal.raise_signal, signal.SIGTERM)).reason == "was interrupted"
+
+
+def test_luigis_lock_is_its_own_again_when_the_run_has_ended(ending):
+    ending.restore()
+    assert luigi.worker.fork_lock is fork_lock
