@@ -98,7 +98,7 @@ class ProcessingPipeline:
             steps = self._steps(settings)
             run = open_run(files, settings, registry(), steps=steps)
             try:
-                return self._worked(run, run.pipeline(settings, registry(), steps))
+                return self._worked(run, run.pipeline(steps))
             finally:
                 run.release()
 

@@ -20,7 +20,7 @@ from dpp.manifest.catalog import read_catalog, write_catalog
 from dpp.manifest.readers import as_text, read
 from dpp.names import file_key
 from dpp.workspace.layout import Workspace
-from dpp.workspace.ledger import Ledger, read_rows
+from dpp.workspace.ledger import Ledger, Record, read_records
 from urllib3 import HTTPHeaderDict
 
 import plugin_targets
@@ -65,15 +65,15 @@ def ledger(data: bytes) -> None:
         path = Path(folder, "0.jsonl")
         torn = Path(folder, "0.jsonl.open")
         torn.write_bytes(data)
-        before = list(read_rows(torn))
+        before = list(read_records(torn))
         assert all(row.line in data + b"\n" for row in before)
         opened = Ledger(path)
-        kept = list(read_rows(torn))
+        kept = list(read_records(torn))
         assert kept == before[: len(kept)]
         assert len(before) - len(kept) <= (not data.endswith(b"\n"))
-        opened.append(_AFTER)
+        opened.append(Record.of(_AFTER))
         opened.finish()
-        assert [row.outcome for row in read_rows(path)] == [*(row.outcome for row in kept), _AFTER]
+        assert [row.outcome for row in read_records(path)] == [*(row.outcome for row in kept), _AFTER]
 
 
 def answer(data: bytes) -> None:

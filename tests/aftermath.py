@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dpp import Outcome, Summary
-from dpp.batch.batch import find_run
+from dpp.batch.folder import find_run
 from dpp.maintenance.verify import Checker
 
 VOLATILE = {"seconds", "attempts", "at", "run", "cached"}

@@ -23,7 +23,7 @@ class Row(NamedTuple):
     expected: str
 
 
-def read_rows(page: Path) -> list[Row]:
+def read_records(page: Path) -> list[Row]:
     """Return the rows of a page's table."""
     found = re.findall(r"^\| (\d+) \| (.+) \| (.+) \|$", page.read_text(), re.MULTILINE)
     return [Row(int(number), fault, expected) for number, fault, expected in found]
@@ -35,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--faults") and not hasattr(config, "workerinput"):
-        config.pluginmanager.register(FaultTable(read_rows(config.rootpath / "docs/faults.md")))
+        config.pluginmanager.register(FaultTable(read_records(config.rootpath / "docs/faults.md")))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from dpp import names
+from dpp.batch.folder import RunFolder, latest_run
 from dpp.batch.request import Request
 from dpp.batch.run import Run
 from dpp.engine.pipeline import Pipeline, workspace_root
@@ -49,46 +50,6 @@ def _spelled(entries: Sequence[Any]) -> str:
         return json.dumps(entries, default=lambda value: dict(value) if isinstance(value, Mapping) else str(value), sort_keys=True)
     except (TypeError, ValueError, RecursionError):
         return ""
-
-
-def latest_runs(root: Path) -> list[Run]:
-    """Return the latest run of each batch in a workspace, the newest first."""
-    found = [run for batch in (root / "batches").glob("*") if (run := latest_run(batch))]
-    return sorted(found, key=lambda run: -float(run.asked().get("started_at", 0)))
-
-
-def find_run(root: Path, batch: str = "", number: int | None = None) -> Run:
-    """Return a run of a workspace.
-
-    Args:
-        root: The workspace.
-        batch: Name of the batch, or the beginning of one; the newest batch if empty.
-        number: Number of the run; the last one if None.
-
-    Raises:
-        ConfigurationError: There is no such run.
-    """
-    runs = [run for run in latest_runs(root) if run.batch.startswith(batch)]
-    if not runs:
-        raise ConfigurationError(_no_batch(root, batch))
-    run = runs[0] if number is None else Run(runs[0].folder.with_name(str(number)))
-    if not run.folder.exists():
-        raise ConfigurationError(f"batch {run.batch} has no run {number}, its last one is {runs[0].number}")
-    return run
-
-
-def _no_batch(root: Path, batch: str) -> str:
-    known = [folder.name for folder in (root / "batches").glob("*")]
-    titles = [name.rpartition("-")[0] for name in known]
-    near = names.close_match(batch, [*known, *titles])
-    hint = f"did you mean {near!r}? " if near else ""
-    return f"no batch {batch or 'at all'} was run in {root}; {hint}dpp status lists batches, --workspace names another folder"
-
-
-def latest_run(batch: Path) -> Run | None:
-    """Return the latest run of a batch, if it ever ran."""
-    numbers = [int(folder.name) for folder in (batch / "runs").glob("*") if folder.name.isdigit()]
-    return Run(batch / "runs" / str(max(numbers))) if numbers else None
 
 
 def open_run(
@@ -131,20 +92,20 @@ def open_run(
         last = latest_run(folder)
         if last is not None and last.summary() is None:
             workspace.sweep()
-        run = Run(folder / "runs" / str(last.number + 1 if last else 1), lock, registry)
+        run = Run(folder / "runs" / str(last.number + 1 if last else 1), registry, lock)
         existing = _existing(settings, registry)
         rows = _rows(files, settings, registry)
         if existing:
             rows = _left(rows, existing, Pipeline(settings, registry, steps=steps))
-        run.begin(describe_source(files), rows, settings, steps, schemes, workers, request.facts(files, settings, steps), existing)
-        registry.notify("dpp_batch_started", run=run.asked())
+        run.begin(request.info(files, settings, steps), rows, settings, schemes, workers, existing)
+        registry.notify("dpp_batch_started", run=run.info.model_dump(mode="json"))
         return run
 
     try:
         if not shared:
             lock.exclusive()
             return begin()
-        return Run(_shared_run(folder, lock, begin).folder, lock, registry)
+        return Run(_shared_run(folder, lock, begin).folder, registry, lock)
     except BaseException:
         lock.release()
         raise
@@ -176,7 +137,7 @@ def write_listing(path: Path, files: Files, settings: Settings, registry: Regist
     return Listing(sum(chunk.size for chunk in chunks), existing.skipped if existing else 0)
 
 
-def _shared_run(folder: Path, lock: BatchLock, begin: Callable[[], Run]) -> Run:
+def _shared_run(folder: Path, lock: BatchLock, begin: Callable[[], Run]) -> RunFolder:
     """Return the run that others are at; where there is none, begin one and let others join."""
     deadline = time.monotonic() + SHARING_SECONDS
     while time.monotonic() < deadline:

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dpp.manifest.readers import Files, is_source
+from dpp._version import __version__
+from dpp.manifest.readers import Files, describe_source, is_source
 from dpp.plugins.steps import Steps
 from dpp.redact import public_options, redact_url
+from dpp.report.info import RunInfo
 from dpp.selection import Selection
 from dpp.settings import Settings
 
@@ -29,19 +31,23 @@ class Request:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     selection: Selection | None = None
 
-    def facts(self, files: Files, settings: Settings, steps: Steps) -> dict[str, Any]:
-        """Return what ``run.json`` says of it."""
+    def info(self, files: Files, settings: Settings, steps: Steps) -> RunInfo:
+        """Return what ``run.json`` holds of it, before the run has begun."""
         secret = {name for step in steps for name in step.secret_options()}
         options, withheld = public_options(self.options, secret)
         place = redact_url(settings.skip_existing)
-        return {
-            "name": self.name,
-            "source": _source(files),
-            "settings": settings.model_dump(mode="json", exclude={"options", "quiet", "json_lines"}) | {"skip_existing": place},
-            "options": options,
-            "withheld": [*withheld, *(["skip_existing"] if place != settings.skip_existing else [])],
-            "selection": self.selection.model_dump() if self.selection else None,
-        }
+        return RunInfo(
+            files=describe_source(files),
+            dpp=__version__,
+            plugins=steps.described(),
+            fingerprints=list(steps.fingerprints()),
+            name=self.name,
+            source=_source(files),
+            settings=settings.model_dump(mode="json", exclude={"options", "quiet", "json_lines"}) | {"skip_existing": place},
+            options=options,
+            withheld=[*withheld, *(["skip_existing"] if place != settings.skip_existing else [])],
+            selection=self.selection,
+        )
 
 
 def _source(files: Files) -> str:

@@ -1,16 +1,4 @@
-"""One try at a batch: its folder, its chunks, its ledgers, and how it ends.
-
-batches/<batch>/lock                     held by whoever runs the batch, and gone with them
-batches/<batch>/manifest/                what is to be done, private, and only while a run lasts: see dpp.batch.workfile
-batches/<batch>/runs/<n>/run.json        what was asked
-batches/<batch>/runs/<n>/chunks/         ledgers, one a chunk (or one a file, in a small batch)
-batches/<batch>/runs/<n>/jobs/           a small batch's notes of its files between their tasks
-batches/<batch>/runs/<n>/stopped.json    why the surroundings stopped the run
-batches/<batch>/runs/<n>/results.jsonl   one line a file
-batches/<batch>/runs/<n>/report.html     the same as a page
-batches/<batch>/runs/<n>/summary.json    the end
-batches/<batch>/runs/<n>/log.txt         the log, where the run was begun from a command line
-"""
+"""A run in progress: beginning it, working on its files, and ending it."""
 
 from __future__ import annotations
 
@@ -18,116 +6,102 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
-from pydantic import ValidationError
-
-from dpp._version import __version__
-from dpp.batch.workfile import WorkFile, is_graph
-from dpp.engine.activity import Keeper
+from dpp.batch.folder import RunFolder
+from dpp.batch.workfile import is_graph
 from dpp.engine.engine import Engine
 from dpp.engine.pipeline import Job, Pipeline
 from dpp.engine.snapshot import Slow, Snapshot, keep_snapshot
 from dpp.engine.supervisor import Supervisor
-from dpp.errors import INTERRUPTED, BatchFailed, ConfigurationError, EnvironmentStop
+from dpp.errors import INTERRUPTED, ConfigurationError, EnvironmentStop
 from dpp.manifest.catalog import Chunk
 from dpp.manifest.readers import Entry
 from dpp.manifest.sources import Existing
-from dpp.models import FileData, Outcome
+from dpp.models import FileData
 from dpp.names import file_key
 from dpp.plugins.registry import Registry
 from dpp.plugins.steps import Steps
 from dpp.report.html import Page
+from dpp.report.info import RunInfo, read_info
 from dpp.report.summary import PAGE, Summary, fold
-from dpp.selection import Selection
 from dpp.settings import Settings
-from dpp.workspace.atomic import is_alive, read_json, remove, write_atomic, write_json, write_stream
+from dpp.workspace.atomic import remove, write_atomic, write_json, write_stream
 from dpp.workspace.layout import Workspace
-from dpp.workspace.ledger import Ledger, Record, read_ledgers, read_rows
+from dpp.workspace.ledger import Ledger, read_ledgers
 from dpp.workspace.locks import BatchLock
 
 
-class Run:
-    """One try at a batch.
+class Run(RunFolder):
+    """A run that processes work on.
 
     Args:
         folder: ``batches/<batch>/runs/<n>``.
-        lock: What keeps others from running the same batch, for as long as this object lives.
-        registry: The plugins that are told when the run has ended.
+        registry: The plugins.
+        lock: Keeps other runs of the batch from starting, for as long as this object lives.
     """
 
-    def __init__(self, folder: Path, lock: BatchLock | None = None, registry: Registry | None = None) -> None:
-        self.folder = folder
-        self.root = folder.parents[3]
+    def __init__(self, folder: Path, registry: Registry, lock: BatchLock | None = None) -> None:
+        super().__init__(folder)
         self._registry = registry
-        self.number = int(folder.name)
-        self.batch = folder.parent.parent.name
-        self.label = f"{self.batch}/{self.number}"
-        self.ledgers = folder / "chunks"
-        self.results_path = folder / "results.jsonl"
         self._lock = lock
-        self.workfile = WorkFile(folder.parent.parent / "manifest", self.number, self.label)
+        self._steps: Steps | None = None
 
     def begin(
         self,
-        source: str,
-        rows: Iterator[Entry],
+        info: RunInfo,
+        entries: Iterator[Entry],
         settings: Settings,
-        steps: Steps,
         schemes: set[str],
         workers: int,
-        facts: Mapping[str, Any],
         existing: Existing | None = None,
     ) -> None:
-        """Check the manifest and write down what this run is to do.
+        """Check the manifest and write down the work of this run.
 
         Args:
-            source: What messages call the manifest.
-            rows: Its rows as read.
+            info: How the run was asked for; completed here.
+            entries: The manifest's entries as read.
             settings: The settings.
-            steps: The steps.
             schemes: URL schemes that can be fetched.
             workers: Processes that are to work on it.
-            facts: How it was asked for.
-            existing: Counts the files that were left out, as they are where they should get to.
+            existing: Counts the files that are skipped, as the destination has them.
 
         Raises:
-            ManifestError: Some row has a problem; all of them are in it.
+            ManifestError: Some entry is invalid; all problems are in it.
         """
-        chunks = self.workfile.begin(source, rows, settings, schemes, workers)
-        total = sum(chunk.size for chunk in chunks)
-        skipped = existing.skipped if existing else 0
-        write_json(self.folder / "run.json", {**self._asked(source, total, steps), **facts, "skipped": skipped})
+        chunks = self.workfile.begin(info.files, entries, settings, schemes, workers)
+        now = datetime.now(UTC)
+        self._info = info.model_copy(
+            update={
+                "batch": self.batch,
+                "run": self.number,
+                "total": sum(chunk.size for chunk in chunks),
+                "started": now.isoformat(timespec="seconds"),
+                "started_at": now.timestamp(),
+                "started_clock": time.clock_gettime(time.CLOCK_BOOTTIME),
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "skipped": existing.skipped if existing else 0,
+            }
+        )
+        write_json(self.folder / "run.json", self._info.model_dump(mode="json"))
         self.workfile.open(settings, chunks)
 
-    def _asked(self, source: str, total: int, steps: Steps) -> dict[str, Any]:
-        return {
-            "batch": self.batch,
-            "run": self.number,
-            "files": source,
-            "total": total,
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "started_at": time.time(),
-            "started_clock": time.clock_gettime(time.CLOCK_BOOTTIME),
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "dpp": __version__,
-            "plugins": steps.described(),
-            "fingerprints": steps.fingerprints(),
-        }
+    def pipeline(self, steps: Steps | None = None) -> Pipeline:
+        """Return a pipeline that works for this run, and keeps its limits with those of other processes.
 
-    def pipeline(self, settings: Settings, registry: Registry, steps: Steps | None = None) -> Pipeline:
-        """Return a pipeline that works for this run, and keeps its limits with those of other processes."""
-        return Pipeline(settings, registry, self.label, steps, self.workfile.limits, self._selection())
+        Args:
+            steps: The steps, where they are not the ones that the settings name.
 
-    def _selection(self) -> Selection | None:
-        asked = self.asked().get("selection")
-        return Selection.model_validate(asked) if asked else None
+        Raises:
+            ConfigurationError: The run has ended.
+        """
+        settings = self.workfile.settings
+        self._steps = steps or self._steps or self._registry.steps(settings)
+        return Pipeline(settings, self._registry, self.label, self._steps, self.workfile.limits, self.info.selection)
 
     def ledger(self, name: str) -> Path:
         """Return the path of a ledger: that of a chunk's number or of a file's key."""
@@ -168,7 +142,6 @@ class Run:
         self,
         chunk: Chunk,
         name: str,
-        registry: Registry,
         on_progress: Callable[[int, int], None] | None = None,
         guard: AbstractContextManager[object] | None = None,
     ) -> None:
@@ -177,19 +150,19 @@ class Run:
         Args:
             chunk: The chunk.
             name: The ledger's name.
-            registry: The plugins.
             on_progress: Called several times a second with the number of files that have their outcome, and of those that failed.
             guard: Held while a process is forked.
         """
-        settings, keeper = self.workfile.settings(), Keeper(self.snapshot(name))
+        workspace = Workspace(self.root)
         supervisor = Supervisor(
             lambda: self.workfile.files(chunk),
             chunk.size,
             self.ledger(name),
-            lambda: self.pipeline(settings, registry),
-            stage_timeout=settings.stage_timeout,
+            self.pipeline,
+            stage_timeout=self.workfile.settings.stage_timeout,
             on_progress=on_progress,
-            on_wait=keeper.keep,
+            snapshot=self.snapshot(name),
+            received=lambda file: workspace.download(file).received(),
             on_crash=self.workfile.note_crash,
             guard=guard,
         )
@@ -202,7 +175,7 @@ class Run:
     @contextmanager
     def stops_noted(self) -> Iterator[None]:
         """Note why the surroundings stop the run, if they do; where they did already, nothing is begun any more."""
-        if reason := self._why_stopped():
+        if reason := self.why_stopped():
             raise EnvironmentStop(reason)
         try:
             yield
@@ -210,19 +183,19 @@ class Run:
             self.stop(error)
             raise
 
-    def record_known(self, pipeline: Pipeline) -> None:
+    def record_known(self) -> None:
         """Record the outcomes of files that were complete before a small batch's tasks were scheduled.
 
         Another process that shares the run may have done so and ended it; then there is nothing to do.
         """
         with suppress(ConfigurationError, FileNotFoundError):
-            chunks = self.workfile.chunks()
+            chunks, pipeline = self.workfile.chunks(), self.pipeline()
             files = [file for chunk in chunks for file in self.workfile.files(chunk)] if is_graph(chunks) else []
             jobs = [Job(file) for file in files if not self.ledger(file_key(file.id, file.url)).exists()]
-            outcomes = [outcome for job in jobs if (outcome := pipeline.recalled(job))]
+            records = [record for job in jobs if (record := pipeline.recalled(job))]
             ledger = Ledger(self.ledger(f"known-{socket.gethostname()}-{os.getpid()}"))
-            for outcome in outcomes:
-                ledger.append(outcome)
+            for record in records:
+                ledger.append(record)
             ledger.finish()
 
     def discard(self) -> None:
@@ -230,69 +203,6 @@ class Run:
         self.workfile.forget()
         shutil.rmtree(self.folder, ignore_errors=True)
         self.release()
-
-    def is_held(self) -> bool:
-        """Whether somebody is running this batch at this moment."""
-        lock = BatchLock(self.folder.parent.parent / "lock")
-        try:
-            return not lock.is_free()
-        finally:
-            lock.release()
-
-    def is_under_way(self) -> bool:
-        """Whether the run has no summary yet, and somebody is at it; the lock is asked only where its process cannot be."""
-        asked = self.asked()
-        if self.summary() is not None:
-            return False
-        return (asked.get("host") == socket.gethostname() and is_alive(str(asked.get("pid")))) or self.is_held()
-
-    def results(self) -> Iterator[Outcome]:
-        """Yield the outcomes: the results where the run has ended, or what is recorded so far."""
-        return (row.outcome for row in self._rows())
-
-    def _rows(self) -> Iterator[Record]:
-        return read_rows(self.results_path) if self.results_path.is_file() else read_ledgers(self.ledgers)
-
-    def asked(self) -> dict[str, Any]:
-        """Return ``run.json``: what was asked, without secrets."""
-        asked = read_json(self.folder / "run.json")
-        return asked if isinstance(asked, dict) else {}
-
-    def summary(self) -> Summary | None:
-        """Return the summary, where the run has ended."""
-        stored = read_json(self.folder / "summary.json")
-        with suppress(ValidationError):
-            return Summary.model_validate({**stored, "folder": str(self.folder)}) if stored else None
-        return None
-
-    def progress(self) -> Summary:
-        """Return a summary of what is recorded so far."""
-        summary = self._empty_summary()
-        for _ in fold(summary, read_ledgers(self.ledgers)):
-            pass
-        return summary
-
-    def _empty_summary(self) -> Summary:
-        asked = self.asked()
-        return Summary(
-            batch=self.batch,
-            run=self.number,
-            total=int(asked.get("total", 0)),
-            skipped=int(asked.get("skipped", 0)),
-            seconds=round(seconds_since(asked), 3),
-            folder=str(self.folder),
-        )
-
-    @contextmanager
-    def settled_results(self) -> Iterator[Path]:
-        """Yield a file of the outcomes that does not change while it is read: the results, or what is recorded so far, each file once."""
-        if self.results_path.exists():
-            yield self.results_path
-            return
-        with TemporaryDirectory() as folder:
-            path = Path(folder, "results.jsonl")
-            write_stream(path, (row.line for row in fold(self._empty_summary(), read_ledgers(self.ledgers))))
-            yield path
 
     def finish(self) -> Summary:
         """Fold the ledgers into results, a page and a summary, and forget what is private.
@@ -302,30 +212,17 @@ class Run:
         """
         if self.workfile.had_crashes():
             Workspace(self.root).sweep()
-        summary, asked = self._empty_summary(), self.asked()
-        if not asked:
+        if not read_info(self.folder).run:
             raise EnvironmentStop(f"{self.folder / 'run.json'} was removed or damaged during the run; run the same command again")
-        with Page(self.folder / PAGE, asked) as page:
-            rows = page.take(fold(summary, read_ledgers(self.ledgers)))
-            write_stream(self.results_path, (row.line for row in rows), durable=True)
-            page.write(summary, stopped=self._why_stopped())
+        summary = self._empty_summary()
+        with Page(self.folder / PAGE, self.info) as page:
+            records = page.take(fold(summary, read_ledgers(self.ledgers)))
+            write_stream(self.results_path, (record.line for record in records), durable=True)
+            page.write(summary, stopped=self.why_stopped())
         write_atomic(self.folder / "summary.json", summary.model_dump_json(indent=2).encode() + b"\n")
         self.workfile.forget()
-        if self._registry is not None:
-            self._registry.notify("dpp_batch_finished", summary=summary.model_dump())
+        self._registry.notify("dpp_batch_finished", summary=summary.model_dump())
         return summary
-
-    def write_page(self, path: Path) -> None:
-        """Write the page of a run; of one that has not ended, with what is recorded so far.
-
-        Raises:
-            EnvironmentStop: It can't be written.
-        """
-        recorded, ended = self._empty_summary(), self.summary()
-        with Page(path, self.asked()) as page:
-            for _ in page.take(fold(recorded, self._rows())):
-                pass
-            page.write(ended or recorded, ended=ended is not None, stopped=self._why_stopped())
 
     def conclude(self, *, interrupted: bool = False) -> tuple[Summary, int]:
         """Return how the run ended, and the exit code that says so.
@@ -338,22 +235,10 @@ class Run:
             return summary, INTERRUPTED
         return summary, self.exit_code(summary)
 
-    def exit_code(self, summary: Summary) -> int:
-        """Return the exit code that says what a summary and the run's folder say."""
-        if self._stop_note().exists():
-            return EnvironmentStop.exit_code
-        return 0 if summary.complete else BatchFailed.exit_code
-
     def stop(self, error: EnvironmentStop) -> None:
         """Note that the surroundings stopped the run, if that can still be written."""
         with suppress(EnvironmentStop):
-            write_json(self._stop_note(), {"reason": str(error)})
-
-    def _why_stopped(self) -> str:
-        return str((read_json(self._stop_note()) or {}).get("reason", ""))
-
-    def _stop_note(self) -> Path:
-        return self.folder / "stopped.json"
+            write_json(self.stop_path, {"reason": str(error)})
 
     def _is_alone(self) -> bool:
         return self._lock is None or self._lock.is_free()
@@ -368,10 +253,3 @@ class Run:
         """Let others run the batch, though the process that began the run, of which this is a child, has not ended yet."""
         if self._lock is not None:
             self._lock.unlock()
-
-
-def seconds_since(asked: Mapping[str, Any]) -> float:
-    """Return for how long the run has been going on that was asked for so: on its own machine by a clock that nobody sets."""
-    if asked.get("host") == socket.gethostname() and "started_clock" in asked:
-        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - float(asked["started_clock"]))
-    return max(0.0, time.time() - float(asked.get("started_at", time.time())))

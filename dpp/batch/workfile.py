@@ -40,6 +40,8 @@ class WorkFile:
         self.folder = folder
         self._run = run
         self._label = label
+        self._settings: Settings | None = None
+        self._files: list[FileData] = []
 
     def begin(self, source: str, rows: Iterator[Entry], settings: Settings, schemes: set[str], workers: int) -> list[Chunk]:
         """Check the manifest and write down its files.
@@ -76,15 +78,22 @@ class WorkFile:
 
     def open(self, settings: Settings, chunks: Sequence[Chunk]) -> None:
         """Let others join the work."""
+        self._settings = settings
         write_json(self.folder / "plan.json", {"run": self._run, "settings": settings.model_dump(mode="json"), "chunks": chunks})
 
     def is_open(self) -> bool:
         """Whether there is still work that one can join."""
         return self._stored() is not None
 
+    @property
     def settings(self) -> Settings:
-        """Return the settings of the run."""
-        return make_settings(self._asked()["settings"])
+        """The settings of the run; read once.
+
+        Raises:
+            ConfigurationError: The run has ended.
+        """
+        self._settings = self._settings or make_settings(self._plan()["settings"])
+        return self._settings
 
     def chunks(self) -> list[Chunk]:
         """Return the chunks, in the order of the manifest.
@@ -92,13 +101,25 @@ class WorkFile:
         Raises:
             ConfigurationError: The run has ended.
         """
-        return [Chunk(*chunk) for chunk in self._asked()["chunks"]]
+        return [Chunk(*chunk) for chunk in self._plan()["chunks"]]
+
+    def file(self, index: int) -> FileData:
+        """Return a file of a small batch, each of whose files has Luigi tasks of its own; all are read at the first call.
+
+        Args:
+            index: Which of the run's files, from 0.
+
+        Raises:
+            ConfigurationError: The run has ended.
+        """
+        self._files = self._files or [file for chunk in self.chunks() for file in self.files(chunk)]
+        return self._files[index]
 
     def files(self, chunk: Chunk) -> Iterator[FileData]:
         """Yield the files of a chunk."""
         return read_catalog(self.folder / "files.jsonl", chunk)
 
-    def _asked(self) -> dict[str, Any]:
+    def _plan(self) -> dict[str, Any]:
         if (stored := self._stored()) is None:
             raise ConfigurationError(f"run {self._label} has ended or was replaced; start RunBatch again")
         return stored

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from dpp.batch.batch import find_run
+from dpp.batch.folder import find_run
 from dpp.errors import DppError
 from dpp.plugins.registry import registry
 from dpp.report.summary import FailureGroup

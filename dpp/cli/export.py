@@ -9,7 +9,7 @@ from typing import Literal
 
 import click
 
-from dpp.batch.batch import find_run
+from dpp.batch.folder import find_run
 from dpp.cli.options import batch_argument, output_option, run_option, workspace_option
 from dpp.redact import printable
 from dpp.report.export import FORMATS, guess_format, lines_of, table_of, write_table

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from dpp.batch.batch import find_run
-from dpp.batch.run import Run
+from dpp.batch.folder import RunFolder, find_run
 from dpp.cli.options import batch_argument, format_option, output_option, run_option, workspace_option
 from dpp.redact import printable
 from dpp.report.summary import PAGE, Summary, human_bytes
@@ -49,12 +48,12 @@ def report(batch: str, workspace: Path, number: int | None, form: str, output: P
     click.echo(summary.model_dump_json(indent=2) if form == "json" else _text(run, summary))
 
 
-def _text(run: Run, summary: Summary) -> str:
+def _text(run: RunFolder, summary: Summary) -> str:
     from jinja2 import Environment, PackageLoader  # noqa: PLC0415 - takes 40 ms, which other verbs and completion do without
 
     environment = Environment(loader=PackageLoader("dpp"), trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701 - plain text
     template = environment.get_template("report.txt.j2")
     failed = (outcome for outcome in run.results() if not outcome.ok)
     ended = run.summary() is not None
-    text = template.render(summary=summary, asked=run.asked(), failed=failed, size=human_bytes(summary.bytes), ended=ended)
+    text = template.render(summary=summary, info=run.info, failed=failed, size=human_bytes(summary.bytes), ended=ended)
     return printable(text.rstrip())

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dpp.batch.batch import find_run
+from dpp.batch.folder import find_run
 from dpp.cli.completion import CLASSES, STAGES
 from dpp.cli.options import GroupedCommand, batch_argument, options_for, words_option, workers_option, workspace_option
 from dpp.plugins.registry import STEP_SETTINGS

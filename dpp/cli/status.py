@@ -8,8 +8,7 @@ from pathlib import Path
 
 import click
 
-from dpp.batch.batch import find_run, latest_runs
-from dpp.batch.run import Run
+from dpp.batch.folder import RunFolder, find_run, latest_runs
 from dpp.cli.options import batch_argument, workspace_option
 from dpp.cli.output import print_table
 from dpp.monitor.state import RunFollower
@@ -43,7 +42,7 @@ def status(batch: str, workspace: Path, watch: bool) -> None:
     print_table(columns, [_row(run) for run in runs])
 
 
-def _watch(run: Run) -> int:
+def _watch(run: RunFolder) -> int:
     """Show a run until it ends; return its exit code."""
     display = TerminalDisplay(sys.stderr, first=0.0) if draws_on(sys.stderr) else LogDisplay(functools.partial(click.echo, err=True))
     follow(RunFollower(run), display, lambda: not run.is_under_way())
@@ -54,10 +53,9 @@ def _watch(run: Run) -> int:
     return run.exit_code(ended or run.progress())
 
 
-def _row(run: Run) -> tuple[object, ...]:
+def _row(run: RunFolder) -> tuple[object, ...]:
     ended = run.summary()
     summary = ended or run.progress()
-    asked = run.asked()
     return (
         run.batch,
         run.number,
@@ -65,8 +63,8 @@ def _row(run: Run) -> tuple[object, ...]:
         summary.ok,
         summary.failed,
         summary.total,
-        _minute(asked.get("started", "")),
-        asked.get("files", ""),
+        _minute(run.info.started),
+        run.info.files,
     )
 
 
@@ -75,7 +73,7 @@ def _minute(moment: str) -> str:
     return f"{moment[:16]}Z" if moment else ""
 
 
-def _state(run: Run, ended: Summary | None) -> str:
+def _state(run: RunFolder, ended: Summary | None) -> str:
     if ended is not None:
         return ended.state
     return "running" if run.is_held() else "stopped"

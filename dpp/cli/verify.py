@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from dpp.batch.batch import find_run
+from dpp.batch.folder import find_run
 from dpp.cli.completion import BATCHES
 from dpp.cli.options import workspace_option
 from dpp.maintenance.verify import Checker

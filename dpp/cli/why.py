@@ -7,8 +7,7 @@ from pathlib import Path
 
 import click
 
-from dpp.batch.batch import find_run
-from dpp.batch.run import Run
+from dpp.batch.folder import RunFolder, find_run
 from dpp.cli.completion import BATCHES
 from dpp.cli.options import format_option, run_option, workspace_option
 from dpp.cli.output import print_table
@@ -62,7 +61,7 @@ def _facts(found: FileHistory, other_steps: str) -> list[str]:
     return [f"{name:<9}{text}" for name, text in facts.items()]
 
 
-def _other_steps(run: Run) -> str:
+def _other_steps(run: RunFolder) -> str:
     """Return why the same run can't be had again, if it can't."""
     try:
         repeat(run, {})

@@ -1,4 +1,7 @@
-"""Where the files are that a process has on their way: for whoever watches the run, and for the process that supervises."""
+"""Where the files of a process are: written by the process that works on them, read by the one that supervises it.
+
+The supervisor finds out from it which file crashed or holds up its child, and writes snapshots for those who watch the run.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,14 +25,17 @@ STALL_SECONDS = 1.0
 _TOTALS = 16
 _HEAD = _TOTALS + 8
 _SINCE = 8
-_AT_WORK = re.compile(rb"[^\0]")
+_RUNNING = {stage: number + 1 for number, stage in enumerate(STAGES)}
+_WAITING = {stage: number + 0x11 for number, stage in enumerate(STAGES)}
+_ENDED = 0xFF
+_IS_RUNNING = re.compile(rb"[\x01-\x0f]")
 
 
 class Place(NamedTuple):
     """Where a file is.
 
     Attributes:
-        stage: The stage that is at it.
+        stage: The stage that works on it.
         seconds: For how long.
     """
 
@@ -38,13 +44,13 @@ class Place(NamedTuple):
 
 
 class Board:
-    """What stage is at which file, in memory that a process shares with the children that it forks.
+    """Which stage each file is in, in memory that a process shares with the children that it forks.
 
-    What a child wrote there can be read when it has died, however it did. A byte and a time of the machine's monotonic
-    clock a file: 0.5 microseconds a stage.
+    What a child wrote there can be read when it has died, however it did. It is a byte and a time of the machine's
+    monotonic clock per file; writing both takes 0.5 microseconds.
 
     Args:
-        size: Files at most, numbered from 0 in the order in which they are begun.
+        size: Maximum number of files, numbered from 0 in the order in which they are begun.
     """
 
     def __init__(self, size: int) -> None:
@@ -53,12 +59,12 @@ class Board:
         self._totals = memory[:_TOTALS].cast("Q")
         self._beat = memory[_TOTALS:_HEAD].cast("d")
         self._since = memory[_HEAD : _HEAD + size * _SINCE].cast("d")
-        self._stages = memory[_HEAD + size * _SINCE :]
+        self._places = memory[_HEAD + size * _SINCE :]
         self._lock = threading.Lock()
         self.beats()
 
     def beats(self) -> None:
-        """Take note that the threads of the process get their turns."""
+        """Record that the threads of the process get their turns."""
         self._beat[0] = time.monotonic()
 
     def is_stalled(self, limit: float) -> bool:
@@ -66,20 +72,21 @@ class Board:
         return time.monotonic() - self._beat[0] > min(limit / 2, STALL_SECONDS)
 
     def runs(self, number: int, stage: str) -> None:
-        """Take note that a stage begins with a file."""
+        """Record that a stage begins with a file."""
         self._since[number] = time.monotonic()
-        self._stages[number] = STAGES.index(stage) + 1
+        self._places[number] = _RUNNING[stage]
+
+    def waits(self, number: int, stage: str) -> None:
+        """Record that a file waits for a stage."""
+        self._places[number] = _WAITING[stage]
 
     def mark_suspect(self, number: int) -> None:
-        """Take note that a stage is through with a file, which may be why its process ends; it can't take too long any more."""
+        """Record that a stage is through with a file, which may be why its process ends; it can't take too long any more."""
         self._since[number] = math.inf
 
-    def rests(self, number: int) -> None:
-        """Take note that no stage is at a file."""
-        self._stages[number] = 0
-
-    def count(self, *, ok: bool) -> None:
-        """Count a file that has its outcome."""
+    def ended(self, number: int, *, ok: bool) -> None:
+        """Record that a file has its outcome."""
+        self._places[number] = _ENDED
         with self._lock:
             self._totals[0] += 1
             self._totals[1] += not ok
@@ -89,79 +96,64 @@ class Board:
         return self._totals[0], self._totals[1]
 
     def running(self) -> dict[int, Place]:
-        """Return where the files are that a stage is at."""
-        now, stages = time.monotonic(), bytes(self._stages)
-        found = (match.start() for match in _AT_WORK.finditer(stages))
-        return {number: Place(STAGES[stages[number] - 1], now - self._since[number]) for number in found}
+        """Return where the files are that a stage works on."""
+        now, places = time.monotonic(), bytes(self._places)
+        found = (match.start() for match in _IS_RUNNING.finditer(places))
+        return {number: Place(STAGES[places[number] - 1], now - self._since[number]) for number in found}
+
+    def waiting(self) -> dict[str, int]:
+        """Return how many files wait for each stage."""
+        places = bytes(self._places)
+        return {stage: count for stage, code in _WAITING.items() if (count := places.count(code))}
+
+    def has_ended(self, number: int) -> bool:
+        """Whether a file has its outcome."""
+        return self._places[number] == _ENDED
 
 
-class InFlight:
-    """Where the files are that a process has on their way.
-
-    Four stores into a dictionary a file, one microsecond in all.
+class SnapshotWriter:
+    """Write snapshots of a child's work from its board, twice a second.
 
     Args:
-        received: Says how many bytes of a file are downloaded so far.
-        board: Told of everything as well.
+        path: The snapshot's.
+        files: The child's files, in the order of their numbers; read as far as the child has begun.
+        received: Returns how many bytes of a file are downloaded so far.
     """
 
-    def __init__(self, received: Callable[[FileData], int], board: Board | None = None) -> None:
-        self._places: dict[int, tuple[str, float, FileData]] = {}
+    def __init__(self, path: Path, files: Iterable[FileData], received: Callable[[FileData], int]) -> None:
+        self._path = path
+        self._files = enumerate(files)
         self._received = received
-        self._board = board
+        self._open: dict[int, FileData] = {}
+        self._last = -1
+        self._due = time.monotonic() + FIRST_SECONDS
 
-    def waits(self, number: int, file: FileData, stage: str) -> None:
-        """Take note that a file waits for a stage."""
-        self._places[number] = (stage, 0.0, file)
-        if self._board:
-            self._board.rests(number)
+    def write(self, board: Board) -> None:
+        """Write a snapshot, if it is time to."""
+        if time.monotonic() > self._due:
+            self._due = time.monotonic() + SNAPSHOT_SECONDS
+            keep_snapshot(self._path, self.snapshot(board))
 
-    def runs(self, number: int, file: FileData, stage: str) -> None:
-        """Take note that a stage begins with a file."""
-        self._places[number] = (stage, time.time(), file)
-        if self._board:
-            self._board.runs(number, stage)
-
-    def ended(self, number: int, *, ok: bool) -> None:
-        """Take note that a file has its outcome."""
-        self._places.pop(number, None)
-        if self._board:
-            self._board.rests(number)
-            self._board.count(ok=ok)
-
-    def beats(self) -> None:
-        """Take note that the threads of this process get their turns."""
-        if self._board:
-            self._board.beats()
-
-    def snapshot(self) -> Snapshot:
-        """Return what is on its way at this moment."""
-        places = list(self._places.values())  # one step of the interpreter, so that no thread comes between
-        running = sorted((place for place in places if place[1]), key=lambda place: place[1])
-        sizes = {file.id: self._received(file) for stage, _, file in running if stage == STAGES[0]}
+    def snapshot(self, board: Board) -> Snapshot:
+        """Return a snapshot of this moment."""
+        running = board.running()
+        self._read_on(board, max(running, default=-1))
+        sizes = {number: self._received(self._open[number]) for number, place in running.items() if place.stage == STAGES[0]}
+        timed = [(number, place) for number, place in running.items() if math.isfinite(place.seconds)]
+        slowest = sorted(timed, key=lambda item: -item[1].seconds)[:SHOWN_SLOWEST]
         return Snapshot(
-            running=Counter(stage for stage, _, _ in running),
-            waiting=Counter(stage for stage, since, _ in places if not since),
+            running=Counter(place.stage for place in running.values()),
+            waiting=board.waiting(),
             slowest=[
-                Slow(id=file.id, stage=stage, since=since, bytes=sizes.get(file.id, 0)) for stage, since, file in running[:SHOWN_SLOWEST]
+                Slow(id=self._open[number].id, stage=place.stage, since=time.time() - place.seconds, bytes=sizes.get(number, 0))
+                for number, place in slowest
             ],
             bytes=sum(sizes.values()),
         )
 
-
-class Keeper:
-    """Keep a snapshot of what is on its way, twice a second.
-
-    Args:
-        path: The snapshot's.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._due = time.monotonic() + FIRST_SECONDS
-
-    def keep(self, in_flight: InFlight) -> None:
-        """Write a snapshot, if it is time to."""
-        if time.monotonic() > self._due:
-            self._due = time.monotonic() + SNAPSHOT_SECONDS
-            keep_snapshot(self._path, in_flight.snapshot())
+    def _read_on(self, board: Board, last: int) -> None:
+        """Read files up to a number; forget those that have their outcome."""
+        self._open = {number: file for number, file in self._open.items() if number == last or not board.has_ended(number)}
+        while self._last < last:
+            self._last, file = next(self._files)
+            self._open[self._last] = file

@@ -17,11 +17,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from dpp.engine.activity import Board, InFlight
+from dpp.engine.activity import Board
 from dpp.engine.pipeline import Job, Pipeline
 from dpp.engine.snapshot import POST_PROCESS
-from dpp.models import FileData, Outcome
-from dpp.workspace.ledger import Ledger
+from dpp.models import FileData
+from dpp.workspace.ledger import Ledger, Record
 
 GRACE_SECONDS = 10.0
 LOOK_SECONDS = 0.02
@@ -231,24 +231,15 @@ class Engine:
     Args:
         pipeline: The stages.
         ledger: Takes the outcomes.
-        on_wait: Called several times a second, with what is on its way, by the thread that waits for the end.
-        board: Where a process that supervises this one reads what is on its way.
+        board: Where a process that supervises this one reads which stage each file is in.
     """
 
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        ledger: Ledger,
-        on_wait: Callable[[InFlight], None] | None = None,
-        board: Board | None = None,
-    ) -> None:
+    def __init__(self, pipeline: Pipeline, ledger: Ledger, board: Board | None = None) -> None:
         settings = pipeline.settings
         self._pipeline = pipeline
         self._ledger = ledger
-        self._on_wait = on_wait
-        self._board = board if board and board.size > 1 else None
+        self._board = board
         self._fault = _Fault()
-        self._in_flight = InFlight(pipeline.received, board)
         self._preparing = _StageThreads("pre-process", 1, settings.download_queue_size, self._guarded(self._pre_process), inline=False)
         room = settings.pre_processing_queue_size + (0 if pipeline.steps.pre_processors else settings.download_queue_size)
         self._processing = _StageThreads("process", settings.processing_limit, room, self._guarded(self._process), inline=True)
@@ -270,9 +261,8 @@ class Engine:
 
     def _is_stopped(self) -> bool:
         """Whether waiting is over; asked several times a second by the thread that waits."""
-        self._in_flight.beats()
-        if self._on_wait:
-            self._on_wait(self._in_flight)
+        if self._board:
+            self._board.beats()
         return self._fault.stop.is_set()
 
     def _stop(self, intake: _Intake) -> None:
@@ -302,35 +292,44 @@ class Engine:
         return guarded
 
     def _download(self, job: Job) -> None:
-        self._in_flight.runs(job.number, job.file, "download")
+        self._runs(job, "download")
         known = self._pipeline.recalled(job)
         if known is not None:
             self._record(job, known)
             return
         self._pipeline.download(job)
         if self._pipeline.steps.pre_processors:
-            self._in_flight.waits(job.number, job.file, "pre-process")
+            self._waits(job, "pre-process")
             self._preparing.put(job)
         else:
             self._pre_process(job)
 
     def _pre_process(self, job: Job) -> None:
         if self._pipeline.steps.pre_processors:
-            self._in_flight.runs(job.number, job.file, "pre-process")
+            self._runs(job, "pre-process")
         self._pipeline.pre_process(job)
-        self._in_flight.waits(job.number, job.file, "process")
+        self._waits(job, "process")
         self._processing.put(job)
 
     def _process(self, job: Job) -> None:
-        self._in_flight.runs(job.number, job.file, "process")
+        self._runs(job, "process")
         self._pipeline.process(job)
-        if self._board and job.failure and job.failure.error_class == MemoryError.__name__:
+        if self._board and self._board.size > 1 and job.failure and job.failure.error_class == MemoryError.__name__:
             self._board.mark_suspect(job.number)
             raise MemoryError(job.failure.message)  # not surely of its own making: who supervises has it run alone
         if self._pipeline.steps.post_processors:
-            self._in_flight.runs(job.number, job.file, POST_PROCESS)
+            self._runs(job, POST_PROCESS)
         self._record(job, self._pipeline.report(job))
 
-    def _record(self, job: Job, outcome: Outcome) -> None:
-        self._ledger.append(outcome)
-        self._in_flight.ended(job.number, ok=outcome.ok)
+    def _record(self, job: Job, record: Record) -> None:
+        self._ledger.append(record)
+        if self._board:
+            self._board.ended(job.number, ok=record.outcome.ok)
+
+    def _runs(self, job: Job, stage: str) -> None:
+        if self._board:
+            self._board.runs(job.number, stage)
+
+    def _waits(self, job: Job, stage: str) -> None:
+        if self._board:
+            self._board.waits(job.number, stage)

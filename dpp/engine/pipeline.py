@@ -28,7 +28,7 @@ from dpp.selection import Selection
 from dpp.settings import Settings
 from dpp.workspace.atomic import discard, is_cut, is_fatal, json_line, read_json, write_atomic
 from dpp.workspace.layout import Workspace
-from dpp.workspace.ledger import read_outcome
+from dpp.workspace.ledger import Record, read_outcome
 
 log = logging.getLogger(__name__)
 log_of_files = logging.getLogger(FILES)
@@ -131,12 +131,13 @@ class Pipeline:
     def _is_left(self, failed: Outcome) -> bool:
         return self._selection is not None and not self._selection.picks(failed)
 
-    def recalled(self, job: Job) -> Outcome | None:
-        """Return the outcome of a file that nothing is to be done for, and remove what nobody needs of it any more."""
+    def recalled(self, job: Job) -> Record | None:
+        """Return the record of a file that nothing is to be done for, and remove what nobody needs of it any more."""
         outcome = self.recall(job)
-        if outcome is not None:
-            self._leave(job, outcome)
-        return outcome
+        if outcome is None:
+            return None
+        self._leave(job, outcome)
+        return Record.of(outcome)
 
     def _still_holds(self, outcome: Outcome, file: FileData) -> bool:
         """Whether the manifest expects what was reported, and neither the result nor the download, if it is there, was cut since."""
@@ -148,13 +149,6 @@ class Pipeline:
             return True
         except OSError:
             return False
-
-    def received(self, file: FileData) -> int:
-        """Return how many bytes there are of a download that has not ended."""
-        try:
-            return os.stat(self.workspace.download(file).part).st_size
-        except OSError:
-            return 0
 
     def has_download(self, file: FileData) -> bool:
         """Whether a file's download is whole."""
@@ -222,23 +216,23 @@ class Pipeline:
             line, job.result = _json_result(self.steps.processor, handed, record)
             write_atomic(path, line)
 
-    def report(self, job: Job) -> Outcome:
+    def report(self, job: Job) -> Record:
         """Run the post-processors and write the file's report; this ends the file's way, ok or failed."""
         for step in self.steps.post_processors:
             with _Stage(job, "post-process"):
                 for name, handed in _handed_over(job):
                     with naming(name):
                         step(*handed)
-        outcome = self.record(job)
-        self._registry.notify("dpp_file_finished", outcome=outcome)
-        return outcome
+        record = self.record(job)
+        self._registry.notify("dpp_file_finished", outcome=record.outcome)
+        return record
 
-    def record(self, job: Job) -> Outcome:
+    def record(self, job: Job) -> Record:
         """Write the file's report, whatever post-processors and other plugins would make of it."""
-        outcome = self._outcome(job)
-        write_atomic(self._report_path(job.file), outcome.model_dump_json().encode() + b"\n")
-        self._leave(job, outcome)
-        return outcome
+        record = Record.of(self._outcome(job))
+        write_atomic(self._report_path(job.file), record.line)
+        self._leave(job, record.outcome)
+        return record
 
     def _leave(self, job: Job, outcome: Outcome) -> None:
         """Remove what nobody needs any more: a download that is at fault, and with ``cleanup`` what became of a file that is ok."""

@@ -15,16 +15,16 @@ from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from dpp.engine.activity import Board, InFlight, Place
+from dpp.engine.activity import Board, Place, SnapshotWriter
 from dpp.engine.child import ChildExit, run_in_child
 from dpp.engine.engine import Engine
 from dpp.engine.pipeline import Job, Pipeline
 from dpp.engine.snapshot import POST_PROCESS
 from dpp.errors import EnvironmentStop
-from dpp.models import Failure, FileData, Outcome, Stage
+from dpp.models import Failure, FileData, Stage
 from dpp.names import file_key
 from dpp.redact import redact_text, secrets_of
-from dpp.workspace.ledger import Ledger
+from dpp.workspace.ledger import Ledger, Record
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,8 @@ class Supervisor:
         make_pipeline: Makes the stages; called in each process that runs files.
         stage_timeout: Seconds for a stage to be at one file; 0 for no limit.
         on_progress: Called several times a second with the number of files that have their outcome, and of those that failed.
-        on_wait: Called several times a second in the child, with what is on its way.
+        snapshot: Path of the snapshot for those who watch; none is written if None.
+        received: Returns how many bytes of a file are downloaded so far.
         on_crash: Called when a child has died.
         guard: Held while a child is forked.
     """
@@ -106,7 +107,8 @@ class Supervisor:
         *,
         stage_timeout: float = 0.0,
         on_progress: Callable[[int, int], None] | None = None,
-        on_wait: Callable[[InFlight], None] | None = None,
+        snapshot: Path | None = None,
+        received: Callable[[FileData], int] = lambda _file: 0,
         on_crash: Callable[[], None] = lambda: None,
         guard: AbstractContextManager[object] | None = None,
     ) -> None:
@@ -116,7 +118,8 @@ class Supervisor:
         self._make_pipeline = make_pipeline
         self._limit = stage_timeout
         self._on_progress = on_progress
-        self._on_wait = on_wait
+        self._snapshot = snapshot
+        self._received = received
         self._on_crash = on_crash
         self._guard = guard
 
@@ -154,7 +157,14 @@ class Supervisor:
 
     def _run(self, files: Files, size: int, tell: Callable[[Board], None] = lambda _board: None) -> _CrashReport | None:
         """Run files in a child; return what it left behind if it died."""
-        monitor = _ChildMonitor(size, self._limit, tell)
+        writer = SnapshotWriter(self._snapshot, files(), self._received) if self._snapshot else None
+
+        def show(board: Board) -> None:
+            tell(board)
+            if writer:
+                writer.write(board)
+
+        monitor = _ChildMonitor(size, self._limit, show)
         ended = run_in_child(lambda: self._work(files(), monitor.board), monitor.look, self._guard)
         tell(monitor.board)
         if ended is None:
@@ -168,7 +178,7 @@ class Supervisor:
     def _work(self, files: Iterable[FileData], board: Board) -> None:
         """Run files, in the child."""
         with closing(self._make_pipeline()) as pipeline, closing(Ledger(self._ledger)) as ledger:
-            Engine(pipeline, ledger, on_wait=self._on_wait, board=board).run(files)
+            Engine(pipeline, ledger, board).run(files)
 
     def _resolve_suspect(self, file: FileData, place: Place, crash: _CrashReport) -> None:
         """See to the outcome of a file that may be why a child ended; one that is not surely why gets a child for itself."""
@@ -182,7 +192,7 @@ class Supervisor:
         if place.stage == POST_PROCESS or run_in_child(lambda: self._end(job, Pipeline.report), _time_limit(self._limit), self._guard):
             self._end(job, Pipeline.record)
 
-    def _end(self, job: Job, write: Callable[[Pipeline, Job], Outcome]) -> None:
+    def _end(self, job: Job, write: Callable[[Pipeline, Job], Record]) -> None:
         """Write a file's report, and record its outcome."""
         with closing(self._make_pipeline()) as pipeline, closing(Ledger(self._ledger)) as ledger:
             ledger.append(write(pipeline, job))

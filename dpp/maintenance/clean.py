@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dpp import names
-from dpp.batch.batch import latest_runs
-from dpp.batch.run import Run
+from dpp.batch.folder import RunFolder, latest_runs
 from dpp.models import Outcome
 from dpp.workspace.atomic import discard, is_abandoned, read_json, remove, stops_run
 from dpp.workspace.layout import PART_SUFFIX, SIDECAR_SUFFIX, DownloadPaths
@@ -107,7 +106,7 @@ class Cleaner:
     def _known(self) -> _Known:
         known = _Known()
         for run in self._last:
-            chain = (run.asked().get("fingerprints") or [""])[0]
+            chain = next(iter(run.info.fingerprints), "")
             for outcome in run.results():
                 known.add(outcome, chain)
         return known
@@ -135,8 +134,8 @@ class Cleaner:
         None where some run does not say which fingerprints it had.
         """
         kept, replaced = _by_age(self._last)
-        used = [run.asked().get("fingerprints") for run in kept]
-        if not used or None in used:
+        used = [run.info.fingerprints for run in kept]
+        if not all(used) or not used:
             return
         yield from (run.folder.parent.parent for run in replaced)
         for kind, names_used in zip(("pre_processed", "processed", "reports"), zip(*used, strict=True), strict=True):
@@ -173,14 +172,14 @@ class _Known:
         return names.mark(key) in self._prepared[chain] and names.mark(key) not in self._to_do[chain]
 
 
-def _by_age(newest_first: Iterable[Run]) -> tuple[list[Run], list[Run]]:
+def _by_age(newest_first: Iterable[RunFolder]) -> tuple[list[RunFolder], list[RunFolder]]:
     """Return the last runs of batches that count, and of those that a batch of the same files with newer steps replaced."""
-    kept: dict[str, Run] = {}
+    kept: dict[str, RunFolder] = {}
     replaced = []
     for run in newest_first:
-        asked = run.asked()
-        steps = [(step["kind"], step["name"], step["options"]) for step in asked.get("plugins", [])]
-        identity = repr((asked["source"], asked["name"], steps)) if asked.get("source") else run.batch
+        info = run.info
+        steps = [(step["kind"], step["name"], step["options"]) for step in info.plugins]
+        identity = repr((info.source, info.name, steps)) if info.source else run.batch
         if kept.setdefault(identity, run) is not run:
             replaced.append(run)
     return list(kept.values()), replaced

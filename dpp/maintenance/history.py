@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, Field
 
 from dpp import names
-from dpp.batch.run import Run
+from dpp.batch.folder import RunFolder
 from dpp.download.downloader import Download, load_download
 from dpp.engine.preprocess import INPUT, load_prepared
 from dpp.errors import ConfigurationError
@@ -65,7 +65,7 @@ class FileHistory(BaseModel):
     why: str
 
 
-def find_outcome(run: Run, file_id: str) -> Outcome:
+def find_outcome(run: RunFolder, file_id: str) -> Outcome:
     """Return a file's outcome in a run.
 
     Raises:
@@ -81,14 +81,14 @@ def find_outcome(run: Run, file_id: str) -> Outcome:
     )
 
 
-def file_history(run: Run, outcome: Outcome) -> FileHistory:
+def file_history(run: RunFolder, outcome: Outcome) -> FileHistory:
     """Return what is known of a file with this outcome, from what is stored."""
     stages = list(_Targets(run, outcome).stages())
     again, why = _verdict(outcome, stages, run)
     return FileHistory(batch=run.label, outcome=outcome, stages=stages, again=again, why=why)
 
 
-def _verdict(outcome: Outcome, stages: list[StageRecord], run: Run) -> tuple[bool, str]:
+def _verdict(outcome: Outcome, stages: list[StageRecord], run: RunFolder) -> tuple[bool, str]:
     download, report = stages[0], stages[-1]
     if not outcome.ok:
         words = [] if Selection().picks(outcome) else ["--class", outcome.error_class or ""]
@@ -103,12 +103,11 @@ def _verdict(outcome: Outcome, stages: list[StageRecord], run: Run) -> tuple[boo
 class _Targets:
     """Where a file has left targets."""
 
-    def __init__(self, run: Run, outcome: Outcome) -> None:
-        asked = run.asked()
+    def __init__(self, run: RunFolder, outcome: Outcome) -> None:
         self._outcome = outcome
         self._workspace = Workspace(run.root)
-        self._steps: list[dict[str, str]] = asked.get("plugins", [])
-        self._fingerprints: list[str] = asked.get("fingerprints", ["", "", ""])
+        self._steps = run.info.plugins
+        self._fingerprints = run.info.fingerprints or ["", "", ""]
         self._file = FileData(url=outcome.url, id=outcome.id, name=outcome.name)
         self._paths = self._download_paths()
         self._download = load_download(self._paths, self._file)

@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dpp import names
-from dpp.batch.batch import latest_runs
-from dpp.batch.run import Run
+from dpp.batch.folder import RunFolder, latest_runs
 from dpp.engine.preprocess import INPUT, is_as_recorded
 from dpp.models import Outcome
 from dpp.plugins.builtin import content_digest
 from dpp.report.summary import Summary, fold
 from dpp.workspace.atomic import is_temporary, read_json
 from dpp.workspace.layout import PART_SUFFIX, SIDECAR_SUFFIX, Workspace
-from dpp.workspace.ledger import read_outcome, read_rows
+from dpp.workspace.ledger import read_outcome, read_records
 
 AGAIN = "run the batch again"
 ANEW = f"remove it and its file's reports, then {AGAIN}"
@@ -101,26 +100,26 @@ class Checker:
         self.bytes += inner.bytes
         self.left_over += [f"{SIMULATED}/{path}" for path in inner.left_over]
 
-    def _batch_problems(self, last: Run) -> Iterator[Problem]:
+    def _batch_problems(self, last: RunFolder) -> Iterator[Problem]:
         for folder in sorted(last.folder.parent.iterdir()):
             if folder.name.isdigit():
-                yield from self._run_problems(Run(folder))
+                yield from self._run_problems(RunFolder(folder))
         if last.summary() is None:
             self.left_over.append(f"{self._path(last.folder)}: {'is under way' if last.is_held() else 'was not summed up'}")
-        fingerprints = last.asked().get("fingerprints")
-        for row in read_rows(last.folder / "results.jsonl"):
+        fingerprints = last.info.fingerprints
+        for row in read_records(last.folder / "results.jsonl"):
             self._keys.add(names.mark(row.outcome.key))
             self._urls.add(names.mark(row.outcome.url))
             if fingerprints:
                 yield from self._row_problems(row.outcome, fingerprints)
 
-    def _run_problems(self, run: Run) -> Iterator[Problem]:
+    def _run_problems(self, run: RunFolder) -> Iterator[Problem]:
         """Yield where the results of a run, its summary and what was asked differ."""
         results, said = run.folder / "results.jsonl", run.summary()
         if said is None:
             return
-        found = Summary(batch=said.batch, run=said.run, total=int(run.asked().get("total", said.total)))
-        rows = sum(1 for _ in fold(found, read_rows(results)))
+        found = Summary(batch=said.batch, run=said.run, total=run.info.total or said.total)
+        rows = sum(1 for _ in fold(found, read_records(results)))
         self.files += 2
         if rows != (lines := _count_lines(results)):
             yield Problem(self._path(results), f"{lines} lines, {rows} of them an outcome of a file of its own", AGAIN)

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 from pydantic_core import from_json
 
 from dpp import names
-from dpp.batch.run import Run, seconds_since
+from dpp.batch.folder import RunFolder
 from dpp.engine.activity import SHOWN_SLOWEST
 from dpp.engine.snapshot import POST_PROCESS, STAGES, Slow, Snapshot, read_snapshots
+from dpp.report.info import RunInfo
 from dpp.report.summary import human_bytes, human_seconds
 from dpp.workspace.ledger import OPEN_SUFFIX
 
@@ -143,7 +144,7 @@ class Ledgers:
         try:
             outcome = from_json(line, cache_strings="keys")  # values hardly ever come twice: half the time
             mark = names.mark(outcome["key"])
-        except (ValueError, TypeError, KeyError):  # as read_rows does, passes over what is no outcome
+        except (ValueError, TypeError, KeyError):  # as read_records does, passes over what is no outcome
             return
         if mark not in self._seen:
             self._seen.add(mark)
@@ -157,27 +158,21 @@ class RunFollower:
         run: The run; somebody may be at it, or it may have ended.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RunFolder) -> None:
         self._run = run
         self._ledgers = Ledgers(run.ledgers)
-        self._asked = run.asked()
-        self._hidden = self._without(self._asked)
-        self._state = State(run.batch, run.number, int(self._asked.get("total", 0)))
+        self._hidden = self._without_step(run.info)
+        self._state = State(run.batch, run.number, run.info.total)
         self._failed_in: Counter[str] = Counter()
         self._failures: deque[Failed] = deque(maxlen=SHOWN_FAILURES)
         self._samples: deque[tuple[float, int, int]] = deque()
         self._ended_bytes = 0
 
     @staticmethod
-    def _without(asked: dict[str, Any]) -> set[str]:
+    def _without_step(info: RunInfo) -> set[str]:
         """Return the stages for which the run has no step."""
-        kinds = {step.get("kind") for step in asked.get("plugins", ())}
+        kinds = {step.get("kind") for step in info.plugins}
         return {stage for stage, kind in (("pre-process", "pre-processor"), (POST_PROCESS, "post-processor")) if kind not in kinds}
-
-    @property
-    def asked(self) -> dict[str, Any]:
-        """What was asked of the run."""
-        return self._asked
 
     def look(self) -> tuple[State, list[bytes]]:
         """Return what the run is at now, and the lines of the ledgers that are new."""
@@ -187,7 +182,7 @@ class RunFollower:
             lines.append(line)
         self._place([*read_snapshots(self._run.workfile.snapshots)])
         self._pace(time.monotonic())
-        self._state.seconds = seconds_since(self._asked)
+        self._state.seconds = self._run.info.elapsed()
         return self._state, lines
 
     def _count(self, outcome: dict[str, Any]) -> None:

@@ -240,7 +240,7 @@ class Viewer:
         if display := self._choose_display(settings):
             self._drawn = display if isinstance(display, TerminalDisplay) else None
             if isinstance(display, JsonDisplay):
-                self.tell("run-started", run.asked())
+                self.tell("run-started", run.info.model_dump(mode="json"))
             below_is_view(on=self._drawn is not None)
             self._helper = Helper(lambda parent: _view(run, display, parent), SIGNALS)
 

@@ -24,6 +24,7 @@ from pydantic_core import to_json
 
 from dpp.redact import redact_text
 from dpp.report.charts import Charts, fine_seconds
+from dpp.report.info import RunInfo
 from dpp.report.summary import Summary, human_bytes
 from dpp.settings import Settings
 from dpp.workspace.atomic import stops_run, write_stream
@@ -58,7 +59,7 @@ class Page:
 
     Args:
         path: Where the page is to lie.
-        asked: What was asked, as in ``run.json``.
+        info: How the run was asked for.
 
     Attributes:
         cut: Rows that the page has without what is long in them.
@@ -66,12 +67,12 @@ class Page:
         charts: What its charts are made from.
     """
 
-    def __init__(self, path: Path, asked: dict[str, Any]) -> None:
+    def __init__(self, path: Path, info: RunInfo) -> None:
         self._path = path
         self.cut = 0
         self.left_out = 0
-        self.charts = Charts(float(asked.get("started_at", 0)))
-        self._asked = asked
+        self.charts = Charts(info.started_at)
+        self._info = info
         self._lines: list[bytes] = []
         self._open = ExitStack()
         self._packing: Future[bytes] | None = None
@@ -154,8 +155,8 @@ class Page:
     def _rendered(self, summary: Summary, **more: Any) -> str:
         return self._template.result().render(
             summary=summary,
-            asked=self._asked,
-            changed=_changed(self._asked.get("settings", {})),
+            info=self._info,
+            changed=_changed(self._info.settings),
             page=self,
             groups=summary.failures[:SHOWN_GROUPS],
             style=_part("report.css"),

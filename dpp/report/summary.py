@@ -12,9 +12,9 @@ from pydantic import BaseModel, Field
 from dpp import names
 from dpp.models import Outcome
 from dpp.redact import printable
+from dpp.report.info import read_info
 from dpp.selection import GONE
 from dpp.settings import Settings
-from dpp.workspace.atomic import read_json
 from dpp.workspace.ledger import Record
 
 PAGE = "report.html"
@@ -132,9 +132,9 @@ def _where(summary: Summary) -> list[str]:
 
 def _how_to_retry(summary: Summary) -> str:
     """Return the command that retries, or what does where the files came from a list, a pipe or a URL with a secret."""
-    asked = read_json(Path(summary.folder, "run.json"))
-    can_be_read_again = not isinstance(asked, dict) or asked.get("source")
-    return retry_command(summary) if can_be_read_again else f"run the same again; dpp retry can't, as it can't read the {asked['files']}"
+    info = read_info(Path(summary.folder))
+    can_be_read_again = info.source or not info.run
+    return retry_command(summary) if can_be_read_again else f"run the same again; dpp retry can't, as it can't read the {info.files}"
 
 
 def retry_command(summary: Summary) -> str:

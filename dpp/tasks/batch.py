@@ -10,7 +10,6 @@ import logging
 import os
 import threading
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any, ClassVar
 
 import luigi
@@ -24,14 +23,13 @@ from dpp.batch.workfile import is_graph
 from dpp.errors import INTERRUPTED_TEXT, BatchFailed, ConfigurationError
 from dpp.logs import close_run_log, keep_log, set_up_logging
 from dpp.manifest.readers import Files
-from dpp.models import FileData
 from dpp.monitor.viewer import Viewer
 from dpp.plugins.registry import registry
 from dpp.redact import redact_text
 from dpp.report.summary import Summary
 from dpp.selection import Selection
 from dpp.settings import Settings
-from dpp.tasks.file import PatientTask, Report, SettingsTask, fork_guard
+from dpp.tasks.file import RUNS, PatientTask, Report, SettingsTask, fork_guard, run_in
 from dpp.tasks.parameters import (
     FilesParameter,
     exit_when_wrong,
@@ -63,15 +61,15 @@ class FileChunk(PatientTask):
 
     def output(self) -> FileTarget:
         """Return the chunk's ledger, which gets its name when every file has its outcome."""
-        return FileTarget(Run(Path(self.run_folder)).ledger(self._ledger_name()))
+        return FileTarget(run_in(self.run_folder).ledger(self._ledger_name()))
 
     def run(self) -> None:
         """Run the files that have no outcome in this run yet."""
-        run = Run(Path(self.run_folder))
+        run = run_in(self.run_folder)
         chunk = run.workfile.chunks()[self.index]
-        set_up_logging(run.workfile.settings())
+        set_up_logging(run.workfile.settings)
         with self.ending.chunk() if self.ending else nullcontext():
-            run.supervise(chunk, self._ledger_name(), registry(), Progress(chunk.size, self).tell, fork_guard())
+            run.supervise(chunk, self._ledger_name(), Progress(chunk.size, self).tell, fork_guard())
 
     def _ledger_name(self) -> str:
         return f"{self.index:05d}"
@@ -128,6 +126,7 @@ class RunBatch(SettingsTask):
             workers = self.workers or _workers() * (SHARERS if shared else 1)
             request = Request(self.batch_name, recursively_unfreeze(self.param_kwargs["options"]), self.selection)
             self._opened = open_run(self.wanted_files(), self.settings(), registry(), request=request, workers=workers, shared=shared)
+            RUNS[str(self._opened.folder)] = self._opened
             self._watch(self._opened)
         return self._opened
 
@@ -154,7 +153,7 @@ class RunBatch(SettingsTask):
         at_work = running_from_command_line() and luigi_works()
         if at_work or self.is_shown:
             keep_log(run.folder / "log.txt")
-        log.info("run %d of batch %s: %d files", run.number, run.batch, run.asked()["total"])
+        log.info("run %d of batch %s: %d files", run.number, run.batch, run.info.total)
         if at_work or self.is_shown:
             self.viewer = Viewer(run, self.settings())
         if threading.current_thread() is threading.main_thread():
@@ -166,12 +165,14 @@ class RunBatch(SettingsTask):
         """Let others run the batch; the next use of this task begins a new run."""
         if self._opened is not None:
             self._opened.release()
+            RUNS.pop(str(self._opened.folder), None)
         if self.ending is not None:
             self.ending.restore()
         if self.viewer is not None:
             self.viewer.stop()
         close_run_log()
         self._opened = self._required = self.ending = self.viewer = FileChunk.ending = None
+        self.__dict__.pop("_settings", None)
 
     def requires(self) -> list[luigi.Task]:
         """Return the tasks of the batch's files, or its chunks."""
@@ -192,12 +193,14 @@ class RunBatch(SettingsTask):
     def _tasks(self, run: Run) -> list[luigi.Task]:
         chunks = run.workfile.chunks()
         if is_graph(chunks):
-            return [self._report(file, run) for chunk in chunks for file in run.workfile.files(chunk)]
+            return [self._report(run, index) for index in range(len(chunks))]
         return [FileChunk(run_folder=str(run.folder), index=index) for index in range(len(chunks))]
 
-    def _report(self, file: FileData, run: Run) -> Report:
-        fields = file.model_dump(mode="json", exclude_defaults=True, exclude={"url", "id", "name"})
-        return self.clone(Report, url=file.url, id=file.id, name=file.name, fields=fields, run_folder=str(run.folder))
+    @staticmethod
+    def _report(run: Run, index: int) -> Report:
+        """Return the last task of a file; its id is for those who read Luigi's log."""
+        parameters: dict[str, Any] = {"run_folder": str(run.folder), "index": index, "id": run.workfile.file(index).id}
+        return Report(**parameters)
 
     def complete(self) -> bool:
         """Return whether the run that this process began or joined has ended with every file ok.
@@ -212,7 +215,7 @@ class RunBatch(SettingsTask):
     def run(self) -> None:
         """Sum up the run; fail where a file failed."""
         run = self.open()
-        run.record_known(run.pipeline(self.settings(), registry()))
+        run.record_known()
         summary = run.finish()
         if self.viewer is not None and running_from_command_line():
             self.viewer.end(summary)

@@ -28,7 +28,7 @@ from dpp.engine.supervisor import supervised
 from dpp.errors import ManifestError, StageError
 from dpp.logs import FILES, set_up_logging
 from dpp.manifest.readers import Entry, Listed, check
-from dpp.models import Failure, FileData, Outcome
+from dpp.models import Failure, FileData
 from dpp.names import file_key
 from dpp.plugins.registry import STEP_SETTINGS, option_names, registry
 from dpp.redact import redact_text
@@ -36,12 +36,13 @@ from dpp.settings import Settings, make_settings, merged_options
 from dpp.tasks.parameters import FieldsParameter, UrlParameter, configured_options, exit_when_wrong, with_settings
 from dpp.tasks.targets import FileTarget
 from dpp.workspace.atomic import read_json, write_json
-from dpp.workspace.ledger import Ledger
+from dpp.workspace.ledger import Ledger, Record
 
 log = logging.getLogger(__name__)
 
 _OF_BATCHES = {*STEP_SETTINGS, "skip_bad", "chunk_size", "log_file", "quiet", "json_lines"}
 WORKERS_A_TASK = 3
+RUNS: dict[str, Run] = {}
 _FILE_SETTINGS = [name for name in Settings.model_fields if name not in _OF_BATCHES]
 
 
@@ -56,6 +57,13 @@ def fork_guard() -> AbstractContextManager[object]:
 def is_worker() -> bool:
     """Whether this is a process that Luigi started for a task."""
     return multiprocessing.parent_process() is not None
+
+
+def run_in(folder: str) -> Run:
+    """Return the run of a folder: one object for all tasks of a process, and of those forked from it, so that its files are read once."""
+    if folder not in RUNS:
+        RUNS[folder] = Run(Path(folder), registry())
+    return RUNS[folder]
 
 
 class PatientTask(luigi.Task):
@@ -76,7 +84,7 @@ class PatientTask(luigi.Task):
     def note_crash(self) -> None:
         """Let the run know that a process of it died."""
         if folder := getattr(self, "run_folder", ""):
-            Run(Path(folder)).workfile.note_crash()
+            run_in(folder).workfile.note_crash()
 
 
 @PatientTask.event_handler(luigi.Event.PROCESS_FAILURE)  # type: ignore[untyped-decorator]
@@ -95,10 +103,14 @@ class SettingsTask(PatientTask):
         Raises:
             ConfigurationError: A value makes no sense.
         """
+        return self._settings
+
+    @cached_property
+    def _settings(self) -> Settings:
         own = {name: recursively_unfreeze(value) for name, value in self.param_kwargs.items() if name in Settings.model_fields}
         settings = make_settings(own)
         configured = configured_options(option_names(settings))
-        return make_settings({**own, "options": merged_options(configured, settings.options)})
+        return make_settings({**own, "options": merged_options(configured, settings.options)}) if configured else settings
 
 
 @with_settings(_FILE_SETTINGS)
@@ -106,8 +118,8 @@ class DownloadTarget(SettingsTask):
     """Download one file.
 
     This task and its three followers go through the stages up to their own; what is done is only read. In a
-    batch (``run_folder``) a failure is a value: it is noted, later tasks pass it on, and the report says it.
-    Alone, it fails the task.
+    batch (``run_folder`` and ``index``, whose file and settings count then) a failure is a value: it is noted, later tasks
+    pass it on, and the report says it. Alone, it fails the task.
     """
 
     url = UrlParameter(default="", description="where the file comes from")
@@ -117,6 +129,7 @@ class DownloadTarget(SettingsTask):
         default={}, significant=False, visibility=ParameterVisibility.PRIVATE, description="other fields of the manifest, as JSON"
     )
     run_folder = luigi.Parameter(default="", description="the run of a batch that this belongs to")
+    index = luigi.IntParameter(default=0, description="which of the run's files, from 0")
 
     stages: ClassVar[tuple[str, ...]] = ("download",)
     place: ClassVar[tuple[str, str]] = ("download", "pre-process")
@@ -124,6 +137,8 @@ class DownloadTarget(SettingsTask):
     @cached_property
     def file(self) -> FileData:
         """The file."""
+        if self.batch_run:
+            return self.batch_run.workfile.file(self.index)
         labels = {name: value for name, value in (("id", self.id), ("name", self.name), ("url", self.url)) if value}
         found = check(Entry("file", {**recursively_unfreeze(self.fields), **labels}), registry().fetchers())
         if isinstance(found, Listed):
@@ -133,12 +148,16 @@ class DownloadTarget(SettingsTask):
     @cached_property
     def batch_run(self) -> Run | None:
         """The run of a batch that this belongs to."""
-        return Run(Path(self.run_folder)) if self.run_folder else None
+        return run_in(self.run_folder) if self.run_folder else None
 
     @cached_property
     def pipeline(self) -> Pipeline:
         """The stages, with this task's settings."""
-        return self.batch_run.pipeline(self.settings(), registry()) if self.batch_run else Pipeline(self.settings(), registry())
+        return self.batch_run.pipeline() if self.batch_run else Pipeline(self.settings(), registry())
+
+    def settings(self) -> Settings:
+        """Return the settings of the run of a batch that this belongs to, or those that the parameters give."""
+        return self.batch_run.workfile.settings if self.batch_run else super().settings()
 
     def output(self) -> FileTarget:
         """Return the download."""
@@ -279,11 +298,11 @@ class Report(Processed):
             return True
         ledger = Ledger(self._ledger_path())
         if not ledger.recorded():
-            outcome = self.pipeline.recalled(Job(self.file))
-            if outcome is None or outcome.cached:
+            record = self.pipeline.recalled(Job(self.file))
+            if record is None or record.outcome.cached:
                 ledger.close()
                 return False
-            ledger.append(outcome)
+            ledger.append(record)
         ledger.finish()
         return True
 
@@ -295,14 +314,14 @@ class Report(Processed):
         """Write the report of a file whose post-processors killed their process."""
         self._record(job, self.pipeline.record(job))
 
-    def _record(self, job: Job, outcome: Outcome) -> None:
-        if outcome.ok:
-            logging.getLogger(FILES).info("%s: ok", outcome.id)
+    def _record(self, job: Job, record: Record) -> None:
+        if record.outcome.ok:
+            logging.getLogger(FILES).info("%s: ok", record.outcome.id)
         if self.batch_run is None:
             super().finish(job)
             return
         ledger = Ledger(self._ledger_path())
-        ledger.append(outcome)
+        ledger.append(record)
         ledger.finish()
 
     def _ledger_path(self) -> Path:

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import luigi
 from luigi.configuration import get_config
@@ -27,6 +27,7 @@ from dpp.settings import Settings
 
 log = logging.getLogger(__name__)
 
+Task = TypeVar("Task", bound=luigi.Task)
 BATCH_SECTION = "batch:"
 REDACTED = "#redacted-"
 SIGNIFICANT = frozenset({"workspace", "pre_processors", "processor", "post_processors", "options", "simulate_downloads"})
@@ -251,10 +252,10 @@ def spelled(field: FieldInfo) -> bool:
     return any(isinstance(rule, BeforeValidator) for rule in field.metadata)
 
 
-def with_settings(names_: Sequence[str]) -> Callable[[type[luigi.Task]], type[luigi.Task]]:
+def with_settings(names_: Sequence[str]) -> Callable[[type[Task]], type[Task]]:
     """Return a decorator that gives a task class Luigi parameters for these settings."""
 
-    def decorate(cls: type[luigi.Task]) -> type[luigi.Task]:
+    def decorate(cls: type[Task]) -> type[Task]:
         for name in names_:
             parameter = _parameter(name, Settings.model_fields[name])
             setattr(cls, name, parameter)

@@ -1,4 +1,4 @@
-"""Trying the failed files of a batch again: what its last run was asked, asked once more."""
+"""Trying the failed files of a batch again, as its last run was asked for."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from dpp.batch.batch import batch_name
-from dpp.batch.run import Run
+from dpp.batch.folder import RunFolder
 from dpp.errors import ConfigurationError
 from dpp.plugins.registry import registry
 from dpp.plugins.steps import Steps
+from dpp.report.info import RunInfo
 from dpp.selection import Selection, host_of
 from dpp.settings import Settings, merged_options
 from dpp.tasks.batch import RunBatch
@@ -42,7 +43,7 @@ class Failures:
         return self.by_class.total()
 
 
-def failures_of(run: Run, selection: Selection) -> Failures:
+def failures_of(run: RunFolder, selection: Selection) -> Failures:
     """Return the failures of a run, and how many of them are picked.
 
     Raises:
@@ -59,7 +60,7 @@ def failures_of(run: Run, selection: Selection) -> Failures:
     return found
 
 
-def repeat(run: Run, given: Mapping[str, Any]) -> RunBatch:
+def repeat(run: RunFolder, given: Mapping[str, Any]) -> RunBatch:
     """Return the task that runs the batch of a run once more.
 
     Args:
@@ -67,35 +68,34 @@ def repeat(run: Run, given: Mapping[str, Any]) -> RunBatch:
         given: Settings that are to be others now.
 
     Raises:
-        ConfigurationError: What the run was asked is not known well enough, or makes another batch by now.
+        ConfigurationError: How the run was asked for is not known well enough, or makes another batch by now.
     """
-    asked = run.asked()
-    task = _asked_again(asked, {"workspace": _workspace(run), **given})
+    task = _same_task(run.info, {"workspace": _workspace(run), **given})
     steps = registry().steps(task.settings())
     if batch_name(task.files, steps, task.batch_name) != run.batch:
-        raise ConfigurationError(_other_batch(run.batch, asked["plugins"], steps))
+        raise ConfigurationError(_other_batch(run.batch, run.info.plugins, steps))
     return task
 
 
-def _workspace(run: Run) -> Path:
+def _workspace(run: RunFolder) -> Path:
     """Return the workspace that a run lies in, wherever it was moved to."""
-    return run.root.parent if run.asked().get("settings", {}).get("simulate_downloads") else run.root
+    return run.root.parent if run.info.settings.get("simulate_downloads") else run.root
 
 
-def _asked_again(asked: Mapping[str, Any], given: Mapping[str, Any]) -> RunBatch:
-    """Return the task that was asked for in ``run.json``, with other settings where some are given.
+def _same_task(info: RunInfo, given: Mapping[str, Any]) -> RunBatch:
+    """Return the task that a run was asked for with, with other settings where some are given.
 
     Options in luigi.cfg are read anew. Those that were given come after them, and after those the ones that are given now.
     """
-    if not asked.get("source"):
-        raise ConfigurationError(f"batch {asked.get('batch')} was run over {asked.get('files')}, which can't be read again; {AGAIN}")
-    settings = {name: value for name, value in asked["settings"].items() if name in Settings.model_fields} | dict(given)
-    settings |= {"files": asked["source"], "batch_name": asked["name"]}
+    if not info.source:
+        raise ConfigurationError(f"batch {info.batch} was run over {info.files}, which can't be read again; {AGAIN}")
+    settings = {name: value for name, value in info.settings.items() if name in Settings.model_fields} | dict(given)
+    settings |= {"files": info.source, "batch_name": info.name}
     settings.pop("options", None)
-    options = merged_options(RunBatch(**settings).settings().options, asked["options"], given.get("options", {}))
-    missing = [name for name in asked["withheld"] if not _is_given(name, options, given)]
+    options = merged_options(RunBatch(**settings).settings().options, info.options, given.get("options", {}))
+    missing = [name for name in info.withheld if not _is_given(name, options, given)]
     if missing:
-        raise ConfigurationError(_give_again(missing, asked["batch"]))
+        raise ConfigurationError(_give_again(missing, info.batch))
     return RunBatch(**settings | {"options": options})
 
 

@@ -49,6 +49,13 @@ class DownloadPaths:
         """Hold this download together with others; None where there is none."""
         return share_folder(self.folder)
 
+    def received(self) -> int:
+        """Return how many bytes there are of the download before it is whole."""
+        try:
+            return os.stat(self.part).st_size
+        except OSError:
+            return 0
+
     def discard(self) -> None:
         """Remove the download, its sidecar first, and its folder unless there is more in it."""
         self._discard(self.sidecar, self.part_facts, self.part, self.body)

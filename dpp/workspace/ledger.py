@@ -1,7 +1,7 @@
-"""The record of outcomes: JSON Lines, appended to while a chunk works, read by whoever wants to know.
+"""The record of outcomes: JSON Lines, appended to while a chunk is worked on.
 
 A line is written with one call, so a process that dies leaves at most one torn line, at the end; it is
-cut off when the ledger is opened again, and passed over by readers.
+cut off when the ledger is opened again, and skipped by readers.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, Self
 
 from pydantic import ValidationError
 
@@ -48,21 +48,20 @@ class Ledger:
         """Return the outcomes that are in it already, by key."""
         return {outcome.key: outcome for outcome in read_ledger(self._open_path)}
 
-    def append(self, outcome: Outcome) -> None:
-        """Add an outcome.
+    def append(self, record: Record) -> None:
+        """Add a record.
 
         Raises:
             EnvironmentStop: It can't be written; what was written of it is taken back.
         """
         assert self._descriptor is not None, "the ledger is closed"
-        line = outcome.model_dump_json().encode() + b"\n"
         with self._lock, stops_run(self._path):
             try:
-                write_all(self._descriptor, line)
+                write_all(self._descriptor, record.line)
             except OSError:
                 os.ftruncate(self._descriptor, self._size)
                 raise
-            self._size += len(line)
+            self._size += len(record.line)
 
     def finish(self) -> None:
         """Give the ledger its final name: every file of the chunk has its outcome."""
@@ -78,10 +77,15 @@ class Ledger:
 
 
 class Record(NamedTuple):
-    """A line of a ledger, with its line feed, and the outcome that it says."""
+    """An outcome, and its line in a ledger, in a report and in ``results.jsonl``: JSON with a line feed."""
 
     outcome: Outcome
     line: bytes
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> Self:
+        """Return the record of an outcome."""
+        return cls(outcome, outcome.model_dump_json().encode() + b"\n")
 
 
 def read_outcome(path: Path | str) -> Outcome | None:
@@ -94,11 +98,11 @@ def read_outcome(path: Path | str) -> Outcome | None:
 
 def read_ledger(path: Path) -> Iterator[Outcome]:
     """Yield the outcomes of a ledger."""
-    return (row.outcome for row in read_rows(path))
+    return (record.outcome for record in read_records(path))
 
 
-def read_rows(path: Path) -> Iterator[Record]:
-    """Yield the rows of a ledger, which may just have got its final name; a line that is torn or is none is passed over."""
+def read_records(path: Path) -> Iterator[Record]:
+    """Yield the records of a ledger, which may just have got its final name; a torn or invalid line is skipped."""
     stream = _opened(path) or _opened(path.with_name(path.name.removesuffix(OPEN_SUFFIX)))
     if stream is None:
         return
@@ -118,6 +122,6 @@ def _opened(path: Path) -> BinaryIO | None:
 
 
 def read_ledgers(folder: Path) -> Iterator[Record]:
-    """Yield the rows of all ledgers in a folder, finished or not."""
+    """Yield the records of all ledgers in a folder, finished or not."""
     for path in sorted(folder.glob("*.jsonl*")):
-        yield from read_rows(path)
+        yield from read_records(path)

@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 from dpp import ConfigurationError, EnvironmentStop, InputError, LockedError, ManifestError
 from dpp.batch import batch as batches
-from dpp.batch.batch import batch_name, find_run, latest_run, latest_runs, open_run
+from dpp.batch.batch import batch_name, open_run
+from dpp.batch.folder import RunFolder, find_run, latest_run, latest_runs
 from dpp.batch.run import Run
-from dpp.engine.pipeline import Job, Pipeline
+from dpp.engine.pipeline import Job
 from dpp.plugins.registry import load_plugins
+from dpp.report.info import RunInfo, read_info
 from dpp.settings import make_settings
 from dpp.workspace.ledger import Ledger
 from dpp.workspace.locks import BatchLock
@@ -47,9 +49,9 @@ def begin(registry, tmp_path):
 def work(registry):
     """Do the work of a run, chunk by chunk, and sum it up."""
 
-    def do(run: Run):
+    def do(run):
         for number, chunk in enumerate(run.workfile.chunks()):
-            run.work(Pipeline(run.workfile.settings(), registry, run.label), run.workfile.files(chunk), str(number))
+            run.work(run.pipeline(), run.workfile.files(chunk), str(number))
         return run.finish()
 
     return do
@@ -67,15 +69,15 @@ def local(tmp_path):
     return make
 
 
-def test_a_run_says_what_was_asked_and_remembers_its_plan(begin, local, manifest):
+def test_a_run_remembers_how_it_was_asked_for(begin, local, manifest):
     files = manifest(local(5))
     run = begin(files, chunk_size=2)
-    asked = run.asked()
-    assert (asked["run"], asked["total"], asked["files"], asked["batch"]) == (1, 5, str(files), run.batch)
-    assert (asked["pid"], [step["name"] for step in asked["plugins"]]) == (os.getpid(), ["checksum"])
+    assert run.info == read_info(run.folder)
+    assert (run.info.run, run.info.total, run.info.files, run.info.batch) == (1, 5, str(files), run.batch)
+    assert (run.info.pid, [step["name"] for step in run.info.plugins]) == (os.getpid(), ["checksum"])
     assert [chunk.size for chunk in run.workfile.chunks()] == [2, 2, 1]
     assert [file.id for chunk in run.workfile.chunks() for file in run.workfile.files(chunk)] == ["f0", "f1", "f2", "f3", "f4"]
-    assert run.workfile.settings().chunk_size == 2
+    assert run.workfile.settings.chunk_size == 2
     assert run.workfile.is_open()
 
 
@@ -109,7 +111,7 @@ def test_a_ledger_that_has_outcomes_already_is_not_worked_again(begin, local, re
     (chunk,) = run.workfile.chunks()
     seen = []
     for _ in range(2):
-        run.supervise(chunk, "0", registry, lambda done, failed: seen.append((done, failed)))
+        run.supervise(chunk, "0", lambda done, failed: seen.append((done, failed)))
         run.ledger("0").rename(run.ledger("0").with_name("0.jsonl.open"))
     assert seen[-1] == (2, 0)
     assert {outcome.id for outcome in run.results()} == {"f0", "f1"}
@@ -121,7 +123,7 @@ def test_what_was_complete_before_is_recorded_for_a_small_batch(begin, work, loc
     work(first)
     first.release()
     again = begin([*local(2), {"url": "file:///none", "id": "x"}])
-    again.record_known(Pipeline(again.workfile.settings(), registry, again.label))
+    again.record_known()
     assert sorted((outcome.id, outcome.cached) for outcome in again.results()) == [("f0", True), ("f1", True)]
 
 
@@ -130,11 +132,11 @@ def test_a_file_of_this_run_is_not_recorded_as_known(begin, work, local, registr
     work(first)
     first.release()
     run = begin(local(1))
-    pipeline = Pipeline(run.workfile.settings(), registry, run.label)
+    pipeline = run.pipeline()
     (file,) = run.workfile.files(run.workfile.chunks()[0])
     ledger = Ledger(run.ledger(pipeline.recall(Job(file)).key))
     ledger.finish()
-    run.record_known(pipeline)
+    run.record_known()
     assert list(run.results()) == []
 
 
@@ -156,7 +158,7 @@ def test_a_run_that_its_surroundings_stopped_says_so(begin, local, registry):
     run = begin(local(2), chunk_size=9)
     (run.folder.parents[2].parent / "downloads").write_text("in the way")
     with pytest.raises(EnvironmentStop, match="a file is in the way"):
-        run.work(Pipeline(run.workfile.settings(), registry, run.label), run.workfile.files(run.workfile.chunks()[0]), "0")
+        run.work(run.pipeline(), run.workfile.files(run.workfile.chunks()[0]), "0")
     assert run.conclude()[1] == 3
 
 
@@ -193,14 +195,14 @@ def test_two_do_not_run_one_batch_but_two_batches(begin, local):
     with pytest.raises(LockedError, match=f"run by pid {os.getpid()}"):
         begin(local(2))
     assert begin(local(2), processor="checksum", options={"checksum": {"algorithm": "md5"}}).batch != run.batch
-    assert Run(run.folder).is_held()
+    assert RunFolder(run.folder).is_held()
 
 
 def test_a_released_run_is_held_by_nobody(begin, local):
     run = begin(local(2))
     run.release()
     run.release()
-    assert not Run(run.folder).is_held()
+    assert not RunFolder(run.folder).is_held()
 
 
 def test_several_share_the_run_that_one_of_them_began(begin, local):
@@ -290,7 +292,7 @@ def test_a_private_folder_that_can_not_be_made_stops_the_run_and_lets_go(begin, 
     private.write_text("in the way")
     with pytest.raises(EnvironmentStop, match="cannot write"):
         begin(local(1))
-    assert not Run(run.folder).is_held()
+    assert not RunFolder(run.folder).is_held()
 
 
 def test_no_secret_is_left_in_the_workspace_or_in_the_outcomes(begin, work, site, tmp_path):
@@ -320,7 +322,7 @@ def page_rows(run: Run) -> str:
 def test_what_was_asked_has_no_secret_of_a_place(begin, local, tmp_path):
     (tmp_path / "there").mkdir()
     run = begin(local(1), skip_existing=f"{(tmp_path / 'there').as_uri()}?pattern=s3cret")
-    assert run.asked()["settings"]["skip_existing"].endswith("/there?***")
+    assert run.info.settings["skip_existing"].endswith("/there?***")
 
 
 def texts(folder: Path) -> list[Path]:
@@ -385,7 +387,7 @@ def test_a_manifest_whose_name_is_no_unicode_can_be_run(begin, local, work, tmp_
     path = tmp_path / os.fsdecode(b"caf\xe9.json")
     path.write_text(json.dumps(local(1)))
     run = begin(str(path))
-    assert run.asked()["files"] == f"{tmp_path}/caf\\udce9.json"
+    assert run.info.files == f"{tmp_path}/caf\\udce9.json"
     assert work(run).complete
 
 
@@ -430,8 +432,9 @@ def test_a_run_whose_note_has_gone_is_not_summed_up_as_one_of_no_files(begin, wo
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"run": '])
-def test_a_torn_note_of_what_was_asked_is_empty(begin, local, text):
+def test_a_torn_run_json_is_one_with_defaults(begin, local, text):
     run = begin(local(1))
     (run.folder / "run.json").write_text(text)
-    assert run.asked() == {}
-    assert run.progress().batch == run.batch
+    found = RunFolder(run.folder)
+    assert found.info == RunInfo()
+    assert found.progress().batch == run.batch

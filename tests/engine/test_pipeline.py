@@ -62,7 +62,7 @@ def run(pipeline, file):
     job = Job(file)
     for stage in (pipeline.download, pipeline.pre_process, pipeline.process):
         stage(job)
-    return job, pipeline.report(job)
+    return job, pipeline.report(job).outcome
 
 
 @pytest.fixture

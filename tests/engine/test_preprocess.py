@@ -96,7 +96,7 @@ def outcome(tmp_path, monkeypatch, site):
         for stage in (pipeline.download, pipeline.pre_process, pipeline.process):
             stage(job)
         pipeline.close()
-        return pipeline.report(job)
+        return pipeline.report(job).outcome
 
     return run
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from dpp.batch.batch import find_run
+from dpp.batch.folder import find_run
 from dpp.workspace.ledger import read_outcome
 
 import http_site

@@ -203,8 +203,7 @@ def test_a_board_is_read_by_the_parent_of_who_wrote_it():
         board.runs(0, "download")
         board.runs(2, "process")
         board.runs(1, "download")
-        board.rests(1)
-        board.count(ok=False)
+        board.ended(1, ok=False)
         os._exit(0)
 
     assert run_in_child(work)

@@ -86,4 +86,4 @@ def marked(*, quick=False):
 
 @pytest.mark.parametrize("quick", [False, True])
 def test_every_row_has_a_test_and_every_mark_a_row(quick):
-    assert marked(quick=quick) == {row.number for row in fault_table.read_rows(ROOT / "docs/faults.md")}
+    assert marked(quick=quick) == {row.number for row in fault_table.read_records(ROOT / "docs/faults.md")}

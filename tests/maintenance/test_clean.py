@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from dpp.batch.batch import latest_runs, open_run
+from dpp.batch.batch import open_run
+from dpp.batch.folder import latest_runs
 from dpp.plugins.registry import load_plugins
 from dpp.settings import make_settings
 from dpp.workspace.atomic import temporary_name
@@ -112,7 +113,7 @@ def test_what_a_newer_version_of_a_step_replaced_is_freed(root, dpp, command, ma
         (root.parent / "counts.py").write_text(VERSIONED.format(version))
         assert command("dpp", "run", "y.json", "--processor", "counts:Counts", PYTHONDONTWRITEBYTECODE="1").returncode == 0
     new, old = latest_runs(root)[:2]
-    (_, *used), (_, *unused) = new.asked()["fingerprints"], old.asked()["fingerprints"]
+    (_, *used), (_, *unused) = new.info.fingerprints, old.info.fingerprints
     dpp("clean", "--results", "--keep-runs", 1)
     assert [run.batch for run in latest_runs(root)] == [new.batch, latest_runs(root)[1].batch]
     assert [(root / kind / name).exists() for kind, name in zip(("processed", "reports"), used, strict=True)] == [True, True]

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from dpp.batch.batch import find_run
+from dpp.batch.folder import find_run
 from dpp.maintenance.history import file_history, find_outcome
 
 from http_site import status
@@ -115,8 +115,8 @@ def test_a_mistyped_id_gets_the_near_one(site, manifest, dpp):
 def test_steps_that_are_not_the_same_any_more_are_told(site, manifest, dpp, tmp_path, monkeypatch):
     dpp("run", manifest([{"url": site.add("/a", "a")}]))
     run = find_run(tmp_path / "dpp-workspace")
-    asked = run.asked()
-    asked["plugins"][0]["version"] = asked["settings"]["processor"] = "line-count"
-    (run.folder / "run.json").write_text(json.dumps(asked))
+    info = run.info
+    info.plugins[0]["version"] = info.settings["processor"] = "line-count"
+    (run.folder / "run.json").write_text(info.model_dump_json())
     assert "steps    this is not batch" in dpp("why", "a")[1]
     assert file_history(run, find_outcome(run, "a")).outcome.ok

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from dpp.batch.batch import latest_runs
+from dpp.batch.folder import latest_runs
 from dpp.maintenance.verify import Checker
 from dpp.workspace.atomic import read_json
 from dpp.workspace.ledger import read_outcome

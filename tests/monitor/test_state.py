@@ -12,14 +12,14 @@ import time
 
 import pytest
 from dpp.batch.run import Run
-from dpp.engine.activity import InFlight
 from dpp.engine.snapshot import Slow, Snapshot, keep_snapshot, read_snapshots
-from dpp.models import FileData, Outcome
+from dpp.models import Outcome
 from dpp.monitor.state import Failed, Ledgers, RunFollower, StageState, State
 from dpp.monitor.terminal import frame, middle
 from dpp.monitor.viewer import JsonDisplay, Viewer, follow
+from dpp.plugins.registry import registry
 from dpp.settings import Settings
-from dpp.workspace.ledger import Ledger
+from dpp.workspace.ledger import Ledger, Record
 from rich.cells import cell_len
 
 NOBODY = 2**22 + 1  # more than Linux ever gives to a process, so that none can have got it anew
@@ -37,7 +37,7 @@ def run(tmp_path):
     folder.mkdir(parents=True)
     plugins = [{"kind": "pre-processor"}, {"kind": "processor"}]
     (folder / "run.json").write_text(json.dumps({"total": 10, "started_at": time.time() - 60, "plugins": plugins}))
-    return Run(folder)
+    return Run(folder, registry())
 
 
 def rows(state):
@@ -48,7 +48,7 @@ def test_each_line_of_the_ledgers_is_read_once(tmp_path):
     followed = Ledgers(tmp_path / "chunks")
     assert list(followed.news()) == []
     ledger = Ledger(tmp_path / "chunks" / "0.jsonl")
-    ledger.append(outcome(1))
+    ledger.append(Record.of(outcome(1)))
     assert [row["id"] for row, _ in followed.news()] == ["f1"]
     (line,) = [outcome(2).model_dump_json().encode()]
     with (tmp_path / "chunks" / "0.jsonl.open").open("ab") as stream:
@@ -56,14 +56,14 @@ def test_each_line_of_the_ledgers_is_read_once(tmp_path):
         stream.flush()
         assert list(followed.news()) == []
         stream.write(line[20:] + b"\n")
-    ledger.append(outcome(1))
+    ledger.append(Record.of(outcome(1)))
     ledger.finish()
     assert [row["id"] for row, _ in followed.news()] == ["f2"]
     assert list(followed.news()) == []
 
 
 def test_a_file_that_is_done_before_anybody_looks_is_told_too(run):
-    Ledger(run.ledger("0")).append(outcome(1))
+    Ledger(run.ledger("0")).append(Record.of(outcome(1)))
     reader, writer = os.pipe()
     follow(RunFollower(run), JsonDisplay(writer), lambda: True)
     os.close(writer)
@@ -97,7 +97,7 @@ def read_to(stream, end):
 def test_what_has_no_outcome_yet_is_where_the_snapshots_say(run):
     ledger = Ledger(run.ledger("0"))
     for done in (outcome(1), outcome(2, cached=True), outcome(3, "failed", stage="download"), outcome(4, "failed", stage="process")):
-        ledger.append(done)
+        ledger.append(Record.of(done))
     ledger.close()
     keep_snapshot(run.snapshot("0"), Snapshot(running={"download": 2, "process": 1}, waiting={"pre-process": 1}))
     state, lines = RunFollower(run).look()
@@ -123,9 +123,9 @@ def test_files_that_were_done_before_are_in_no_rate(run):
     watch.look()
     ledger = Ledger(run.ledger("0"))
     for number in range(5):
-        ledger.append(outcome(number, cached=True, bytes=10))
+        ledger.append(Record.of(outcome(number, cached=True, bytes=10)))
     assert watch.look()[0].rate == 0
-    ledger.append(outcome(6, bytes=10))
+    ledger.append(Record.of(outcome(6, bytes=10)))
     ledger.close()
     state, _ = watch.look()
     assert state.rate > 0
@@ -136,21 +136,8 @@ def test_a_rate_is_told_also_where_nobody_looked_for_longer_than_it_counts(run, 
     monkeypatch.setattr("dpp.monitor.state.WINDOW_SECONDS", 0.0)
     watch = RunFollower(run)
     watch.look()
-    Ledger(run.ledger("0")).append(outcome(1))
+    Ledger(run.ledger("0")).append(Record.of(outcome(1)))
     assert watch.look()[0].rate > 0
-
-
-def test_what_is_on_its_way_is_told_by_stage_and_the_slowest_first():
-    files = [FileData(url=f"file:///f{number}") for number in range(4)]
-    in_flight = InFlight(lambda file: 7)
-    for number, file in enumerate(files):
-        in_flight.runs(number, file, "download")
-    in_flight.waits(1, files[1], "process")
-    in_flight.runs(2, files[2], "process")
-    in_flight.ended(3, ok=True)
-    told = in_flight.snapshot()
-    assert (told.running, told.waiting, told.bytes, told.pid) == ({"download": 1, "process": 1}, {"process": 1}, 7, os.getpid())
-    assert [(slow.id, slow.bytes) for slow in told.slowest] == [("f0", 7), ("f2", 0)]
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from dpp import ConfigurationError, Outcome, Summary
 from dpp.batch.run import Run
+from dpp.plugins.registry import registry
 from dpp.report.export import guess_format, table_of, write_table
-from dpp.workspace.ledger import Ledger
+from dpp.workspace.ledger import Ledger, Record
 from pyarrow import parquet
 
 DPP = Path(sys.executable).with_name("dpp")
@@ -38,12 +39,12 @@ def make_run(tmp_path):
     """Write a run of a batch as it lies in a workspace, with these outcomes."""
 
     def make(outcomes, *, ended=True):
-        run = Run(tmp_path / "dpp-workspace/batches/x-0123456789/runs/1")
+        run = Run(tmp_path / "dpp-workspace/batches/x-0123456789/runs/1", registry())
         run.folder.mkdir(parents=True)
-        (run.folder / "run.json").write_text(json.dumps({"total": len(outcomes), "started_at": 1.0}))
+        (run.folder / "run.json").write_text(json.dumps({"run": 1, "total": len(outcomes), "started_at": 1.0}))
         ledger = Ledger(run.ledgers / "00000.jsonl")
         for one in outcomes:
-            ledger.append(one)
+            ledger.append(Record.of(one))
         ledger.close()
         if ended:
             run.finish()

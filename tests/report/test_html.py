@@ -14,6 +14,7 @@ import pytest
 from dpp import EnvironmentStop, Outcome, Summary
 from dpp.report import html as pages
 from dpp.report.html import LONGEST_ROW, Page
+from dpp.report.info import RunInfo
 from dpp.report.summary import fold
 from dpp.workspace.ledger import Record
 
@@ -45,7 +46,7 @@ def write(tmp_path):
 
     def to_text(*rows: Record, asked: dict[str, object] | None = None) -> str:
         summary = Summary(batch="b", run=1, total=len(rows), folder="/w/runs/1", seconds=2)
-        with Page(tmp_path / "report.html", {"started_at": 999.0, **(asked or {})}) as page:
+        with Page(tmp_path / "report.html", RunInfo(**{"started_at": 999.0, **(asked or {})})) as page:
             passed = list(page.take(fold(summary, rows)))
             page.write(summary)
         assert passed == list(rows)
@@ -135,7 +136,7 @@ def test_settings_are_shown_where_they_are_not_the_defaults_and_without_secrets(
 
 
 def test_a_page_that_can_not_be_written_stops_the_run(tmp_path):
-    with pytest.raises(EnvironmentStop, match="cannot write"), Page(tmp_path / "missing" / "report.html", {}):
+    with pytest.raises(EnvironmentStop, match="cannot write"), Page(tmp_path / "missing" / "report.html", RunInfo()):
         pass
 
 

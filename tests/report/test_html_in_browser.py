@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from dpp import Outcome, Summary
 from dpp.report.html import Page
+from dpp.report.info import RunInfo
 from dpp.report.summary import fold
 from dpp.workspace.ledger import Record
 from playwright.sync_api import Browser, expect, sync_playwright
@@ -71,7 +72,7 @@ def page(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
     lines = [*(line(number) for number in range(1, COUNT + 1)), evil()]
     summary = Summary(batch="many", run=3, total=len(lines), seconds=40, folder="/w/batches/many/runs/3")
-    with Page(path, {"started_at": 1_700_000_000.0, "files": "x.json"}) as made:
+    with Page(path, RunInfo(started_at=1_700_000_000.0, files="x.json")) as made:
         for _ in made.take(fold(summary, (Record(Outcome.model_validate_json(one), one) for one in lines))):
             pass
         made.write(summary)

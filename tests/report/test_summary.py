@@ -85,7 +85,7 @@ def test_the_end_says_where_report_and_log_lie_and_what_retries(tmp_path):
 
 def test_where_the_files_can_not_be_read_again_the_end_does_not_say_dpp_retry(tmp_path):
     summary, _ = folded(1, failed(1))
-    (tmp_path / "run.json").write_text('{"source": "", "files": "list of 2 files"}')
+    (tmp_path / "run.json").write_text('{"run": 1, "source": "", "files": "list of 2 files"}')
     summary.folder = str(tmp_path)
     assert render(summary).splitlines()[-1] == "retry: run the same again; dpp retry can't, as it can't read the list of 2 files"
 

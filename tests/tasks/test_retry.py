@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from dpp.batch.batch import find_run
+from dpp.batch.folder import find_run
 from dpp.tasks.batch import start_batch
 
 from http_site import status
@@ -89,7 +89,7 @@ def test_settings_and_options_of_the_last_run_count_from_any_folder(site, manife
     assert dpp("retry", "--workspace", tmp_path / "dpp-workspace", "--attempts", 3)[0] == 1
     assert site.counts() == {"/b": 5}
     assert "md5" in results()["a"]["result"]
-    assert find_run(tmp_path / "dpp-workspace").asked()["source"] == str(files)
+    assert find_run(tmp_path / "dpp-workspace").info.source == str(files)
 
 
 def test_a_workspace_that_was_moved_is_retried_where_it_is(broken, dpp, tmp_path):
@@ -183,8 +183,8 @@ def signed(site, manifest, dpp, tmp_path, monkeypatch):
 
 def test_secret_options_are_not_stored_and_are_to_be_given_again(signed, dpp, tmp_path):
     run = find_run(tmp_path / "dpp-workspace")
-    assert run.asked()["options"] == {"signed": {"level": 3}}
-    assert run.asked()["withheld"] == ["signed.note", "signed.password", "signed.seal"]
+    assert run.info.options == {"signed": {"level": 3}}
+    assert run.info.withheld == ["signed.note", "signed.password", "signed.seal"]
     stored = "".join(path.read_text() for path in (tmp_path / "dpp-workspace" / "batches").rglob("*") if path.is_file())
     assert not [secret for secret in ("hunter2", "s3cret", "t0ken") if secret in stored]
     code, _, err = dpp("retry")
@@ -201,7 +201,7 @@ def test_secret_options_are_not_stored_and_are_to_be_given_again(signed, dpp, tm
 )
 def test_only_what_may_be_secret_is_withheld(signed, dpp, tmp_path, options, stored):
     dpp("run", "x.json", "--processor", "signing:Signed", "--options", json.dumps({"signed": options}))
-    assert find_run(tmp_path / "dpp-workspace").asked()["options"]["signed"] == stored
+    assert find_run(tmp_path / "dpp-workspace").info.options["signed"] == stored
 
 
 def test_a_step_that_is_of_another_version_by_now_makes_another_batch(site, manifest, command, tmp_path):
@@ -235,8 +235,8 @@ def test_a_named_batch_is_retried_with_the_options_that_luigi_cfg_has_now(site, 
     config = tmp_path / "luigi.cfg"
     config.write_text(f"[batch:acme]\nfiles={files}\nattempts=1\n[checksum]\nalgorithm=md5\n")
     assert command("dpp", "run", "--batch", "acme").returncode == 1
-    asked = find_run(tmp_path / "dpp-workspace").asked()
-    assert (asked["name"], asked["options"], asked["withheld"]) == ("acme", {}, [])
+    info = find_run(tmp_path / "dpp-workspace").info
+    assert (info.name, info.options, info.withheld) == ("acme", {}, [])
     site.add("/a", "a")
     done = command("dpp", "retry", "acme", "--all")
     assert "batch acme-" in done.stdout
@@ -254,7 +254,7 @@ def test_a_place_to_leave_files_out_is_stored_without_its_password(site, manifes
     install("listing", LISTING)
     place = ("--skip-existing", "listing://me:hunter2@h/")
     assert command("dpp", "run", manifest([{"url": f"{site.url}/missing"}]), *place).returncode == 1
-    assert find_run(tmp_path / "dpp-workspace").asked()["settings"]["skip_existing"] == "listing://***@h/"
+    assert find_run(tmp_path / "dpp-workspace").info.settings["skip_existing"] == "listing://***@h/"
     refused = command("dpp", "retry", "--all")
     assert (refused.returncode, "skip_existing: not stored" in refused.stderr, "--skip-existing ..." in refused.stderr) == (2, True, True)
     assert command("dpp", "retry", "--all", *place).returncode == 1

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 from dpp import EnvironmentStop, Outcome
-from dpp.workspace.ledger import Ledger, read_ledger, read_ledgers
+from dpp.workspace.ledger import Ledger, Record, read_ledger, read_ledgers
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,14 +25,14 @@ def path(tmp_path):
 def filled(path, count: int) -> bytes:
     ledger = Ledger(path)
     for n in range(count):
-        ledger.append(outcome(n, result={"text": "line\nbreak", "n": n}))
+        ledger.append(Record.of(outcome(n, result={"text": "line\nbreak", "n": n})))
     ledger.close()
     return path.with_name("0.jsonl.open").read_bytes()
 
 
 def test_it_has_its_final_name_only_when_it_is_finished(path):
     ledger = Ledger(path)
-    ledger.append(outcome(1))
+    ledger.append(Record.of(outcome(1)))
     assert [file.name for file in path.parent.iterdir()] == ["0.jsonl.open"]
     ledger.finish()
     assert [file.name for file in path.parent.iterdir()] == ["0.jsonl"]
@@ -41,7 +41,7 @@ def test_it_has_its_final_name_only_when_it_is_finished(path):
 
 def test_an_outcome_is_there_as_soon_as_it_was_added(path):
     ledger = Ledger(path)
-    ledger.append(outcome(1))
+    ledger.append(Record.of(outcome(1)))
     assert [row.outcome for row in read_ledgers(path.parent)] == [outcome(1)]
     ledger.close()
 
@@ -49,7 +49,7 @@ def test_an_outcome_is_there_as_soon_as_it_was_added(path):
 def test_a_ledger_that_gets_its_final_name_while_others_are_read_is_read_as_well(path):
     ledgers = [Ledger(path.with_name(f"{number}.jsonl")) for number in range(2)]
     for number, ledger in enumerate(ledgers):
-        ledger.append(outcome(number))
+        ledger.append(Record.of(outcome(number)))
     rows = read_ledgers(path.parent)
     found = [next(rows)]
     for ledger in ledgers:
@@ -61,7 +61,7 @@ def test_a_closed_ledger_goes_on_where_it_was(path):
     filled(path, 2)
     ledger = Ledger(path)
     assert list(ledger.recorded()) == ["0", "1"]
-    ledger.append(outcome("more"))
+    ledger.append(Record.of(outcome("more")))
     ledger.finish()
     assert [found.key for found in read_ledger(path)] == ["0", "1", "more"]
 
@@ -75,7 +75,7 @@ def test_cut_at_any_byte_it_keeps_all_whole_lines_and_goes_on(path, cut):
     whole = data.count(b"\n")
     ledger = Ledger(path)
     assert list(ledger.recorded()) == [str(n) for n in range(whole)]
-    ledger.append(outcome("after"))
+    ledger.append(Record.of(outcome("after")))
     ledger.close()
     assert [json.loads(line)["key"] for line in torn.read_bytes().splitlines()] == [*map(str, range(whole)), "after"]
 
@@ -99,7 +99,8 @@ def test_lines_that_are_no_outcomes_are_passed_over(path, noise):
 def test_threads_do_not_mix_their_lines(path):
     ledger = Ledger(path)
     threads = [
-        threading.Thread(target=lambda n=n: [ledger.append(outcome(f"{n}-{m}", message="x" * 500)) for m in range(50)]) for n in range(8)
+        threading.Thread(target=lambda n=n: [ledger.append(Record.of(outcome(f"{n}-{m}", message="x" * 500))) for m in range(50)])
+        for n in range(8)
     ]
     for thread in threads:
         thread.start()
@@ -112,18 +113,18 @@ def test_threads_do_not_mix_their_lines(path):
 
 def test_what_could_be_written_of_an_outcome_is_taken_back(path):
     ledger = Ledger(path)
-    ledger.append(outcome(1))
+    ledger.append(Record.of(outcome(1)))
     opened = path.with_name("0.jsonl.open")
     before = opened.read_bytes()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, hard))
     try:
         with pytest.raises(EnvironmentStop, match="File too large"):
-            ledger.append(outcome(2))
+            ledger.append(Record.of(outcome(2)))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert opened.read_bytes() == before
-    ledger.append(outcome(3))
+    ledger.append(Record.of(outcome(3)))
     assert list(ledger.recorded()) == ["1", "3"]
     ledger.close()
 
@@ -133,7 +134,7 @@ def test_closing_twice_is_once_and_a_closed_one_takes_nothing(path):
     ledger.close()
     ledger.close()
     with pytest.raises(AssertionError, match="the ledger is closed"):
-        ledger.append(outcome(1))
+        ledger.append(Record.of(outcome(1)))
 
 
 def test_a_ledger_that_can_not_be_made_stops_the_run(path):

@@ -1,0 +1,62 @@
+"""The board of a process, and the snapshots that its supervisor writes from it."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from dpp.engine.activity import Board, SnapshotWriter
+from dpp.engine.snapshot import read_snapshots
+from dpp.models import FileData
+
+
+@pytest.fixture
+def files():
+    return [FileData(url=f"file:///f{number}") for number in range(6)]
+
+
+@pytest.fixture
+def board():
+    """Six files: two in a stage, one waiting, one done, two not begun."""
+    made = Board(6)
+    for number in range(4):
+        made.runs(number, "download")
+    made.waits(1, "process")
+    made.runs(2, "process")
+    made.ended(3, ok=True)
+    return made
+
+
+def test_a_snapshot_counts_files_by_stage_the_slowest_first(board, files, tmp_path):
+    told = SnapshotWriter(tmp_path / "0.json", files, lambda file: 7).snapshot(board)
+    assert (told.running, told.waiting, told.bytes, told.pid) == ({"download": 1, "process": 1}, {"process": 1}, 7, os.getpid())
+    assert [(slow.id, slow.bytes) for slow in told.slowest] == [("f0", 7), ("f2", 0)]
+
+
+def test_files_are_read_as_far_as_they_are_begun_and_a_waiting_one_is_found_later(board, files, tmp_path):
+    seen = []
+    writer = SnapshotWriter(tmp_path / "0.json", (seen.append(file.id) or file for file in files), lambda file: 0)
+    writer.snapshot(board)
+    assert seen == ["f0", "f1", "f2"]
+    board.ended(0, ok=True)
+    board.ended(2, ok=False)
+    board.runs(1, "process")
+    board.runs(5, "download")
+    assert sorted(slow.id for slow in writer.snapshot(board).slowest) == ["f1", "f5"]
+    assert board.totals() == (3, 1)
+
+
+def test_a_suspect_is_no_slow_file(board, files, tmp_path):
+    board.mark_suspect(0)
+    told = SnapshotWriter(tmp_path / "0.json", files, lambda file: 0).snapshot(board)
+    assert ([slow.id for slow in told.slowest], told.running["download"]) == (["f2"], 1)
+
+
+def test_a_snapshot_is_written_when_it_is_due(board, files, tmp_path, monkeypatch):
+    monkeypatch.setattr("dpp.engine.activity.FIRST_SECONDS", -1.0)
+    writer = SnapshotWriter(tmp_path / "0.json", files, lambda file: 0)
+    writer.write(board)
+    (first,) = read_snapshots(tmp_path)
+    board.ended(0, ok=True)
+    writer.write(board)
+    assert [*read_snapshots(tmp_path)] == [first]
