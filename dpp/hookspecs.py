@@ -67,7 +67,7 @@ def dpp_source_schemes() -> Iterable[str] | None:
 
 @hookspec
 def dpp_commands() -> Iterable[click.Command] | None:
-    """Return verbs for ``dpp``'s command line, as a list; asked when plugins are loaded and when a verb is looked up.
+    """Return commands for ``dpp``'s command line, as a list; asked when plugins are loaded and when a command is looked up.
 
     None offers nothing.
     """

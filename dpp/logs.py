@@ -62,8 +62,8 @@ def close_run_log() -> None:
         handler.close()
 
 
-def below_is_view(on: bool) -> None:
-    """Take note of whether a view is drawn below the cursor, which a line has to erase first; it is drawn anew below that."""
+def mark_view_below(on: bool) -> None:
+    """Set whether a view is drawn below the cursor; a log line erases it first, and it is drawn anew below the line."""
     _Console.prefix = ERASE if on else ""
 
 

@@ -63,7 +63,7 @@ def _scheme_and_host(url: str) -> tuple[str, str | None]:
         raise ValueError("has a host or port that is none; percent-encode what is special in a user name or password") from None
 
 
-def _shortened(limit: int) -> AfterValidator:
+def _shorten_middle(limit: int) -> AfterValidator:
     """Return a rule that leaves the middle of a longer text out: a plugin may raise what it has read."""
     return AfterValidator(lambda text: text if len(text) <= limit else f"{text[: limit // 2]}\n...\n{text[-limit // 2 :]}")
 
@@ -81,9 +81,9 @@ class Failure(BaseModel):
 
     stage: Stage
     error_class: str
-    message: Annotated[str, _shortened(2_000)]
+    message: Annotated[str, _shorten_middle(2_000)]
     http_status: int | None = None
-    traceback: Annotated[str, _shortened(20_000)] | None = None
+    traceback: Annotated[str, _shorten_middle(20_000)] | None = None
 
 
 class FileData(BaseModel):

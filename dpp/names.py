@@ -99,11 +99,11 @@ def safe_name(name: str) -> str:
     if clean.endswith(RESERVED_SUFFIXES):
         clean += "_"
     if len(clean.encode()) > NAME_BYTES:
-        clean = _shortened(clean)
+        clean = _shorten_name(clean)
     return clean
 
 
-def _shortened(name: str) -> str:
+def _shorten_name(name: str) -> str:
     suffix = PurePosixPath(name).suffix
     suffix = suffix if len(suffix.encode()) <= SLUG_LENGTH else ""
     mark = f"-{digest(name, digits=8)}{suffix}"

@@ -174,7 +174,7 @@ def make_settings(values: dict[str, Any]) -> Settings:
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        raise ConfigurationError("\n".join(describe(error, Settings))) from error
+        raise ConfigurationError("\n".join(describe(error, Settings, "setting"))) from error
 
 
 def wrong_options(name: str, error: ValidationError, model: type[Any]) -> ConfigurationError:
@@ -183,11 +183,17 @@ def wrong_options(name: str, error: ValidationError, model: type[Any]) -> Config
     return ConfigurationError(f"options of {name}:\n{problems}")
 
 
-def describe(error: ValidationError, model: type[Any] | None = None) -> list[str]:
-    """Return a sentence a problem: the field, and what is wrong with it; the class, where it is given, tells which fields there are."""
+def describe(error: ValidationError, model: type[Any] | None = None, noun: str = "option") -> list[str]:
+    """Return one sentence per problem: the field, and what is wrong with it.
+
+    Args:
+        error: The error.
+        model: The class, whose fields are suggested in place of an unknown one.
+        noun: What its fields are called.
+    """
     fields = getattr(model, "model_fields", {})
     details = error.errors(include_url=False)
-    return [_sentence(detail["loc"], detail["msg"], detail["type"], detail["input"]) + _instead(detail, fields) for detail in details]
+    return [_sentence(detail, noun) + _instead(detail, fields) for detail in details]
 
 
 def _instead(detail: ErrorDetails, fields: Collection[str]) -> str:
@@ -196,13 +202,13 @@ def _instead(detail: ErrorDetails, fields: Collection[str]) -> str:
     return f"; {names.suggestion(str(detail['loc'][0]), fields)}" if unknown and fields else ""
 
 
-def _sentence(location: tuple[int | str, ...], message: str, kind: str, value: Any) -> str:
-    field = ".".join(map(str, location)) or "value"
+def _sentence(detail: ErrorDetails, noun: str) -> str:
+    kind, value, field = detail["type"], detail["input"], ".".join(map(str, detail["loc"])) or "value"
     if kind == "extra_forbidden":
-        return f"unknown option {field!r}"
+        return f"unknown {noun} {field!r}"
     if kind in _PLAIN:
         return f"{field}{_PLAIN[kind]}"
-    message = message.removeprefix("Value error, ").removeprefix("Input ")
+    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
     is_number = isinstance(value, (bool, int, float)) or kind.startswith(("greater_than", "less_than"))
     got = "" if kind == "value_error" else f", got {value if is_number else type(value).__name__}"
     return f"{field}: {message}{got}"

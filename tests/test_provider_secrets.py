@@ -39,8 +39,8 @@ exec {gpg} "$@"
 class Provider:
     """A server that takes a password, a key with a passphrase, a bucket; and files that hold the secrets."""
 
-    def __init__(self, folder, door, store, pgp):
-        self.folder, self.door, self.store, self.pgp = folder, door, store, pgp
+    def __init__(self, folder, server, store, pgp):
+        self.folder, self.server, self.store, self.pgp = folder, server, store, pgp
         self.canaries = {"passphrase": PASSPHRASE, "password": PASSWORD, "secret": store.secret_key, "wrong": WRONG_KEY}
         for name in [*GOOD, "other", "refused"]:
             message = pgp.encrypt(b"a,b\n", "other@example.org" if name == "other" else "acme@example.org")
@@ -53,9 +53,9 @@ class Provider:
 
     def url(self, name):
         """Return where a file is: one where the secret key is wrong, one where the password is, the others where all is right."""
-        user = "stranger" if name == "refused" else self.door.user
-        server = f"sftp://{user}@{self.door.host}:{self.door.port}{self.folder}/outbox/"
-        return "s3://results/forbidden" if name == "forbidden" else f"{server}{name}.gpg"
+        user = "stranger" if name == "refused" else self.server.user
+        outbox = f"sftp://{user}@{self.server.host}:{self.server.port}{self.folder}/outbox/"
+        return "s3://results/forbidden" if name == "forbidden" else f"{outbox}{name}.gpg"
 
     def by_reference(self, way):
         """Return options that say where secrets are, and the environment that goes with them."""
@@ -76,7 +76,7 @@ class Provider:
         (folder / "gpg").touch(mode=0o700)
         (folder / "gpg").write_text(GPG.format(log=shlex.quote(f"{folder}/gpg.log"), gpg=shutil.which("gpg")))
         options["gpg-decrypt"] |= {"gpg": f"{folder}/gpg", "gnupghome": str(self.pgp.home)}
-        options["sftp"] |= {"known_hosts": str(self.door.known_hosts)}
+        options["sftp"] |= {"known_hosts": str(self.server.known_hosts)}
         options["s3-upload"] |= {"destination": f"s3://results/{folder.name}/"}
         settings = {
             "files": files,
@@ -100,8 +100,8 @@ def provider(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("provider")
     for name in ("outbox", "sshd", "store"):
         (folder / name).mkdir()
-    with Pgp("provider") as pgp, sshd(folder / "sshd", password=PASSWORD) as door, request.param(folder / "store") as store:
-        yield Provider(folder, door, store, pgp)
+    with Pgp("provider") as pgp, sshd(folder / "sshd", password=PASSWORD) as server, request.param(folder / "store") as store:
+        yield Provider(folder, server, store, pgp)
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ def test_secrets_are_not_shown_where_a_listing_is_refused(provider, command, tmp
     assert (done.returncode, reason in done.stderr) == (2, True), done.stderr
     assert found(provider.canaries, tmp_path, [*seen, done.stdout.encode(), done.stderr.encode()]) == []
     if refused == "refused":
-        wait_until(lambda: "Failed password for invalid user stranger" in provider.door.log)  # sshd answers before it logs
+        wait_until(lambda: "Failed password for invalid user stranger" in provider.server.log)  # sshd answers before it logs
 
 
 LEAKS = {

@@ -95,15 +95,15 @@ def test_what_basic_authentication_sends_is_masked():
     assert redact_text(f"Authorization: Basic {sent}", url_secrets("https://me:p%40ss%20w%C3%B6rd@h/")) == "Authorization: Basic ***"
 
 
-class Door(BaseModel):
+class Login(BaseModel):
     plain: str = "visible"
     phrase: SecretStr = SecretStr("")
     more: dict[str, list[SecretBytes]] = {}
 
 
 def test_what_a_model_declares_secret_is_found_however_deep():
-    door = Door(phrase="open sesame", more={"a": [b"close sesame", b"\xff\xfe"]})
-    assert declared_secrets([door, {"x": (SecretStr("third"),)}, "no"]) == {"open sesame", "close sesame", "\\xff\\xfe", "third"}
+    server = Login(phrase="open sesame", more={"a": [b"close sesame", b"\xff\xfe"]})
+    assert declared_secrets([server, {"x": (SecretStr("third"),)}, "no"]) == {"open sesame", "close sesame", "\\xff\\xfe", "third"}
 
 
 def test_a_kept_secret_is_masked_in_every_text_and_value():

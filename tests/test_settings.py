@@ -31,7 +31,7 @@ def test_every_wrong_value_is_named_at_once():
         "attempts: should be greater than or equal to 1, got 0",
         "read_timeout: should be a number",
         "debug: should be true or false",
-        "unknown option 'procesor'; did you mean 'processor'?",
+        "unknown setting 'procesor'; did you mean 'processor'?",
     ]
 
 

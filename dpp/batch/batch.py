@@ -36,7 +36,7 @@ SHARING_PAUSE = 0.05
 def batch_name(files: Files, steps: Steps, title: str = "") -> str:
     """Return the name of a batch: the same manifest through the same steps is the same batch."""
     if not isinstance(files, (str, Path)):
-        kind, where = "list", _spelled(files)
+        kind, where = "list", _list_identity(files)
     elif is_source(files):
         kind, where = names.stem(redact_url(str(files))), str(files)
     else:
@@ -44,7 +44,7 @@ def batch_name(files: Files, steps: Steps, title: str = "") -> str:
     return f"{names.slug(title or kind)}-{names.digest(where, steps.fingerprints()[2], digits=10)}"
 
 
-def _spelled(entries: Sequence[Any]) -> str:
+def _list_identity(entries: Sequence[Any]) -> str:
     """Return a list as text that is the same in every process; what can't be spelled is refused when it is read."""
     try:
         return json.dumps(entries, default=lambda value: dict(value) if isinstance(value, Mapping) else str(value), sort_keys=True)
@@ -94,10 +94,10 @@ def open_run(
             workspace.sweep()
         run = Run(folder / "runs" / str(last.number + 1 if last else 1), registry, lock)
         existing = _existing(settings, registry)
-        rows = _rows(files, settings, registry)
+        entries = _read_entries(files, settings, registry)
         if existing:
-            rows = _left(rows, existing, Pipeline(settings, registry, steps=steps))
-        run.begin(request.info(files, settings, steps), rows, settings, schemes, workers, existing)
+            entries = _without_existing(entries, existing, Pipeline(settings, registry, steps=steps))
+        run.begin(request.info(files, settings, steps), entries, settings, schemes, workers, existing)
         registry.notify("dpp_batch_started", run=run.info.model_dump(mode="json"))
         return run
 
@@ -125,11 +125,11 @@ def write_listing(path: Path, files: Files, settings: Settings, registry: Regist
         InputError: The manifest or a setting is wrong.
     """
     existing = _existing(settings, registry)
-    rows = _rows(files, settings, registry)
+    entries = _read_entries(files, settings, registry)
     chunks = write_catalog(
         path,
         describe_source(files),
-        _left(rows, existing) if existing else rows,
+        _without_existing(entries, existing) if existing else entries,
         set(registry.fetchers()),
         lambda total: max(total, 1),
         skip_bad=settings.skip_bad,
@@ -162,19 +162,19 @@ def _existing(settings: Settings, registry: Registry) -> Existing | None:
     return Existing(listed_there)
 
 
-def _left(rows: Iterator[Entry], existing: Existing, pipeline: Pipeline | None = None) -> Iterator[Entry]:
-    """Yield the rows of files that are not there yet; a pipeline with ``cleanup`` forgets what an earlier run had of the others.
+def _without_existing(entries: Iterator[Entry], existing: Existing, pipeline: Pipeline | None = None) -> Iterator[Entry]:
+    """Yield the entries of files that are not there yet; a pipeline with ``cleanup`` forgets what an earlier run had of the others.
 
     A run that was killed after it had uploaded a file, and before it could say so, leaves that file's copies behind.
     """
-    for row in rows:
-        if row.fields is None or not existing.has(row.fields):
-            yield row
+    for entry in entries:
+        if entry.fields is None or not existing.has(entry.fields):
+            yield entry
         elif pipeline is not None and pipeline.settings.cleanup:
             with suppress(ValidationError):
-                pipeline.forget(FileData.model_validate(row.fields))
+                pipeline.forget(FileData.model_validate(entry.fields))
 
 
-def _rows(files: Files, settings: Settings, registry: Registry) -> Iterator[Entry]:
+def _read_entries(files: Files, settings: Settings, registry: Registry) -> Iterator[Entry]:
     found = registry.rows(str(files), settings) if isinstance(files, (str, Path)) else None
     return read(files) if found is None else listed(found)

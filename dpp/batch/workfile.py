@@ -43,12 +43,12 @@ class WorkFile:
         self._settings: Settings | None = None
         self._files: list[FileData] = []
 
-    def begin(self, source: str, rows: Iterator[Entry], settings: Settings, schemes: set[str], workers: int) -> list[Chunk]:
+    def begin(self, source: str, entries: Iterator[Entry], settings: Settings, schemes: set[str], workers: int) -> list[Chunk]:
         """Check the manifest and write down its files.
 
         Args:
             source: What messages call the manifest.
-            rows: Its rows as read.
+            entries: Its entries as read.
             settings: The settings.
             schemes: URL schemes that can be fetched.
             workers: Processes that are to work on it.
@@ -57,7 +57,7 @@ class WorkFile:
             The chunks, in the order of the manifest.
 
         Raises:
-            ManifestError: Some row has a problem; all of them are in it.
+            ManifestError: Some entry is invalid; all problems are in it.
         """
         self.forget()
         with stops_run(self.folder):
@@ -67,7 +67,7 @@ class WorkFile:
             return write_catalog(
                 self.folder / "files.jsonl",
                 source,
-                rows,
+                entries,
                 schemes,
                 lambda total: settings.chunk_size_for(total, workers),
                 skip_bad=settings.skip_bad,

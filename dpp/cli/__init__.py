@@ -1,4 +1,4 @@
-"""The command line ``dpp``: one module a verb. Only this package prints."""
+"""The command line ``dpp``: one module a command. Only this package prints."""
 
 from __future__ import annotations
 
@@ -25,30 +25,32 @@ from dpp.plugins.registry import registry
 
 
 class _Group(click.Group):
-    """Verbs of dpp and of plugins (hook ``dpp_commands``)."""
+    """Commands of dpp and of plugins (hook ``dpp_commands``)."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        """Return the names of all verbs."""
-        return sorted({*self.commands, *_offered()})
+        """Return the names of all commands."""
+        return sorted({*self.commands, *_plugin_commands()})
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        """Return a verb; dpp's own come first."""
-        return self.commands.get(name) or _offered().get(name)
+        """Return a command; dpp's own come first."""
+        return self.commands.get(name) or _plugin_commands().get(name)
 
     def resolve_command(self, context: click.Context, arguments: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the verb that the arguments begin with; say which one may have been meant where there is none."""
+        """Return the command that the arguments begin with; say which one may have been meant where there is none."""
         name = arguments[0]
         if not name.startswith("-") and not context.resilient_parsing and self.get_command(context, name) is None:
             raise click.UsageError(f"unknown command {name!r}; {suggestion(name, self.list_commands(context))}", context)
         return super().resolve_command(context, arguments)
 
 
-def _offered() -> dict[str, click.Command]:
-    """Return the verbs of plugins by name."""
+def _plugin_commands() -> dict[str, click.Command]:
+    """Return the commands of plugins by name."""
     offered: dict[str, click.Command] = {}
     for plugin, command in registry().commands():
         if command.name in offered:
-            raise PluginError(f"verb {command.name!r} is offered by two plugins, one of them {plugin}; DPP_DISABLE_PLUGINS leaves one out")
+            raise PluginError(
+                f"command {command.name!r} is offered by two plugins, one of them {plugin}; DPP_DISABLE_PLUGINS leaves one out"
+            )
         offered[str(command.name)] = command
     return offered
 

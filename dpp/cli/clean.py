@@ -9,7 +9,7 @@ import click
 
 from dpp.cli.options import workspace_option
 from dpp.cli.output import print_table
-from dpp.maintenance.clean import KINDS, Cleaner
+from dpp.maintenance.clean import CLEANABLE, Cleaner
 from dpp.report.summary import human_bytes
 
 
@@ -34,16 +34,16 @@ def clean(workspace: Path, keep_runs: int | None, dry_run: bool, **chosen: bool)
       dpp clean --downloads --pre-processed --dry-run
       dpp clean --parts --temporary --keep-runs 3
     """
-    kinds = [kind for kind in KINDS if chosen.get(kind) or (kind == "runs" and keep_runs)]
+    kinds = [kind for kind in CLEANABLE if chosen.get(kind) or (kind == "runs" and keep_runs)]
     dry = dry_run or not kinds
     cleaner = Cleaner(workspace, keep_runs or 1)
     with nullcontext() if dry else cleaner.alone():
-        totals = _cleaned(cleaner, kinds or list(KINDS), dry=dry)
-    print_table(("kind", "files", "bytes", "what"), [(kind, *counts, KINDS[kind]) for kind, counts in totals.items()])
+        totals = _cleaned(cleaner, kinds or list(CLEANABLE), dry=dry)
+    print_table(("kind", "files", "bytes", "what"), [(kind, *counts, CLEANABLE[kind]) for kind, counts in totals.items()])
     total = human_bytes(sum(size for _, size in totals.values()))
     click.echo(f"{'could be freed' if dry else 'freed'}: {total}")
     if not kinds:
-        options = ", ".join("--keep-runs 1" if kind == "runs" else f"--{kind.replace('_', '-')}" for kind in KINDS)
+        options = ", ".join("--keep-runs 1" if kind == "runs" else f"--{kind.replace('_', '-')}" for kind in CLEANABLE)
         click.echo(f"nothing was freed; choose: {options}")
 
 

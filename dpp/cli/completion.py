@@ -27,7 +27,7 @@ Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]
 def completion(shell: str) -> None:
     """Print the script that completes words in a shell.
 
-    It completes verbs, options, batches of the workspace and the classes of their failures, named batches, and what plugins
+    It completes commands, options, batches of the workspace and the classes of their failures, named batches, and what plugins
     offer. Put it where the shell reads it at its start: ~/.bashrc, ~/.zshrc, or ~/.config/fish/completions/dpp.fish.
 
     \b
@@ -43,7 +43,7 @@ def completion(shell: str) -> None:
 
 
 def silence() -> None:
-    """Say nothing on the terminal of somebody who is typing: a broken plugin is told when a verb is run."""
+    """Say nothing on the terminal of somebody who is typing: a broken plugin is told when a command is run."""
     if VARIABLE in os.environ:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
 
@@ -62,39 +62,39 @@ def _completer(find: Callable[[click.Context], Iterable[str]], *, listed: bool =
     return complete
 
 
-def _workspace(context: click.Context) -> Path:
+def _chosen_workspace(context: click.Context) -> Path:
     return Path(context.params.get("workspace") or RunBatch().settings().workspace)
 
 
-def _batches(context: click.Context) -> list[str]:
-    return [folder.name for folder in (_workspace(context) / "batches").glob("*")]
+def _batch_names(context: click.Context) -> list[str]:
+    return [folder.name for folder in (_chosen_workspace(context) / "batches").glob("*")]
 
 
-def _failed(context: click.Context) -> list[FailureGroup]:
+def _failure_groups(context: click.Context) -> list[FailureGroup]:
     batch = next(iter(context.args), "")  # where click stops reading at an option without a value, it has made no parameter of it yet
-    run = find_run(_workspace(context), batch)
+    run = find_run(_chosen_workspace(context), batch)
     return (run.summary() or run.progress()).failures
 
 
-def _offered(*kinds: str) -> Callable[[click.Context], list[str]]:
+def _offer_names(*kinds: str) -> Callable[[click.Context], list[str]]:
     return lambda _context: [offer.name for offer in registry().offers if not kinds or offer.kind in kinds]
 
 
-def _path(kind: str) -> Completer:
+def _path_completer(kind: str) -> Completer:
     return lambda _context, _parameter, incomplete: [CompletionItem(incomplete, type=kind)]
 
 
-BATCHES = _completer(_batches)
+BATCHES = _completer(_batch_names)
 NAMED_BATCHES = _completer(lambda _context: batch_names())
-OFFERED = _completer(_offered())
-CLASSES = _completer(lambda context: {group.error_class for group in _failed(context)}, listed=True)
-STAGES = _completer(lambda context: {group.stage for group in _failed(context)}, listed=True)
-FILES = _path("file")
+OFFERED = _completer(_offer_names())
+CLASSES = _completer(lambda context: {group.error_class for group in _failure_groups(context)}, listed=True)
+FAILED_STAGES = _completer(lambda context: {group.stage for group in _failure_groups(context)}, listed=True)
+FILE_PATHS = _path_completer("file")
 COMPLETERS = {
-    "workspace": _path("dir"),
-    "pre_processors": _completer(_offered("pre-processor"), listed=True),
-    "processor": _completer(_offered("processor")),
-    "post_processors": _completer(_offered("post-processor"), listed=True),
-    "skip_existing": _path("dir"),
-    "log_file": FILES,
+    "workspace": _path_completer("dir"),
+    "pre_processors": _completer(_offer_names("pre-processor"), listed=True),
+    "processor": _completer(_offer_names("processor")),
+    "post_processors": _completer(_offer_names("post-processor"), listed=True),
+    "skip_existing": _path_completer("dir"),
+    "log_file": FILE_PATHS,
 }

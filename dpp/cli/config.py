@@ -38,7 +38,9 @@ def config(batch_name: str | None, section: str, form: str) -> None:
     if form == "json":
         click.echo(json.dumps([asdict(value) for value in values], indent=2))
     else:
-        print_table(("section", "name", "value", "from"), ((one.section, one.name, _shown(one.value), one.origin) for one in values))
+        print_table(
+            ("section", "name", "value", "from"), ((one.section, one.name, _display_value(one.value), one.origin) for one in values)
+        )
     for problem in found.problems:
         click.echo(f"Error: {printable(problem)}", err=True)
     if found.problems:
@@ -52,7 +54,7 @@ def _chosen(values: list[Value], section: str) -> list[Value]:
     return [value for value in values if section in ("", value.section)]
 
 
-def _shown(value: object) -> str:
+def _display_value(value: object) -> str:
     if value is None or isinstance(value, str):
         return value or ""
     if isinstance(value, list) and all(isinstance(item, str) for item in value):

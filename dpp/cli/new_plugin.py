@@ -8,12 +8,12 @@ from pathlib import Path
 
 import click
 
-from dpp.plugins.scaffold import KINDS, write_plugin
+from dpp.plugins.scaffold import PLUGIN_KINDS, write_plugin
 
 
 @click.command("new-plugin")
 @click.argument("name")
-@click.option("--kind", type=click.Choice(KINDS), default="processor", show_default=True, help="What the plugin does.")
+@click.option("--kind", type=click.Choice(PLUGIN_KINDS), default="processor", show_default=True, help="What the plugin does.")
 @click.option("--output", type=click.Path(path_type=Path), help="Folder to write; must not be there yet.  [default: dpp-NAME]")
 def new_plugin(name: str, kind: str, output: Path | None) -> None:
     """Write the package of a plugin called NAME, with tests.

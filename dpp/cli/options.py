@@ -124,7 +124,7 @@ def options_for(settings: Collection[str]) -> Callable[[Command], Command]:
 
     def decorate(command: Command) -> Command:
         for name in reversed([name for name in Settings.model_fields if name in settings]):
-            command = _option(name, Settings.model_fields[name])(command)
+            command = _setting_option(name, Settings.model_fields[name])(command)
         return command
 
     return decorate
@@ -136,13 +136,13 @@ settings_options = options_for(Settings.model_fields)
 def words_option(flag: str, name: str, text: str, complete: Completer | None = None) -> Callable[[Command], Command]:
     """Return an option that takes words with commas between them, and can be given several times."""
 
-    def split(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    def split(_context: click.Context, _setting_option: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(word.strip() for words in given for word in words.split(",") if word.strip())
 
     return click.option(flag, name, multiple=True, callback=split, metavar="WORD,...", help=text, shell_complete=complete)
 
 
-def _option(name: str, field: FieldInfo) -> Callable[[Command], Command]:
+def _setting_option(name: str, field: FieldInfo) -> Callable[[Command], Command]:
     default = field.get_default(call_default_factory=True)
     flags = [f"--{name.replace('_', '-')}", *SHORT.get(name, ())]
     description = field.description or ""

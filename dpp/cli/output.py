@@ -39,7 +39,7 @@ def _terminal_width() -> int:
 
 
 def _draw(lines: Sequence[Sequence[str]], folded: Sequence[bool]) -> None:
-    from rich.console import Console  # noqa: PLC0415 - takes 60 ms, which completion and most verbs do without
+    from rich.console import Console  # noqa: PLC0415 - takes 60 ms, which completion and most commands do without
     from rich.table import Table  # noqa: PLC0415 - as above
 
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")

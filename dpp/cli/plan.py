@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from dpp.cli.completion import FILES
+from dpp.cli.completion import FILE_PATHS
 from dpp.cli.options import GroupedCommand, batch_option, format_option, options_for
 from dpp.cli.output import print_table
 from dpp.maintenance.dry_run import DryRun, Group, PlanSummary, Prediction
@@ -20,7 +20,7 @@ SHOWN_FILES = 20
 
 
 @click.command(cls=GroupedCommand)
-@click.argument("files", default="", shell_complete=FILES)
+@click.argument("files", default="", shell_complete=FILE_PATHS)
 @batch_option
 @format_option("text", "json", "jsonl", help="json: totals; jsonl: a line a file.")
 @options_for(set(Settings.model_fields) - {"quiet", "json_lines"})

@@ -39,15 +39,15 @@ def plugins(name: str, form: str) -> None:
     offering = {offer.origin for offer in found.offers}
     others = [] if name else [origin for origin in found.origins if origin not in offering]
     if form == "json":
-        click.echo(json.dumps([*map(_described, offers), *map(_unused, others)], indent=2))
+        click.echo(json.dumps([*map(_offer_details, offers), *map(_unused, others)], indent=2))
     elif name:
         _print_manual(offers)
     else:
         columns = ("name", "kind", "version", "distribution", "state")
-        print_table(columns, ([row[column] for column in columns] for row in (*map(_facts, offers), *map(_unused, others))))
+        print_table(columns, ([row[column] for column in columns] for row in (*map(_offer_facts, offers), *map(_unused, others))))
 
 
-def _facts(offer: Offer) -> dict[str, object]:
+def _offer_facts(offer: Offer) -> dict[str, object]:
     version = getattr(offer.cls, "version", "")
     return {"name": offer.name, "kind": offer.kind, "version": version, "distribution": offer.origin.distribution, "state": "enabled"}
 
@@ -57,8 +57,8 @@ def _unused(origin: Origin) -> dict[str, object]:
     return {"name": origin.plugin, "kind": "plugin", "version": "", "distribution": origin.distribution, "state": state}
 
 
-def _described(offer: Offer) -> dict[str, object]:
-    return _facts(offer) | {"purpose": purpose(offer.cls), "options": [option._asdict() for option in options_of(offer.cls)]}
+def _offer_details(offer: Offer) -> dict[str, object]:
+    return _offer_facts(offer) | {"purpose": purpose(offer.cls), "options": [option._asdict() for option in options_of(offer.cls)]}
 
 
 def _print_manual(offers: Iterable[Offer]) -> None:

@@ -45,11 +45,11 @@ def report(batch: str, workspace: Path, number: int | None, form: str, output: P
             click.echo(outcome.model_dump_json())
         return
     summary = run.summary() or run.progress()
-    click.echo(summary.model_dump_json(indent=2) if form == "json" else _text(run, summary))
+    click.echo(summary.model_dump_json(indent=2) if form == "json" else _render_text(run, summary))
 
 
-def _text(run: RunFolder, summary: Summary) -> str:
-    from jinja2 import Environment, PackageLoader  # noqa: PLC0415 - takes 40 ms, which other verbs and completion do without
+def _render_text(run: RunFolder, summary: Summary) -> str:
+    from jinja2 import Environment, PackageLoader  # noqa: PLC0415 - takes 40 ms, which other commands and completion do without
 
     environment = Environment(loader=PackageLoader("dpp"), trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701 - plain text
     template = environment.get_template("report.txt.j2")

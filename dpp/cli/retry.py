@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from dpp.batch.folder import find_run
-from dpp.cli.completion import CLASSES, STAGES
+from dpp.cli.completion import CLASSES, FAILED_STAGES
 from dpp.cli.options import GroupedCommand, batch_argument, options_for, words_option, workers_option, workspace_option
 from dpp.plugins.registry import STEP_SETTINGS
 from dpp.report.summary import Summary, render, retry_command
@@ -26,7 +26,7 @@ _CHANGEABLE = [name for name in Settings.model_fields if name not in {*STEP_SETT
 @workspace_option
 @workers_option
 @words_option("--class", "classes", "Only failures of these error classes, such as timeout,http-5xx.", CLASSES)
-@words_option("--stage", "stages", "Only failures in these stages, such as download or process.", STAGES)
+@words_option("--stage", "stages", "Only failures in these stages, such as download or process.", FAILED_STAGES)
 @words_option("--host", "hosts", "Only files from these hosts.")
 @click.option("--all", "everything", is_flag=True, help="Also what the server said is not there or gone (404, 410).")
 @options_for(_CHANGEABLE)

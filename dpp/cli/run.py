@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
-from dpp.cli.completion import FILES
+from dpp.cli.completion import FILE_PATHS
 from dpp.cli.options import GroupedCommand, batch_option, settings_options, workers_option
 from dpp.report.summary import render
 from dpp.tasks.batch import RunBatch, start_batch
 
 
 @click.command(cls=GroupedCommand)
-@click.argument("files", default="", shell_complete=FILES)
+@click.argument("files", default="", shell_complete=FILE_PATHS)
 @batch_option
 @workers_option
 @settings_options

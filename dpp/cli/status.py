@@ -39,7 +39,7 @@ def status(batch: str, workspace: Path, watch: bool) -> None:
         click.echo(f"no batch {batch}{' ' if batch else ''}was run in {workspace}", err=True)
         return
     columns = ("batch", "run", "state", "ok", "failed", "total", "started", "files")
-    print_table(columns, [_row(run) for run in runs])
+    print_table(columns, [_run_row(run) for run in runs])
 
 
 def _watch(run: RunFolder) -> int:
@@ -53,7 +53,7 @@ def _watch(run: RunFolder) -> int:
     return run.exit_code(ended or run.progress())
 
 
-def _row(run: RunFolder) -> tuple[object, ...]:
+def _run_row(run: RunFolder) -> tuple[object, ...]:
     ended = run.summary()
     summary = ended or run.progress()
     return (

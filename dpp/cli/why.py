@@ -40,12 +40,12 @@ def why(file_id: str, workspace: Path, batch: str, number: int | None, form: str
     if form == "json":
         click.echo(found.model_dump_json(indent=2))
         return
-    click.echo(printable("\n".join(_facts(found, _other_steps(run)))))
+    click.echo(printable("\n".join(_outcome_lines(found, _other_steps(run)))))
     click.echo()
-    print_table(("stage", "step", "version", "options", "input", "output", "seconds", "state", "target"), map(_row, found.stages))
+    print_table(("stage", "step", "version", "options", "input", "output", "seconds", "state", "target"), map(_stage_row, found.stages))
 
 
-def _facts(found: FileHistory, other_steps: str) -> list[str]:
+def _outcome_lines(found: FileHistory, other_steps: str) -> list[str]:
     outcome = found.outcome
     failure = f"{outcome.status} in {outcome.stage}: {outcome.error_class}: {outcome.message}"
     facts = {
@@ -70,7 +70,7 @@ def _other_steps(run: RunFolder) -> str:
     return ""
 
 
-def _row(record: StageRecord) -> tuple[str, ...]:
+def _stage_row(record: StageRecord) -> tuple[str, ...]:
     seconds = "" if record.seconds is None else f"{record.seconds:.3f}"
     step, version, options = (",".join(one[fact] or "-" for one in record.steps) for fact in ("name", "version", "options"))
     return (

@@ -76,10 +76,10 @@ def request_headers(given: Mapping[str, str] | None, part: Part, agent: str) -> 
     usual, own = {"User-Agent": agent, "Accept": "*/*"}, {"Accept-Encoding": "identity"}
     if (etag := _strong(part.etag)) and part.offset:  # what the part's own facts say may be damaged
         own |= {"Range": f"bytes={part.offset}-", "If-Range": etag}
-    return _merged(usual, given, own) if given else usual | own
+    return _merge_headers(usual, given, own) if given else usual | own
 
 
-def _merged(*layers: Mapping[str, str]) -> dict[str, str]:
+def _merge_headers(*layers: Mapping[str, str]) -> dict[str, str]:
     """Return the headers of all layers, a later one's in place of an earlier one's whatever their case."""
     chosen = {name.lower(): (name, value) for layer in layers for name, value in layer.items()}
     return dict(chosen.values())
@@ -93,7 +93,7 @@ def next_hop(url: str, location: str | None, headers: dict[str, str]) -> tuple[s
     """
     try:
         target = urljoin(url, _decoded(location or "").strip(_AROUND_A_URL))
-        scheme, old, new = urlsplit(target).scheme, _origin(url), _origin(target)
+        scheme, old, new = urlsplit(target).scheme, _url_origin(url), _url_origin(target)
     except ValueError as error:
         raise FetchError(f"redirected to something that is no URL by {redact_url(url)}", "redirect") from error
     if not location or scheme not in ("http", "https") or not new[1]:
@@ -128,7 +128,7 @@ def authorities() -> str:
     return next((os.environ[name] for name in CA_VARIABLES if os.environ.get(name)), "")
 
 
-def _origin(url: str) -> tuple[str, str | None, int | None]:
+def _url_origin(url: str) -> tuple[str, str | None, int | None]:
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 

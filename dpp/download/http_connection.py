@@ -69,7 +69,7 @@ class _WatchedReader(io.RawIOBase):
         super().close()
 
 
-class _Lines(io.BufferedReader):
+class _WholeLines(io.BufferedReader):
     """Read lines that are whole, and one line each.
 
     To http.client, an end of the connection is as good as the end of the headers or of the chunks; and where a carriage
@@ -94,7 +94,7 @@ class _Watched:
 
     def makefile(self, mode: str) -> io.BufferedReader:
         """Return the reader, buffered as a socket's own file is."""
-        return _Lines(self._reader)
+        return _WholeLines(self._reader)
 
 
 class _WatchedResponse(HTTPResponse):

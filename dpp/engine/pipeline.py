@@ -305,7 +305,7 @@ class _Stage:
             return False
         if isinstance(error, OSError) and is_fatal(error):
             raise EnvironmentStop(f"{stage} of {job.file.id}: {error.strerror}. {RESUMABLE_TEXT}") from error
-        failure = _failure(stage, error, job.file)
+        failure = _failure_of_error(stage, error, job.file)
         log_of_files.info("%s failed in %s: %s: %s", job.file.id, stage, failure.error_class, failure.message)
         job.failure = job.failure or failure
         return True
@@ -316,7 +316,7 @@ def workspace_root(settings: Settings) -> Path:
     return settings.workspace / "simulated" if settings.simulate_downloads else settings.workspace
 
 
-def _failure(stage: Stage, error: BaseException, file: FileData) -> Failure:
+def _failure_of_error(stage: Stage, error: BaseException, file: FileData) -> Failure:
     secrets = secrets_of([file.url, *(file.urls or ())], file.headers)
     told = " ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])
     if isinstance(error, StageError):

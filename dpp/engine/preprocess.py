@@ -53,7 +53,7 @@ def load_prepared(file: FileData, final: Path, download: Download) -> FileData |
 def is_as_recorded(path: Path, record: Mapping[str, Any]) -> bool:
     """Whether what a chain made is a file or a folder, and as large, as its record says."""
     try:
-        return [path.is_dir(), _extent(path)] == [record["folder"], record["extent"]]
+        return [path.is_dir(), _measure_input(path)] == [record["folder"], record["extent"]]
     except OSError:
         return False
 
@@ -166,7 +166,7 @@ def _record(given: FileData, file: FileData, final: Path, download: Download) ->
         INPUT: download.sha256,
         "local_path": None if path == download.path else str(path.relative_to(final)),
         "folder": path.is_dir(),
-        "extent": _extent(path),
+        "extent": _measure_input(path),
         "sha256": None if path == download.path else content_digest(path),
         "fields": {name: value for name, value in after.items() if before.get(name) != value or name not in before},
     }
@@ -176,7 +176,7 @@ def _record_path(final: Path) -> Path:
     return final.with_name(f"{final.name}.json")
 
 
-def _extent(path: Path) -> list[int]:
+def _measure_input(path: Path) -> list[int]:
     """Return how many files there are and their bytes, for a file or a folder, as steps read them: through links."""
     if not path.is_dir():
         return [1, path.stat().st_size]

@@ -29,9 +29,9 @@ from dpp.workspace.ledger import Ledger, Record
 log = logging.getLogger(__name__)
 
 MAX_UNATTRIBUTED_CRASHES = 3
-TRIES = 2
+MAX_CRASHES = 2
 
-Files = Callable[[], Iterable[FileData]]
+ReadFiles = Callable[[], Iterable[FileData]]
 
 
 class _CrashReport(NamedTuple):
@@ -100,7 +100,7 @@ class Supervisor:
 
     def __init__(
         self,
-        files: Files,
+        files: ReadFiles,
         size: int,
         ledger: Path,
         make_pipeline: Callable[[], Pipeline],
@@ -155,7 +155,7 @@ class Supervisor:
 
         return self._run(lambda: (file for file in self._files() if file_key(file.id, file.url) not in recorded), self._size - done, tell)
 
-    def _run(self, files: Files, size: int, tell: Callable[[Board], None] = lambda _board: None) -> _CrashReport | None:
+    def _run(self, files: ReadFiles, size: int, tell: Callable[[Board], None] = lambda _board: None) -> _CrashReport | None:
         """Run files in a child; return what it left behind if it died."""
         writer = SnapshotWriter(self._snapshot, files(), self._received) if self._snapshot else None
 
@@ -188,7 +188,7 @@ class Supervisor:
             if alone is None or not alone.suspects:
                 return
             ended, place = alone.ended, alone.suspects[0][1]
-        job = Job(file, _failure(place.stage, ended, file), {place.stage: round(place.seconds, 6)})
+        job = Job(file, _failure_of_exit(place.stage, ended, file), {place.stage: round(place.seconds, 6)})
         if place.stage == POST_PROCESS or run_in_child(lambda: self._end(job, Pipeline.report), _time_limit(self._limit), self._guard):
             self._end(job, Pipeline.record)
 
@@ -228,13 +228,13 @@ def supervised(
     while ended := run_in_child(work, _time_limit(limit), guard):
         on_crash()
         tries += 1
-        if ended.is_stopped or tries == TRIES:
-            return _failure(stage, ended, file)
+        if ended.is_stopped or tries == MAX_CRASHES:
+            return _failure_of_exit(stage, ended, file)
         log.warning("the process that was in %s of %s %s; it is tried again", stage, file.id, ended.reason)
     return None
 
 
-def _failure(stage: str, ended: ChildExit, file: FileData) -> Failure:
+def _failure_of_exit(stage: str, ended: ChildExit, file: FileData) -> Failure:
     at, secrets = cast("Stage", stage), secrets_of([file.url, *(file.urls or ())], file.headers)
     reason, trace = redact_text(ended.reason, secrets), ended.traceback and redact_text(ended.traceback, secrets)
     if ended.is_stopped:

@@ -18,7 +18,7 @@ from dpp.workspace.atomic import discard, is_abandoned, read_json, remove, stops
 from dpp.workspace.layout import PART_SUFFIX, SIDECAR_SUFFIX, DownloadPaths
 from dpp.workspace.locks import BatchLock
 
-KINDS = {
+CLEANABLE = {
     "downloads": "downloads of files that are ok",
     "pre_processed": "what pre-processors made of files that are ok",
     "parts": "partial downloads, which a run would continue",
@@ -32,7 +32,7 @@ class Item(NamedTuple):
     """Something that can be freed.
 
     Attributes:
-        kind: One of ``KINDS``.
+        kind: One of ``CLEANABLE``.
         path: A file or a folder.
         files: How many files it is.
         bytes: Their size.
@@ -83,7 +83,7 @@ class Cleaner:
             "runs": self._runs,
         }
         for kind in kinds:
-            yield from (Item(kind, path, *_extent(path)) for path in found[kind]())
+            yield from (Item(kind, path, *_measure_item(path)) for path in found[kind]())
 
     def free(self, item: Item) -> bool:
         """Remove something; return whether nobody else was at it.
@@ -200,7 +200,7 @@ def _free_download(item: Item) -> bool:
         hold.release()
 
 
-def _extent(path: Path) -> tuple[int, int]:
+def _measure_item(path: Path) -> tuple[int, int]:
     """Return how many files there are, and the bytes that go with them: a link is a file of its own, as what it leads to stays."""
     if path.is_dir() and not path.is_symlink():
         sizes = [os.lstat(Path(folder, name)).st_size for folder, _, files in os.walk(path) for name in files]

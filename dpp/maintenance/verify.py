@@ -23,8 +23,8 @@ from dpp.workspace.atomic import is_temporary, read_json
 from dpp.workspace.layout import PART_SUFFIX, SIDECAR_SUFFIX, Workspace
 from dpp.workspace.ledger import read_outcome, read_records
 
-AGAIN = "run the batch again"
-ANEW = f"remove it and its file's reports, then {AGAIN}"
+RUN_AGAIN = "run the batch again"
+ANEW = f"remove it and its file's reports, then {RUN_AGAIN}"
 SIMULATED = "simulated"
 _KEY = r"[a-z0-9._-]+-[0-9a-f]{16}"
 _SHARDED = rf"[0-9a-f]{{12}}/[0-9a-f]{{2}}/{_KEY}"
@@ -122,20 +122,20 @@ class Checker:
         rows = sum(1 for _ in fold(found, read_records(results)))
         self.files += 2
         if rows != (lines := _count_lines(results)):
-            yield Problem(self._path(results), f"{lines} lines, {rows} of them an outcome of a file of its own", AGAIN)
+            yield Problem(self._path(results), f"{lines} lines, {rows} of them an outcome of a file of its own", RUN_AGAIN)
         for name in ("total", "ok", "cached", "failed", "remembered", "missing", "bytes"):
             if getattr(found, name) != getattr(said, name):
                 text = f"says {name} {getattr(said, name)}, the results say {getattr(found, name)}"
-                yield Problem(self._path(run.folder / "summary.json"), text, AGAIN)
+                yield Problem(self._path(run.folder / "summary.json"), text, RUN_AGAIN)
 
     def _row_problems(self, row: Outcome, fingerprints: list[str]) -> Iterator[Problem]:
         """Yield where a file's row and its report or result differ; a report of a later run of another batch may."""
         path = self._workspace.keyed("reports", fingerprints[2], row.key) + ".json"
         report = read_outcome(path)
         if report is None:
-            yield Problem(self._path(path), f"no report of {row.id}, whose result is in the last run", AGAIN)
-        elif _differ(report, row):
-            yield Problem(self._path(path), f"is not what the last run says of {row.id}", AGAIN)
+            yield Problem(self._path(path), f"no report of {row.id}, whose result is in the last run", RUN_AGAIN)
+        elif _contradict(report, row):
+            yield Problem(self._path(path), f"is not what the last run says of {row.id}", RUN_AGAIN)
         path = self._workspace.keyed("processed", fingerprints[1], row.key) + ".json"
         stored = read_json(path)
         if row.ok and isinstance(stored, dict) and stored.get(INPUT) == row.sha256 and not _is_result_of(row, stored):
@@ -257,7 +257,7 @@ class Checker:
         report = read_outcome(path)
         if report is not None and report.key == path.stem:
             return None
-        return Problem(self._path(path), "is no report" if report is None else f"is a report of {report.id}", AGAIN)
+        return Problem(self._path(path), "is no report" if report is None else f"is a report of {report.id}", RUN_AGAIN)
 
 
 def _count_lines(path: Path) -> int:
@@ -268,16 +268,16 @@ def _count_lines(path: Path) -> int:
         return 0
 
 
-def _differ(report: Outcome, row: Outcome) -> bool:
+def _contradict(report: Outcome, row: Outcome) -> bool:
     """Whether a report is not what a run says of its file; a later run of another batch may have reported it again."""
     if report.run == row.run or report.at == row.at:
         return report.model_copy(update={"cached": row.cached}) != row
-    return report.at < row.at and _facts(report) != _facts(row)
+    return report.at < row.at and _compared_fields(report) != _compared_fields(row)
 
 
 def _is_result_of(row: Outcome, stored: dict[str, object]) -> bool:
     return stored.get("result") == row.result and stored.get("id") == row.id and stored.get("processor") in row.plugins
 
 
-def _facts(outcome: Outcome) -> tuple[object, ...]:
+def _compared_fields(outcome: Outcome) -> tuple[object, ...]:
     return outcome.status, outcome.stage, outcome.error_class, outcome.message, outcome.bytes, outcome.sha256, outcome.result

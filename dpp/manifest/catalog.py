@@ -34,33 +34,33 @@ class Chunk(NamedTuple):
 def write_catalog(
     path: Path,
     source: str,
-    rows: Iterable[Entry],
+    entries: Iterable[Entry],
     schemes: Collection[str],
     chunk_size: Callable[[int], int],
     *,
     skip_bad: bool = False,
 ) -> list[Chunk]:
-    """Check every row of a manifest and write the files it lists.
+    """Check every entry of a manifest and write the files it lists.
 
     Args:
         path: Where the catalog is written; readable by its owner only, as URLs and headers may hold secrets.
         source: What messages call the manifest.
-        rows: The rows as read.
+        entries: The entries as read.
         schemes: URL schemes that can be fetched.
         chunk_size: Says how many files make a chunk, given how many there are.
-        skip_bad: Whether a row that has a problem becomes a file that fails, instead of ending it all.
+        skip_bad: Whether an invalid entry becomes a file that fails, instead of ending it all.
 
     Returns:
         The chunks, in the order of the manifest.
 
     Raises:
-        ManifestError: Some row has a problem; all of them are in it.
-        InputError: There are too many rows for this machine.
+        ManifestError: Some entry is invalid; all problems are in it.
+        InputError: There are too many entries for this machine.
     """
     ids = _Ids()
     try:
         with _Writer(path) as writer:
-            for text in _admitted(source, rows, set(schemes) - {BAD_ENTRY}, ids, skip_bad=skip_bad):
+            for text in _admitted(source, entries, set(schemes) - {BAD_ENTRY}, ids, skip_bad=skip_bad):
                 writer.write(text)
     except MemoryError as error:
         ids = _Ids()  # lets go of what filled the memory
@@ -139,14 +139,14 @@ def _wanted_ids(file: FileData) -> Iterator[str]:
     yield from (f"{file.id}-{names.digest(text, str(number), digits=8)}" for number in itertools.count())
 
 
-def _admitted(source: str, rows: Iterable[Entry], schemes: Collection[str], ids: _Ids, *, skip_bad: bool) -> Iterator[str]:
+def _admitted(source: str, entries: Iterable[Entry], schemes: Collection[str], ids: _Ids, *, skip_bad: bool) -> Iterator[str]:
     problems: list[str] = []
     total = 0
-    for row in rows:
-        found = _admit(row, check(row, schemes), ids)
+    for entry in entries:
+        found = _admit(entry, check(entry, schemes), ids)
         if skip_bad and isinstance(found, list) and found:
             log.warning("%s: %s", source, "; ".join(found))
-            found = _admit(row, bad_entry(row, found), ids)
+            found = _admit(entry, bad_entry(entry, found), ids)
         if isinstance(found, str):
             if not total:
                 yield found
@@ -157,8 +157,8 @@ def _admitted(source: str, rows: Iterable[Entry], schemes: Collection[str], ids:
         raise ManifestError(source, problems, total)
 
 
-def _admit(row: Entry, found: Listed | list[str], ids: _Ids) -> str | list[str]:
-    """Return what a catalog says of a file, or the problems of its row: none where it is a duplicate."""
+def _admit(entry: Entry, found: Listed | list[str], ids: _Ids) -> str | list[str]:
+    """Return what a catalog says of a file, or the problems of its entry: none where it is a duplicate."""
     if not isinstance(found, Listed):
         return found
     file, text = found
@@ -166,11 +166,11 @@ def _admit(row: Entry, found: Listed | list[str], ids: _Ids) -> str | list[str]:
     verdict = ids.admit(file, names.mark(text))
     if verdict is _Verdict.NEW:
         return text if file.id == derived else as_text(file)
-    return [_conflict(row, file)] if verdict is _Verdict.CONFLICT else []
+    return [_conflict(entry, file)] if verdict is _Verdict.CONFLICT else []
 
 
-def _conflict(row: Entry, file: FileData) -> str:
-    return f"{row.where}: id {file.id!r} was listed before with another URL or other fields; give each its own id"
+def _conflict(entry: Entry, file: FileData) -> str:
+    return f"{entry.where}: id {file.id!r} was listed before with another URL or other fields; give each its own id"
 
 
 class _Writer:

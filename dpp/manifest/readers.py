@@ -1,6 +1,6 @@
 """Reading a list of files: JSON, JSON Lines, CSV, text, or a Python list.
 
-Readers yield rows one by one and turn what they can't read into problems, so that a user gets
+Readers yield entries one by one and turn what they can't read into problems, so that a user gets
 to see all of them at once.
 """
 
@@ -67,7 +67,7 @@ def is_source(files: Files) -> bool:
 
 
 def read(files: Files) -> Iterator[Entry]:
-    """Yield the rows of a manifest; problems of single rows are rows too.
+    """Yield the entries of a manifest; problems of single entries are entries too.
 
     Raises:
         InputError: There is no such file, or it can't be read at all.
@@ -79,8 +79,8 @@ def read(files: Files) -> Iterator[Entry]:
     if is_source(files):
         raise InputError(f"{describe_source(files)}: no plugin reads lists of files from there; --files takes {_FORMATS}")
     path = Path(files)
-    with _opened(path) as stream:
-        lines = _Lines(stream)
+    with _open_text(path) as stream:
+        lines = _ManifestLines(stream)
         try:
             yield from _reader(path, lines)
         except _TooLongError:
@@ -94,16 +94,16 @@ class Listed(NamedTuple):
     text: str
 
 
-def check(row: Entry, schemes: Collection[str]) -> Listed | list[str]:
-    """Return the file that a row describes, or every problem it has.
+def check(entry: Entry, schemes: Collection[str]) -> Listed | list[str]:
+    """Return the file that an entry describes, or every problem it has.
 
     Args:
-        row: The row as read.
+        entry: The entry as read.
         schemes: URL schemes that a fetcher is there for.
     """
-    if row.fields is None:
-        return [f"{row.where}: {row.problem}"]
-    fields = {name: value for name, value in row.fields.items() if not (value is None and name in KNOWN_FIELDS)}
+    if entry.fields is None:
+        return [f"{entry.where}: {entry.problem}"]
+    fields = {name: value for name, value in entry.fields.items() if not (value is None and name in KNOWN_FIELDS)}
     problems = [f"{name} is set by dpp while it runs; rename that field" for name in sorted(RUNTIME_FIELDS & set(fields))]
     try:
         file = FileData.model_validate(fields)
@@ -117,12 +117,12 @@ def check(row: Entry, schemes: Collection[str]) -> Listed | list[str]:
             problems.append(str(error))
         if not problems:
             return Listed(file, text)
-    return [f"{row.where}: {problem}" for problem in problems]
+    return [f"{entry.where}: {problem}" for problem in problems]
 
 
-def bad_entry(row: Entry, problems: Sequence[str]) -> Listed:
+def bad_entry(entry: Entry, problems: Sequence[str]) -> Listed:
     """Return what stands for an entry that has problems: a file that goes the way of all others, and fails where it is to be fetched."""
-    file = FileData.model_validate({"url": f"{BAD_ENTRY}:{row.where.replace(' ', '-')}", "problem": "; ".join(problems)})
+    file = FileData.model_validate({"url": f"{BAD_ENTRY}:{entry.where.replace(' ', '-')}", "problem": "; ".join(problems)})
     return Listed(file, as_text(file))
 
 
@@ -160,7 +160,7 @@ def _scheme(url: Any) -> str:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[IO[str]]:
+def _open_text(path: Path) -> Iterator[IO[str]]:
     try:
         with path.open("rb") as stream:
             _refuse_no_text(stream.peek()[:4])
@@ -180,7 +180,7 @@ class _TooLongError(Exception):
     """A row is longer than any file's entry."""
 
 
-class _Lines:
+class _ManifestLines:
     """The lines of a manifest, each with its end, and how many there were; a row of them has at most a mebibyte.
 
     Args:
@@ -233,56 +233,56 @@ class _Lines:
         return itertools.chain([self._ahead], iter(functools.partial(self._stream.read, _PIECE), ""))
 
 
-def _reader(path: Path, lines: _Lines) -> Iterator[Entry]:
+def _reader(path: Path, lines: _ManifestLines) -> Iterator[Entry]:
     suffix = path.suffix.lower()
     if suffix == ".csv":
         return _csv(lines)
     if suffix in (".txt", ".text", ".list", ".urls"):
-        return _text(lines)
+        return _read_text(lines)
     if suffix in (".jsonl", ".ndjson"):
-        return _json_lines(lines)
+        return _read_json_lines(lines)
     return _sniffed(path, lines, suffix)
 
 
-def _sniffed(path: Path, lines: _Lines, suffix: str) -> Iterator[Entry]:
+def _sniffed(path: Path, lines: _ManifestLines, suffix: str) -> Iterator[Entry]:
     """Read what its first character says it is; in one go, as it may be a pipe."""
     first = lines.first()
     if first == "{":
-        return _json_lines(lines)
+        return _read_json_lines(lines)
     if first == "[":
         return _json_list(lines)
     if suffix == ".json":
         raise ManifestError(describe_source(path), ["is not JSON: expected a list of objects, each with a url"])
-    return _text(lines)
+    return _read_text(lines)
 
 
 def listed(entries: Iterable[Any]) -> Iterator[Entry]:
-    """Yield a row for each entry of a list."""
+    """Yield each entry of a list."""
     for index, entry in enumerate(entries):
-        yield _row(f"entry {index}", entry)
+        yield _to_entry(f"entry {index}", entry)
 
 
-def _row(where: str, entry: Any) -> Entry:
+def _to_entry(where: str, entry: Any) -> Entry:
     if isinstance(entry, Mapping):
         return Entry(where, entry)
     return Entry(where, None, f"expected an object with a url, got {type(entry).__name__}")
 
 
-def _json_list(lines: _Lines) -> Iterator[Entry]:
+def _json_list(lines: _ManifestLines) -> Iterator[Entry]:
     number = 0
     try:
         for entry in items(lines.rest(), lines.number):
-            yield _row(f"entry {number}", entry)
+            yield _to_entry(f"entry {number}", entry)
             number += 1
     except (ValueError, RecursionError) as error:
         yield Entry(f"entry {number}", None, f"is not JSON: {_reason(error)}")
 
 
-def _json_lines(lines: _Lines) -> Iterator[Entry]:
+def _read_json_lines(lines: _ManifestLines) -> Iterator[Entry]:
     for line in lines.rows():
         where = f"line {lines.number}"
         try:
-            yield _row(where, decode(line))
+            yield _to_entry(where, decode(line))
         except (ValueError, RecursionError) as error:
             if _goes_on(line.rstrip(), error):
                 yield Entry(where, None, _SEVERAL_LINES)
@@ -299,14 +299,14 @@ def _reason(error: Exception) -> str:
     return "nested too deep" if isinstance(error, RecursionError) else str(error)
 
 
-def _text(lines: _Lines) -> Iterator[Entry]:
+def _read_text(lines: _ManifestLines) -> Iterator[Entry]:
     for line in lines.rows():
         url = line.strip()
         if not url.startswith("#"):
             yield Entry(f"line {lines.number}", {"url": url})
 
 
-def _csv(lines: _Lines) -> Iterator[Entry]:
+def _csv(lines: _ManifestLines) -> Iterator[Entry]:
     reader = csv.DictReader(lines, strict=True)
     try:
         columns = reader.fieldnames or []
@@ -314,10 +314,10 @@ def _csv(lines: _Lines) -> Iterator[Entry]:
         yield _no_csv(reader, error)
         return
     if "url" not in columns:
-        yield Entry(f"line {max(reader.line_num, 1)}", None, f"the header needs a column url, got {_shown(columns)}")
+        yield Entry(f"line {max(reader.line_num, 1)}", None, f"the header needs a column url, got {_name_columns(columns)}")
         return
     if len(set(columns)) < len(columns):
-        yield Entry(f"line {reader.line_num}", None, f"the header has a column twice: {_shown(columns)}")
+        yield Entry(f"line {reader.line_num}", None, f"the header has a column twice: {_name_columns(columns)}")
         return
     while True:
         lines.end_row()
@@ -335,7 +335,7 @@ def _no_csv(reader: csv.DictReader[str], error: csv.Error) -> Entry:
     return Entry(f"line {reader.reader.line_num}", None, f"is not CSV: {error}")
 
 
-def _shown(columns: Sequence[str]) -> str:
+def _name_columns(columns: Sequence[str]) -> str:
     """Return the names of columns, but not the values, maybe secret, of a file that has no header."""
     plain = all(re.fullmatch(r"[A-Za-z][\w -]{0,30}", column.strip()) for column in columns)
     return (", ".join(columns) if plain else "what looks like a row of values") or "nothing"

@@ -130,7 +130,7 @@ class LocalFiles:
 
     def entries(self) -> Iterator[dict[str, Any]]:
         """Yield the same as entries of a manifest."""
-        return self._query.page(_entry(path, self._folder) for path in self._walk(self._folder))
+        return self._query.page(_file_entry(path, self._folder) for path in self._walk(self._folder))
 
     def _walk(self, folder: Path) -> Iterator[Path]:
         """Yield the regular files in a folder, sorted; hidden ones and links to folders are left out."""
@@ -148,7 +148,7 @@ class LocalFiles:
                 yield from self._walk(path)
 
 
-def _entry(path: Path, folder: Path) -> dict[str, Any]:
+def _file_entry(path: Path, folder: Path) -> dict[str, Any]:
     return {"url": path.as_uri(), "id": str(path.relative_to(folder)), "name": path.name, "size": path.stat().st_size}
 
 
@@ -162,7 +162,7 @@ def local_entries(files: str) -> Iterable[Mapping[str, Any]] | None:
         found = map(Path, glob.glob(files, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
         paths = sorted(path.absolute() for path in found if path.is_file())
         top = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
-        return (_entry(path, top) for path in paths)
+        return (_file_entry(path, top) for path in paths)
     return None
 
 

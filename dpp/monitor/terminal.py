@@ -19,7 +19,7 @@ from dpp.report.summary import human_bytes, human_seconds
 WIDEST = 110
 SHORTEST_BAR = 10
 SHOWN = 3
-GAP = 2
+COLUMN_GAP = 2
 WIDE = 56
 
 
@@ -35,11 +35,11 @@ def frame(state: State, stream: TextIO, width: int, height: int) -> list[str]:
     columns = max(1, min(width - 1, WIDEST))
     console = Console(file=stream, force_terminal=True, width=columns, height=height, highlight=False, markup=False, emoji=False)
     with console.capture() as captured:
-        console.print(_content(state, columns, console), no_wrap=True, overflow="crop", crop=True)
+        console.print(_frame_content(state, columns, console), no_wrap=True, overflow="crop", crop=True)
     return captured.get().splitlines()[: max(1, height)]
 
 
-def _content(state: State, columns: int, console: Console) -> RenderableType:
+def _frame_content(state: State, columns: int, console: Console) -> RenderableType:
     more = _ellipsis(console)
     parts: list[RenderableType] = [*_head(state, columns, more), _stages(state, columns)]
     parts += [Text(" · ".join(state.pace()) if console.encoding.startswith("utf") else ", ".join(state.pace()))] if state.pace() else []
@@ -55,12 +55,12 @@ def _ellipsis(console: Console) -> str:
 def _head(state: State, columns: int, more: str) -> Iterator[RenderableType]:
     """Yield the line with name, bar and counts, or two lines where one is too narrow."""
     files = f" of {state.total:,} files ({state.percent} %), "
-    counts = Text.assemble((f"{state.done:,}", "bold"), files, _failed(state.failed), f", {human_seconds(state.seconds)}")
+    counts = Text.assemble((f"{state.done:,}", "bold"), files, _failed_count(state.failed), f", {human_seconds(state.seconds)}")
     name = f"{state.batch} run {state.run}"
-    is_wide = cell_len(name) + counts.cell_len + SHORTEST_BAR + 2 * GAP <= columns
-    shown = name if is_wide else middle(name, columns - SHORTEST_BAR - GAP, more)
-    width = columns - cell_len(shown) - GAP - (counts.cell_len + GAP if is_wide else 0)
-    grid = Table.grid(padding=(0, GAP, 0, 0))
+    is_wide = cell_len(name) + counts.cell_len + SHORTEST_BAR + 2 * COLUMN_GAP <= columns
+    shown = name if is_wide else middle(name, columns - SHORTEST_BAR - COLUMN_GAP, more)
+    width = columns - cell_len(shown) - COLUMN_GAP - (counts.cell_len + COLUMN_GAP if is_wide else 0)
+    grid = Table.grid(padding=(0, COLUMN_GAP, 0, 0))
     bar = ProgressBar(total=max(1, state.total), completed=state.done, width=max(1, width), complete_style="green", finished_style="green")
     grid.add_row(Text(shown, style="bold"), bar, *([counts] if is_wide else []))
     yield grid
@@ -68,14 +68,14 @@ def _head(state: State, columns: int, more: str) -> Iterator[RenderableType]:
         yield counts
 
 
-def _failed(count: int) -> Text:
+def _failed_count(count: int) -> Text:
     return Text(f"{count:,} failed", style="red" if count else "")
 
 
 def _stages(state: State, columns: int) -> RenderableType:
     """Return the table of the stages."""
     is_wide = columns >= WIDE
-    table = Table(box=None, pad_edge=False, padding=(0, GAP if is_wide else 1, 0, 0), header_style="dim")
+    table = Table(box=None, pad_edge=False, padding=(0, COLUMN_GAP if is_wide else 1, 0, 0), header_style="dim")
     table.add_column("", min_width=12 if is_wide else None, overflow="crop", no_wrap=True)
     for heading in ("done", "running", "waiting", "failed"):
         table.add_column(heading, justify="right", min_width=8 if is_wide else None, overflow="crop", no_wrap=True)

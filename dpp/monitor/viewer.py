@@ -20,7 +20,7 @@ from typing import Any, Protocol, TextIO
 
 from dpp.batch.run import Run
 from dpp.engine.child import Helper
-from dpp.logs import END, ERASE, below_is_view
+from dpp.logs import END, ERASE, mark_view_below
 from dpp.monitor.state import RunFollower, State
 from dpp.report.summary import Summary, render
 from dpp.settings import Settings
@@ -33,8 +33,8 @@ START_SECONDS = 0.7
 DRAW_SECONDS = 0.3
 LINE_SECONDS = 5.0
 EVENT_SECONDS = 1.0
-END_SECONDS = 5.0
-SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP, signal.SIGWINCH})
+VIEWER_END_SECONDS = 5.0
+VIEWER_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP, signal.SIGWINCH})
 ENDS = frozenset({signal.SIGTERM, signal.SIGHUP})
 
 
@@ -198,9 +198,9 @@ def follow(follower: RunFollower, display: Display, is_over: Callable[[], bool],
     """
     display.begin(follower)
     due = time.monotonic() + display.first
-    with signals_blocked(SIGNALS):
+    with signals_blocked(VIEWER_SIGNALS):
         while not is_over():
-            caught = signal.sigtimedwait(SIGNALS, max(0.0, due - time.monotonic()))
+            caught = signal.sigtimedwait(VIEWER_SIGNALS, max(0.0, due - time.monotonic()))
             if caught is None:
                 display.show(follower)
                 due = time.monotonic() + display.seconds
@@ -241,8 +241,8 @@ class Viewer:
             self._drawn = display if isinstance(display, TerminalDisplay) else None
             if isinstance(display, JsonDisplay):
                 self.tell("run-started", run.info.model_dump(mode="json"))
-            below_is_view(on=self._drawn is not None)
-            self._helper = Helper(lambda parent: _view(run, display, parent), SIGNALS)
+            mark_view_below(on=self._drawn is not None)
+            self._helper = Helper(lambda parent: _view(run, display, parent), VIEWER_SIGNALS)
 
     @staticmethod
     def _choose_display(settings: Settings) -> Display | None:
@@ -256,8 +256,8 @@ class Viewer:
         """Wait until the viewer has shown everything, and is gone; may be called by any process of the run, and again."""
         if self._helper:
             helper, self._helper = self._helper, None
-            below_is_view(on=False)
-            if not helper.stop(None if self._json else END_SECONDS) and self._drawn:
+            mark_view_below(on=False)
+            if not helper.stop(None if self._json else VIEWER_END_SECONDS) and self._drawn:
                 self._drawn.wipe()
 
     def end(self, summary: Summary) -> None:

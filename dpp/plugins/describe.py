@@ -37,26 +37,26 @@ def options_of(cls: Any) -> list[Option]:
     model = next((one for one in (cls, getattr(cls, "Options", None)) if isinstance(one, type) and issubclass(one, BaseModel)), None)
     if model is None:
         return []
-    return [_option(name, field) for name, field in model.model_fields.items() if name != "debug"]
+    return [_to_option(name, field) for name, field in model.model_fields.items() if name != "debug"]
 
 
-def _option(name: str, field: FieldInfo) -> Option:
+def _to_option(name: str, field: FieldInfo) -> Option:
     required = field.is_required()
     default = None if required else to_jsonable_python(field.get_default(call_default_factory=True), fallback=str)
-    return Option(name, _spelled(field.annotation), default, required, " ".join((field.description or "").split()))
+    return Option(name, _type_name(field.annotation), default, required, " ".join((field.description or "").split()))
 
 
-def _spelled(kind: Any) -> str:
+def _type_name(kind: Any) -> str:
     """Return a type as people write it, without modules and rules of pydantic."""
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        return _spelled(parts[0])
+        return _type_name(parts[0])
     if origin is Literal:
         return " | ".join(map(repr, parts))
     if origin in (Union, UnionType):
-        return " | ".join(map(_spelled, parts))
+        return " | ".join(map(_type_name, parts))
     if origin:
-        return f"{_spelled(origin)}[{', '.join(map(_spelled, parts))}]"
+        return f"{_type_name(origin)}[{', '.join(map(_type_name, parts))}]"
     return {type(None): "None", ...: "..."}.get(kind) or str(getattr(kind, "__name__", kind))
 
 

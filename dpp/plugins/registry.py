@@ -18,7 +18,7 @@ from dpp import hookspecs, names
 from dpp.base import BaseFetcher, NoOptions
 from dpp.errors import ConfigurationError, DppError, InputError, PluginError
 from dpp.plugins import builtin
-from dpp.plugins.steps import KINDS, ConfiguredStep, Steps, has_method, import_class, step_name, with_debug
+from dpp.plugins.steps import STEP_METHODS, ConfiguredStep, Steps, has_method, import_class, step_name, with_debug
 from dpp.redact import redact_url
 from dpp.settings import Settings
 
@@ -93,7 +93,7 @@ class Registry:
                 log.exception("plugin %s failed in %s", plugin, hook)
 
     def commands(self) -> Iterator[tuple[str, Any]]:
-        """Yield the verbs that plugins offer, each with the plugin's name."""
+        """Yield the commands that plugins offer, each with the plugin's name."""
         for plugin, call in self._callers("dpp_commands"):
             for commands in call():
                 yield from ((plugin, command) for command in commands)
@@ -131,14 +131,14 @@ class Registry:
         if wanted not in self._steps:
             self._steps[wanted] = self._chosen(settings)
         if settings.model_fields_set >= STEP_SETTINGS:
-            used = {step.name for step in self._steps[wanted]} | {name for _, name in _asked(settings)}
+            used = {step.name for step in self._steps[wanted]} | {name for _, name in _chosen_steps(settings)}
             _refuse_unused(settings.options, used, self.schemes())
         return self._steps[wanted]
 
     def _chosen(self, settings: Settings) -> Steps:
-        made: dict[str, list[ConfiguredStep]] = {kind: [] for kind in KINDS}
+        made: dict[str, list[ConfiguredStep]] = {kind: [] for kind in STEP_METHODS}
         problems: list[InputError] = []
-        for kind, name in _asked(settings):
+        for kind, name in _chosen_steps(settings):
             try:
                 made[kind].append(self._step(kind, name, settings))
             except InputError as error:
@@ -231,9 +231,9 @@ def _alone(manager: pluggy.PluginManager, plugin: Any, hook: str) -> Callable[..
     return manager.subset_hook_caller(hook, [other for other in manager.get_plugins() if other is not plugin])
 
 
-def _asked(settings: Settings) -> Iterator[tuple[str, str]]:
+def _chosen_steps(settings: Settings) -> Iterator[tuple[str, str]]:
     chosen = (settings.pre_processors, (settings.processor,), settings.post_processors)
-    return ((kind, name) for kind, names_ in zip(KINDS, chosen, strict=True) for name in names_)
+    return ((kind, name) for kind, names_ in zip(STEP_METHODS, chosen, strict=True) for name in names_)
 
 
 def _with_shared(cls: type[Any], own: dict[str, Any], settings: Settings) -> dict[str, Any]:
@@ -249,7 +249,7 @@ def _with_shared(cls: type[Any], own: dict[str, Any], settings: Settings) -> dic
 def option_names(settings: Settings) -> Iterator[str]:
     """Yield the names under which options for a batch can stand: URL schemes, and steps, as they are asked for and their own names."""
     yield from registry().schemes()
-    for kind, name in _asked(settings):
+    for kind, name in _chosen_steps(settings):
         yield name
         if ":" in name:
             yield step_name(import_class(kind, name))
@@ -319,7 +319,7 @@ def _registered(manager: pluggy.PluginManager, origin: Origin, load: Callable[[]
 
 def _offers(manager: pluggy.PluginManager, origin: Origin, plugin: Any) -> Iterator[Offer]:
     """Yield what one plugin offers, by calling the hooks for it alone."""
-    for kind, method in KINDS.items():
+    for kind, method in STEP_METHODS.items():
         for classes in _alone(manager, plugin, f"dpp_{kind.replace('-', '_')}s")():
             for cls in classes:
                 _check_class(kind, cls, method)

@@ -16,7 +16,7 @@ from dpp.plugins.registry import registry
 from dpp.workspace.atomic import temporary_name
 
 TEMPLATE = Path(__file__).parents[1] / "templates" / "plugin"
-KINDS = ("processor", "pre-processor", "post-processor", "fetcher", "source")
+PLUGIN_KINDS = ("processor", "pre-processor", "post-processor", "fetcher", "source")
 _FILES = {  # of the package, each with its template
     "README.md": "package/README.md.jinja",
     "pyproject.toml": "package/pyproject.toml.jinja",
@@ -66,7 +66,7 @@ def write_plugin(name: str, kind: str = "processor", folder: Path | None = None)
 
     Args:
         name: How batches ask for the plugin; a fetcher's or source's URL scheme.
-        kind: One of :data:`KINDS`.
+        kind: One of :data:`PLUGIN_KINDS`.
         folder: Where it is written; ``./dpp-NAME`` unless given. It must not be there yet.
 
     Returns:
@@ -76,7 +76,7 @@ def write_plugin(name: str, kind: str = "processor", folder: Path | None = None)
         InputError: The name cannot be used or is taken, or the folder is there already.
         EnvironmentStop: The folder cannot be written.
     """
-    _check(name)
+    _check_name(name)
     folder = Path(os.path.abspath(folder or f"dpp-{name}"))
     _refuse_existing(folder)
     _refuse_taken(name, kind)
@@ -120,7 +120,7 @@ def _made_whole(folder: Path) -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _check(name: str) -> None:
+def _check_name(name: str) -> None:
     """Refuse a name that makes no package, module, class or URL scheme."""
     if not _NAME.fullmatch(name) or len(name) > _MAX_LENGTH:
         reason = f"expected at most {_MAX_LENGTH} lower-case letters, digits and single dashes, beginning with a letter, such as line-count"
@@ -137,7 +137,7 @@ def _check(name: str) -> None:
 
 def _render(name: str, kind: str, folder: Path) -> None:
     """Fill in the templates."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - takes 40 ms, which other verbs do without
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - takes 40 ms, which other commands do without
 
     package = f"dpp-{name}"
     module = package.replace("-", "_")

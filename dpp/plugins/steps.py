@@ -22,7 +22,7 @@ from dpp.settings import wrong_options
 
 log = logging.getLogger(__name__)
 
-KINDS = {"pre-processor": "pre_process", "processor": "process", "post-processor": "post_process"}
+STEP_METHODS = {"pre-processor": "pre_process", "processor": "process", "post-processor": "post_process"}
 
 
 class ConfiguredStep:
@@ -43,7 +43,7 @@ class ConfiguredStep:
         self.name = step_name(cls)
         self.version = str(getattr(cls, "version", "0"))
         self.options = dict(options)
-        made = _made(self.name, cls, options)
+        made = _try_make(self.name, cls, options)
         keep_secret(declared_secrets(made))
         self._public_options = _public_options(made, options)
         self._secret_options = _secret_options(made, options)
@@ -54,7 +54,7 @@ class ConfiguredStep:
         if not hasattr(self._local, "object"):
             self._local.object = self.cls(**self.options)
         log.debug("%s: %s %s", args[-1].id, self.kind, self.name)
-        return getattr(self._local.object, KINDS[self.kind])(*args)
+        return getattr(self._local.object, STEP_METHODS[self.kind])(*args)
 
     def identity(self) -> dict[str, Any]:
         """Return what makes this step's output what it is: name, version and options, without secrets."""
@@ -134,8 +134,8 @@ def import_class(kind: str, reference: str) -> type[Any]:
         cls = getattr(importlib.import_module(module_name), class_name)
     except (Exception, SystemExit) as error:
         raise PluginError(f"{kind} {reference!r} can't be imported: {type(error).__name__}: {error}") from error
-    if not has_method(cls, KINDS[kind]):
-        raise PluginError(f"{kind} {reference!r} is no class with a method {KINDS[kind]}()")
+    if not has_method(cls, STEP_METHODS[kind]):
+        raise PluginError(f"{kind} {reference!r} is no class with a method {STEP_METHODS[kind]}()")
     return cls  # type: ignore[no-any-return]
 
 
@@ -144,7 +144,7 @@ def has_method(cls: Any, method: str) -> bool:
     return isinstance(cls, type) and callable(getattr(cls, method, None)) and not inspect.isabstract(cls)
 
 
-def _made(name: str, cls: type[Any], options: Mapping[str, Any]) -> Any:
+def _try_make(name: str, cls: type[Any], options: Mapping[str, Any]) -> Any:
     """Return an object with these options, to check them; None where the constructor fails, as it will file by file."""
     try:
         return cls(**options)

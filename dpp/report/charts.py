@@ -107,7 +107,7 @@ class Timeline:
 
     def files(self) -> Plot:
         """Return the chart of files a second: those that are ok, with those that failed upon them."""
-        return self._plot(lambda stretch: (stretch.ok, stretch.failed), _files_a_second, _number, 1000)
+        return self._plot(lambda stretch: (stretch.ok, stretch.failed), _files_a_second, _format_number, 1000)
 
     def bytes(self) -> Plot:
         """Return the chart of bytes a second, of files that are ok."""
@@ -129,7 +129,7 @@ class Timeline:
         ]
         length = number * self._width
         across = [_tick(at / length, fine_seconds(at)) for at in _marks(length, _time_step(length))]
-        return Plot(bars, across, [_tick(at / top, mark(at)) for at in _marks(top, _step(top, thousand))])
+        return Plot(bars, across, [_tick(at / top, mark(at)) for at in _marks(top, _tick_step(top, thousand))])
 
     def _when(self, place: int) -> str:
         return f"{fine_seconds(place * self._width)} to {fine_seconds((place + 1) * self._width)}"
@@ -178,7 +178,7 @@ class Durations:
         bars = [_bar(bucket - first, end - first, [count / top], _span(bucket, count)) for bucket, count in sorted(self._counts.items())]
         decades = range(-(-first // PER_DECADE), end // PER_DECADE + 1)
         across = [_tick((decade * PER_DECADE - first) / (end - first), fine_seconds(10.0**decade)) for decade in decades]
-        return Plot(bars, across, [_tick(at / top, _number(at)) for at in _marks(top, max(1, _step(top, 1000)))])
+        return Plot(bars, across, [_tick(at / top, _format_number(at)) for at in _marks(top, max(1, _tick_step(top, 1000)))])
 
 
 class Charts:
@@ -247,19 +247,19 @@ def _edge(bucket: float) -> float:
 
 
 def _span(bucket: int, count: int) -> str:
-    return f"{fine_seconds(_edge(bucket))} to {fine_seconds(_edge(bucket + 1))}: {_number(count)} files"
+    return f"{fine_seconds(_edge(bucket))} to {fine_seconds(_edge(bucket + 1))}: {_format_number(count)} files"
 
 
 def _files_a_second(rates: Sequence[float]) -> str:
     ok, failed = rates
-    return f"{_number(ok)} ok/s" + (f", {_number(failed)} failed/s" if failed else "")
+    return f"{_format_number(ok)} ok/s" + (f", {_format_number(failed)} failed/s" if failed else "")
 
 
 def _bytes_a_second(rates: Sequence[float]) -> str:
     return f"{human_bytes(rates[0])}/s"
 
 
-def _number(count: float) -> str:
+def _format_number(count: float) -> str:
     return f"{count:,.0f}" if count >= 10 else f"{count:.3g}"  # noqa: PLR2004 - where decimals begin to matter
 
 
@@ -267,7 +267,7 @@ def _marks(end: float, step: float) -> list[float]:
     return [number * step for number in range(int(end / step * (1 + 1e-9)) + 1)]
 
 
-def _step(top: float, thousand: int) -> float:
+def _tick_step(top: float, thousand: int) -> float:
     """Return 1, 2 or 5 times a power of ten, of the unit that suits (bytes have thousands of 1,024), that makes about four marks."""
     unit = float(thousand ** max(0, int(math.log(max(top, 1), thousand))))
     rough = top / unit / TICKS
@@ -279,5 +279,5 @@ def _time_step(length: float) -> float:
     """Return a round number of seconds, minutes, hours or days that makes about six marks."""
     rough = length / 6
     if rough <= 30:  # noqa: PLR2004 - half a minute
-        return min(_step(length / 6 * TICKS, 1000), 30.0)
+        return min(_tick_step(length / 6 * TICKS, 1000), 30.0)
     return next((size for size in _ROUND_SECONDS if rough <= size), 86400 * math.ceil(rough / 86400))

@@ -15,7 +15,7 @@ from dpp.report.table import TIME, Table, cell, make_table
 from dpp.workspace.atomic import json_line
 from dpp.workspace.ledger import read_ledger
 
-SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+FORMAT_OF_SUFFIX = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 FORMATS = ("csv", "jsonl", "parquet")
 GROUP_ROWS = 10_000
 # OWASP, "CSV Injection": a cell that begins with one of these may be taken for a formula
@@ -30,11 +30,11 @@ def guess_format(path: Path | None) -> str:
     """
     if path is None:
         return "csv"
-    if path.suffix.lower() not in SUFFIXES:
+    if path.suffix.lower() not in FORMAT_OF_SUFFIX:
         raise ConfigurationError(
-            f"{path}: no format is known for suffix {path.suffix!r}; {suggestion(path.suffix, SUFFIXES)}, or say --format"
+            f"{path}: no format is known for suffix {path.suffix!r}; {suggestion(path.suffix, FORMAT_OF_SUFFIX)}, or say --format"
         )
-    return SUFFIXES[path.suffix.lower()]
+    return FORMAT_OF_SUFFIX[path.suffix.lower()]
 
 
 def table_of(results: Path, only: Literal["ok", "failed"] | None = None, *, flat: bool = True) -> Table:
@@ -71,7 +71,7 @@ def write_table(form: str, table: Table, stream: IO[bytes], *, raw: bool = False
 
 def lines_of(form: str, table: Table, *, raw: bool = False) -> Iterator[str]:
     """Return the lines of a table as CSV or JSON Lines; see :func:`write_table`."""
-    return _csv_lines(table, raw) if form == "csv" else _json_lines(table)
+    return _csv_lines(table, raw) if form == "csv" else _render_json_lines(table)
 
 
 class _Echo:
@@ -104,7 +104,7 @@ def _iso(moment: Any) -> str:
     return f"{moment.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 
-def _json_lines(table: Table) -> Iterator[str]:
+def _render_json_lines(table: Table) -> Iterator[str]:
     """Yield a JSON object a row, each with every column."""
     for row in table.rows():
         values = {column: row.get(column) for column in table.columns}

@@ -41,7 +41,7 @@ LONGEST_TEXT = 2000
 WHOLE_ROWS = 20_000_000
 ALL_ROWS = 34_000_000
 FAILED_ROWS = 38_000_000
-SHOWN_GROUPS = 200
+PAGE_GROUPS = 200
 _GZIP = 31
 _STEPS = ("pre_processors", "processor", "post_processors")
 _HERE = "<!-- rows -->"
@@ -109,7 +109,7 @@ class Page:
         if self._size > (ALL_ROWS if row.outcome.ok else FAILED_ROWS):
             self.left_out += 1
             return b""
-        line = _shortened(row)
+        line = _shorten_record(row)
         self.cut += line is not row.line
         return line
 
@@ -158,7 +158,7 @@ class Page:
             info=self._info,
             changed=_changed(self._info.settings),
             page=self,
-            groups=summary.failures[:SHOWN_GROUPS],
+            groups=summary.failures[:PAGE_GROUPS],
             style=_part("report.css"),
             script=_part("report.js"),
             rows=_HERE,
@@ -184,7 +184,7 @@ def _packed(lines: list[bytes]) -> bytes:
     return b'<script type="text/plain" data-rows="%d">%s</script>\n' % (len(lines), binascii.b2a_base64(packed, newline=False))
 
 
-def _shortened(row: Record) -> bytes:
+def _shorten_record(row: Record) -> bytes:
     """Return a row without its result, and the beginning of its message and the end of its traceback."""
     outcome = row.outcome
     changes = {
@@ -204,10 +204,10 @@ def _part(name: str) -> Text:
 def _changed(settings: dict[str, Any]) -> dict[str, str]:
     """Return the settings that are not the defaults, without secrets, as people write them; steps are told of by themselves."""
     known = {**Settings().model_dump(mode="json"), **{name: settings.get(name) for name in _STEPS}}
-    return {name: _spelled(value) for name, value in settings.items() if value != known.get(name)}
+    return {name: _display_setting(value) for name, value in settings.items() if value != known.get(name)}
 
 
-def _spelled(value: Any) -> str:
+def _display_setting(value: Any) -> str:
     return redact_text(", ".join(map(str, value)) if isinstance(value, list) else str(value))
 
 

@@ -15,7 +15,7 @@ COLUMN_LIMIT = 1000
 NESTED = ("seconds", "result")
 TIME = "time"
 MIXED = "json"
-KINDS = {"http_status": "integer", "attempts": "integer", "bytes": "integer", "plugins": MIXED, "cached": "boolean", "at": TIME}
+COLUMN_TYPES = {"http_status": "integer", "attempts": "integer", "bytes": "integer", "plugins": MIXED, "cached": "boolean", "at": TIME}
 _LONG = range(-(2**63), 2**63)
 
 
@@ -76,12 +76,17 @@ def _columns(rows: Iterable[Mapping[str, Any]], flat: bool) -> dict[str, str]:
         for column, value in row.items():
             if value is not None:
                 kind = kind_of(value)
-                found[column] = _merged(found.get(column, kind), kind)
+                found[column] = _common_type(found.get(column, kind), kind)
         if len(found) > COLUMN_LIMIT:
             raise ConfigurationError(
                 f"the results have more than {COLUMN_LIMIT} fields, too many for columns; --no-flatten leaves them in one column"
             )
-    kinds = {field: "text" for field in Outcome.model_fields if field not in NESTED} | found | KINDS | ({} if flat else {"result": MIXED})
+    kinds = (
+        {field: "text" for field in Outcome.model_fields if field not in NESTED}
+        | found
+        | COLUMN_TYPES
+        | ({} if flat else {"result": MIXED})
+    )
     order = list(Outcome.model_fields)
     return {column: kinds[column] for column in sorted(kinds, key=lambda column: (order.index(column.partition(".")[0]), column))}
 
@@ -95,7 +100,7 @@ def kind_of(value: Any) -> str:
     return {float: "number", str: "text"}.get(type(value), MIXED)
 
 
-def _merged(one: str, other: str) -> str:
+def _common_type(one: str, other: str) -> str:
     if one == other:
         return one
     return "number" if {one, other} == {"integer", "number"} else MIXED

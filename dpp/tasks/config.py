@@ -89,62 +89,64 @@ def read_configuration(batch: str = "") -> Configuration:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnconsumedParameterWarning)  # told as a problem, and with what may have been meant
-        return _read(batch)
+        return _read_configuration(batch)
 
 
-def _read(batch: str) -> Configuration:
+def _read_configuration(batch: str) -> Configuration:
     chosen: dict[str, Any] = {"batch_name": batch} if batch else {}
     task = RunBatch(**chosen)
     settings, options = task.settings(), recursively_unfreeze(task.param_kwargs["options"])
     files = dict(RunBatch.get_params())["files"].serialize(task.files)
     problems, of_plugins = _vain_names(), []
     try:
-        of_plugins = list(_options(settings, options, batch))  # from here on it is known which of them are secret
+        of_plugins = list(_all_options(settings, options, batch))  # from here on it is known which of them are secret
     except InputError as error:
         problems.append(str(error))
         options = dict.fromkeys(options, MASK)
     own = {"files": files, **dict(settings), "options": options}
-    values = [_value(MAIN, name, value, _origin(MAIN, name, batch)) for name, value in own.items()]
-    values.append(_value("core", "workers", int(core().workers), _origin("core", "workers", batch)))
+    values = [_redacted_value(MAIN, name, value, _find_origin(MAIN, name, batch)) for name, value in own.items()]
+    values.append(_redacted_value("core", "workers", int(core().workers), _find_origin("core", "workers", batch)))
     return Configuration([*values, *of_plugins, *_luigi_values(), *_variables()], problems)
 
 
-def _value(section: str, name: str, value: Any, origin: str) -> Value:
+def _redacted_value(section: str, name: str, value: Any, origin: str) -> Value:
     return Value(section, name, redact_value(name, to_jsonable_python(value, fallback=str)), origin)
 
 
-def _origin(section: str, name: str, batch: str = "") -> str:
+def _find_origin(section: str, name: str, batch: str = "") -> str:
     return (batch and where_set(f"{BATCH_SECTION}{batch}", name)) or where_set(section, name) or DEFAULT
 
 
-def _options(settings: Settings, given: Mapping[str, Any], batch: str) -> Iterator[Value]:
+def _all_options(settings: Settings, given: Mapping[str, Any], batch: str) -> Iterator[Value]:
     """Yield the options of the batch's steps, and those of fetchers and sources that are configured."""
     seen: set[str] = set()
     for step in registry().steps(settings):
         own = (step.name, f"{step.cls.__module__}:{step.cls.__qualname__}")
         seen.update(own)
         for option in options_of(step.cls):
-            yield _option(
+            yield _step_option(
                 (*own, *getattr(step.cls, "shared_options", ())), option.name, step.options.get(option.name, option.default), given, batch
             )
     registry().check_fetchers(settings)
     for scheme in sorted(settings.options.keys() - seen):
         for name, value in settings.options[scheme].items():
-            yield _option((scheme,), name, value, given, batch)
+            yield _step_option((scheme,), name, value, given, batch)
 
 
-def _option(steps: Sequence[str], name: str, value: Any, given: Mapping[str, Any], batch: str) -> Value:
+def _step_option(steps: Sequence[str], name: str, value: Any, given: Mapping[str, Any], batch: str) -> Value:
     """Return an option of a step, which may be given under its names, or under a URL scheme whose options it shares."""
     said = any(name in given.get(step, {}) for step in steps)
     section = next((where for step in steps if (where := where_set(step, name))), DEFAULT)
-    return _value(steps[0], name, value, _origin(MAIN, "options", batch) if said else section)
+    return _redacted_value(steps[0], name, value, _find_origin(MAIN, "options", batch) if said else section)
 
 
 def _luigi_values() -> Iterator[Value]:
     """Yield what dpp gives Luigi other defaults for."""
     for section, name in (*SOFT_DEFAULTS, *LOCAL_DEFAULTS):
         value = get_config().get(section, name, None)
-        yield _value(section, name, value, where_set(section, name) or ("dpp's default" if value is not None else "Luigi's default"))
+        yield _redacted_value(
+            section, name, value, where_set(section, name) or ("dpp's default" if value is not None else "Luigi's default")
+        )
 
 
 def _variables() -> Iterator[Value]:
@@ -152,7 +154,7 @@ def _variables() -> Iterator[Value]:
     found = [name for name in sorted(os.environ) if name.startswith(PREFIXES)]
     lower = [name.lower() for name in ENVIRONMENT if name.endswith("_PROXY") and name.lower() in os.environ]
     for name in (*ENVIRONMENT, *lower, *found):
-        yield _value("environment", name, os.environ.get(name), "environment" if name in os.environ else "not set")
+        yield _redacted_value("environment", name, os.environ.get(name), "environment" if name in os.environ else "not set")
 
 
 def _vain_names() -> list[str]:

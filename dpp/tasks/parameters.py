@@ -200,7 +200,7 @@ class OptionsParameter(luigi.DictParameter):
     def parse(self, value: str) -> Any:
         """Return the options, or raise ConfigurationError where they are no JSON object of objects."""
         with exit_when_wrong():
-            return recursively_freeze(_options(value))
+            return recursively_freeze(_parse_options(value))
 
     def serialize(self, value: Mapping[str, Any]) -> str:
         """Return a digest."""
@@ -222,7 +222,7 @@ class FieldsParameter(luigi.DictParameter):
             return recursively_freeze(fields)
 
 
-def _options(text: str) -> dict[str, dict[str, Any]]:
+def _parse_options(text: str) -> dict[str, dict[str, Any]]:
     try:
         options = json.loads(text)
     except ValueError as error:
@@ -346,10 +346,10 @@ def _section(config: Any, name: str) -> dict[str, Any]:
     except KeyError:
         return {}
     defaults = config.defaults() if hasattr(config, "defaults") else {}
-    return {option: _value(value) for option, value in section.items() if option not in defaults}
+    return {option: _parse_value(value) for option, value in section.items() if option not in defaults}
 
 
-def _value(value: Any) -> Any:
+def _parse_value(value: Any) -> Any:
     """Return a list or an object where a cfg file spells one in JSON; other text as it is."""
     if isinstance(value, str) and value.strip()[:1] in ("[", "{"):
         try:

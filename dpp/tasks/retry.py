@@ -18,7 +18,7 @@ from dpp.selection import Selection, host_of
 from dpp.settings import Settings, merged_options
 from dpp.tasks.batch import RunBatch
 
-AGAIN = "run it again with the command that ran it: dpp run FILES"
+NEW_RUN_HINT = "run it again with the command that ran it: dpp run FILES"
 
 
 @dataclass
@@ -70,14 +70,14 @@ def repeat(run: RunFolder, given: Mapping[str, Any]) -> RunBatch:
     Raises:
         ConfigurationError: How the run was asked for is not known well enough, or makes another batch by now.
     """
-    task = _same_task(run.info, {"workspace": _workspace(run), **given})
+    task = _same_task(run.info, {"workspace": _workspace_of(run), **given})
     steps = registry().steps(task.settings())
     if batch_name(task.files, steps, task.batch_name) != run.batch:
         raise ConfigurationError(_other_batch(run.batch, run.info.plugins, steps))
     return task
 
 
-def _workspace(run: RunFolder) -> Path:
+def _workspace_of(run: RunFolder) -> Path:
     """Return the workspace that a run lies in, wherever it was moved to."""
     return run.root.parent if run.info.settings.get("simulate_downloads") else run.root
 
@@ -88,7 +88,7 @@ def _same_task(info: RunInfo, given: Mapping[str, Any]) -> RunBatch:
     Options in luigi.cfg are read anew. Those that were given come after them, and after those the ones that are given now.
     """
     if not info.source:
-        raise ConfigurationError(f"batch {info.batch} was run over {info.files}, which can't be read again; {AGAIN}")
+        raise ConfigurationError(f"batch {info.batch} was run over {info.files}, which can't be read again; {NEW_RUN_HINT}")
     settings = {name: value for name, value in info.settings.items() if name in Settings.model_fields} | dict(given)
     settings |= {"files": info.source, "batch_name": info.name}
     settings.pop("options", None)
@@ -116,7 +116,7 @@ def _other_batch(batch: str, before: list[dict[str, str]], steps: Steps) -> str:
     changed = [_change(old, new) for old, new in zip(before, now, strict=False) if old != new]
     if len(before) != len(now):
         changed.append(f"it had {len(before)} steps and has {len(now)} now")
-    return f"this is not batch {batch} any more: {'; '.join(changed) or 'its files are elsewhere'}. As another batch: {AGAIN}"
+    return f"this is not batch {batch} any more: {'; '.join(changed) or 'its files are elsewhere'}. As another batch: {NEW_RUN_HINT}"
 
 
 def _change(old: Mapping[str, str], new: Mapping[str, str]) -> str:

@@ -29,7 +29,7 @@ from dpp.signals import forget_held_signals, hold_signals, postpone, release_sig
 
 log = logging.getLogger(__name__)
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SIGNAL_EXIT = 128
 
 
@@ -50,7 +50,7 @@ class Ending:
         self._owner = os.getpid()
         self._signal = 0
         self._graceful = False
-        self._previous = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+        self._previous = {number: signal.signal(number, self._on_signal) for number in ENDING_SIGNALS}
         luigi.worker.fork_lock = cast("Any", _ForkLock())
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:

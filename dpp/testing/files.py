@@ -53,10 +53,10 @@ class Bench:
 
 def contents(folder: Path) -> dict[str, str]:
     """Return what lies below a folder: for each path, the digest of the file, where a link leads, or ``/`` for a folder."""
-    return {str(path.relative_to(folder)): _content(path) for path in sorted(folder.rglob("*"))}
+    return {str(path.relative_to(folder)): _describe_content(path) for path in sorted(folder.rglob("*"))}
 
 
-def _content(path: Path) -> str:
+def _describe_content(path: Path) -> str:
     if path.is_symlink():
         return f"-> {path.readlink()}"
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "/"

@@ -16,7 +16,7 @@ import pytest
 from dpp.models import FileData
 from dpp.testing.files import Bench
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+RunCommand = Callable[..., subprocess.CompletedProcess[str]]
 SECONDS = 300
 
 
@@ -33,7 +33,7 @@ def manifest(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> Run:
+def command(tmp_path: Path) -> RunCommand:
     """Run a console script of this environment in ``tmp_path``, as a user would.
 
     ``command(name, *arguments, timeout=300, VARIABLE="value") -> subprocess.CompletedProcess``; the limit is in seconds.
@@ -62,7 +62,7 @@ def _script(name: str) -> str:
 
 
 @pytest.fixture
-def run_batch(command: Run) -> Run:
+def run_batch(command: RunCommand) -> RunCommand:
     """Run the main job in ``tmp_path``: ``luigi --module dpp RunBatch --files FILES ...``."""
     return lambda files, *arguments, **environment: command(
         "luigi", "--module", "dpp", "RunBatch", "--files", files, *arguments, **environment

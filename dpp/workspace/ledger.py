@@ -103,7 +103,7 @@ def read_ledger(path: Path) -> Iterator[Outcome]:
 
 def read_records(path: Path) -> Iterator[Record]:
     """Yield the records of a ledger, which may just have got its final name; a torn or invalid line is skipped."""
-    stream = _opened(path) or _opened(path.with_name(path.name.removesuffix(OPEN_SUFFIX)))
+    stream = _open_if_there(path) or _open_if_there(path.with_name(path.name.removesuffix(OPEN_SUFFIX)))
     if stream is None:
         return
     with stream:
@@ -114,7 +114,7 @@ def read_records(path: Path) -> Iterator[Record]:
                 continue
 
 
-def _opened(path: Path) -> BinaryIO | None:
+def _open_if_there(path: Path) -> BinaryIO | None:
     try:
         return path.open("rb")
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):

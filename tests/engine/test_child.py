@@ -39,8 +39,8 @@ def test_what_a_child_does_is_there_when_it_has_finished(tmp_path):
     ids=["exit-0", "exit-7", "sys-exit", "raises", "killed", "nameless", "interrupted"],
 )
 def test_an_end_before_the_work_was_done_is_told(work, reason):
-    death = run_in_child(work)
-    assert (death.reason, death.is_stopped) == (reason, False)
+    ended = run_in_child(work)
+    assert (ended.reason, ended.is_stopped) == (reason, False)
 
 
 def test_where_no_child_can_be_started_the_run_stops():
@@ -54,9 +54,9 @@ def test_where_no_child_can_be_started_the_run_stops():
 
 
 def test_a_child_that_crashes_leaves_its_stack():
-    death = run_in_child(lambda: ctypes.string_at(0))
-    assert death.reason == "was killed by SIGSEGV"
-    assert "test_child.py" in death.traceback
+    ended = run_in_child(lambda: ctypes.string_at(0))
+    assert ended.reason == "was killed by SIGSEGV"
+    assert "test_child.py" in ended.traceback
 
 
 @pytest.mark.parametrize(
@@ -79,9 +79,9 @@ def test_a_child_that_hangs_is_stopped_with_what_it_started(tmp_path):
         (tmp_path / "pid.new").rename(tmp_path / "pid")
         time.sleep(60)
 
-    death = run_in_child(hang, lambda: "hung" if (tmp_path / "pid").exists() else "")
-    assert (death.reason, death.is_stopped) == ("hung", True)
-    assert "in hang" in death.traceback
+    ended = run_in_child(hang, lambda: "hung" if (tmp_path / "pid").exists() else "")
+    assert (ended.reason, ended.is_stopped) == ("hung", True)
+    assert "in hang" in ended.traceback
     wait_until(lambda: not is_alive((tmp_path / "pid").read_text()))
 
 

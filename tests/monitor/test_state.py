@@ -72,7 +72,7 @@ def test_a_file_that_is_done_before_anybody_looks_is_told_too(run):
 
 
 def test_what_a_viewer_that_had_to_be_killed_has_drawn_is_taken_away(run, monkeypatch):
-    monkeypatch.setattr("dpp.monitor.viewer.END_SECONDS", 0.01)
+    monkeypatch.setattr("dpp.monitor.viewer.VIEWER_END_SECONDS", 0.01)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("CI", raising=False)
     master, slave = os.openpty()
@@ -119,25 +119,25 @@ def test_a_run_that_has_ended_by_the_time_its_snapshots_are_looked_for_has_none(
 
 
 def test_files_that_were_done_before_are_in_no_rate(run):
-    watch = RunFollower(run)
-    watch.look()
+    follower = RunFollower(run)
+    follower.look()
     ledger = Ledger(run.ledger("0"))
     for number in range(5):
         ledger.append(Record.of(outcome(number, cached=True, bytes=10)))
-    assert watch.look()[0].rate == 0
+    assert follower.look()[0].rate == 0
     ledger.append(Record.of(outcome(6, bytes=10)))
     ledger.close()
-    state, _ = watch.look()
+    state, _ = follower.look()
     assert state.rate > 0
     assert (state.bytes, state.seconds_left) == (10, None)
 
 
 def test_a_rate_is_told_also_where_nobody_looked_for_longer_than_it_counts(run, monkeypatch):
     monkeypatch.setattr("dpp.monitor.state.WINDOW_SECONDS", 0.0)
-    watch = RunFollower(run)
-    watch.look()
+    follower = RunFollower(run)
+    follower.look()
     Ledger(run.ledger("0")).append(Record.of(outcome(1)))
-    assert watch.look()[0].rate > 0
+    assert follower.look()[0].rate > 0
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 from dpp import EnvironmentStop, InputError, __version__
 from dpp.plugins import scaffold
-from dpp.plugins.scaffold import KINDS, write_plugin
+from dpp.plugins.scaffold import PLUGIN_KINDS, write_plugin
 
 REPOSITORY = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 NAME = "word-tally"
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=PLUGIN_KINDS)
 def kind(request):
     return request.param
 
@@ -55,7 +55,7 @@ def readme_commands(package):
     return "".join(blocks)
 
 
-@pytest.mark.parametrize("kind", [KINDS[0], *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS[1:])])
+@pytest.mark.parametrize("kind", [PLUGIN_KINDS[0], *(pytest.param(kind, marks=pytest.mark.slow) for kind in PLUGIN_KINDS[1:])])
 def test_its_own_tests_pass_and_warn_of_nothing(installed, tmp_path):
     run = call(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", installed.name, folder=tmp_path)
     assert run.returncode == 0, run.stdout + run.stderr
@@ -107,7 +107,7 @@ def test_it_keeps_to_the_style_of_this_repository(package, tmp_path):
 @pytest.mark.slow
 def test_its_types_are_checked(tmp_path):
     """All kinds at once, as most of the time goes into reading dpp."""
-    names = {kind: f"typed-{number}" for number, kind in enumerate(KINDS)}
+    names = {kind: f"typed-{number}" for number, kind in enumerate(PLUGIN_KINDS)}
     modules = [write_plugin(name, kind) / f"dpp_{name.replace('-', '_')}" for kind, name in names.items()]
     settings = ["--config-file", REPOSITORY / "pyproject.toml", "--cache-dir", REPOSITORY / ".mypy_cache"]
     run = call(BIN / "mypy", *settings, *modules, folder=REPOSITORY)

@@ -36,7 +36,7 @@ def server(sshd_for_all, monkeypatch):
 def proxy(server):
     """A proxy before the server, vouched for."""
     with tcp_proxy.proxy(server.host, server.port) as running:
-        server.vouch_for(running.port)
+        server.trust_port(running.port)
         yield running
 
 

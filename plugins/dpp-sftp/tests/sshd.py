@@ -55,7 +55,7 @@ class Server:
     Attributes:
         host: Its address.
         port: Its port.
-        known_hosts: A file that vouches for it.
+        known_hosts: A file that trusts its key.
         key_file: A private key that it lets in.
         folder: Where its files lie: ``host_key``, ``log``.
         user: Who is let in: the user of this process, or where there is a password, ``acme``.
@@ -88,7 +88,7 @@ class Server:
         slash = "/" if Path(path).is_dir() else ""
         return f"sftp://{self.user}@{self.host}:{port or self.port}{quote(str(path))}{slash}"
 
-    def vouch_for(self, port: int) -> None:
+    def trust_port(self, port: int) -> None:
         """Let the host key be known for another port too, such as that of a proxy."""
         with self.known_hosts.open("a") as known:
             known.write(f"[{self.host}]:{port} {self.host_key}\n")
@@ -115,7 +115,7 @@ def sshd(folder: Path, more: str = "", password: str = "") -> Iterator[Server]:
     with reserved_port() as port:
         (folder / "sshd_config").write_text(CONFIG.format(port=port, folder=folder, more=more, passwords="yes" if password else "no"))
         server = Server(HOST, port, folder / "known_hosts", folder / "client_key", folder, user)
-        server.vouch_for(port)
+        server.trust_port(port)
         with _running([*before, program("sshd"), *arguments], folder / "log") as process:
             _wait_for(process, server)
             yield server

@@ -44,7 +44,7 @@ def lying(server, request):
         return {**HONEST, **lies}[kind](number, body)
 
     with odd_server(server.folder, reply=reply, piece=getattr(request, "param", 2**30)) as port:
-        server.vouch_for(port)
+        server.trust_port(port)
         yield lies, port
 
 

@@ -72,7 +72,7 @@ def test_a_hashed_entry_is_found(fetch, outbox, server, tmp_path):
 
 
 @pytest.mark.parametrize("revoked", ["*", "127.0.0.1", "[127.0.0.1]:{port}"])
-def test_a_revoked_key_is_refused_whatever_vouches_for_it(fetch, outbox, server, tmp_path, revoked):
+def test_a_revoked_key_is_refused_whatever_trusts_it(fetch, outbox, server, tmp_path, revoked):
     lines = f"@revoked {revoked.format(port=server.port)} {server.host_key}", f"127.0.0.1 {server.host_key}"
     error_class, message = refusal(fetch, outbox("a"), **known_hosts(tmp_path, *lines))
     assert error_class == "host-key"
@@ -167,14 +167,14 @@ def test_keys_of_an_agent_are_used(fetch, outbox, server, tmp_path, monkeypatch)
 @pytest.fixture
 def with_password(server, outbox, fetch, tmp_path):
     """Fetch from a server that takes a password; also the URL, and how often a password was refused."""
-    (tmp_path / "door").mkdir()
-    with sshd(tmp_path / "door", password="open sesame/%40 ü") as door:
-        options = {"key_file": None, "known_hosts": str(door.known_hosts)}
-        url = door.url(outbox("a"))
+    (tmp_path / "other").mkdir()
+    with sshd(tmp_path / "other", password="open sesame/%40 ü") as other:
+        options = {"key_file": None, "known_hosts": str(other.known_hosts)}
+        url = other.url(outbox("a"))
 
         def refused():
-            wait_until(lambda: "Connection closed by" in door.log)  # the server answers a login before it writes down what became of it
-            return door.log.count("Failed password")
+            wait_until(lambda: "Connection closed by" in other.log)  # the server answers a login before it writes down what became of it
+            return other.log.count("Failed password")
 
         yield lambda url=url, **more: fetch(url, {**options, **more}), url, refused
 
