@@ -9,20 +9,21 @@ import asyncio
 import re
 import struct
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import asyncssh
 from dpp import FetchError, FileData, Settings, StageError, http
 
 from dpp_archive import Decompress
 from dpp_gpg.packets import ARMOR, is_cut, is_message
 from dpp_sftp import listing, transfer
 from dpp_sftp.address import Server
-from dpp_sftp.channel import Channel
 from dpp_sftp.connection import Connection
 from dpp_sftp.query import FolderQuery
+from dpp_sftp.session import Session
 from dpp_sftp.source import choose
 
 MAX_BYTES, MAX_MEMBERS = 100_000, 20
@@ -118,9 +119,10 @@ def _can_be_shown(error: StageError) -> None:
 
 SIZE = 100  # of the file that the seeds of the corpus fetch; it was changed at second 1
 KNOWN_ETAG = f'"1-{SIZE}"'
-_TURNS = 4  # of the event loop, until the client has acted on an answer
+_TURNS = 8  # of the event loop, until the client has acted on an answer
 _TURNS_TO_END = 1000
-_NO_ANSWER = {1, 4}  # INIT, whose answer has no number, and CLOSE, whose answer nobody waits for
+_INIT, _EXTENDED = 1, 200  # requests: the first, whose answer has no number, and asyncssh's for the server's limits
+_LIMITS = b"\xc9%b" + bytes(32)  # the answer to that: none
 
 
 class Received:
@@ -142,11 +144,20 @@ class Received:
         self.size += len(data)
 
 
-class Wire:
-    """Stands in for asyncssh and a server, which answers the requests of a client with these bytes, message by message.
+class Incoming(asyncio.StreamReader):
+    """What comes from a server, as an SSHReader gives it."""
 
-    A message with the number 0, which no client of ours asks with, answers the oldest request: so mutations that add or drop
-    messages get further.
+    logger = asyncssh.logger
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return what is known of the connection: nothing."""
+        return default
+
+
+class Wire:
+    """Stands in for asyncssh's connection and a server, which answers the requests of a client with these bytes, message by message.
+
+    A message with the number 0 answers the oldest request: so mutations that add or drop messages get further.
     """
 
     def __init__(self, data: bytes, piece: int) -> None:
@@ -154,13 +165,20 @@ class Wire:
         self._piece = piece
         self._open: deque[bytes] = deque()
         self.requests = 0
+        self.channel = self
 
     def write(self, data: bytes) -> None:
         """Take requests."""
         for request in _messages(data):
             self.requests += 1
-            if request[4] not in _NO_ANSWER:
+            if request[4] == _EXTENDED:
+                self._incoming.feed_data((37).to_bytes(4) + _LIMITS % request[5:9])
+            elif request[4] != _INIT:
                 self._open.append(request[5:9])
+
+    def is_closing(self) -> bool:
+        """Whether nothing can be sent any more."""
+        return False
 
     def close(self) -> None:
         """End the session."""
@@ -170,26 +188,33 @@ class Wire:
     async def wait_closed(self) -> None:
         """Wait for its end."""
 
-    async def opened(self) -> tuple[Any, Channel]:
-        """Return the connection and an SFTP session."""
-        channel = Channel()
-        channel.connection_made(self)
-        return self, channel
+    def create_task(self, work: Coroutine[Any, Any, None], logger: object) -> asyncio.Task[None]:
+        """Run what asyncssh does beside the requests."""
+        return asyncio.ensure_future(work)
 
-    async def run(self, channel: Channel, work: Callable[[Channel], Any]) -> None:
+    async def opened(self) -> tuple[Any, Session]:
+        """Return the connection and an SFTP session."""
+        self._incoming = Incoming()
+        return self, Session(self._incoming, self)
+
+    async def run(self, session: Session, work: Callable[[Session], Any]) -> None:
         """Answer what a client asks until there is nothing left to send; it ends soon after."""
-        asked = asyncio.ensure_future(work(channel))
+        asked = asyncio.ensure_future(self._started(session, work))
         for message in _messages(self._data):
             await _until_done(asked, _TURNS)
             if asked.done():
                 break
             sent = self._numbered(message)
             for start in range(0, len(sent), self._piece):
-                channel.data_received(sent[start : start + self._piece], None)
-        channel.eof_received()
+                self._incoming.feed_data(sent[start : start + self._piece])
+        self._incoming.feed_eof()
         await _until_done(asked, _TURNS_TO_END)
         assert asked.done(), "it waits for an answer that never comes"
         await asked
+
+    async def _started(self, session: Session, work: Callable[[Session], Any]) -> None:
+        await session.start(self)
+        await work(session)
 
     def _numbered(self, message: bytes) -> bytes:
         if message[5:9] != bytes(4):
@@ -211,26 +236,24 @@ async def _until_done(asked: asyncio.Future[Any], turns: int) -> None:
         await asyncio.sleep(0)
 
 
-async def _fetch(channel: Channel, part: Received, expected: int | None) -> None:
-    await channel.start()
-    await transfer.fetch(channel, b"/a", part, expected)
+async def _fetch(session: Session, part: Received, expected: int | None) -> None:
+    await transfer.fetch(session, b"/a", part, expected)
     assert part.size == part.total
 
 
-async def _list(channel: Channel) -> None:
-    await channel.start()
-    found = await listing.find(channel, b"/in", recursive=True)
+async def _list(session: Session) -> None:
+    found = await listing.find(session, b"/in", recursive=True)
     for path in (file.path for file in found):
         assert not {b"", b".", b".."} & set(path.split(b"/")) or path == b""
         assert b"\0" not in path
     chosen = choose(found, FolderQuery(signatures=True), now=2.0)
-    await listing.contents(channel, b"/in", [file.signature for file in chosen if file.signature and file.signature.size < MAX_BYTES])
+    await listing.contents(session, b"/in", [file.signature for file in chosen if file.signature and file.signature.size < MAX_BYTES])
 
 
-WORK: tuple[Callable[[Channel], Any], ...] = (
-    lambda channel: _fetch(channel, Received(), None),
-    lambda channel: _fetch(channel, Received(), SIZE),
-    lambda channel: _fetch(channel, Received(40, KNOWN_ETAG), None),
+WORK: tuple[Callable[[Session], Any], ...] = (
+    lambda session: _fetch(session, Received(), None),
+    lambda session: _fetch(session, Received(), SIZE),
+    lambda session: _fetch(session, Received(40, KNOWN_ETAG), None),
     _list,
 )
 
@@ -241,7 +264,7 @@ def sftp_server(data: bytes) -> None:
     wire = Wire(data[1:], piece=7 if first & 0x80 else 2**20)
     connection = Connection(Server("h", 22), 60, wire.opened)
     try:
-        connection.run(lambda channel: wire.run(channel, WORK[first % len(WORK)]), http.TransferTimer(Settings()))
+        connection.run(lambda session: wire.run(session, WORK[first % len(WORK)]), http.TransferTimer(Settings()))
     except FetchError as error:
         assert error.error_class
         _can_be_shown(error)

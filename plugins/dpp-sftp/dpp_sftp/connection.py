@@ -16,8 +16,7 @@ import asyncssh
 from dpp import FetchError, http
 
 from dpp_sftp.address import Server
-from dpp_sftp.channel import Channel
-from dpp_sftp.wire import Broken, WireError
+from dpp_sftp.session import INVALID, LOST, Session, Unanswered, readable
 
 T = TypeVar("T")
 FAREWELL_SECONDS = 1.0
@@ -41,15 +40,16 @@ class Connection:
     """
 
     def __init__(
-        self, server: Server, pause: float, opened: Callable[[], Coroutine[Any, Any, tuple[asyncssh.SSHClientConnection, Channel]]]
+        self, server: Server, pause: float, opened: Callable[[], Coroutine[Any, Any, tuple[asyncssh.SSHClientConnection, Session]]]
     ) -> None:
         self._server = server
         self._pause = pause
         self.uses = 0
+        self._is_broken = False
         self._loop = asyncio.new_event_loop()
         self._loop.set_default_executor(_Inline())
         try:
-            self._ssh, self._channel = self._loop.run_until_complete(opened())
+            self._ssh, self._session = self._loop.run_until_complete(opened())
         except BaseException:
             self._end_loop()
             raise
@@ -57,33 +57,40 @@ class Connection:
     @property
     def is_sound(self) -> bool:
         """Whether it can be used again."""
-        return self._channel.failure is None
+        return not self._is_broken and not self._session.has_ended
 
-    def run(self, work: Callable[[Channel], Coroutine[Any, Any, T]], timer: http.TransferTimer) -> T:
+    def run(self, work: Callable[[Session], Coroutine[Any, Any, T]], timer: http.TransferTimer) -> T:
         """Do something with the session, within the limits of a transfer.
 
         Raises:
             FetchError: A limit was passed, or the connection broke.
             Stale: It had broken before this began.
         """
-        before = self._channel.asked
         self.uses += 1
         timer.asked()
-        watchdog = _Watchdog(self._loop, self._channel, timer, self._pause)
+        task = self._loop.create_task(work(self._session))
+        watchdog = _Watchdog(self._loop, self._session, task, timer, self._pause)
         try:
-            return self._loop.run_until_complete(work(self._channel))
-        except Broken as error:
-            if self.uses > 1 and self._channel.answered <= before:
-                raise Stale from error
-            raise FetchError(f"the connection to {self._server} broke: {error}", "connection", retryable=True) from error
-        except WireError as error:
-            self._channel.fail(error)
-            raise FetchError(f"{self._server} does not speak as an SFTP server should: {error}", "protocol") from error
-        except (KeyboardInterrupt, SystemExit) as error:
-            self._channel.fail(Broken(type(error).__name__))
+            return self._loop.run_until_complete(task)
+        except (*LOST, *INVALID, asyncio.CancelledError) as error:
+            self._is_broken = True
+            raise self._broken(error, watchdog) from error
+        except (KeyboardInterrupt, SystemExit):
+            self._is_broken = True
             raise
         finally:
             watchdog.stop()
+
+    def _broken(self, error: BaseException, watchdog: _Watchdog) -> Exception:
+        """Return why the session is of no use any more."""
+        if watchdog.passed is not None:
+            return watchdog.passed
+        if isinstance(error, Unanswered) and self.uses > 1:
+            return Stale()
+        said = readable(str(error))
+        if isinstance(error, LOST):
+            return FetchError(f"the connection to {self._server} broke: {said}", "connection", retryable=True)
+        return FetchError(f"{self._server} does not speak as an SFTP server should: {said}", "protocol")
 
     def close(self) -> None:
         """Say goodbye, where the server still listens, and wait a second at most for it to be heard."""
@@ -115,33 +122,41 @@ async def _settled() -> None:
 
 
 class _Watchdog:
-    """Check the limits of a transfer from time to time while a loop runs; the first that is passed ends the session.
+    """Check the limits of a transfer from time to time while a loop runs; from the first that is passed on, end the work.
 
     Args:
         loop: The loop.
-        channel: What is watched.
+        session: What is watched.
+        work: What is ended.
         timer: Raises once a limit has passed.
         pause: Seconds between looks.
+
+    Attributes:
+        passed: The limit that was passed.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, channel: Channel, timer: http.TransferTimer, pause: float) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, session: Session, work: asyncio.Task[Any], timer: http.TransferTimer, pause: float
+    ) -> None:
         self._loop = loop
-        self._channel = channel
+        self._session = session
+        self._work = work
         self._limits = timer
-        self._seen = channel.received
+        self._seen = session.received
         self._pause = pause
+        self.passed: FetchError | None = None
         self._timer = loop.call_later(self._pause, self._beat)
 
     def _beat(self) -> None:
         try:
-            if count := self._channel.received - self._seen:
+            if count := self._session.received - self._seen:
                 self._seen += count
                 self._limits.received(count)
             self._limits.silent()
         except FetchError as error:
-            self._channel.fail(error)
-        else:
-            self._timer = self._loop.call_later(self._pause, self._beat)
+            self.passed = self.passed or error
+            self._work.cancel()  # each time: where a listing is ended, asyncssh waits for the server to close the folder
+        self._timer = self._loop.call_later(self._pause, self._beat)
 
     def stop(self) -> None:
         """Look no more."""

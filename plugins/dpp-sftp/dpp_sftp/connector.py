@@ -16,11 +16,10 @@ import asyncssh
 from dpp import FetchError, Settings
 
 from dpp_sftp.address import Server
-from dpp_sftp.channel import PACKET, WINDOW, Channel
 from dpp_sftp.connection import Connection
 from dpp_sftp.hostkeys import HostKeyVerifier, Known, known, refusal
 from dpp_sftp.options import SftpOptions
-from dpp_sftp.wire import Broken, WireError, readable
+from dpp_sftp.session import INVALID, PACKET, WINDOW, Session, readable
 
 logging.getLogger("asyncssh").setLevel(logging.WARNING)  # it says of each connection at INFO what it does
 
@@ -135,7 +134,7 @@ class Connector:
             raise FetchError(f"cannot log in to {self.server}: {error}", "auth") from error
         except asyncssh.KeyExchangeFailed as error:
             raise FetchError(f"{self.server} and this side have no algorithm in common: {readable(error.reason)}", "protocol") from error
-        except (asyncssh.Error, Broken, WireError, OSError) as error:
+        except (asyncssh.Error, OSError) as error:
             raise self._unreachable(error) from error
 
     def _who(self) -> str:
@@ -143,7 +142,7 @@ class Connector:
         return "" if self.server.user else f" of {self._user}"
 
     def _unreachable(self, error: Exception) -> FetchError:
-        if isinstance(error, (asyncssh.ProtocolError, asyncssh.ProtocolNotSupported, asyncssh.ChannelOpenError, WireError)):
+        if isinstance(error, (asyncssh.ProtocolError, asyncssh.ProtocolNotSupported, asyncssh.ChannelOpenError, *INVALID)):
             return self._senseless(error)
         message, error_class = f"no connection to {self.server}: {readable(getattr(error, 'strerror', None) or str(error))}", "connection"
         if isinstance(error, socket.gaierror):
@@ -161,20 +160,20 @@ class Connector:
         return FetchError(f"{self.server} does not speak as an SSH server should: {readable(str(error))}", "protocol")
 
 
-async def _opened(plug: socket.socket, deadline: float, arguments: dict[str, Any]) -> tuple[asyncssh.SSHClientConnection, Channel]:
+async def _opened(plug: socket.socket, deadline: float, arguments: dict[str, Any]) -> tuple[asyncssh.SSHClientConnection, Session]:
     """Shake hands, log in, and begin an SFTP session."""
     async with asyncio.timeout(max(0.001, deadline - time.monotonic())):
         plug.setblocking(False)  # noqa: FBT003 - its only parameter
         ssh = await asyncssh.connect(sock=plug, **arguments)
         try:
-            channel = Channel()
             asyncio.get_running_loop().call_soon(_acknowledge_at_once, plug)
-            await ssh.create_session(lambda: channel, subsystem="sftp", encoding=None, window=WINDOW, max_pktsize=PACKET)
-            await channel.start()
+            writer, reader, _ = await ssh.open_session(subsystem="sftp", encoding=None, window=WINDOW, max_pktsize=PACKET)
+            session = Session(reader, writer)
+            await session.start(ssh)
         except BaseException:
             ssh.abort()
             raise
-    return ssh, channel
+    return ssh, session
 
 
 def _acknowledge_at_once(plug: socket.socket) -> None:

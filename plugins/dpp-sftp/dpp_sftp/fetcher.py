@@ -6,7 +6,6 @@ import os
 
 from dpp import BaseFetcher, FetchError, FileData, Part, Settings, http
 
-from dpp_sftp import transfer
 from dpp_sftp.address import Address, Server, parse
 from dpp_sftp.options import SftpOptions
 from dpp_sftp.pool import Pool
@@ -28,7 +27,8 @@ class SftpFetcher(BaseFetcher):
 
     def fetch(self, url: str, file: FileData, part: Part) -> None:
         """Write the file into the part; see :class:`dpp.BaseFetcher`."""
-        from dpp_sftp.connection import Stale  # noqa: PLC0415 - takes its time; see the package
+        from dpp_sftp import transfer  # noqa: PLC0415 - takes its time; see the package
+        from dpp_sftp.connection import Stale  # noqa: PLC0415 - likewise
 
         address = _address(url)
         pool = self._pool(address.server)
@@ -36,7 +36,7 @@ class SftpFetcher(BaseFetcher):
             with pool.lent() as connection:
                 try:
                     connection.run(
-                        lambda channel: transfer.fetch(channel, address.path, part, file.size), http.TransferTimer(self.settings)
+                        lambda session: transfer.fetch(session, address.path, part, file.size), http.TransferTimer(self.settings)
                     )
                 except Stale:
                     continue

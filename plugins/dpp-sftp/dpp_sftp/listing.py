@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import stat
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from contextlib import aclosing
+from typing import NamedTuple, TypeVar, cast
 
+import asyncssh
 from dpp import FetchError
 
-from dpp_sftp import wire
-from dpp_sftp.transfer import refused
-from dpp_sftp.wire import Attributes, Code, Cursor, Kind, StatusError, WireError
+from dpp_sftp.session import INVALID, LOST, Session, ask, readable
+from dpp_sftp.transfer import is_kind, refused
 
-if TYPE_CHECKING:
-    from dpp_sftp.channel import Channel
-
-Named = tuple[bytes, Attributes]
+Named = tuple[bytes, asyncssh.SFTPAttrs]
 T = TypeVar("T")
 Answer = TypeVar("Answer")
 
 MOST_NAMES = 5_000_000
 LONGEST_PATH = 4096  # Linux's own limit; a server that makes up folders without end meets it
 TOGETHER = 32
-_AHEAD = 4
 
 
 class Found(NamedTuple):
@@ -41,13 +37,13 @@ class Found(NamedTuple):
     mtime: int
 
 
-async def find(channel: Channel, root: bytes, *, recursive: bool) -> list[Found]:
+async def find(session: Session, root: bytes, *, recursive: bool) -> list[Found]:
     """Return the regular files of a folder.
 
     Links to files are followed; links to folders are not, so that there are no loops. What is neither is left out.
 
     Args:
-        channel: The session.
+        session: The session.
         root: The folder, or a file, which is all there is then.
         recursive: Whether to go into the folders below.
 
@@ -55,21 +51,23 @@ async def find(channel: Channel, root: bytes, *, recursive: bool) -> list[Found]
         FetchError: The folder, or one below it, can't be listed.
     """
     try:
-        attributes = await channel.stat(root)
-    except StatusError as error:
+        attributes = await session.client.stat(root)
+    except (*LOST, *INVALID):
+        raise
+    except asyncssh.SFTPError as error:
         raise _failed(root, error) from error
-    if attributes.is_kind(stat.S_IFREG):
+    if is_kind(attributes, stat.S_IFREG):
         return _files([(b"", attributes)])
     folders, found, seen = [b""], list[Found](), 0
     while folders:
-        names = await _names(channel, root, folders.pop())
+        names = await _names(session, root, folders.pop())
         seen += len(names)
         if seen > MOST_NAMES:
             raise FetchError(f"there are more than {MOST_NAMES} names; list folders below it one by one", "listing")
         if recursive:
-            folders += [path for path, attributes in names if attributes.is_kind(stat.S_IFDIR)]
+            folders += [path for path, attributes in names if is_kind(attributes, stat.S_IFDIR)]
         found += _files(names)
-        found += _files(await _targets(channel, root, names))
+        found += _files(await _targets(session, root, names))
     return found
 
 
@@ -77,55 +75,44 @@ def _files(names: Iterable[Named]) -> list[Found]:
     return [
         Found(path, attributes.size, attributes.mtime or 0)
         for path, attributes in names
-        if attributes.is_kind(stat.S_IFREG) and attributes.size is not None
+        if is_kind(attributes, stat.S_IFREG) and attributes.size is not None
     ]
 
 
-async def _names(channel: Channel, root: bytes, folder: bytes) -> list[Named]:
-    """Return what a folder holds, by relative path; nothing where it was removed meanwhile."""
+async def _names(session: Session, root: bytes, folder: bytes) -> list[Named]:
+    """Return what a folder holds, by relative path, and little more than may be; nothing where it was removed meanwhile."""
+    names: list[Named] = []
     try:
-        handle = Cursor(await channel.request(Kind.OPENDIR, wire.string(join(root, folder)), Kind.HANDLE)).string()
-        try:
-            return await _read(channel, handle, folder)
-        finally:
-            channel.close(handle)
-    except StatusError as error:
-        if folder and error.code == Code.NO_SUCH_FILE:
+        scan = cast("AsyncGenerator[asyncssh.SFTPName, None]", session.client.scandir(join(root, folder)))
+        async with aclosing(scan) as entries:
+            async for entry in entries:
+                name = cast("bytes", entry.filename)
+                if name not in (b".", b".."):
+                    names.append((_below(folder, name), entry.attrs))
+                if len(names) > MOST_NAMES:
+                    break
+    except (*LOST, *INVALID):
+        raise
+    except asyncssh.SFTPError as error:
+        if folder and isinstance(error, asyncssh.SFTPNoSuchFile):
             return []
         raise _failed(join(root, folder), error) from error
-
-
-async def _read(channel: Channel, handle: bytes, folder: bytes) -> list[Named]:
-    """Return the names of an open folder, which come by the hundred; some requests are always on their way."""
-    names: list[Named] = []
-    answers = deque(channel.request(Kind.READDIR, wire.string(handle), Kind.NAME) for _ in range(_AHEAD))
-    while len(names) <= MOST_NAMES:
-        try:
-            some = list(wire.names(await answers.popleft()))
-        except StatusError as error:
-            if error.code == Code.END:
-                break
-            raise
-        if not some:
-            raise WireError("it lists nothing and does not say that this is the end")
-        names += [(_below(folder, name), attributes) for name, attributes in some if name not in (b".", b"..")]
-        answers.append(channel.request(Kind.READDIR, wire.string(handle), Kind.NAME))
     return names
 
 
 def _below(folder: bytes, name: bytes) -> bytes:
     path = join(folder, name) if folder else name
     if not name or b"/" in name or b"\0" in name or len(path) > LONGEST_PATH:
-        raise WireError("it lists something that is no name of a file")
+        raise asyncssh.SFTPBadMessage("it lists something that is no name of a file")
     return path
 
 
-async def _targets(channel: Channel, root: bytes, names: Iterable[Named]) -> list[Named]:
+async def _targets(session: Session, root: bytes, names: Iterable[Named]) -> list[Named]:
     """Return what links lead to, and what the server did not say the kind of; links that lead nowhere are left out."""
-    unknown = [path for path, attributes in names if attributes.mode is None or attributes.is_kind(stat.S_IFLNK)]
+    unknown = [path for path, attributes in names if attributes.permissions is None or is_kind(attributes, stat.S_IFLNK)]
     targets: list[Named] = []
     for some in _batches(unknown):
-        answers = await asyncio.gather(*(channel.stat(join(root, path)) for path in some), return_exceptions=True)
+        answers = await asyncio.gather(*(session.client.stat(join(root, path)) for path in some), return_exceptions=True)
         targets += [(path, answer) for path, answer in _good(some, answers)]
     return targets
 
@@ -139,31 +126,33 @@ def _good(asked: Sequence[T], answers: Sequence[Answer | BaseException]) -> Iter
     for thing, answer in zip(asked, answers, strict=True):
         if not isinstance(answer, BaseException):
             yield thing, answer
-        elif not isinstance(answer, StatusError):
+        elif not isinstance(answer, asyncssh.SFTPError) or isinstance(answer, (*LOST, *INVALID)):
             raise answer
 
 
-async def contents(channel: Channel, root: bytes, files: Sequence[Found]) -> dict[bytes, bytes]:
+async def contents(session: Session, root: bytes, files: Sequence[Found]) -> dict[bytes, bytes]:
     """Return the contents of small files, by relative path; those that are gone meanwhile are left out."""
     read: dict[bytes, bytes] = {}
     for some in _batches(files):
-        answers = await asyncio.gather(*(_content(channel, join(root, file.path), file.size) for file in some), return_exceptions=True)
+        answers = await asyncio.gather(*(_content(session, join(root, file.path), file.size) for file in some), return_exceptions=True)
         read |= {file.path: content for file, content in _good(some, answers)}
     return read
 
 
-async def _content(channel: Channel, path: bytes, size: int) -> bytes:
-    handle = await channel.open(path)
+async def _content(session: Session, path: bytes, size: int) -> bytes:
+    file = await session.open(path)
     try:
         data = b""
         while len(data) < size:
-            more = Cursor(await channel.read(handle, len(data), size - len(data))).string()
-            if not 0 < len(more) <= size - len(data):
-                raise WireError(f"a read of {size - len(data)} bytes was answered with {len(more)}")
+            more: bytes = await file.read(size - len(data), len(data))
+            if not more:
+                raise asyncssh.SFTPEOFError
+            if len(more) > size - len(data):
+                raise asyncssh.SFTPBadMessage(f"a read of {size - len(data)} bytes was answered with {len(more)}")
             data += more
         return data
     finally:
-        channel.close(handle)
+        ask(file.close())
 
 
 def join(folder: bytes, name: bytes) -> bytes:
@@ -171,9 +160,9 @@ def join(folder: bytes, name: bytes) -> bytes:
     return folder.rstrip(b"/") + b"/" + name if name else folder
 
 
-def _failed(path: bytes, error: StatusError) -> FetchError:
-    shown = wire.readable(path.decode("utf-8", "backslashreplace"))  # the server named it, unless it is the root
+def _failed(path: bytes, error: asyncssh.SFTPError) -> FetchError:
+    shown = readable(path.decode("utf-8", "backslashreplace"))  # the server named it, unless it is the root
     what = refused(error)
-    if error.code == Code.NO_SUCH_FILE:
+    if isinstance(error, asyncssh.SFTPNoSuchFile):
         return FetchError(f"there is no folder {shown}", what.error_class)
     return FetchError(f"cannot list {shown}: {what}", what.error_class, retryable=what.retryable)

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from dpp import ConfigurationError, FetchError, InputError, Settings, http
 
-from dpp_sftp import listing
 from dpp_sftp.address import Address, parse
-from dpp_sftp.listing import Found
 from dpp_sftp.options import SftpOptions
 from dpp_sftp.query import FolderQuery
 
 if TYPE_CHECKING:
-    from dpp_sftp.channel import Channel
+    from dpp_sftp.listing import Found
+    from dpp_sftp.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -65,11 +64,12 @@ def entries(files: str, settings: Settings) -> Iterator[Mapping[str, Any]]:
 
 def _entries(address: Address, wanted: FolderQuery, options: SftpOptions, settings: Settings) -> Iterator[Mapping[str, Any]]:
     """Yield the entries; the connection is closed before the first one."""
+    from dpp_sftp import listing  # noqa: PLC0415 - takes its time; see the package
 
-    async def listed(channel: Channel) -> tuple[list[Chosen], dict[bytes, bytes]]:
-        found = await listing.find(channel, address.path, recursive=wanted.recursive)
+    async def listed(session: Session) -> tuple[list[Chosen], dict[bytes, bytes]]:
+        found = await listing.find(session, address.path, recursive=wanted.recursive)
         chosen = choose(found, wanted, time.time())
-        return chosen, await listing.contents(channel, address.path, list(_small(chosen)))
+        return chosen, await listing.contents(session, address.path, list(_small(chosen)))
 
     chosen, signatures = _persistently(lambda: _visit(address, options, settings, listed), address, settings)
     ids: set[str] = set()
@@ -136,9 +136,9 @@ def _text(path: bytes) -> str:
     return path.decode("utf-8", "backslashreplace")
 
 
-def _visit(address: Address, options: SftpOptions, settings: Settings, work: Callable[[Channel], Coroutine[Any, Any, T]]) -> T:
+def _visit(address: Address, options: SftpOptions, settings: Settings, work: Callable[[Session], Coroutine[Any, Any, T]]) -> T:
     """Do something on the server, over a connection for this alone: nothing of it may be left when Luigi forks."""
-    from dpp_sftp.connector import Connector  # noqa: PLC0415 - takes its time; see the package
+    from dpp_sftp.connector import Connector  # noqa: PLC0415 - likewise
 
     connection = Connector(address.server, options, settings).connect()
     try:

@@ -7,10 +7,45 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
 import asyncssh
+
+
+class Kind(IntEnum):
+    """Kinds of messages: draft-ietf-secsh-filexfer-02, section 3."""
+
+    INIT = 1
+    VERSION = 2
+    OPEN = 3
+    CLOSE = 4
+    READ = 5
+    FSTAT = 8
+    OPENDIR = 11
+    READDIR = 12
+    STAT = 17
+    STATUS = 101
+    HANDLE = 102
+    DATA = 103
+    NAME = 104
+    ATTRS = 105
+
+
+class Code(IntEnum):
+    """Codes of a status: section 7."""
+
+    OK = 0
+    END = 1
+    NO_SUCH_FILE = 2
+    PERMISSION_DENIED = 3
+    FAILURE = 4
+    BAD_MESSAGE = 5
+    NO_CONNECTION = 6
+    CONNECTION_LOST = 7
+    UNSUPPORTED = 8
+
 
 Reply = Callable[[int, int, bytes], bytes | None]
 

@@ -8,8 +8,7 @@ import pytest
 from dpp import FetchError, FileData, InputError, Settings
 
 from dpp_sftp import SftpFetcher, dpp_sources
-from dpp_sftp.wire import Code, Kind
-from odd_server import attributes, message, odd_server, status, string
+from odd_server import Code, Kind, attributes, message, odd_server, status, string
 
 HONEST = {
     Kind.OPEN: lambda number, _: message(Kind.HANDLE, number, string(b"h")),
@@ -69,9 +68,9 @@ def fetched(lying, server):
 def listed(lying, server):
     """List a folder of a server with these lies."""
 
-    def entries(lies, query=""):
+    def entries(lies, query="", read_timeout=60):
         lying[0].update(lies)
-        settings = Settings(attempts=1, connect_timeout=60, options={"sftp": server.options})
+        settings = Settings(attempts=1, connect_timeout=60, read_timeout=read_timeout, options={"sftp": server.options})
         return list(dpp_sources(files=server.url("/in/", lying[1]) + query, settings=settings))
 
     return entries
@@ -100,6 +99,7 @@ def failed(code):
         ({Kind.OPEN: failed(Code.CONNECTION_LOST)}, "connection"),
         ({Kind.OPEN: failed(4711)}, "read"),
         ({Kind.OPEN: lambda number, _: message(Kind.STATUS, number, b"")}, "protocol"),
+        ({Kind.OPEN: lambda number, _: message(Kind.STATUS, number, struct.pack(">I", Code.FAILURE))}, "read"),
         ({Kind.OPEN: lambda *_: b"\xff\xff\xff\xff"}, "protocol"),
         ({Kind.OPEN: lambda *_: b"\0\0\0\0"}, "protocol"),
         ({Kind.OPEN: lambda *_: b"\0\0\0\1\x66"}, "protocol"),
@@ -127,12 +127,35 @@ def test_a_server_that_does_not_answer_is_a_timeout(fetched, fields):
     assert caught.value.error_class == "timeout"
 
 
+def test_a_listing_that_stops_and_a_folder_that_is_not_closed_are_a_timeout(listed):
+    def mute(*_):
+        return b""
+
+    with pytest.raises(InputError, match="read_timeout"):
+        listed({Kind.READDIR: mute, Kind.CLOSE: mute}, read_timeout=1)
+    row = string(b"a/b") + string(b"") + attributes(1)
+    with pytest.raises(InputError, match="read_timeout"):
+        listed({Kind.READDIR: lambda number, _: message(Kind.NAME, number, struct.pack(">I", 1) + row), Kind.CLOSE: mute}, read_timeout=1)
+
+
 def test_a_file_that_was_short_and_is_longer_by_now_has_changed(fetched):
     """A program that writes a file anew empties it first: reads then meet its end, and a look after them finds it whole again."""
     sizes = iter([100, 104, 104])
     with pytest.raises(FetchError, match="it had 100 bytes, now 104") as caught:
         fetched({Kind.READ: failed(Code.END), Kind.FSTAT: lambda number, _: message(Kind.ATTRS, number, attributes(next(sizes)))})
     assert (caught.value.error_class, caught.value.retryable) == ("changed", True)
+
+
+def test_no_message_is_larger_than_any_that_was_asked_for(fetched):
+    with pytest.raises(FetchError, match="a message of 262145 bytes, expected 1 to 262144"):
+        fetched({Kind.READ: data(bytes(256 * 1024 - 8))})
+
+
+def test_the_words_of_a_server_are_cut_short(fetched):
+    words = struct.pack(">I", Code.FAILURE) + string(b"x" * 5000) + string(b"")
+    with pytest.raises(FetchError, match="status 4: x") as caught:
+        fetched({Kind.OPEN: lambda number, _: message(Kind.STATUS, number, words)})
+    assert len(str(caught.value)) < 300
 
 
 def test_short_answers_are_asked_for_again(fetched):
@@ -182,7 +205,7 @@ def test_a_folder_without_end_is_given_up(listed, monkeypatch):
 
 
 def test_a_listing_that_ends_in_the_middle_is_none(listed):
-    with pytest.raises(InputError, match="a message ends in the middle"):
+    with pytest.raises(InputError, match="Incomplete packet"):
         listed({Kind.READDIR: lambda number, _: message(Kind.NAME, number, struct.pack(">I", 1_000_000))})
     with pytest.raises(InputError, match=r"\(connection\)"):
         listed({Kind.READDIR: lambda *_: None})

@@ -7,8 +7,7 @@ import struct
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dpp_sftp.wire import Code, Kind
-from odd_server import attributes, message, status, string
+from odd_server import Code, Kind, attributes, message, status, string
 from plugin_targets import SIZE, WORK, sftp_server
 
 VERSION = struct.pack(">IBI", 5, Kind.VERSION, 3)
