@@ -49,7 +49,7 @@ class Session:
 
     def __init__(self, reader: asyncssh.SSHReader[bytes], writer: asyncssh.SSHWriter[bytes]) -> None:
         self._guard = _Guard(reader)
-        self._writer = writer
+        self._outbox = _Outbox(writer)
 
     @property
     def received(self) -> int:
@@ -63,10 +63,10 @@ class Session:
 
     async def start(self, ssh: asyncssh.SSHClientConnection) -> None:
         """Agree on version 3, the only one that is asked for; as ``ssh.start_sftp_client()`` would, but with the guard."""
-        reader = cast("asyncssh.SSHReader[bytes]", self._guard)
+        reader, writer = cast("asyncssh.SSHReader[bytes]", self._guard), cast("asyncssh.SSHWriter[bytes]", self._outbox)
         loop = asyncio.get_running_loop()
         try:
-            self.client = await start_sftp_client(ssh, loop, "replace", reader, self._writer, None, "strict", VERSION)
+            self.client = await start_sftp_client(ssh, loop, "replace", reader, writer, None, "strict", VERSION)
         except PacketDecodeError as error:
             raise asyncssh.SFTPBadMessage(str(error)) from error
         if self.client.version != VERSION:
@@ -138,3 +138,35 @@ class _Guard:
             raise asyncssh.SFTPConnectionLost("the server ended the session")
         self.received += len(data)
         self._unread += data
+
+
+class _Outbox:
+    """Stand in for the SSHWriter that asyncssh's client writes to: requests of one turn of the event loop leave together.
+
+    asyncssh would write each by itself, in two calls of the system: it puts an empty packet (SSH_MSG_IGNORE) before it.
+
+    Attributes:
+        channel: asyncssh's channel.
+    """
+
+    def __init__(self, writer: asyncssh.SSHWriter[bytes]) -> None:
+        self._writer = writer
+        self._loop = asyncio.get_running_loop()
+        self._waiting: list[bytes] = []
+        self.channel = writer.channel
+
+    def write(self, data: bytes) -> None:
+        """Send a request along with others."""
+        if not self._waiting:
+            self._loop.call_soon(self._flush)
+        self._waiting.append(data)
+
+    def _flush(self) -> None:
+        data = b"".join(self._waiting)
+        self._waiting.clear()
+        if not self.channel.is_closing():
+            self._writer.write(data)
+
+    def close(self) -> None:
+        """End the session."""
+        self._writer.close()
