@@ -31,6 +31,8 @@ class Kind(IntEnum):
     DATA = 103
     NAME = 104
     ATTRS = 105
+    EXTENDED = 200
+    EXTENDED_REPLY = 201
 
 
 class Code(IntEnum):

@@ -10,6 +10,7 @@ from dpp import FetchError, FileData, InputError, Settings
 from dpp_sftp import SftpFetcher, dpp_sources
 from odd_server import Code, Kind, attributes, message, odd_server, status, string
 
+KIB = 1024
 HONEST = {
     Kind.OPEN: lambda number, _: message(Kind.HANDLE, number, string(b"h")),
     Kind.OPENDIR: lambda number, _: message(Kind.HANDLE, number, string(b"h")),
@@ -74,6 +75,10 @@ def listed(lying, server):
         return list(dpp_sources(files=server.url("/in/", lying[1]) + query, settings=settings))
 
     return entries
+
+
+def _version(extensions):
+    return struct.pack(">IBI", 5 + len(extensions), Kind.VERSION, 3) + extensions
 
 
 def data(content):
@@ -166,6 +171,24 @@ def test_short_answers_are_asked_for_again(fetched):
         return message(Kind.DATA, number, string(content[offset : offset + min(count, 7)]))
 
     assert fetched({Kind.READ: seven}, size=100) == content
+
+
+@pytest.mark.parametrize(("announced", "longest"), [(1, 32 * KIB), (100 * KIB, 100 * KIB), (2**64 - 1, 255 * KIB)])
+def test_reads_are_as_long_as_a_server_allows_within_bounds(fetched, announced, longest):
+    lengths = []
+
+    def zeros(number, body):
+        lengths.append(int.from_bytes(body[-4:]))
+        return message(Kind.DATA, number, string(bytes(lengths[-1])))
+
+    lies = {
+        Kind.INIT: lambda *_: _version(string(b"limits@openssh.com") + string(b"1")),
+        Kind.EXTENDED: lambda number, _: message(Kind.EXTENDED_REPLY, number, struct.pack(">4Q", 0, announced, 0, 0)),
+        Kind.FSTAT: lambda number, _: message(Kind.ATTRS, number, attributes(600 * KIB)),
+        Kind.READ: zeros,
+    }
+    assert fetched(lies) == bytes(600 * KIB)
+    assert max(lengths) == longest
 
 
 @pytest.mark.parametrize("lying", [1, 7], indirect=True)
