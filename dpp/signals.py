@@ -37,14 +37,15 @@ def release_signals() -> None:
     """End what :func:`hold_signals` began, and deliver the signal that waits."""
     if threading.current_thread() is threading.main_thread():
         _State.depth -= 1
-        if not _State.depth and _State.waiting:
-            number, _State.waiting = _State.waiting, 0
-            signal.raise_signal(number)
+        if not _State.depth:
+            resume_signals()
 
 
-def forget_held_signals() -> None:
-    """Let signals wait no more, in a process that was forked while they did: the one that waits is its parent's."""
-    _State.depth = _State.waiting = 0
+def resume_signals() -> None:
+    """Let signals wait no more, and deliver the one that waits; a process calls it that was forked while they did."""
+    number, _State.depth, _State.waiting = _State.waiting, 0, 0
+    if number:
+        signal.raise_signal(number)
 
 
 @contextmanager

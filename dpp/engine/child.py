@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from dpp.errors import RESUMABLE_TEXT, DppError, EnvironmentStop
-from dpp.signals import forget_held_signals, signals_blocked, signals_held
+from dpp.signals import resume_signals, signals_blocked, signals_held
 
 POLL_SECONDS = 0.25
 END_SECONDS = 12.0
@@ -143,7 +143,7 @@ class Helper:
             self.pid = os.fork()
             if not self.pid:
                 try:
-                    forget_held_signals()
+                    resume_signals()
                     gc.freeze()
                     end_with_parent(signal.SIGTERM, parent)
                     work(parent)
@@ -176,7 +176,7 @@ def _do(work: Callable[[], None], writer: Connection, stacks: IO[bytes], parent:
     gc.freeze()  # what it begins with needs no looking through again and again: 5 % of a run's time
     faulthandler.enable(stacks)
     try:
-        forget_held_signals()
+        resume_signals()
         work()
         writer.send(_FINISHED)
     except KeyboardInterrupt:

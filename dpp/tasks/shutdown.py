@@ -25,7 +25,7 @@ from dpp.engine.engine import GRACE_SECONDS
 from dpp.errors import INTERRUPTED_TEXT, DppError
 from dpp.monitor.viewer import Viewer
 from dpp.report.summary import Summary
-from dpp.signals import forget_held_signals, hold_signals, postpone, release_signals
+from dpp.signals import hold_signals, postpone, release_signals, resume_signals
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ class _ForkLock:
 def _after_luigis_fork() -> None:
     if _ForkLock.is_forking:
         _ForkLock.is_forking = False
-        forget_held_signals()
+        resume_signals()
 
 
 os.register_at_fork(after_in_child=_after_luigis_fork)

@@ -1,4 +1,4 @@
-"""The board of a process, and the snapshots that its supervisor writes from it."""
+"""Tests of the board of a process, and of the snapshots that its supervisor writes from it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def files():
 
 @pytest.fixture
 def board():
-    """Six files: two in a stage, one waiting, one done, two not begun."""
+    """Return a board of six files: two in a stage, one waiting, one done, two not started."""
     made = Board(6)
     for number in range(4):
         made.runs(number, "download")

@@ -1,4 +1,4 @@
-"""Work in a child process, and how its parent learns of its end."""
+"""Tests of child processes, and of how the parent learns about their end."""
 
 from __future__ import annotations
 
@@ -86,12 +86,13 @@ def test_a_child_that_hangs_is_stopped_with_what_it_started(tmp_path):
 
 
 def test_a_process_that_has_ended_by_the_time_its_children_are_looked_for_has_none():
-    assert _descendants(2**22 + 1) == []  # Linux gives no process such a number
+    # Linux gives no process an id that high.
+    assert _descendants(2**22 + 1) == []
 
 
 @contextmanager
 def interrupted_at_its_end():
-    """Interrupt who does something, right when it is done."""
+    """Raise KeyboardInterrupt at the end of the block."""
     yield
     raise KeyboardInterrupt
 

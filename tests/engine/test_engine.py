@@ -1,4 +1,4 @@
-"""Many files through one pipeline at once."""
+"""Tests of many files that run through one pipeline at the same time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PATIENCE = 60
 
 @pytest.fixture
 def make(tmp_path):
-    """Make an engine around a function that processes a file; ``engine.rows`` reads its ledger."""
+    """Return a function that makes an engine around a function that processes a file; ``engine.rows`` reads its ledger."""
     made = []
 
     def engine(process=lambda file: file.id, pre_process=None, **settings):
@@ -90,7 +90,7 @@ ONE_OF_EACH = {"download_threads": 1, "download_queue_size": 1, "pre_processing_
 
 
 def reached_while_held(engine, given, go, seen, count):
-    """Run an engine whose processor waits for ``go``; return how many were seen once no more came."""
+    """Run an engine whose processor waits for ``go``; return how many files started before it got blocked."""
     running = threading.Thread(target=engine.run, args=(given,))
     running.start()
     wait_until(lambda: len(seen) >= count)
@@ -102,7 +102,7 @@ def reached_while_held(engine, given, go, seen, count):
 
 
 def test_a_slow_processor_stops_downloads(site, make):
-    """One file at each place: processed, waiting, pre-processed, waiting, downloaded."""
+    """There is one file in each place: processing, waiting, pre-processing, waiting, downloading."""
     go = threading.Event()
     engine = make(lambda file: go.wait(PATIENCE), lambda file: file, **ONE_OF_EACH)
     assert reached_while_held(engine, files(site, 20), go, site.requests, 5) == 5
@@ -143,7 +143,7 @@ def test_as_many_files_are_processed_at_once_as_the_limit_says(site, make, limit
 
 
 class Crowd:
-    """Counts how many are in at once."""
+    """Count the callers that are inside at the same time."""
 
     def __init__(self):
         self.lock, self.now, self.most = threading.Lock(), 0, 0
@@ -177,7 +177,8 @@ def test_a_slow_server_is_asked_for_many_files_at_once(site, make):
 
 
 def test_a_server_that_is_a_little_slow_each_time_is_asked_for_several_files_at_once(site, make):
-    """It has no end of files until then: on a machine that is busy, a thread seems to be so for longer."""
+    """The server has files until several requests were in progress at once."""
+    # On a busy machine the thread seems to be busy for longer, so the number of files that this takes is not fixed.
     at_once, most, lock = [], [0], threading.Lock()
     deadline = time.monotonic() + PATIENCE
 
@@ -185,7 +186,8 @@ def test_a_server_that_is_a_little_slow_each_time_is_asked_for_several_files_at_
         with lock:
             at_once.append(handler)
             most.append(len(at_once))
-        time.sleep(0.004)  # shorter than the engine's looks at its threads
+        # Shorter than the interval in which the engine looks at its threads.
+        time.sleep(0.004)
         with lock:
             at_once.remove(handler)
         handler.send(200, b"x")
@@ -241,12 +243,12 @@ def interrupted(given, before=lambda: None):
 
 @pytest.fixture
 def grace(monkeypatch):
-    """Give what is on its way an hour to end after an interrupt, unless a test says otherwise."""
+    """Give files in flight an hour to end after an interrupt, unless a test sets another limit."""
     monkeypatch.setattr(module, "GRACE_SECONDS", 3600.0)
 
 
 class Held:
-    """A processor that the first file is held in, until the engine has taken note of an interrupt."""
+    """A processor that blocks on the first file until the engine has seen an interrupt."""
 
     def __init__(self):
         self.started = threading.Event()
@@ -258,7 +260,7 @@ class Held:
         return "finished"
 
     def until_stopped(self, engine):
-        """Wait until a file is there, and let it go once the engine stops."""
+        """Wait until a file is being processed, and release it once the engine stops."""
         assert self.started.wait(PATIENCE)
         threading.Thread(target=lambda: engine._fault.stop.wait(PATIENCE) and self.go.set()).start()
 
@@ -295,7 +297,8 @@ def test_an_interrupt_waits_no_longer_than_the_grace_for_what_hangs(site, make, 
         with pytest.raises(KeyboardInterrupt):
             engine.run(interrupted(files(site, count), lambda: (held.started.wait(PATIENCE), began.append(time.monotonic()))))
         took = time.monotonic() - began[0]
-        assert engine.rows() == []  # what hangs goes on hanging
+        # The hanging thread cannot be ended.
+        assert engine.rows() == []
     finally:
         held.go.set()
     assert took > 0.4

@@ -1,4 +1,4 @@
-"""One file through the stages: errors become values, and what is on disk is taken up again."""
+"""Tests of the stages of one file: errors become values, and files on disk are reused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from http_site import serve_file, status
 
 
 class Text(BaseProcessor):
-    """Return the file's text, or the texts of a folder."""
+    """Return the text of a file, or the texts of the files in a folder."""
 
     def process(self, file):
         path = file.local_path
@@ -39,7 +39,7 @@ class Text(BaseProcessor):
 
 @pytest.fixture
 def make(tmp_path):
-    """Make a pipeline of classes."""
+    """Return a function that makes a pipeline of step classes."""
     made = []
 
     def pipeline(*pre, processor=Text, post=(), run="r/1", **settings):
@@ -58,7 +58,7 @@ def make(tmp_path):
 
 
 def run(pipeline, file):
-    """Send a file through all stages; return its job and its outcome."""
+    """Run all stages for a file; return its job and its outcome."""
     job = Job(file)
     for stage in (pipeline.download, pipeline.pre_process, pipeline.process):
         stage(job)
@@ -90,7 +90,7 @@ def upper():
 
 
 def failing(base, method, action):
-    """Return a step class whose method does something bad."""
+    """Return a step class whose method is a bad one."""
     return type("Bad", (base,), {"name": "bad", method: lambda self, *args: action(*args)})
 
 
@@ -102,7 +102,7 @@ def raised(error):
 
 
 class TestOutcomes:
-    """What an outcome says."""
+    """The fields of an outcome."""
 
     def test_a_file_that_is_ok(self, make, a, site):
         job, outcome = run(make(processor=Checksum), a)
@@ -200,7 +200,7 @@ class TestOutcomes:
 
 
 class TestSecrets:
-    """Secrets are in nothing that is written."""
+    """No written file contains a secret."""
 
     @pytest.mark.parametrize(
         ("stage", "base", "method"),
@@ -373,7 +373,7 @@ class TestPreProcessors:
 
 
 class TestResults:
-    """What a processor returns."""
+    """The return value of a processor."""
 
     @pytest.mark.parametrize(
         ("result", "stored"),
@@ -418,7 +418,7 @@ class TestResults:
 
 
 class TestPostProcessors:
-    """What post-processors see, and what becomes of their errors."""
+    """The arguments of post-processors, and their errors."""
 
     @pytest.fixture
     def seen(self):
@@ -469,7 +469,7 @@ class TestPostProcessors:
 
 
 class TestResuming:
-    """What is on disk is taken up, but only where it was made from the same."""
+    """Files on disk are reused, but only if they were made from the same input."""
 
     @pytest.fixture
     def counted(self):
@@ -556,7 +556,7 @@ class TestResuming:
 
 
 class TestRecall:
-    """A report alone makes a file complete, as long as nothing speaks against it."""
+    """A report alone makes a file complete, unless something contradicts it."""
 
     def test_a_complete_file_is_recalled(self, make, a):
         _, outcome = run(make(), a)

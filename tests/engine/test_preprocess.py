@@ -1,4 +1,4 @@
-"""A folder whose files go on as files of their own, as an archive that is unpacked with ``explode``."""
+"""Tests of folders whose files are processed separately, such as an archive that is unpacked with ``explode``."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Explode(BasePreProcessor):
 
 
 class Upper(BasePreProcessor):
-    """Leave ``b.txt`` alone, and write others in capitals."""
+    """Keep ``b.txt`` as it is, and write the others in capitals."""
 
     def pre_process(self, file):
         if file.name != "b.txt":
@@ -40,7 +40,7 @@ class Upper(BasePreProcessor):
 
 
 class Same(BasePreProcessor):
-    """Call all files the same."""
+    """Give all files the same name."""
 
     def pre_process(self, file):
         file.local_path = Path(shutil.copy2(file.local_path, file.output_dir / "same"))
@@ -48,14 +48,14 @@ class Same(BasePreProcessor):
 
 
 class Text(BaseProcessor):
-    """Return a file's text, with its id and name."""
+    """Return a file's id, name and text."""
 
     def process(self, file):
         return [file.id, file.name, file.local_path.read_text(), file.size, file.sha256]
 
 
 class Collect(BasePostProcessor):
-    """Note in ``seen.txt`` what it is called with."""
+    """Record its arguments in ``seen.txt``."""
 
     def post_process(self, result, file):
         with Path("seen.txt").open("a") as seen:
@@ -71,7 +71,7 @@ class Picky(BasePostProcessor):
 
 
 class Again(Text):
-    """Do the same as a newer version."""
+    """A newer version of the same step."""
 
     version = "2"
 
@@ -85,7 +85,7 @@ class Fussy(Text):
 
 @pytest.fixture
 def outcome(tmp_path, monkeypatch, site):
-    """Send a file through a pipeline of classes and return its outcome."""
+    """Run a pipeline of step classes for a file, and return its outcome."""
     monkeypatch.chdir(tmp_path)
     file = FileData(url=site.add("/all.pack", "packed"))
 

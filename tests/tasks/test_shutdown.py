@@ -15,6 +15,7 @@ from dpp.engine.child import run_in_child
 from dpp.logs import close_run_log, keep_log
 from dpp.plugins.registry import registry
 from dpp.settings import Settings
+from dpp.signals import postpone, signals_held
 from dpp.tasks.shutdown import Ending
 from luigi.worker import fork_lock
 
@@ -64,7 +65,7 @@ def test_a_signal_waits_while_luigi_forks():
     with pytest.raises(KeyboardInterrupt), luigi.worker.fork_lock:
         child.start()
     child.join()
-    assert child.exitcode == 0
+    assert child.exitcode == 128 + signal.SIGTERM
 
 
 @pytest.mark.usefixtures("ending", "signal_at_fork")
@@ -88,3 +89,12 @@ def test_the_child_of_a_fork_heeds_signals_again(ending):
 def test_luigis_lock_is_its_own_again_when_the_run_has_ended(ending):
     ending.restore()
     assert luigi.worker.fork_lock is fork_lock
+
+
+def test_a_child_that_got_a_signal_before_it_began_is_interrupted(ending, tmp_path):
+    began = tmp_path / "began"
+    with ending.chunk(), signals_held():
+        os.register_at_fork(after_in_child=lambda: tmp_path.exists() and not began.exists() and postpone(signal.SIGTERM))
+        assert run_in_child(began.touch).reason == "was interrupted"
+    assert not began.exists()
+    began.touch()
