@@ -51,12 +51,13 @@ class RunFolder:
         self.results_path = folder / "results.jsonl"
         self.stop_path = folder / "stopped.json"
         self.workfile = WorkFile(folder.parent.parent / "manifest", self.number, self.label)
-        self._info: RunInfo | None = None
+        self._info = RunInfo()
 
     @property
     def info(self) -> RunInfo:
-        """How the run was asked for; read once."""
-        self._info = self._info or read_info(self.folder)
+        """How the run was asked for; read until it is there, then kept."""
+        if not self._info.run:
+            self._info = read_info(self.folder)
         return self._info
 
     def new_lock(self) -> BatchLock:
