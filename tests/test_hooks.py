@@ -137,7 +137,7 @@ def test_dpp_fetchers_makes_a_scheme_known(install, manifest, run_batch, results
     )
     run = run_batch(manifest([{"url": "memory://x/here"}, {"url": "memory://x/gone"}]), "--chunk-size", "2")
     assert run.returncode == 1, run.stderr
-    assert "fetcher Memory failed when it was closed: OSError: the server is gone" in run.stderr
+    assert "cannot close fetcher Memory: OSError: the server is gone" in run.stderr
     rows = results()
     assert rows["here"]["bytes"] == 2
     assert (rows["gone"]["error_class"], rows["gone"]["attempts"]) == ("forgotten", 1)

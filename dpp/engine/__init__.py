@@ -1,1 +1,1 @@
-"""Files through the stages: threads, queues, child processes."""
+"""Run files through the stages, with threads, queues and child processes."""

@@ -1,6 +1,6 @@
-"""Where the files of a process are: written by the process that works on them, read by the one that supervises it.
+"""Shared memory in which a process records the stage of each of its files, and the snapshots made from it.
 
-The supervisor finds out from it which file crashed or holds up its child, and writes snapshots for those who watch the run.
+The supervisor reads it to find the file that crashed or blocks its child, and to write snapshots for the live view.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _IS_RUNNING = re.compile(rb"[\x01-\x0f]")
 
 
 class Place(NamedTuple):
-    """Where a file is.
+    """The stage that a file is in.
 
     Attributes:
-        stage: The stage that works on it.
-        seconds: For how long.
+        stage: The stage that works on the file.
+        seconds: How long the stage has worked on it, in seconds.
     """
 
     stage: str
@@ -44,17 +44,16 @@ class Place(NamedTuple):
 
 
 class Board:
-    """Which stage each file is in, in memory that a process shares with the children that it forks.
-
-    What a child wrote there can be read when it has died, however it did. It is a byte and a time of the machine's
-    monotonic clock per file; writing both takes 0.5 microseconds.
+    """Record the stage of each file, in memory that a process shares with the children that it forks.
 
     Args:
-        size: Maximum number of files, numbered from 0 in the order in which they are begun.
+        size: Maximum number of files, numbered from 0 in the order in which they start.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
+        # Shared memory outlives a child, whatever killed it. Per file it holds one byte and one time of the
+        # monotonic clock; writing both takes 0.5 microseconds.
         memory = memoryview(mmap.mmap(-1, _HEAD + size * (_SINCE + 1)))
         self._totals = memory[:_TOTALS].cast("Q")
         self._beat = memory[_TOTALS:_HEAD].cast("d")
@@ -64,15 +63,16 @@ class Board:
         self.beats()
 
     def beats(self) -> None:
-        """Record that the threads of the process get their turns."""
+        """Record that the threads of the process are running."""
         self._beat[0] = time.monotonic()
 
     def is_stalled(self, limit: float) -> bool:
-        """Whether all threads of the process stand still, as where one holds Python's lock: one file may keep all others waiting."""
+        """Whether no thread of the process has run for a while."""
+        # This happens if one thread holds the GIL: then every file looks overdue, and only one of them is to blame.
         return time.monotonic() - self._beat[0] > min(limit / 2, STALL_SECONDS)
 
     def runs(self, number: int, stage: str) -> None:
-        """Record that a stage begins with a file."""
+        """Record that a stage starts to work on a file."""
         self._since[number] = time.monotonic()
         self._places[number] = _RUNNING[stage]
 
@@ -81,22 +81,22 @@ class Board:
         self._places[number] = _WAITING[stage]
 
     def mark_suspect(self, number: int) -> None:
-        """Record that a stage is through with a file, which may be why its process ends; it can't take too long any more."""
+        """Mark a file as a possible reason for the end of its process; no time limit applies to it any more."""
         self._since[number] = math.inf
 
     def ended(self, number: int, *, ok: bool) -> None:
-        """Record that a file has its outcome."""
+        """Record that a file has an outcome."""
         self._places[number] = _ENDED
         with self._lock:
             self._totals[0] += 1
             self._totals[1] += not ok
 
     def totals(self) -> tuple[int, int]:
-        """Return how many files have their outcome, and how many of them failed."""
+        """Return how many files have an outcome, and how many of them failed."""
         return self._totals[0], self._totals[1]
 
     def running(self) -> dict[int, Place]:
-        """Return where the files are that a stage works on."""
+        """Return the files that a stage works on, by number."""
         now, places = time.monotonic(), bytes(self._places)
         found = (match.start() for match in _IS_RUNNING.finditer(places))
         return {number: Place(STAGES[places[number] - 1], now - self._since[number]) for number in found}
@@ -107,7 +107,7 @@ class Board:
         return {stage: count for stage, code in _WAITING.items() if (count := places.count(code))}
 
     def has_ended(self, number: int) -> bool:
-        """Whether a file has its outcome."""
+        """Whether a file has an outcome."""
         return self._places[number] == _ENDED
 
 
@@ -115,9 +115,9 @@ class SnapshotWriter:
     """Write snapshots of a child's work from its board, twice a second.
 
     Args:
-        path: The snapshot's.
-        files: The child's files, in the order of their numbers; read as far as the child has begun.
-        received: Returns how many bytes of a file are downloaded so far.
+        path: Path of the snapshot.
+        files: The child's files, in the order of their numbers; read only up to the last one that the child started.
+        received: Returns the number of bytes of a file that are downloaded so far.
     """
 
     def __init__(self, path: Path, files: Iterable[FileData], received: Callable[[FileData], int]) -> None:
@@ -129,13 +129,13 @@ class SnapshotWriter:
         self._due = time.monotonic() + FIRST_SECONDS
 
     def write(self, board: Board) -> None:
-        """Write a snapshot, if it is time to."""
+        """Write a snapshot, if one is due."""
         if time.monotonic() > self._due:
             self._due = time.monotonic() + SNAPSHOT_SECONDS
             keep_snapshot(self._path, self.snapshot(board))
 
     def snapshot(self, board: Board) -> Snapshot:
-        """Return a snapshot of this moment."""
+        """Return a snapshot of the current state."""
         running = board.running()
         self._read_on(board, max(running, default=-1))
         sizes = {number: self._received(self._open[number]) for number, place in running.items() if place.stage == STAGES[0]}
@@ -152,7 +152,7 @@ class SnapshotWriter:
         )
 
     def _read_on(self, board: Board, last: int) -> None:
-        """Read files up to a number; forget those that have their outcome."""
+        """Read files up to a number; drop those that have an outcome."""
         self._open = {number: file for number, file in self._open.items() if number == last or not board.has_ended(number)}
         while self._last < last:
             self._last, file = next(self._files)

@@ -1,10 +1,7 @@
-"""Child processes: one that works and is watched, and one that helps.
+"""Child processes: a worker that the parent monitors, and a helper beside it.
 
-Whatever the work does to its process, the parent learns how it ended. The child's message counts, not its exit code: a plugin
-that calls ``os._exit(0)`` ends a process that has not finished. A child that crashes or is stopped leaves the stacks of its
-threads (faulthandler), so that the file's record can tell where it was.
-
-Every child ends with its parent, and no signal interrupts a fork: see :mod:`dpp.signals`.
+The parent learns how a worker ended, even after a crash. A child that crashes or is stopped leaves the stacks of its threads
+(faulthandler) for the file's record. Every child ends with its parent, and no signal interrupts a fork: see :mod:`dpp.signals`.
 """
 
 from __future__ import annotations
@@ -41,8 +38,8 @@ class ChildExit(NamedTuple):
     """How a child ended that did not finish its work.
 
     Attributes:
-        reason: What happened to it, as the end of a sentence.
-        traceback: Where it was, if it left that.
+        reason: What happened, as the predicate of a sentence, such as "exited with code 1".
+        traceback: The stacks of its threads, or None.
         is_stopped: Whether its parent stopped it.
     """
 
@@ -56,20 +53,20 @@ def run_in_child(
     look: Callable[[], str] = str,
     guard: AbstractContextManager[object] | None = None,
 ) -> ChildExit | None:
-    """Do something in a child process, and wait for its end.
+    """Call a function in a child process, and wait for the child to end.
 
     Args:
-        work: What is done; an interrupt may end it early.
-        look: Called several times a second meanwhile; stops the child by returning why.
-        guard: Held while the child is forked, so that no thread is doing then what it guards.
+        work: The function; an interrupt may end it early.
+        look: Called several times a second meanwhile; a text that it returns stops the child, for that reason.
+        guard: Held during the fork, so that no other thread is inside the guarded code at that moment.
 
     Returns:
-        How the child ended where it did not finish; None where it did.
+        How the child ended if it did not finish; None if it finished.
 
     Raises:
-        EnvironmentStop: No child can be started.
-        DppError: The work raised it.
-        KeyboardInterrupt: This process was interrupted; the child got some seconds to end.
+        EnvironmentStop: The child cannot be started.
+        DppError: The function raised it.
+        KeyboardInterrupt: This process was interrupted; the child got up to 12 seconds to end.
     """
     with _starting():
         reader, writer = _FORK.Pipe(duplex=False)
@@ -90,7 +87,7 @@ def run_in_child(
 
 
 def _end(process: BaseProcess, seconds: float = 0.0) -> None:
-    """End a child, if it was started: with SIGTERM and so many seconds to end, if it gets any."""
+    """End a child, if it was started: with SIGTERM and these seconds to end, or with SIGKILL if there are none."""
     if process.pid is not None:
         (process.terminate if seconds else process.kill)()
         process.join(seconds or None)
@@ -98,20 +95,20 @@ def _end(process: BaseProcess, seconds: float = 0.0) -> None:
 
 @contextmanager
 def _starting() -> Iterator[None]:
-    """Let it stop the run that this process may open no more files, or start no more processes."""
+    """Turn a failure to open a file or start a process into EnvironmentStop."""
     try:
         yield
     except OSError as error:
-        what = f"cannot start a process for the files: {error.strerror} (see ulimit -n and ulimit -u)"
+        what = f"cannot start a child process: {error.strerror}; check the limits with ulimit -n and ulimit -u"
         raise EnvironmentStop(f"{what}. {RESUMABLE_TEXT}") from error
 
 
 def end_with_parent(number: signal.Signals, parent: int) -> None:
-    """Let this process get a signal when its parent ends, however it does (Linux only; prctl(2), PR_SET_PDEATHSIG).
+    """Request a signal for this process when its parent ends (Linux only; prctl(2), PR_SET_PDEATHSIG).
 
     Args:
         number: The signal.
-        parent: The parent's number; where it has ended already, the signal comes at once.
+        parent: The parent's process id; if the parent has ended already, the signal is sent at once.
     """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
@@ -119,21 +116,21 @@ def end_with_parent(number: signal.Signals, parent: int) -> None:
 
 
 def join_children(seconds: float) -> None:
-    """Wait for the processes that this one started with ``multiprocessing``, for so long at most."""
+    """Wait up to this many seconds for the processes that this one started with ``multiprocessing``."""
     deadline = time.monotonic() + seconds
     for child in multiprocessing.active_children():
         child.join(max(0.0, deadline - time.monotonic()))
 
 
 class Helper:
-    """A process beside the work, such as one that shows a run; any process of the run may stop it.
+    """A process beside the workers, such as the live view; any process of the run may stop it.
 
     Args:
-        work: What it does, given the number of its parent; what it raises is lost.
-        signals: What the process asks for itself (``sigtimedwait``): blocked from its first moment on.
+        work: Called in the process with the parent's process id; exceptions that it raises are lost.
+        signals: Signals that the process waits for with ``sigtimedwait``; blocked from its start.
 
     Attributes:
-        pid: The number of the process.
+        pid: The process id.
     """
 
     def __init__(self, work: Callable[[int], None], signals: frozenset[signal.Signals]) -> None:
@@ -152,10 +149,10 @@ class Helper:
         os.close(end)
 
     def stop(self, seconds: float | None) -> bool:
-        """End it with SIGTERM, and wait until it has ended; return false where it had to be killed.
+        """Send SIGTERM and wait for the process to end; return false if it had to be killed.
 
         Args:
-            seconds: How long it has to end; None for as long as it takes.
+            seconds: Maximum seconds to wait before it is killed; None for no limit.
         """
         in_time = True
         with suppress(ProcessLookupError):
@@ -165,15 +162,17 @@ class Helper:
                 os.kill(self.pid, signal.SIGKILL)
                 select.select([self._ended], [], [])
         os.close(self._ended)
-        with suppress(ChildProcessError):  # it is another process's child
+        # If another process called stop(), the helper is not our child and cannot be waited for.
+        with suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
         return in_time
 
 
 def _do(work: Callable[[], None], writer: Connection, stacks: IO[bytes], parent: int) -> None:
-    """Be the child."""
+    """Run the work in the child, and send the parent how it ended."""
     end_with_parent(signal.SIGKILL, parent)
-    gc.freeze()  # what it begins with needs no looking through again and again: 5 % of a run's time
+    # Objects inherited from the parent never become garbage: scanning them took 5 % of a run's time.
+    gc.freeze()
     faulthandler.enable(stacks)
     try:
         resume_signals()
@@ -183,12 +182,12 @@ def _do(work: Callable[[], None], writer: Connection, stacks: IO[bytes], parent:
         writer.send(_INTERRUPTED)
     except DppError as error:
         writer.send(error)
-    except BaseException as error:  # noqa: BLE001 - the parent is told of it
+    except BaseException as error:  # noqa: BLE001 - sent to the parent
         writer.send(ChildExit(f"failed with {type(error).__name__}: {error}", traceback.format_exc()))
 
 
 def _watched(process: BaseProcess, reader: Connection, look: Callable[[], str]) -> str:
-    """Wait until a child has said how it ended, or is no more; return why it was stopped, if it was."""
+    """Wait until a child has sent its message or has ended; return why it was stopped, or ""."""
     while not reader.poll() and process.is_alive():
         if reason := look():
             _stop(process)
@@ -198,11 +197,13 @@ def _watched(process: BaseProcess, reader: Connection, look: Callable[[], str]) 
 
 
 def _stop(process: BaseProcess) -> None:
-    """End a child that hangs, after a moment to leave its stacks, and the processes that it started: it may hang in one."""
+    """End a child that hangs, and the processes that it started."""
     pid = process.pid or 0
-    _send(pid, signal.SIGSTOP)  # so that it starts no more of them meanwhile
+    # A stopped child starts no further processes while its descendants are listed.
+    _send(pid, signal.SIGSTOP)
     os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
     started = _descendants(pid)
+    # SIGABRT makes faulthandler write the stacks of all threads.
     _send(pid, signal.SIGABRT)
     _send(pid, signal.SIGCONT)
     for each in started:
@@ -217,6 +218,7 @@ def _send(pid: int, number: signal.Signals) -> None:
 
 
 def _how_it_ended(process: BaseProcess, reader: Connection, reason: str, stacks: IO[bytes]) -> ChildExit | None:
+    # The message counts, not the exit code: a plugin that calls os._exit(0) ends a child that has not finished.
     said = None
     with suppress(EOFError):
         said = reader.recv() if reader.poll() else None
@@ -236,18 +238,19 @@ def _how_it_ended(process: BaseProcess, reader: Connection, reason: str, stacks:
 
 def _exit_reason(code: int) -> str:
     if code >= 0:
-        return f"ended itself with exit code {code}"
+        return f"exited with code {code}"
     try:
         name = signal.Signals(-code).name
     except ValueError:
         name = f"signal {-code}"
-    return f"was killed by {name}" + (", as the system does when memory runs out" if code == -signal.SIGKILL else "")
+    return f"was killed by {name}" + (" (possibly out of memory)" if code == -signal.SIGKILL else "")
 
 
 def _descendants(pid: int) -> list[int]:
-    """Return the processes that a process started, and those that they started (proc(5), task/*/children)."""
+    """Return the ids of all descendants of a process (proc(5), task/*/children)."""
     children = []
-    with suppress(OSError):  # it has ended
+    # Processes and threads may end while they are read.
+    with suppress(OSError):
         for thread in os.listdir(f"/proc/{pid}/task"):
             with suppress(OSError):
                 children += [int(child) for child in Path(f"/proc/{pid}/task/{thread}/children").read_text().split()]

@@ -1,10 +1,9 @@
-"""Many files through one pipeline: threads, bounded queues, and outcomes into a ledger.
+"""Run many files through one pipeline, with threads and bounded queues, and record their outcomes in a ledger.
 
     files -> download threads -> queue -> pre-processing thread -> queue -> processing threads -> ledger
 
-Without pre-processors both queues are one.
-
-A full queue stops the stage before it, so what is in memory and on its way does not grow with the batch.
+Without pre-processors there is one queue. A full queue blocks the stage before it, so the number of files in memory does not
+grow with the batch.
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ Work = Callable[[Job], None]
 
 
 class _Threads:
-    """Threads of one name that do the same, started as they are needed.
+    """A group of threads that run the same function, started as needed.
 
     Args:
-        name: What they are called.
-        limit: How many there may be.
-        work_off: What each does until there is nothing left to do.
+        name: Prefix of the threads' names.
+        limit: Maximum number of threads.
+        work_off: Called once in each thread; returns when no work is left.
     """
 
     def __init__(self, name: str, limit: int, work_off: Callable[[], None]) -> None:
@@ -50,7 +49,7 @@ class _Threads:
         self.started = 0
 
     def grow(self, count: int) -> None:
-        """Start more threads, up to the limit; one that an interrupt or the system keeps from starting is not waited for."""
+        """Start more threads, up to the limit."""
         with self._changed:
             numbers = range(self.started + 1, min(self.started + count, self._limit) + 1)
             more = [threading.Thread(target=self._run, name=f"{self._name}-{number}", daemon=True) for number in numbers]
@@ -60,19 +59,18 @@ class _Threads:
             for thread in more:
                 thread.start()
         finally:
+            # An interrupt or the system may have kept some from starting; nobody would ever discard these.
             with self._changed:
                 self._alive -= {thread for thread in more if thread.ident is None}
 
     def wait(self, timeout: float) -> bool:
-        """Wait for all threads to end; return whether they did.
-
-        Not with ``join``: Python 3.11 takes a thread for ended once a signal has interrupted waiting for it.
-        """
+        """Wait up to this many seconds for all threads to end; return whether they did."""
+        # join() does not work here: in Python 3.11, a thread counts as ended once a signal has interrupted join().
         with self._changed:
             return self._changed.wait_for(lambda: not self._alive, timeout)
 
     def wait_until(self, over: Callable[[], bool]) -> None:
-        """Wait for all threads to end, or for something else that makes waiting pointless."""
+        """Wait until all threads have ended or ``over`` returns true."""
         while not over() and not self.wait(POLL_SECONDS):
             pass
 
@@ -86,18 +84,14 @@ class _Threads:
 
 
 class _StageThreads:
-    """A stage behind a bounded inbox.
-
-    A job waits for a thread of the stage; while the inbox is full, so does who hands it over. Where the last job was
-    quick, nobody waits and the limit allows, who hands it over does it right away: switching threads costs more than
-    a small file does.
+    """The threads of one stage, behind a bounded queue.
 
     Args:
-        name: What its threads are called.
-        limit: Jobs at once.
-        inbox_size: Jobs that may wait before it.
-        work: What is done with a job.
-        inline: Whether jobs may be done right away.
+        name: Prefix of the threads' names.
+        limit: Maximum number of jobs at once.
+        inbox_size: Maximum number of waiting jobs; :meth:`put` blocks while the queue is full.
+        work: Called with each job.
+        inline: Whether :meth:`put` may run quick jobs in the calling thread.
     """
 
     def __init__(self, name: str, limit: int, inbox_size: int, work: Work, *, inline: bool) -> None:
@@ -109,7 +103,8 @@ class _StageThreads:
         self._last_took = math.inf
 
     def put(self, job: Job) -> None:
-        """Do a job, or hand it over."""
+        """Queue a job, or run it in this thread."""
+        # A switch of threads costs more than a small file, so a job runs here if the last one was quick and none waits.
         if self._last_took < self._patience and self._inbox.empty() and self._slots.acquire(blocking=False):
             try:
                 self._do(job)
@@ -120,13 +115,14 @@ class _StageThreads:
             self._inbox.put(job)
 
     def open_up(self) -> None:
-        """Let nobody wait for room any more, so that a thread that hangs keeps no other from ending."""
+        """Remove the limit of the queue, and wake the threads that wait for room in it."""
+        # Otherwise a thread that hangs in this stage would keep the threads of the stage before it from ending.
         with self._inbox.mutex:
             self._inbox.maxsize = sys.maxsize
             self._inbox.not_full.notify_all()
 
     def finish(self, over: Callable[[], bool]) -> None:
-        """Let the threads work off the inbox, and wait for them to end, or until waiting is over."""
+        """Let the threads empty the queue, and wait until they have ended or ``over`` returns true."""
         self.open_up()
         for _ in range(self._threads.started):
             self._inbox.put(None)
@@ -144,21 +140,16 @@ class _StageThreads:
 
 
 class _Intake:
-    """The first stage: threads that take files from an iterator.
-
-    It begins with one thread, and starts all of them once that one waits most of the time for something else than a
-    processor: where the network is slow many downloads wait at once, and where it is fast they do not fight for
-    Python's lock. Eight threads on loopback took a quarter more processor time than one.
-
-    Whether it waits is told by a cumulative sum (CUSUM, Page 1954) of the time that it waits beyond half of all time: on
-    loopback it waits a tenth, and the sum stayed below 14 ms with eight processes on two cores. A thread that only waits gets
-    others after 40 ms.
+    """The first stage: threads that take files from an iterator, at first one, and all of them once that one mostly waits.
 
     Args:
-        limit: Downloads at once.
+        limit: Maximum number of downloads at once.
         files: The files.
-        work: What is done with a job.
+        work: Called with each job.
     """
+
+    # On a slow network, many downloads can wait at once. On a fast one, threads only compete for the GIL: eight threads
+    # on loopback took a quarter more processor time than one.
 
     def __init__(self, limit: int, files: Iterator[FileData], work: Work) -> None:
         self._threads = _Threads("download", limit, self._work_off)
@@ -170,12 +161,16 @@ class _Intake:
         self._limit = limit
 
     def run(self, over: Callable[[], bool]) -> None:
-        """Take all files, with as many threads as it needs, or until waiting is over."""
+        """Take all files, with as many threads as needed, until none is left or ``over`` returns true."""
         self._threads.grow(1)
+        # A cumulative sum (CUSUM, Page 1954) of the waiting time beyond half of the passed time detects that the thread waits.
+        # On loopback the thread waits a tenth of the time, and the sum stayed below 14 ms with eight processes on two cores.
+        # If the thread only waits, the others start after 40 ms.
         since, busy, excess = time.monotonic(), 0.0, 0.0
         while self._threads.started < self._limit and not over() and not self._threads.wait(LOOK_SECONDS):
             now, spent = time.monotonic(), _busy_seconds(self._first)
-            passed, worked = now - since, max(0.0, spent - busy)  # nothing is told of a thread that has ended
+            # For a thread that has ended, spent is 0 and the difference negative.
+            passed, worked = now - since, max(0.0, spent - busy)
             excess = max(0.0, excess + passed / 2 - worked)
             if excess > PATIENCE_SECONDS:
                 self._threads.grow(self._limit)
@@ -183,7 +178,7 @@ class _Intake:
         self._threads.wait_until(over)
 
     def finish(self, over: Callable[[], bool]) -> None:
-        """Wait for the threads to end, or until waiting is over."""
+        """Wait until the threads have ended or ``over`` returns true."""
         self._threads.wait_until(over)
 
     def _work_off(self) -> None:
@@ -200,7 +195,7 @@ class _Intake:
 
 
 def _busy_seconds(thread: int | None) -> float:
-    """Return how long a thread has run or waited for a processor (proc(5), schedstat); 0 where the system does not tell."""
+    """Return the seconds that a thread has run or waited for a processor (proc(5), schedstat); 0 if the system has no such file."""
     try:
         ran, queued, _ = Path(f"/proc/self/task/{thread}/schedstat").read_text().split()
     except (OSError, ValueError):
@@ -209,7 +204,7 @@ def _busy_seconds(thread: int | None) -> float:
 
 
 class _Fault:
-    """The first error that is no single file's own, which stops the engine."""
+    """Keep the first error that does not belong to a single file; it stops the engine."""
 
     def __init__(self) -> None:
         self.stop = threading.Event()
@@ -230,8 +225,8 @@ class Engine:
 
     Args:
         pipeline: The stages.
-        ledger: Takes the outcomes.
-        board: Where a process that supervises this one reads which stage each file is in.
+        ledger: The ledger for the outcomes.
+        board: Records the stage of each file, for the supervisor of this process.
     """
 
     def __init__(self, pipeline: Pipeline, ledger: Ledger, board: Board | None = None) -> None:
@@ -245,11 +240,11 @@ class Engine:
         self._processing = _StageThreads("process", settings.processing_limit, room, self._guarded(self._process), inline=True)
 
     def run(self, files: Iterable[FileData]) -> None:
-        """Work until every file has its outcome.
+        """Run until every file has an outcome.
 
         Raises:
-            EnvironmentStop: The surroundings stopped the run; files that have no outcome yet are left.
-            KeyboardInterrupt: The user did; files that were on their way got some seconds to end.
+            EnvironmentStop: The environment stopped the run; some files have no outcome.
+            KeyboardInterrupt: The user interrupted the run; files in flight got up to 10 seconds to end.
         """
         intake = _Intake(self._pipeline.settings.download_threads, self._until_stopped(files), self._guarded(self._download))
         with self._fault:
@@ -260,13 +255,13 @@ class Engine:
             raise self._fault.error
 
     def _is_stopped(self) -> bool:
-        """Whether waiting is over; asked several times a second by the thread that waits."""
+        """Record a sign of life on the board; return whether the engine stops. Called several times a second."""
         if self._board:
             self._board.beats()
         return self._fault.stop.is_set()
 
     def _stop(self, intake: _Intake) -> None:
-        """Let what is on its way end, for some seconds."""
+        """Wait up to 10 seconds for the files in flight."""
         deadline = time.monotonic() + GRACE_SECONDS
         self._pipeline.stop()
         for stage in (self._preparing, self._processing):
@@ -282,7 +277,7 @@ class Engine:
                 yield file
 
     def _guarded(self, work: Work) -> Work:
-        """Return work that is left undone once the engine stops, and that stops it with what it raises."""
+        """Wrap work: skip it once the engine stops, and stop the engine if it raises."""
 
         def guarded(job: Job) -> None:
             with self._fault:
@@ -314,9 +309,10 @@ class Engine:
     def _process(self, job: Job) -> None:
         self._runs(job, "process")
         self._pipeline.process(job)
+        # Another file in this process may have used up the memory, so the supervisor runs this one again, alone.
         if self._board and self._board.size > 1 and job.failure and job.failure.error_class == MemoryError.__name__:
             self._board.mark_suspect(job.number)
-            raise MemoryError(job.failure.message)  # not surely of its own making: who supervises has it run alone
+            raise MemoryError(job.failure.message)
         if self._pipeline.steps.post_processors:
             self._runs(job, POST_PROCESS)
         self._record(job, self._pipeline.report(job))

@@ -1,4 +1,4 @@
-"""One file through the stages. An error of a file becomes a value here, and goes no further."""
+"""Run one file through the stages, and turn its errors into values."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ log_of_files = logging.getLogger(FILES)
 
 @dataclass
 class Job:
-    """A file on its way.
+    """A file in flight.
 
     Attributes:
-        file: The file as the manifest gives it.
-        failure: Why it failed; every later stage lets it pass.
-        seconds: Time spent, by stage.
-        attempts: Attempts to download.
-        download: Its download, from the first stage on.
-        prepared: The file as the pre-processors left it.
-        result: What the processor returned, after a trip through JSON.
-        number: Which of an engine's files it is, in the order in which they were begun.
+        file: The file as listed in the manifest.
+        failure: Why it failed; later stages skip a file that failed.
+        seconds: Seconds spent, by stage.
+        attempts: Number of download attempts.
+        download: Its download; None before the first stage.
+        prepared: The file as the last pre-processor returned it.
+        result: The processor's result, as read back from JSON.
+        number: Number of the file in its engine, from 0 in the order in which files start.
     """
 
     file: FileData
@@ -59,20 +59,20 @@ class Job:
     number: int = 0
 
     def count_attempt(self) -> None:
-        """Count an attempt to download."""
+        """Count a download attempt."""
         self.attempts += 1
 
 
 class Pipeline:
-    """The stages of a run, for one file after another and from many threads.
+    """The stages of a run; several threads can use one object.
 
     Args:
         settings: The run's settings.
-        registry: Who offers the fetchers and steps.
-        run: What the outcomes call this run.
-        steps: The steps, where they are not the ones that the settings name.
-        shared: Folder for what the processes of a run share.
-        selection: Which failures of earlier runs are tried again; all if None.
+        registry: The plugins, with their fetchers and steps.
+        run: Label of the run in the outcomes.
+        steps: The steps; None for those that the settings name.
+        shared: Folder that the processes of the run share, for its limits.
+        selection: Which failures of earlier runs are tried again; None for all.
     """
 
     def __init__(
@@ -99,29 +99,26 @@ class Pipeline:
         self._downloader = Downloader(settings, self.workspace, by_scheme, limits=Limits(settings, shared))
 
     def stop(self) -> None:
-        """Let no download wait for another attempt any more; other threads may be at it."""
+        """Abort all waits between download attempts; can be called from any thread."""
         self._downloader.stop()
 
     def close(self) -> None:
-        """Let go of the fetchers' connections."""
+        """Close the fetchers' connections."""
         for fetcher in self._fetchers.values():
             try:
                 fetcher.close()
-            except Exception as error:  # noqa: BLE001 - a plugin's; its files are done
-                log.warning("fetcher %s failed when it was closed: %s: %s", type(fetcher).__name__, type(error).__name__, error)
+            except Exception as error:  # noqa: BLE001 - a plugin's code; its files are complete
+                log.warning("cannot close fetcher %s: %s: %s", type(fetcher).__name__, type(error).__name__, error)
 
     def report_path(self, file: FileData) -> Path:
-        """Return where a file's report lies."""
+        """Return the path of a file's report."""
         return Path(self._report_path(file))
 
     def _report_path(self, file: FileData) -> str:
         return self.workspace.report(self.fingerprints[2], file)
 
     def recall(self, job: Job) -> Outcome | None:
-        """Return the outcome of a file that nothing is to be done for, from its report.
-
-        That is one that is complete, or one whose failure this run is not to try again.
-        """
+        """Return the outcome of an earlier run, if the file is complete or its failure is not tried again; else None."""
         outcome = read_outcome(self._report_path(job.file))
         if outcome is None or not (self._still_holds(outcome, job.file) if outcome.ok else self._is_left(outcome)):
             return None
@@ -132,7 +129,7 @@ class Pipeline:
         return self._selection is not None and not self._selection.picks(failed)
 
     def recalled(self, job: Job) -> Record | None:
-        """Return the record of a file that nothing is to be done for, and remove what nobody needs of it any more."""
+        """Return the record of a file that needs no work (see :meth:`recall`), and remove its unneeded files; else None."""
         outcome = self.recall(job)
         if outcome is None:
             return None
@@ -140,7 +137,7 @@ class Pipeline:
         return Record.of(outcome)
 
     def _still_holds(self, outcome: Outcome, file: FileData) -> bool:
-        """Whether the manifest expects what was reported, and neither the result nor the download, if it is there, was cut since."""
+        """Whether the manifest still matches the outcome, and neither the result nor the download (if it exists) was truncated since."""
         if file.size not in (None, outcome.bytes) or file.sha256 not in (None, outcome.sha256) or is_cut(self._result_path(file)):
             return False
         try:
@@ -151,45 +148,45 @@ class Pipeline:
             return False
 
     def has_download(self, file: FileData) -> bool:
-        """Whether a file's download is whole."""
+        """Whether a file's download is complete."""
         return load_download(self.workspace.download(file), file) is not None
 
     def has_prepared(self, file: FileData) -> bool:
-        """Whether what the chain of pre-processors made of a file is whole, and made from its download."""
+        """Whether a file's pre-processed output is complete and was made from its download."""
         download = load_download(self.workspace.download(file), file)
         if download is None or not self.steps.pre_processors:
             return download is not None
         return load_prepared(file, self._prepared_path(file), download) is not None
 
     def has_result(self, file: FileData) -> bool:
-        """Whether a file's result was worked out."""
+        """Whether a file's result exists and was made from its download."""
         stored = read_json(self._result_path(file))
         download = load_download(self.workspace.download(file), file)
         return isinstance(stored, dict) and "result" in stored and (download is None or stored.get(INPUT) == download.sha256)
 
     def result_path(self, file: FileData) -> Path:
-        """Return where the processor's result for a file lies."""
+        """Return the path of the processor's result for a file."""
         return Path(self._result_path(file))
 
     def _result_path(self, file: FileData) -> str:
         return self.workspace.processed(self.fingerprints[1], file)
 
     def prepared_path(self, file: FileData) -> Path:
-        """Return where the chain of pre-processors leaves what it makes: the download, where there is no chain."""
+        """Return the path of a file's pre-processed output: the download if there are no pre-processors."""
         return self._prepared_path(file) if self.steps.pre_processors else Path(self.workspace.download(file).body)
 
     def _prepared_path(self, file: FileData) -> Path:
         return Path(self.workspace.pre_processed(self.fingerprints[0], file))
 
     def download(self, job: Job) -> None:
-        """Get the file."""
+        """Download the file, unless its download exists already."""
         if job.failure:
             return
         with _Stage(job, "download"):
             job.download = self._downloader.get(job.file, job.count_attempt)
 
     def pre_process(self, job: Job) -> None:
-        """Send the download through the chain of pre-processors; without any, it is what it is."""
+        """Run the pre-processors on the download; without any, the processor gets the download."""
         if job.download is None or job.failure:
             return
         file = own_copy(job.file, local_path=job.download.path, size=job.download.size, sha256=job.download.sha256)
@@ -202,7 +199,7 @@ class Pipeline:
             job.prepared = load_prepared(file, final, job.download) or prepare(chain, file, final, job.download)
 
     def process(self, job: Job) -> None:
-        """Work out the result, or read it where it was worked out before from the same download."""
+        """Run the processor, or read the result if it was made from the same download before."""
         if job.prepared is None or job.download is None or job.failure:
             return
         with _Stage(job, "process"):
@@ -217,7 +214,7 @@ class Pipeline:
             write_atomic(path, line)
 
     def report(self, job: Job) -> Record:
-        """Run the post-processors and write the file's report; this ends the file's way, ok or failed."""
+        """Run the post-processors and write the file's report; this is a file's last stage, ok or failed."""
         for step in self.steps.post_processors:
             with _Stage(job, "post-process"):
                 for name, handed in _handed_over(job):
@@ -228,21 +225,21 @@ class Pipeline:
         return record
 
     def record(self, job: Job) -> Record:
-        """Write the file's report, whatever post-processors and other plugins would make of it."""
+        """Write the file's report without calling post-processors or hooks."""
         record = Record.of(self._outcome(job))
         write_atomic(self._report_path(job.file), record.line)
         self._leave(job, record.outcome)
         return record
 
     def _leave(self, job: Job, outcome: Outcome) -> None:
-        """Remove what nobody needs any more: a download that is at fault, and with ``cleanup`` what became of a file that is ok."""
+        """Remove a download that caused the failure and, with ``cleanup``, the download and pre-processed output of a file that is ok."""
         if outcome.error_class in self._blaming or (self.settings.cleanup and outcome.ok):
             self.forget(job.file, job.download)
         elif job.download is not None:
             job.download.release()
 
     def forget(self, file: FileData, download: Download | None = None) -> None:
-        """Remove a file's download, unless another file of the same URL is at it, and what the pre-processors made of it."""
+        """Remove a file's download, unless another file of the same URL uses it, and its pre-processed output."""
         self._downloader.forget(file, download)
         if self.steps.pre_processors:
             discard(self._prepared_path(file))
@@ -272,13 +269,11 @@ class Pipeline:
 
 
 class _Stage:
-    """Time a stage, and turn what it raises into the job's failure; the first failure stays.
-
-    A plugin that forks may come back twice. Its child ends here, as the file is its parent's.
+    """Time a stage, and turn an exception into the job's failure; the first failure stays.
 
     Args:
-        job: The file on its way.
-        stage: What the failure calls the stage.
+        job: The file in flight.
+        stage: Name of the stage in the failure.
     """
 
     __slots__ = ("_began", "_job", "_process", "_stage")
@@ -292,6 +287,7 @@ class _Stage:
         self._began = time.perf_counter()
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        # A plugin that forks may return in both processes. The file belongs to the parent, so the child ends here.
         if os.getpid() != self._process:
             os._exit(1)
         seconds = self._job.seconds
@@ -299,7 +295,7 @@ class _Stage:
         return error is not None and self._is_the_files_own(error)
 
     def _is_the_files_own(self, error: BaseException) -> bool:
-        """Take note of a failure, unless it is no single file's."""
+        """Record an error as the file's failure; return false if it is not about this file alone."""
         job, stage = self._job, self._stage
         if not isinstance(error, (Exception, SystemExit)) or (isinstance(error, DppError) and not isinstance(error, StageError)):
             return False
@@ -312,7 +308,8 @@ class _Stage:
 
 
 def workspace_root(settings: Settings) -> Path:
-    """Return the folder of the targets; simulated ones have their own, as they must never pass for real ones."""
+    """Return the folder of the targets."""
+    # Simulated targets have their own folder, so that no run can reuse them as real ones.
     return settings.workspace / "simulated" if settings.simulate_downloads else settings.workspace
 
 
@@ -332,7 +329,7 @@ def _failure_of_error(stage: Stage, error: BaseException, file: FileData) -> Fai
 
 
 def _handed_over(job: Job) -> Iterator[tuple[str, tuple[Any, FileData]]]:
-    """Yield what a post-processor gets to see: the result, of each member by its name; or None and a file that says why."""
+    """Yield the arguments for a post-processor: for each member its name, result and file; for a failed file None and its error."""
     if job.failure is not None or job.prepared is None:
         yield "", (None, own_copy(job.file, error=job.failure))
     elif is_exploded(job.prepared):
@@ -343,7 +340,7 @@ def _handed_over(job: Job) -> Iterator[tuple[str, tuple[Any, FileData]]]:
 
 
 def _processed(processor: ConfiguredStep, file: FileData) -> Any:
-    """Return the result of a file, or those of the members of an exploded folder by their names."""
+    """Return the result of a file; for an exploded folder, the results of its members by name."""
     if not is_exploded(file):
         return processor(file)
     results = {}
@@ -354,13 +351,11 @@ def _processed(processor: ConfiguredStep, file: FileData) -> Any:
 
 
 def _json_result(processor: ConfiguredStep, file: FileData, record: dict[str, Any]) -> tuple[bytes, Any]:
-    """Return a record with the processor's result as a line of JSON, and the result as a reader of that line will see it.
-
-    pydantic's parser reads outcomes too: what it refuses, such as lists in lists in lists without end, is refused here.
-    """
+    """Return the record with the processor's result as a line of JSON, and the result as read back from that line."""
     result = _processed(processor, file)
     try:
+        # Later readers use the same parser. It rejects some values that the encoder accepts, such as deeply nested lists.
         line = json_line({**record, "result": result})
         return line, from_json(line)["result"]
     except (TypeError, ValueError, RecursionError) as error:
-        raise StageError(f"{processor.name} returned what JSON can't hold: {error}", "result") from error
+        raise StageError(f"{processor.name} returned a value that JSON cannot represent: {error}", "result") from error

@@ -1,4 +1,4 @@
-"""What a chain of pre-processors makes of a download: made, recorded, taken up again, and handed on file by file."""
+"""Run a chain of pre-processors on a download, record its output, and reuse it later."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ INPUT = "input_sha256"
 
 
 def prepare(steps: Sequence[ConfiguredStep], file: FileData, final: Path, download: Download) -> FileData:
-    """Send a download through a chain of pre-processors, and publish what it ends with under ``final``.
+    """Run a chain of pre-processors on a download, and publish the output of the last one as ``final``.
 
     Raises:
-        StageError: A step returned no file, or made two members of one name.
-        Exception: Whatever a step raises.
+        StageError: A step did not return a file, or gave two members the same name.
+        Exception: Any exception that a step raises.
     """
     given = own_copy(file)
     with publishing(final) as folder:
@@ -40,7 +40,7 @@ def prepare(steps: Sequence[ConfiguredStep], file: FileData, final: Path, downlo
 
 
 def load_prepared(file: FileData, final: Path, download: Download) -> FileData | None:
-    """Return what a chain made of a download earlier, if it is whole and was made from this very download."""
+    """Return the stored output of a chain, if it is complete and was made from this download; else None."""
     record = read_json(_record_path(final))
     if not isinstance(record, dict) or record.get(INPUT) != download.sha256:
         return None
@@ -51,7 +51,7 @@ def load_prepared(file: FileData, final: Path, download: Download) -> FileData |
 
 
 def is_as_recorded(path: Path, record: Mapping[str, Any]) -> bool:
-    """Whether what a chain made is a file or a folder, and as large, as its record says."""
+    """Whether the output of a chain has the kind (file or folder) and the size that its record states."""
     try:
         return [path.is_dir(), _measure_input(path)] == [record["folder"], record["extent"]]
     except OSError:
@@ -59,15 +59,15 @@ def is_as_recorded(path: Path, record: Mapping[str, Any]) -> bool:
 
 
 def is_exploded(file: FileData) -> bool:
-    """Whether later steps take each file of a folder for a file of its own."""
+    """Whether later steps process each file of the folder separately."""
     return file.exploded and file.local_path is not None and file.local_path.is_dir()
 
 
 def members(file: FileData) -> dict[str, FileData]:
-    """Return the regular files of an exploded folder by their paths in it, in the order of these.
+    """Return the regular files of an exploded folder by their paths in it, in the order of the paths; symbolic links are skipped.
 
-    Each has an ``id`` that ends with its path, a ``name`` and a ``local_path`` of its own; size and digest, which are the
-    download's, are not known. Symbolic links are left out.
+    Each has its own ``id`` (the archive's id and the path), ``name`` and ``local_path``. ``size`` and ``sha256`` are None, as
+    those of the download do not apply to it.
     """
     folder = file.local_path
     assert folder is not None
@@ -81,7 +81,7 @@ def _member(file: FileData, name: str, path: Path) -> FileData:
 
 @contextmanager
 def naming(member: str) -> Iterator[None]:
-    """Let an error say which member of a folder it is about, if any."""
+    """Add the name of a member to an exception that is raised in the block; "" adds nothing."""
     try:
         yield
     except Exception as error:
@@ -96,23 +96,23 @@ def _regular_files(folder: Path) -> Iterator[Path]:
 
 
 def _pre_processed(step: ConfiguredStep, file: FileData, folder: Path) -> FileData:
-    """Return what one pre-processor makes of a file."""
+    """Run one pre-processor on a file and check what it returns."""
     folder.mkdir(parents=True)
     file.output_dir = folder
     made = step(file)
     if not isinstance(made, FileData):
-        raise StageError(f"{step.name} returned {type(made).__name__} where a FileData was expected", "no-file")
+        raise StageError(f"{step.name} returned {type(made).__name__}; expected a FileData", "no-file")
     if made.local_path is not None:
         made.local_path = Path(made.local_path)
     if made.local_path is None or not made.local_path.exists():
-        raise StageError(f"{step.name} returned a file whose local_path is not there: {made.local_path}", "no-file")
+        raise StageError(f"{step.name} returned a file whose local_path does not exist: {made.local_path}", "no-file")
     made.output_dir = None
     made.processing_history = [*made.processing_history, step.label()]
     return made
 
 
 def _each_member(step: ConfiguredStep, file: FileData, folder: Path) -> FileData:
-    """Return the folder of what one pre-processor makes of each file of a folder; each stays beside its neighbours."""
+    """Run one pre-processor on each file of a folder; return the folder of the outputs, which keeps the files' sub-folders."""
     assert file.local_path is not None
     together, apart = folder / "together" / file.local_path.name, folder / "apart"
     together.mkdir(parents=True)
@@ -127,11 +127,11 @@ def _each_member(step: ConfiguredStep, file: FileData, folder: Path) -> FileData
 
 
 def _move(made: FileData, to: Path, ours: Path) -> None:
-    """Put what was made of a member into a folder; what lies outside our own folder is copied."""
+    """Move the output of a member into a folder; copy it if it lies outside our own folder."""
     assert made.local_path is not None
     target = to / made.local_path.name
     if os.path.lexists(target):
-        raise StageError(f"two members would become {target.name}; unpack without explode, or rename them", "member-name")
+        raise StageError(f"two members would get the name {target.name}; unpack without explode, or rename them", "member-name")
     to.mkdir(parents=True, exist_ok=True)
     if made.local_path.is_relative_to(ours):
         made.local_path.rename(target)
@@ -140,7 +140,7 @@ def _move(made: FileData, to: Path, ours: Path) -> None:
 
 
 def _gather(file: FileData, folder: Path, download: Download) -> None:
-    """Keep in the folder what the chain ended with, and nothing else."""
+    """Keep the output of the last step in the folder, and remove everything else."""
     path = file.local_path
     assert path is not None
     if path != download.path and not path.is_relative_to(folder):
@@ -157,7 +157,7 @@ def _copied(path: Path, folder: Path) -> Path:
 
 
 def _record(given: FileData, file: FileData, final: Path, download: Download) -> dict[str, Any]:
-    """Return what has to be known of a pre-processed file to take it up again."""
+    """Return the record that :func:`load_prepared` needs to reuse a pre-processed file."""
     path = file.local_path
     assert path is not None
     before = given.model_dump(mode="json", exclude={"local_path", "headers"})
@@ -177,8 +177,9 @@ def _record_path(final: Path) -> Path:
 
 
 def _measure_input(path: Path) -> list[int]:
-    """Return how many files there are and their bytes, for a file or a folder, as steps read them: through links."""
+    """Return the number of files and their size in bytes, for a file or a folder."""
     if not path.is_dir():
         return [1, path.stat().st_size]
+    # Links are followed, as steps that read the files follow them too.
     sizes = [child.stat().st_size for child in path.rglob("*") if child.is_file()]
     return [len(sizes), sum(sizes)]

@@ -1,4 +1,4 @@
-"""What the processes of a run have on their way, in small files for whoever watches the run."""
+"""Snapshots of the files in flight, one small file per process, for the live view of a run."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ STAGES = ("download", "pre-process", "process", POST_PROCESS)
 
 
 class Slow(BaseModel):
-    """A file that a stage is at.
+    """A file that a stage works on.
 
     Attributes:
         id: The file's id.
         stage: The stage.
-        since: When the stage began with it, in seconds since 1970-01-01 UTC.
-        bytes: How much of it is downloaded, where it is being downloaded.
+        since: When the stage started, in seconds since 1970-01-01 UTC.
+        bytes: Bytes downloaded so far; 0 if the stage is not the download.
     """
 
     id: str
@@ -34,15 +34,15 @@ class Slow(BaseModel):
 
 
 class Snapshot(BaseModel):
-    """What one process has on its way at one moment.
+    """The files that one process has in flight at one moment.
 
     Attributes:
-        host: Its machine.
-        pid: Its number there.
-        running: How many files each stage is at.
-        waiting: How many files wait for each stage.
-        slowest: The files that a stage has been at for longest.
-        bytes: How much is there of downloads that have not ended.
+        host: The machine of the process.
+        pid: The process id.
+        running: Number of files that each stage works on.
+        waiting: Number of files that wait for each stage.
+        slowest: The files that a stage has worked on for longest.
+        bytes: Bytes received of all downloads in progress.
     """
 
     host: str = Field(default_factory=socket.gethostname)
@@ -54,20 +54,23 @@ class Snapshot(BaseModel):
 
     @property
     def is_current(self) -> bool:
-        """Whether its process may still be at it."""
+        """Whether the process may still be running."""
+        # A process on another machine cannot be checked from here.
         return self.host != socket.gethostname() or is_alive(str(self.pid))
 
 
 def keep_snapshot(path: Path, snapshot: Snapshot) -> None:
-    """Write a snapshot down, if that can be done and the run still lasts; nothing depends on it."""
+    """Write a snapshot; do nothing if it cannot be written or the run has ended."""
+    # Only the display reads snapshots, so a failure here must not stop the run.
     if path.parent.is_dir():
         with suppress(EnvironmentStop):
             write_atomic(path, snapshot.model_dump_json().encode())
 
 
 def read_snapshots(folder: Path) -> Iterator[Snapshot]:
-    """Yield the snapshots of a run; the folder goes when the run ends, at any moment."""
+    """Yield the snapshots of a run."""
     found: list[str] = []
+    # The end of the run may remove the folder and its files at any moment.
     with suppress(FileNotFoundError):
         found = os.listdir(folder)
     for name in found:

@@ -1,9 +1,9 @@
-"""A chunk's files through the engine, in a child process that is watched over.
+"""Run the files of a chunk through the engine, in a child process that is supervised.
 
-A plugin may hang, end its process, crash it or take all memory. That costs its file and no other: the supervisor sees which
-files a stage was at (:class:`dpp.engine.activity.Board`), runs each of these alone, and continues with the others. A file that kills its
-process alone as well is ``failed`` as ``crashed``, one that a stage is at for longer than ``stage_timeout`` as ``timeout``.
-What has its outcome in the ledger is not done again.
+A plugin may hang, exit, crash its process or use up the memory. Only its own file fails: the supervisor finds the files that
+were in a stage (:class:`dpp.engine.activity.Board`), runs each of them alone, and continues with the others. A file that crashes
+its process alone as well fails as ``crashed``; one that a stage works on for longer than ``stage_timeout`` fails as ``timeout``.
+A file that has an outcome in the ledger is not run again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dpp.engine.child import ChildExit, run_in_child
 from dpp.engine.engine import Engine
 from dpp.engine.pipeline import Job, Pipeline
 from dpp.engine.snapshot import POST_PROCESS
-from dpp.errors import EnvironmentStop
+from dpp.errors import RESUMABLE_TEXT, EnvironmentStop
 from dpp.models import Failure, FileData, Stage
 from dpp.names import file_key
 from dpp.redact import redact_text, secrets_of
@@ -35,12 +35,12 @@ ReadFiles = Callable[[], Iterable[FileData]]
 
 
 class _CrashReport(NamedTuple):
-    """What a child left behind that did not finish.
+    """The end of a child that did not finish.
 
     Attributes:
         ended: How it ended.
-        suspects: The files that may be why, with where they were.
-        is_sure: Whether each of them is why, as it took too long while the others went on.
+        suspects: The files that may be the reason, each with its stage.
+        is_sure: Whether the suspects are the reason: they took too long while other threads kept running.
     """
 
     ended: ChildExit
@@ -49,17 +49,17 @@ class _CrashReport(NamedTuple):
 
 
 class _ChildMonitor:
-    """What a child is at, and whether it is to be stopped.
+    """Monitor a child, and decide whether to stop it.
 
     Args:
-        size: How many files it runs.
-        limit: Seconds for a stage to be at one file; 0 for no limit.
+        size: Number of files that it runs.
+        limit: Maximum seconds per stage and file; 0 for no limit.
         tell: Called with the board at each look.
 
     Attributes:
-        board: Where the child writes what it is at.
-        overdue: The files that a stage was at for too long.
-        is_sure: Whether these are why the child was stopped, as the others went on meanwhile.
+        board: Where the child records the stage of each file.
+        overdue: The files that exceeded the limit.
+        is_sure: Whether these are why the child was stopped: other threads kept running meanwhile.
     """
 
     def __init__(self, size: int, limit: float, tell: Callable[[Board], None]) -> None:
@@ -71,30 +71,31 @@ class _ChildMonitor:
         self._closing: Callable[[], str] | None = None
 
     def look(self) -> str:
-        """Return why the child is to be stopped, if it is."""
+        """Return why the child must be stopped; "" if it may continue."""
         self._tell(self.board)
         self.overdue = _overdue(self.board, self._limit)
         if self.overdue:
             self.is_sure = not self.board.is_stalled(self._limit)
             return _too_long(self._limit)
+        # After the last file the child still closes its fetchers, which may hang as well.
         if self._closing is None and self.board.totals()[0] == self.board.size:
-            self._closing = _time_limit(self._limit)  # for what fetchers do when they are closed
+            self._closing = _time_limit(self._limit)
         return self._closing() if self._closing else ""
 
 
 class Supervisor:
-    """Run the files of a chunk, whatever becomes of the processes that do it.
+    """Run the files of a chunk in child processes, and start another child after a crash.
 
     Args:
         files: Returns the chunk's files, each time in the same order.
-        size: How many they are.
-        ledger: Path of the ledger that takes their outcomes.
+        size: Number of files.
+        ledger: Path of the ledger for their outcomes.
         make_pipeline: Makes the stages; called in each process that runs files.
-        stage_timeout: Seconds for a stage to be at one file; 0 for no limit.
-        on_progress: Called several times a second with the number of files that have their outcome, and of those that failed.
-        snapshot: Path of the snapshot for those who watch; none is written if None.
-        received: Returns how many bytes of a file are downloaded so far.
-        on_crash: Called when a child has died.
+        stage_timeout: Maximum seconds per stage and file; 0 for no limit.
+        on_progress: Called several times a second with the number of files that have an outcome, and of those that failed.
+        snapshot: Path of the snapshot for the live view; None for no snapshot.
+        received: Returns the number of bytes of a file that are downloaded so far.
+        on_crash: Called after a child has crashed or was stopped.
         guard: Held while a child is forked.
     """
 
@@ -124,27 +125,28 @@ class Supervisor:
         self._guard = guard
 
     def run(self) -> None:
-        """Work until every file has its outcome.
+        """Run until every file has an outcome.
 
         Raises:
-            EnvironmentStop: The surroundings stopped the run, or its processes die whatever file they are at.
-            KeyboardInterrupt: The user did.
+            EnvironmentStop: The environment stopped the run, or the child keeps crashing outside of any file's stage.
+            KeyboardInterrupt: The user interrupted the run.
         """
         unattributed = 0
         while crash := self._run_remaining():
             unattributed = 0 if crash.suspects else unattributed + 1
             if unattributed == MAX_UNATTRIBUTED_CRASHES:
                 raise EnvironmentStop(
-                    f"the process that runs the files {crash.ended.reason}, {unattributed} times in a row, at no file's stage"
+                    f"the child process crashed {unattributed} times in a row, outside of any file's stage; "
+                    f"the last one {crash.ended.reason}. {RESUMABLE_TEXT}"
                 )
             names = ", ".join(file.id for file, _ in crash.suspects) or "none"
-            log.warning("the process that runs the files %s; at work were: %s", crash.ended.reason, names)
+            log.warning("the child process %s; files in a stage at that time: %s", crash.ended.reason, names)
             for file, place in crash.suspects:
                 self._resolve_suspect(file, place, crash)
         Ledger(self._ledger).finish()
 
     def _run_remaining(self) -> _CrashReport | None:
-        """Run all files that have no outcome yet."""
+        """Run all files that have no outcome yet; return a report if the child crashed."""
         recorded = self._recorded()
         done, failed = len(recorded), sum(not ok for ok in recorded.values())
 
@@ -156,7 +158,7 @@ class Supervisor:
         return self._run(lambda: (file for file in self._files() if file_key(file.id, file.url) not in recorded), self._size - done, tell)
 
     def _run(self, files: ReadFiles, size: int, tell: Callable[[Board], None] = lambda _board: None) -> _CrashReport | None:
-        """Run files in a child; return what it left behind if it died."""
+        """Run files in a child; return a report if it did not finish."""
         writer = SnapshotWriter(self._snapshot, files(), self._received) if self._snapshot else None
 
         def show(board: Board) -> None:
@@ -176,12 +178,12 @@ class Supervisor:
         return _CrashReport(ended, suspects, monitor.is_sure)
 
     def _work(self, files: Iterable[FileData], board: Board) -> None:
-        """Run files, in the child."""
+        """Run files through an engine; called in the child."""
         with closing(self._make_pipeline()) as pipeline, closing(Ledger(self._ledger)) as ledger:
             Engine(pipeline, ledger, board).run(files)
 
     def _resolve_suspect(self, file: FileData, place: Place, crash: _CrashReport) -> None:
-        """See to the outcome of a file that may be why a child ended; one that is not surely why gets a child for itself."""
+        """Record the failure of a file that ended a child; if another file may be to blame, run it alone first."""
         ended = crash.ended
         if not crash.is_sure:
             alone = self._run(lambda: [file], 1)
@@ -189,16 +191,17 @@ class Supervisor:
                 return
             ended, place = alone.ended, alone.suspects[0][1]
         job = Job(file, _failure_of_exit(place.stage, ended, file), {place.stage: round(place.seconds, 6)})
+        # A post-processor that crashed must not run again. Otherwise post-processors get the failure, in a child of its own.
         if place.stage == POST_PROCESS or run_in_child(lambda: self._end(job, Pipeline.report), _time_limit(self._limit), self._guard):
             self._end(job, Pipeline.record)
 
     def _end(self, job: Job, write: Callable[[Pipeline, Job], Record]) -> None:
-        """Write a file's report, and record its outcome."""
+        """Write a file's report, and append its outcome to the ledger."""
         with closing(self._make_pipeline()) as pipeline, closing(Ledger(self._ledger)) as ledger:
             ledger.append(write(pipeline, job))
 
     def _recorded(self) -> dict[str, bool]:
-        """Return which files have their outcome, and whether they are ok, by key."""
+        """Return the files that have an outcome, by key, and whether they are ok."""
         with closing(Ledger(self._ledger)) as ledger:
             return {key: outcome.ok for key, outcome in ledger.recorded().items()}
 
@@ -211,18 +214,18 @@ def supervised(
     on_crash: Callable[[], None] = lambda: None,
     guard: AbstractContextManager[object] | None = None,
 ) -> Failure | None:
-    """Do what a stage does for one file in a child process; once more where that dies.
+    """Run one stage of one file in a child process; try it once more if the child crashes.
 
     Args:
         stage: The stage.
         file: The file.
-        work: What is done.
-        limit: Seconds that it may take; 0 for no limit.
-        on_crash: Called when a child has died.
+        work: The function to call in the child.
+        limit: Maximum seconds; 0 for no limit.
+        on_crash: Called after a child has crashed or was stopped.
         guard: Held while a child is forked.
 
     Returns:
-        The failure that the file has where its process died twice or was stopped; None where the work was done.
+        The file's failure if the child crashed twice or was stopped; None if the work was done.
     """
     tries = 0
     while ended := run_in_child(work, _time_limit(limit), guard):
@@ -230,7 +233,7 @@ def supervised(
         tries += 1
         if ended.is_stopped or tries == MAX_CRASHES:
             return _failure_of_exit(stage, ended, file)
-        log.warning("the process that was in %s of %s %s; it is tried again", stage, file.id, ended.reason)
+        log.warning("the child process for %s of %s %s; trying again", stage, file.id, ended.reason)
     return None
 
 
@@ -239,12 +242,11 @@ def _failure_of_exit(stage: str, ended: ChildExit, file: FileData) -> Failure:
     reason, trace = redact_text(ended.reason, secrets), ended.traceback and redact_text(ended.traceback, secrets)
     if ended.is_stopped:
         return Failure(stage=at, error_class="timeout", message=reason, traceback=trace)
-    message = f"the process that worked on it {reason}, also when it was tried once more"
-    return Failure(stage=at, error_class="crashed", message=message, traceback=trace)
+    return Failure(stage=at, error_class="crashed", message=f"the child process {reason}, also on the second attempt", traceback=trace)
 
 
 def _time_limit(limit: float) -> Callable[[], str]:
-    """Return what says, from a number of seconds on, that something took too long; never where there is no limit."""
+    """Return a function that returns a message once this many seconds have passed, and "" before; always "" for 0 seconds."""
     began = time.monotonic()
     return lambda: _too_long(limit) if limit and time.monotonic() - began > limit else ""
 

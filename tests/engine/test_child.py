@@ -28,11 +28,11 @@ def test_what_a_child_does_is_there_when_it_has_finished(tmp_path):
 @pytest.mark.parametrize(
     ("work", "reason"),
     [
-        (lambda: os._exit(0), "ended itself with exit code 0"),
-        (lambda: os._exit(7), "ended itself with exit code 7"),
+        (lambda: os._exit(0), "exited with code 0"),
+        (lambda: os._exit(7), "exited with code 7"),
         (lambda: sys.exit(0), "failed with SystemExit: 0"),
         (lambda: 1 / 0, "failed with ZeroDivisionError: division by zero"),
-        (lambda: os.kill(os.getpid(), signal.SIGKILL), "was killed by SIGKILL, as the system does when memory runs out"),
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), "was killed by SIGKILL (possibly out of memory)"),
         (lambda: os.kill(os.getpid(), signal.SIGRTMIN + 3), f"was killed by signal {signal.SIGRTMIN + 3}"),
         (lambda: signal.raise_signal(signal.SIGINT), "was interrupted"),
     ],
@@ -47,7 +47,7 @@ def test_where_no_child_can_be_started_the_run_stops():
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
     try:
-        with pytest.raises(EnvironmentStop, match=r"^cannot start a process for the files: Too many open files \(see ulimit -n"):
+        with pytest.raises(EnvironmentStop, match=r"^cannot start a child process: Too many open files; check the limits with ulimit -n"):
             run_in_child(lambda: None)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)

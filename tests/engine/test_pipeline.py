@@ -309,12 +309,12 @@ class TestPreProcessors:
     @pytest.mark.parametrize(
         ("returned", "message"),
         [
-            (lambda file: None, "bad returned NoneType where a FileData was expected"),
-            (lambda file: str(file.local_path), "bad returned str where a FileData was expected"),
-            (lambda file: file.model_copy(update={"local_path": None}), "bad returned a file whose local_path is not there: None"),
+            (lambda file: None, "bad returned NoneType; expected a FileData"),
+            (lambda file: str(file.local_path), "bad returned str; expected a FileData"),
+            (lambda file: file.model_copy(update={"local_path": None}), "bad returned a file whose local_path does not exist: None"),
             (
                 lambda file: file.model_copy(update={"local_path": Path("/nope")}),
-                "bad returned a file whose local_path is not there: /nope",
+                "bad returned a file whose local_path does not exist: /nope",
             ),
         ],
     )
@@ -394,7 +394,7 @@ class TestResults:
         pipeline = make(processor=failing(BaseProcessor, "process", lambda file: result))
         _, outcome = run(pipeline, a)
         assert (outcome.stage, outcome.error_class) == ("process", "result")
-        assert outcome.message.startswith("bad returned what JSON can't hold: ")
+        assert outcome.message.startswith("bad returned a value that JSON cannot represent: ")
         assert not pipeline.has_result(a)
 
     @pytest.mark.fault(29)

@@ -160,7 +160,7 @@ def test_processes_that_die_at_no_file_stop_the_run(tmp_path):
         os._exit(5)
 
     file = FileData(url="file:///etc/hostname")
-    with pytest.raises(EnvironmentStop, match="ended itself with exit code 5, 3 times in a row"):
+    with pytest.raises(EnvironmentStop, match="crashed 3 times in a row, outside of any file's stage; the last one exited with code 5"):
         Supervisor(lambda: [file], 1, tmp_path / "l.jsonl", die).run()
 
 

@@ -81,7 +81,7 @@ def test_the_child_of_a_fork_heeds_signals_again(ending):
         child.start()
     child.join()
     assert child.exitcode == 128 + signal.SIGTERM
-    assert run_in_child(partial(signal.raise_signal, signal.SIGTERM)).reason == "ended itself with exit code 143"
+    assert run_in_child(partial(signal.raise_signal, signal.SIGTERM)).reason == "exited with code 143"
     with ending.chunk():
         assert run_in_child(partial(signal.raise_signal, signal.SIGTERM)).reason == "was interrupted"
 
