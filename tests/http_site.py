@@ -1,4 +1,4 @@
-"""A real HTTP/1.1 server on loopback whose answers a test scripts path by path, down to the byte."""
+"""A real HTTP/1.1 server on loopback whose responses a test scripts path by path, down to the byte."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ SECONDS = 60.0
 
 @dataclass
 class Site:
-    """What a server serves, and what it was asked.
+    """The files and scripted responses of a server, and the requests that it received.
 
     Attributes:
         files: Bodies by path, served with a strong ETag and with ranges.
-        scripts: Replies by path, used up in order; the last one stays.
+        scripts: Replies by path, used in order; the last one is repeated.
         requests: Path and headers of every request, in order.
-        over: Set when the server closes, so that a reply that takes its time ends.
+        over: Set when the server closes, so that slow replies end.
     """
 
     url: str = ""
@@ -46,12 +46,12 @@ class Site:
         return self.url + path
 
     def script(self, path: str, *replies: Reply) -> str:
-        """Answer a path with these replies in turn; return its URL."""
+        """Respond to a path with these replies in turn; return its URL."""
         self.scripts[path] = list(replies)
         return self.url + path
 
     def counts(self) -> Counter[str]:
-        """Return how often each path was asked for."""
+        """Return how often each path was requested."""
         with self.lock:
             return Counter(path for path, _ in self.requests)
 
@@ -78,7 +78,7 @@ class Handler(BaseHTTPRequestHandler):
         (reply or serve_file)(self)
 
     def send(self, status: int, body: bytes = b"", **headers: Any) -> None:
-        """Send a whole, well-formed answer; underscores in header names become dashes."""
+        """Send a complete, well-formed response; underscores in header names become dashes."""
         self.send_response(status)
         for name, value in {"Content_Length": len(body), **headers}.items():
             self.send_header(name.replace("_", "-"), str(value))
@@ -90,7 +90,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def serve_file(handler: Handler) -> None:
-    """Serve a file of the site as a good server does: strong ETag, Range, If-Range; 404 where there is none."""
+    """Serve a file of the site with a strong ETag, Range and If-Range; respond with 404 if it does not exist."""
     body = handler.site.files.get(handler.path.partition("?")[0])
     if body is None:
         handler.send(404, b"no such file")
@@ -107,12 +107,12 @@ def serve_file(handler: Handler) -> None:
 
 
 def status(code: int, body: bytes = b"", **headers: Any) -> Reply:
-    """Answer with a status, a body and headers."""
+    """Respond with a status, a body and headers."""
     return lambda handler: handler.send(code, body, **headers)
 
 
 def raw(data: bytes, *, reset: bool = False) -> Reply:
-    """Send exactly these bytes and close the connection, with a TCP reset if asked."""
+    """Send exactly these bytes and close the connection, optionally with a TCP reset."""
 
     def reply(handler: Handler) -> None:
         handler.wfile.write(data)
@@ -126,7 +126,7 @@ def raw(data: bytes, *, reset: bool = False) -> Reply:
 
 
 def silent(beginning: bytes = b"") -> Reply:
-    """Send a beginning, and then nothing until the site is closed."""
+    """Send the first bytes, and then nothing until the site is closed."""
 
     def reply(handler: Handler) -> None:
         handler.wfile.write(beginning)
@@ -136,7 +136,7 @@ def silent(beginning: bytes = b"") -> Reply:
 
 
 def trickle(beginning: bytes, every: float = 0.02) -> Reply:
-    """Send a beginning, and then a byte every so many seconds until the site is closed."""
+    """Send the first bytes, and then one byte per interval until the site is closed."""
 
     def reply(handler: Handler) -> None:
         handler.wfile.write(beginning)
@@ -154,7 +154,7 @@ def cut(body: bytes, after: int, etag: str | None = '"v1"') -> Reply:
 
 
 def flaky(body: bytes, chance: random.Random, faulty: float = 0.3) -> Reply:
-    """Serve a body, but answer wrongly by chance: with 503, cut, with a chunk and a reset, or with a reset alone."""
+    """Serve a body, but fail at random: with 503, truncated, with a chunk and a reset, or with a reset alone."""
     wrong = [
         status(503),
         cut(body, len(body) // 2),
@@ -170,12 +170,12 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away is part of many tests."""
+        """Ignore errors: in many tests the client closes the connection."""
 
 
 @contextmanager
 def serving(context: ssl.SSLContext | None = None) -> Iterator[Site]:
-    """Run a server on a free port until the end of the block, over TLS where a context is given."""
+    """Run a server on a free port until the end of the block; with a context, over TLS."""
     site = Site()
     with Server(("127.0.0.1", 0), type("SiteHandler", (Handler,), {"site": site})) as server:
         if context:
@@ -191,7 +191,7 @@ def serving(context: ssl.SSLContext | None = None) -> Iterator[Site]:
 
 @contextmanager
 def full_backlog() -> Iterator[str]:
-    """Give the URL of a port where a connection hangs: its queue is full, and nobody accepts."""
+    """Yield the URL of a port where connections hang: its backlog is full, and nothing accepts."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as waiting:
         for _ in range(4):
             client = waiting.enter_context(socket.socket())
@@ -202,7 +202,7 @@ def full_backlog() -> Iterator[str]:
 
 @contextmanager
 def served(prepare: Callable[[Site], None]) -> Iterator[str]:
-    """Serve from a process of its own, as a process with threads is none to fork from; yield the URL."""
+    """Serve from a separate process, as a process with threads must not fork; yield the URL."""
     ours, theirs = os.pipe()
     pid = os.fork()
     if not pid:

@@ -77,9 +77,9 @@ def test_a_log_that_can_not_be_written_to_its_end_is_let_go(tmp_path):
 
 
 def test_errors_that_are_no_bugs_have_no_traceback():
-    shown = record(logging.ERROR, "[pid 1] Worker failed", FetchError("the host's name does not resolve", "dns"))
+    shown = record(logging.ERROR, "[pid 1] Worker failed", FetchError("the host name does not resolve", "dns"))
     assert LuigiFilter(chatter=False).filter(shown)
-    assert (shown.getMessage(), shown.exc_info) == ("the host's name does not resolve", None)
+    assert (shown.getMessage(), shown.exc_info) == ("the host name does not resolve", None)
 
 
 def test_bugs_keep_their_traceback():

@@ -394,7 +394,7 @@ def test_options_of_plugins_are_in_no_file_in_clear(site, manifest, run_batch, t
 def test_a_task_alone_fails_where_its_file_does(site, command):
     failed = command("luigi", "--module", "dpp", "Report", "--url", f"{site.url}/missing?sig=canary")
     assert failed.returncode == 1
-    assert "the server answered 404" in failed.stderr
+    assert "the server responded with 404" in failed.stderr
     assert "canary" not in failed.stderr
 
 

@@ -1,1 +1,1 @@
-"""Downloading and verifying a file, and the rules of HTTP."""
+"""Download and verify files, and apply the rules of HTTP."""

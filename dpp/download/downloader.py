@@ -1,4 +1,4 @@
-"""Getting one file: its mirrors in order, attempts with waits between them, and a verified download at the end."""
+"""Download one file: try its mirrors in order, wait between attempts, and verify the result."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ NO_SLEEP_VARIABLE = "PIPELINE_NO_SLEEP"
 
 @dataclass(frozen=True)
 class Download:
-    """A download that is whole.
+    """A complete download.
 
     Attributes:
-        path: Where it lies.
-        size: Its size in bytes.
-        sha256: Its digest.
-        hold: What keeps others from removing it, where that may happen.
+        path: Path of the file.
+        size: Size in bytes.
+        sha256: SHA-256 digest.
+        hold: Shared lock that keeps other processes from removing the file; None if nothing removes files.
     """
 
     path: Path
@@ -51,13 +51,13 @@ class Download:
     hold: Hold | None = None
 
     def release(self) -> None:
-        """Let others remove it."""
+        """Release the lock, so that other processes can remove the file."""
         if self.hold is not None:
             self.hold.release()
 
 
 def load_download(paths: DownloadPaths, file: FileData) -> Download | None:
-    """Return the download if it is there, as long as its sidecar says and as the manifest expects it."""
+    """Return the download if it exists, has the size in its sidecar, and matches the manifest; else None."""
     sidecar = read_json(paths.sidecar)
     if not isinstance(sidecar, dict):
         return None
@@ -73,7 +73,7 @@ def load_download(paths: DownloadPaths, file: FileData) -> Download | None:
 
 
 def _linked(paths: DownloadPaths, file: FileData) -> Download | None:
-    """Return the download of the same URL under another name, given this name too."""
+    """Link a download of the same URL under another name to this name, and return it; None if there is none."""
     others = [name.removesuffix(SIDECAR_SUFFIX) for name in os.listdir(paths.folder) if name.endswith(SIDECAR_SUFFIX)]
     for other in (DownloadPaths(paths.folder, name) for name in others):
         if load_download(other, file):
@@ -88,24 +88,25 @@ def _linked(paths: DownloadPaths, file: FileData) -> Download | None:
 def _link_or_copy(body: str, paths: DownloadPaths) -> None:
     try:
         os.link(body, paths.body)
-    except OSError:  # a file system without hard links
+    # Some file systems have no hard links.
+    except OSError:
         shutil.copyfile(body, paths.part)
         os.replace(paths.part, paths.body)
 
 
 class RunStopped(BaseException):
-    """The run ends, and a wait between two attempts with it: the file has no outcome."""
+    """End a wait between two attempts because the run ends; the file gets no outcome."""
 
 
 class Downloader:
     """Download files into a workspace.
 
     Args:
-        settings: Attempts, waits and limits.
-        workspace: Where downloads lie.
-        fetchers: A fetcher a URL scheme.
-        sleep: How to wait between attempts, in seconds; the default is to, unless :meth:`stop` is called.
-        limits: What all processes of the run keep together.
+        settings: The settings, with attempts, waits and limits.
+        workspace: The workspace that holds the downloads.
+        fetchers: The fetcher for each URL scheme.
+        sleep: Called with the seconds to wait between attempts; by default, a wait that :meth:`stop` ends.
+        limits: Limits that all processes of the run share.
     """
 
     def __init__(
@@ -131,7 +132,7 @@ class Downloader:
         )
 
     def stop(self) -> None:
-        """Let nobody wait for another attempt any more."""
+        """Abort all waits for another attempt."""
         self._stopping.set()
 
     def _pause(self, seconds: float) -> None:
@@ -139,15 +140,15 @@ class Downloader:
             raise RunStopped
 
     def get(self, file: FileData, count_attempt: Callable[[], None]) -> Download:
-        """Return the file's download, fetched if it is not there.
+        """Return the file's download; fetch it if it does not exist.
 
         Args:
             file: The file.
             count_attempt: Called before each attempt.
 
         Raises:
-            StageError: No mirror gave the file.
-            EnvironmentStop: The workspace can't be written.
+            StageError: The download from the last mirror failed.
+            EnvironmentStop: The workspace cannot be written.
         """
         paths = self._workspace.download(file)
         lock = paths.lock()
@@ -159,11 +160,12 @@ class Downloader:
             held = replace(download, hold=lock.share())
         if os.path.exists(paths.body):
             return held
-        held.release()  # somebody was done with it, and removed it, between the two locks
+        # Another process finished with the file and removed it between the two locks.
+        held.release()
         return self.get(file, count_attempt)
 
     def forget(self, file: FileData, download: Download | None) -> None:
-        """Remove a file's download, unless somebody else is at it."""
+        """Remove a file's download, unless another file or process uses it."""
         paths = self._workspace.download(file)
         hold = download.hold if download and download.hold else paths.hold()
         if hold is None:
@@ -192,7 +194,8 @@ class Downloader:
             self._attempts(lambda: self._attempt(url, file, part, count_attempt))
             sidecar = part.publish(file)
         except EnvironmentStop:
-            part.discard()  # it may be what fills the disk
+            # The part may be what fills the disk.
+            part.discard()
             raise
         except BaseException:
             part.suspend()
@@ -200,10 +203,8 @@ class Downloader:
         return Download(part.body, sidecar["size"], sidecar["sha256"])
 
     def _attempts(self, attempt: Callable[[], None]) -> None:
-        """Attempt a download until it succeeds or cannot get better.
-
-        tenacity, which takes 20 microseconds a call, is asked once the first attempt has failed, and told of it as its first.
-        """
+        """Attempt a download until it succeeds or a retry cannot help."""
+        # tenacity takes 20 microseconds per call, so it starts only after a failure, and replays that as its first attempt.
         try:
             attempt()
         except FetchError as error:
@@ -213,7 +214,7 @@ class Downloader:
     def _attempt(self, url: str, file: FileData, part: PartFile, count_attempt: Callable[[], None]) -> None:
         fetcher = self._fetchers.get(scheme := urlsplit(url).scheme.lower())
         if fetcher is None:
-            raise FetchError(f"no fetcher for {scheme}: is installed", "unsupported-scheme")
+            raise FetchError(f"no fetcher for {scheme}: URLs is installed", "unsupported-scheme")
         with self._limits.host(url):
             count_attempt()
             try:
@@ -223,7 +224,7 @@ class Downloader:
                 fetcher.fetch(url, file, part)
 
     def _wait(self, state: RetryCallState) -> float:
-        """Return the server's own wait, up to a cap, or an exponential one with jitter."""
+        """Return the seconds to wait: the server's Retry-After up to a maximum, or exponential backoff with jitter."""
         error = state.outcome.exception() if state.outcome else None
         asked = getattr(error, "retry_after", None)
         if asked is not None:
@@ -240,7 +241,7 @@ def _can_get_better(error: BaseException) -> bool:
 
 
 def _simulated(paths: DownloadPaths, file: FileData, count_attempt: Callable[[], None], sleep: Callable[[float], None]) -> Download:
-    """Make up a download: a line of text with the file's id."""
+    """Create a placeholder download: a line of text with the file's id."""
     count_attempt()
     if not os.environ.get(NO_SLEEP_VARIABLE):
         sleep(random.uniform(1, 3))  # noqa: S311 - a pause, not a secret

@@ -1,4 +1,4 @@
-"""The rules of HTTP that a fetcher must keep, apart from any HTTP library.
+"""The rules of HTTP for fetchers, independent of any HTTP library.
 
 Sources: RFC 9110 (HTTP semantics), sections 8.8.3 (entity tags), 10.2.3 (Retry-After), 13.1.5 (If-Range),
 14 (ranges), 15 (status codes); RFC 9112, section 6.3 (length of a message body).
@@ -31,36 +31,38 @@ STALL_BYTES_PER_SECOND = 1024
 SAFE_ACROSS_HOSTS = frozenset({"accept", "accept-encoding", "accept-language", "range", "if-range", "user-agent"})
 _PIECE = 1024 * 1024
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.ASCII | re.IGNORECASE)
-_LENGTH = re.compile(r"[0-9]{1,18}")  # more digits than any file needs, which int() takes long for, or refuses
-_AROUND_A_URL = "".join(map(chr, range(0x21)))  # what the URL standard strips, and urlsplit sees through
+# No file needs more digits; int() takes long for very many, or refuses them.
+_LENGTH = re.compile(r"[0-9]{1,18}")
+# The URL standard strips these around a URL, and urlsplit ignores them.
+_AROUND_A_URL = "".join(map(chr, range(0x21)))
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]*"')
 
 
 class Headers(Protocol):
-    """The headers of an answer, each with all the values it was sent with; names in any case."""
+    """The headers of a response; names are case-insensitive."""
 
     def get(self, name: str, /) -> str | None:
-        """Return the header's value, values of repeated ones joined with commas."""
+        """Return the value of a header; the values of a repeated header are joined with commas."""
 
     def getlist(self, name: str, /) -> Sequence[str]:
-        """Return all values that the header was sent with."""
+        """Return all values of a header, in the order received."""
 
 
 class RangeRefused(FetchError):
-    """The server can't continue this part: throw it away and ask for the whole."""
+    """Report that the server cannot continue this part; discard it and request the whole file."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, "range", retryable=True)
 
 
 class Body(NamedTuple):
-    """What an accepted answer is about to send.
+    """The body of an accepted response, as announced by its headers.
 
     Attributes:
-        offset: Where in the file its first byte belongs.
-        length: Bytes of the body as transferred, or None where it ends with the chunks or the connection.
-        total: Size of the whole file, or None.
-        encoding: Content coding to undo: ``gzip``, ``deflate`` or "".
+        offset: Offset of its first byte in the file, in bytes.
+        length: Bytes of the body as transferred; None if the last chunk or the end of the connection ends it.
+        total: Size of the whole file in bytes, or None.
+        encoding: Content coding to decode: ``gzip``, ``deflate`` or "".
         etag: Strong entity tag, or None.
     """
 
@@ -72,39 +74,42 @@ class Body(NamedTuple):
 
 
 def request_headers(given: Mapping[str, str] | None, part: Part, agent: str) -> dict[str, str]:
-    """Return the headers to send: identity coding, what the manifest gives, and how to continue a part."""
+    """Return the headers of a request: identity coding, those in the manifest, and a range to continue a part."""
     usual, own = {"User-Agent": agent, "Accept": "*/*"}, {"Accept-Encoding": "identity"}
-    if (etag := _strong(part.etag)) and part.offset:  # what the part's own facts say may be damaged
+    # The part's stored entity tag may be damaged, so it is checked again.
+    if (etag := _strong(part.etag)) and part.offset:
         own |= {"Range": f"bytes={part.offset}-", "If-Range": etag}
     return _merge_headers(usual, given, own) if given else usual | own
 
 
 def _merge_headers(*layers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers of all layers, a later one's in place of an earlier one's whatever their case."""
+    """Merge headers; a later layer replaces earlier headers of the same name, in any case."""
     chosen = {name.lower(): (name, value) for layer in layers for name, value in layer.items()}
     return dict(chosen.values())
 
 
 def next_hop(url: str, location: str | None, headers: dict[str, str]) -> tuple[str, dict[str, str]]:
-    """Return where a redirect leads, and the headers that may go there.
+    """Return the target of a redirect, and the headers that may be sent to it.
 
     Raises:
-        FetchError: It leads nowhere, or away from http and https.
+        FetchError: The target is missing, invalid, or neither http nor https.
     """
     try:
         target = urljoin(url, _decoded(location or "").strip(_AROUND_A_URL))
         scheme, old, new = urlsplit(target).scheme, _url_origin(url), _url_origin(target)
     except ValueError as error:
-        raise FetchError(f"redirected to something that is no URL by {redact_url(url)}", "redirect") from error
-    if not location or scheme not in ("http", "https") or not new[1]:
-        raise FetchError(f"redirected to {redact_url(target) if location else 'nowhere'}; only http and https are followed", "redirect")
+        raise FetchError(f"{redact_url(url)} redirects to an invalid URL", "redirect") from error
+    if not location:
+        raise FetchError(f"{redact_url(url)} redirects without a Location header", "redirect")
+    if scheme not in ("http", "https") or not new[1]:
+        raise FetchError(f"redirected to {redact_url(target)}; expected an http or https URL", "redirect")
     if old == new:
         return _with_user_of(url, target), headers
     return target, {name: value for name, value in headers.items() if name.lower() in SAFE_ACROSS_HOSTS}
 
 
 def _decoded(location: str) -> str:
-    """Return a header that was read as ISO 8859-1 as the UTF-8 that most servers send, where it is that."""
+    """Decode a header as UTF-8, which most servers send, after it was read as ISO 8859-1; if it is not UTF-8, return it unchanged."""
     try:
         return location.encode("latin-1").decode()
     except UnicodeError:
@@ -118,13 +123,13 @@ def _with_user_of(url: str, target: str) -> str:
 
 
 def site(url: str) -> tuple[str, str]:
-    """Return a URL's scheme and host with port, for which the environment names proxies and credentials."""
+    """Return a URL's scheme, and its host with port; proxies and credentials in the environment depend on these."""
     parts = urlsplit(url)
     return parts.scheme, parts.netloc.rpartition("@")[2]
 
 
 def authorities() -> str:
-    """Return the certificates that the environment names, as for requests and curl; "" for a library's own."""
+    """Return the file or folder of CA certificates that the environment names (see CA_VARIABLES); "" for the HTTP library's default."""
     return next((os.environ[name] for name in CA_VARIABLES if os.environ.get(name)), "")
 
 
@@ -134,20 +139,20 @@ def _url_origin(url: str) -> tuple[str, str | None, int | None]:
 
 
 def judge(status: int, headers: Headers, part: Part, asked: int) -> Body:
-    """Return what an answer will send, or say why it is no file.
+    """Return the body that a response announces.
 
     Args:
-        status: Its status code; redirects were followed already.
-        headers: Its headers.
-        part: The part that is being continued.
-        asked: The offset that was asked for; 0 where the whole was.
+        status: Status code of the response, after redirects.
+        headers: Headers of the response.
+        part: The part that is continued.
+        asked: The requested offset in bytes; 0 for the whole file.
 
     Raises:
-        RangeRefused: The part can't be continued.
-        FetchError: Anything else that is no whole file.
+        RangeRefused: The part cannot be continued.
+        FetchError: The response does not contain the file.
     """
     if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and asked:
-        raise RangeRefused("the server has no such range")
+        raise RangeRefused("the server rejected the requested range")
     if status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
         raise _refusal(status, headers)
     etag = _strong(headers.get("ETag"))
@@ -155,27 +160,27 @@ def judge(status: int, headers: Headers, part: Part, asked: int) -> Body:
     if status == HTTPStatus.OK:
         return Body(0, length, None if encoding else length, encoding, None if encoding else etag)
     if not asked:
-        raise FetchError("got 206 Partial Content though the whole file was asked for", "protocol", http_status=206)
+        raise FetchError("expected the whole file, got 206 Partial Content", "protocol", http_status=206)
     return _continuation(headers, part, asked, length, etag, encoding)
 
 
 def _continuation(headers: Headers, part: Part, asked: int, length: int | None, etag: str | None, encoding: str) -> Body:
     match = _CONTENT_RANGE.fullmatch((headers.get("Content-Range") or "").strip())
     if match is None or int(match[1]) != asked or encoding:
-        raise RangeRefused("the server sent another range than was asked for")
+        raise RangeRefused("the server sent a different range than requested")
     if etag != part.etag:
-        raise RangeRefused("the file has changed on the server, or the server does not say that it has not")
+        raise RangeRefused("the file changed on the server, or the response has no entity tag to compare")
     sent = int(match[2]) - asked + 1
     if match[3] != str(asked + sent) or sent < 1 or length not in (None, sent):
-        raise RangeRefused("the server's range does not reach the end of the file, or its length does not fit")
+        raise RangeRefused("the range in the response ends before the end of the file, or contradicts its length")
     if part.total not in (None, asked + sent):
-        raise RangeRefused("the file has another size than when the part was begun")
+        raise RangeRefused("the size of the file changed since the download started")
     return Body(asked, sent, asked + sent, "", part.etag)
 
 
 def _refusal(status: int, headers: Headers) -> FetchError:
     return FetchError(
-        f"the server answered {status}",
+        f"the server responded with {status}",
         f"http-{status}",
         retryable=status in RETRYABLE,
         http_status=status,
@@ -184,7 +189,7 @@ def _refusal(status: int, headers: Headers) -> FetchError:
 
 
 def parse_retry_after(value: str | None) -> float | None:
-    """Return the seconds that a Retry-After header asks to wait, or None where it makes no sense."""
+    """Return the seconds of a Retry-After header (RFC 9110, section 10.2.3); None if it is missing or invalid."""
     if value is None:
         return None
     try:
@@ -194,27 +199,28 @@ def parse_retry_after(value: str | None) -> float | None:
 
 
 def body_length(headers: Headers) -> int | None:
-    """Return how many bytes a body has as transferred, or None where that is not said.
+    """Return the length of a body as transferred, in bytes; None if the headers do not state it.
 
     Raises:
-        FetchError: The headers contradict each other, or themselves.
+        FetchError: The headers are invalid or contradict each other.
     """
     lines = headers.getlist("Content-Length")
     if _chunked(headers) or not lines:
         return None
     values = {value.strip() for line in lines for value in line.split(",")}
     if len(values) > 1 or not all(map(_LENGTH.fullmatch, values)):
-        raise FetchError(f"Content-Length makes no sense: {', '.join(sorted(values))[:80]}", "protocol")
+        raise FetchError(f"invalid Content-Length: {', '.join(sorted(values))[:80]}", "protocol")
     return int(values.pop())
 
 
 def _chunked(headers: Headers) -> bool:
-    """Whether the body comes in chunks; HTTP libraries take any other transfer coding for none, and its framing for the file."""
+    """Whether the body is chunked; raise FetchError for any other transfer coding."""
+    # HTTP libraries ignore other codings, and would return their framing as part of the file.
     codings = [coding.lower() for coding in headers.getlist("Transfer-Encoding")]
     if not codings:
         return False
     if codings not in (["identity"], ["chunked"]):
-        raise FetchError(f"the server sent the body with Transfer-Encoding {', '.join(codings)[:80]!r}", "protocol")
+        raise FetchError(f"unsupported Transfer-Encoding {', '.join(codings)[:80]!r}; expected 'chunked' or none", "protocol")
     return codings == ["chunked"]
 
 
@@ -224,7 +230,7 @@ def _encoding(headers: Headers) -> str:
         return ""
     if encoding in ("gzip", "x-gzip", "deflate"):
         return encoding.removeprefix("x-")
-    raise FetchError(f"the server encoded the body as {encoding[:40]} though identity was asked for", "encoding")
+    raise FetchError(f"unsupported Content-Encoding {encoding[:40]!r}; identity was requested", "encoding")
 
 
 def _strong(etag: object) -> str | None:
@@ -232,22 +238,22 @@ def _strong(etag: object) -> str | None:
 
 
 def check_end(body: Body, received: int, written: int, expected: int | None) -> None:
-    """Raise FetchError where a body that has ended is no whole file.
+    """Raise FetchError if a body that has ended is incomplete, or empty without the manifest expecting it.
 
     Args:
-        body: What was announced.
-        received: Bytes that came over the wire.
+        body: The body, as announced.
+        received: Bytes received, as transferred.
         written: Bytes after decoding.
-        expected: Size of the file as the manifest says: an empty answer is a file only where that is 0.
+        expected: Size of the file in the manifest, in bytes, or None.
     """
     if body.length is not None and received != body.length:
-        raise FetchError(f"expected {body.length} bytes, the connection ended after {received}", "truncated", retryable=True)
+        raise FetchError(f"expected {body.length} bytes, but the connection closed after {received}", "truncated", retryable=True)
     if not body.offset and not written and expected != 0:
-        raise FetchError("the body is empty; an empty file needs size 0 in the manifest", "empty")
+        raise FetchError("the response body is empty; for an empty file, set size to 0 in the manifest", "empty")
 
 
 class Decoder:
-    """Undo a content coding piece by piece, and know whether its end was reached.
+    """Decode a content coding piece by piece, and check that its end was reached.
 
     Args:
         encoding: ``gzip``, ``deflate`` or "" for none.
@@ -258,11 +264,12 @@ class Decoder:
         self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32) if encoding else None
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield what these bytes decode to, in pieces of at most 1 MiB, as a few bytes may decode to a thousand times as many."""
+        """Yield the decoded bytes, in pieces of at most 1 MiB."""
+        # A few bytes may decode to a thousand times as many, so the pieces are limited.
         try:
             yield from self._inflated(self._inflate, data) if self._inflate else (data,)
         except zlib.error as error:
-            raise FetchError(f"the body is not {self._encoding} though its header says so", "encoding") from error
+            raise FetchError(f"the response body is not valid {self._encoding} data", "encoding") from error
 
     def _inflated(self, inflate: zlib._Decompress, data: bytes) -> Iterator[bytes]:
         full = False
@@ -276,21 +283,21 @@ class Decoder:
 
     def _next_member(self) -> zlib._Decompress:
         if self._encoding != "gzip":
-            raise zlib.error("there is data after the end")
+            raise zlib.error("data after the end of the stream")
         return zlib.decompressobj(zlib.MAX_WBITS | 16)
 
     def finish(self) -> None:
-        """Raise FetchError where the body ended before its coding did."""
+        """Raise FetchError if the body ended before the end of its coding."""
         if self._inflate is not None and not self._inflate.eof:
-            raise FetchError(f"the {self._encoding} body ends too early", "truncated", retryable=True)
+            raise FetchError(f"the {self._encoding} data in the response body is truncated", "truncated", retryable=True)
 
 
 class TransferTimer:
-    """Keep the limits that a socket's own time-out does not: a stall, from the first bytes on, and the whole attempt.
+    """Enforce the time limits that a socket's own timeout does not cover: stalls, and the whole attempt.
 
     Args:
-        settings: ``stall_timeout`` and ``total_timeout``, in seconds of a monotonic clock.
-        part: Where the bytes go; what it waits for the run's rate limit is no stall and no silence of the server's.
+        settings: The settings, with ``read_timeout``, ``stall_timeout`` and ``total_timeout`` in seconds of a monotonic clock.
+        part: The part that takes the bytes; its waits for the run's rate limit do not count as stalls or silence.
     """
 
     def __init__(self, settings: Settings, part: Part | None = None) -> None:
@@ -305,19 +312,20 @@ class TransferTimer:
         self._window_bytes = 0
 
     def asked(self) -> None:
-        """Take note of a request: what comes before its answer is a wait and no stall."""
+        """Record that a request is sent."""
+        # The time until the first byte of the response is a wait, not a stall.
         self._heard = time.monotonic()
         self._window_began, self._window_bytes = None, 0
 
     def patience(self, silence: float | None) -> float | None:
-        """Return how long to wait for the next bytes: the limit for silence, or what is left of the whole."""
+        """Return the seconds to wait for the next bytes: the limit for silence, or the rest of ``total_timeout`` if that is shorter."""
         if not self._total:
             return silence
         left = max(0.001, self._total - (time.monotonic() - self._began))
         return left if silence is None else min(silence, left)
 
     def _excuse(self) -> None:
-        """Take no account of the time that the part has waited since last asked."""
+        """Discount the time that the part has waited for the rate limit since the last call."""
         if self._part is None or self._part.waited == self._excused:
             return
         waited, self._excused = self._part.waited - self._excused, self._part.waited
@@ -326,7 +334,7 @@ class TransferTimer:
             self._window_began += waited
 
     def received(self, count: int) -> None:
-        """Take note of bytes; raise FetchError where a limit is passed."""
+        """Record received bytes; raise FetchError if a limit is exceeded."""
         self._excuse()
         now = time.monotonic()
         if count:
@@ -336,18 +344,18 @@ class TransferTimer:
         self._check(now)
 
     def silent(self) -> None:
-        """Raise FetchError where a limit is passed, that for a server's silence among them; for libraries without that limit."""
+        """Raise FetchError if a limit is exceeded, including ``read_timeout``; for HTTP libraries without a limit for silence."""
         self._excuse()
         now = time.monotonic()
         if now - self._heard > self._silence:
-            raise FetchError(f"the server was silent for {self._silence:g} s (read_timeout)", "timeout", retryable=True)
+            raise FetchError(f"no data from the server for {self._silence:g} s (read_timeout)", "timeout", retryable=True)
         self._check(now)
 
     def _check(self, now: float) -> None:
         if self._total and now - self._began > self._total:
-            raise FetchError(f"took longer than {self._total:g} s (total_timeout)", "timeout", retryable=True)
+            raise FetchError(f"the attempt took longer than {self._total:g} s (total_timeout)", "timeout", retryable=True)
         if self._window_began is None or now - self._window_began < self._stall:
             return
         if self._window_bytes < STALL_BYTES_PER_SECOND * self._stall:
-            raise FetchError(f"got only {self._window_bytes} bytes in {self._stall:g} s (stall_timeout)", "timeout", retryable=True)
+            raise FetchError(f"received only {self._window_bytes} bytes in {self._stall:g} s (stall_timeout)", "timeout", retryable=True)
         self._window_began, self._window_bytes = now, 0

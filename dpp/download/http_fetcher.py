@@ -1,4 +1,4 @@
-"""Fetching http and https with requests: pooled connections, one adapter for all threads of a process."""
+"""Fetch http and https URLs with requests; all threads of a process share one adapter with pooled connections."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _OTHER = (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, Va
 class RequestsFetcher(BaseFetcher):
     """Fetch over http and https.
 
-    TLS is verified always. Proxies come from the environment, as everywhere (``HTTPS_PROXY``, ``NO_PROXY``).
-    Cookies are not kept: a batch of files is no browsing session.
+    TLS certificates are always verified. Proxies come from the environment (``HTTPS_PROXY``, ``NO_PROXY``).
+    Cookies are not kept.
     """
 
     settings: Settings
@@ -57,7 +57,7 @@ class RequestsFetcher(BaseFetcher):
 
     @contextmanager
     def _answer(self, url: str, headers: dict[str, str], timer: http.TransferTimer) -> Iterator[urllib3.BaseHTTPResponse]:
-        """Follow redirects to the answer that counts."""
+        """Follow redirects, and yield the final response."""
         for _ in range(http.MAX_REDIRECTS + 1):
             timer.asked()
             answer = self._get(url, headers, timer)
@@ -68,14 +68,15 @@ class RequestsFetcher(BaseFetcher):
                 url, headers = http.next_hop(url, answer.headers.get("Location"), headers)
             finally:
                 answer.close()
-        raise FetchError(f"was redirected more than {http.MAX_REDIRECTS} times", "redirect")
+        raise FetchError(f"more than {http.MAX_REDIRECTS} redirects", "redirect")
 
     def _get(self, url: str, headers: dict[str, str], timer: http.TransferTimer) -> urllib3.BaseHTTPResponse:
         proxies, verify, netrc = self._environment(*http.site(url))
         limits = urllib3.Timeout(connect=timer.patience(self.settings.connect_timeout), read=self.settings.read_timeout)
         try:
             return self._adapter.get(url, headers | _authorization(url, headers, netrc), proxies, verify, limits)
-        except urllib3.exceptions.ProtocolError as error:  # what broke here is no body
+        # No body was read yet, so this is not a truncated one.
+        except urllib3.exceptions.ProtocolError as error:
             raise _connection_error(error) from error
 
     def close(self) -> None:
@@ -84,16 +85,14 @@ class RequestsFetcher(BaseFetcher):
 
 
 def _environment(scheme: str, host: str) -> tuple[dict[str, str], str | bool, tuple[str, str] | None]:
-    """Return what the environment says for a host: proxies, certificates, and credentials of ~/.netrc.
-
-    requests asks for all of it at every request, which takes half as long as the request itself.
-    """
+    """Return the proxies, certificates and credentials (~/.netrc) that the environment defines for a host."""
+    # The caller caches this: looking it up takes half as long as a request.
     url = f"{scheme}://{host}/"
     return dict(get_environ_proxies(url)), http.authorities() or True, get_netrc_auth(url)
 
 
 def _authorization(url: str, headers: dict[str, str], netrc: tuple[str, str] | None) -> dict[str, str]:
-    """Return the header to authenticate with: none where the manifest gives one; else from the URL, or from ~/.netrc."""
+    """Return the Authorization header from the URL or ~/.netrc; nothing if the manifest has one."""
     if "authorization" in map(str.lower, headers):
         return {}
     parts = urlsplit(url)
@@ -103,17 +102,18 @@ def _authorization(url: str, headers: dict[str, str], netrc: tuple[str, str] | N
 
 
 def _unquoted(text: str) -> str:
-    return unquote_to_bytes(text).decode("latin-1")  # as which headers are sent
+    # Headers are sent as ISO 8859-1.
+    return unquote_to_bytes(text).decode("latin-1")
 
 
 def _without_query(record: logging.LogRecord) -> bool:
-    """Take the query out of a log record of urllib3, which warns with whole URLs."""
+    """Mask the query in a log record of urllib3, whose warnings contain whole URLs."""
     record.msg, record.args = re.sub(r"\?[^\s\"')]+", f"?{MASK}", record.getMessage()), ()
     return True
 
 
 def _receive(raw: urllib3.BaseHTTPResponse, body: http.Body, part: Part, expected: int | None) -> None:
-    """Copy the body into the part as it comes."""
+    """Copy the body into the part as it arrives."""
     decoder = http.Decoder(body.encoding)
     received = written = 0
     while data := raw.read1(_BLOCK, decode_content=False):
@@ -127,40 +127,44 @@ def _receive(raw: urllib3.BaseHTTPResponse, body: http.Body, part: Part, expecte
 
 @contextmanager
 def _mapped_errors() -> Iterator[None]:
-    """Turn what requests and urllib3 raise into FetchError; their own texts may hold the URL's query."""
+    """Turn exceptions of requests and urllib3 into FetchError."""
+    # Their own messages are not shown, as they may contain the URL's query.
     try:
         yield
     except FetchError:
         raise
     except urllib3.exceptions.SSLError as error:
         raise _tls_error(error) from error
-    except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ProxyError) as error:  # the first is a TimeoutError too
+    # NewConnectionError is a TimeoutError as well, so this comes first.
+    except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ProxyError) as error:
         raise _connection_error(error) from error
     except (urllib3.exceptions.TimeoutError, TimeoutError) as error:
-        raise FetchError("the server did not answer in time", "timeout", retryable=True) from error
+        raise FetchError("no response in time (connect_timeout, read_timeout)", "timeout", retryable=True) from error
     except urllib3.exceptions.ProtocolError as error:
-        raise FetchError("the connection broke before the body was complete", "truncated", retryable=True) from error
-    except _OTHER as error:  # before OSError, which requests derives all its errors from
-        raise FetchError(f"the answer or the URL makes no sense to the HTTP library ({type(error).__name__})", "protocol") from error
-    except OSError as error:  # what is left: the file or folder in REQUESTS_CA_BUNDLE
-        raise FetchError(f"no connection can be set up: {error}", "tls") from error
+        raise FetchError("the connection closed before the response body was complete", "truncated", retryable=True) from error
+    # All errors of requests are OSErrors, so this comes first.
+    except _OTHER as error:
+        raise FetchError(f"invalid response or URL ({type(error).__name__})", "protocol") from error
+    # The remaining reason is the file or folder of CA certificates.
+    except OSError as error:
+        raise FetchError(f"cannot set up TLS: {error}; check {' and '.join(http.CA_VARIABLES)}", "tls") from error
 
 
 def _connection_error(error: urllib3.exceptions.HTTPError) -> FetchError:
     cause = error.original_error if isinstance(error, urllib3.exceptions.ProxyError) else error
     if isinstance(cause, urllib3.exceptions.NameResolutionError):
-        return FetchError("the host's name does not resolve", "dns", retryable=True)
+        return FetchError("the host name does not resolve", "dns", retryable=True)
     text = str(error)
-    reason = "connection refused" if "refused" in text else "the connection broke or was not made"
+    reason = "connection refused" if "refused" in text else "cannot connect, or the connection was lost"
     if refusal := _PROXY_REFUSAL.search(text):
-        reason = f"the proxy answered {refusal[1]}"
+        reason = f"the proxy responded with {refusal[1]}"
     return FetchError(reason, "connection", retryable=True)
 
 
 def _tls_error(error: urllib3.exceptions.SSLError) -> FetchError:
     if is_bare_end(error.args[0]):
-        return FetchError("the connection broke within the TLS handshake", "connection", retryable=True)
+        return FetchError("the connection closed during the TLS handshake", "connection", retryable=True)
     text = str(error)
     start = text.find("certificate verify failed")
     reason = text[start:].split(" (_ssl", maxsplit=1)[0] if start >= 0 else type(error).__name__
-    return FetchError(f"the TLS certificate or handshake was refused: {reason}", "tls")
+    return FetchError(f"TLS handshake failed: {reason}", "tls")

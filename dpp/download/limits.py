@@ -1,7 +1,7 @@
-"""Limits that all processes of a run keep together: downloads at once from a host, and bytes a second.
+"""Limits that all processes of a run share: downloads at once per host, and bytes per second.
 
-What is shared lies in small files of the run's private folder. Locks on them (flock) die with their holder, so a
-process that is killed takes nothing with it. Several machines that share a run keep the limits each for itself.
+The shared state is in small files in the run's private folder. Their locks (flock) end with the process that holds them, so
+a process that is killed keeps no place. If several machines share a run, each machine has its own limits.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _UNLIMITED = nullcontext()
 
 
 class Limits:
-    """The limits of a run, as the downloads of one process see them.
+    """Apply the limits of a run to the downloads of one process.
 
     Args:
-        settings: ``max_per_host`` and ``rate_limit``.
-        folder: What all processes of the run share; without one, the rate holds for this object alone, and hosts have
-            no limit: a task that was started by itself downloads one file.
-        sleep: How to wait, in seconds.
+        settings: The settings, with ``max_per_host`` and ``rate_limit``.
+        folder: Folder that all processes of the run share. Without it, the rate applies to this object alone, and
+            hosts have no limit.
+        sleep: Called with the seconds to wait.
     """
 
     def __init__(self, settings: Settings, folder: Path | None = None, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -44,13 +44,14 @@ class Limits:
         self._free_at = 0.0
 
     def host(self, url: str) -> AbstractContextManager[None]:
-        """Return what holds one of a host's places while something is downloaded from it."""
+        """Return a context manager that takes one of the host's places, for the duration of a download."""
+        # Without a shared folder, a task was started on its own and downloads one file.
         host = urlsplit(url).netloc.rpartition("@")[2].lower() if self._most and self._folder else ""
         return self._held(host) if host else _UNLIMITED
 
     @contextmanager
     def _held(self, host: str) -> Iterator[None]:
-        """Hold a place; wait for one where all are taken."""
+        """Hold a place of a host; wait until one is free."""
         while (place := self._place(names.digest(host))) is None:
             self._sleep(random.uniform(*POLL_SECONDS))  # noqa: S311 - a pause, not a secret
         try:
@@ -59,17 +60,15 @@ class Limits:
             os.close(place)
 
     def _place(self, host: str) -> int | None:
-        """Take a place of a host, if one is free: a file that is locked as long as its descriptor is open."""
+        """Take a place of a host: return the descriptor of its locked file, or None if all are taken."""
         assert self._folder is not None
         found = (try_open_locked(self._folder / f"host-{host}-{number}") for number in range(self._most))
         return next((place for place in found if place is not None), None)
 
     def throttle(self, count: int) -> float:
-        """Wait for as long as this many bytes more ask for; return the seconds that it took.
-
-        Every download adds its bytes to one queue (the generic cell rate algorithm, ITU-T I.371), which may have
-        been empty for a quarter of a second: so much may come at once.
-        """
+        """Wait as long as the rate limit requires for this many more bytes; return the seconds waited."""
+        # All downloads add their bytes to one queue (generic cell rate algorithm, ITU-T I.371). A queue that was idle
+        # allows a burst of a quarter of a second.
         if not self._rate:
             return 0.0
         wait = self._book(count / self._rate)
@@ -78,7 +77,7 @@ class Limits:
         return max(0.0, wait)
 
     def _book(self, seconds: float) -> float:
-        """Take the next seconds of the queue; return how long it is now."""
+        """Reserve the next seconds of the queue; return the seconds to wait."""
         with self._turn:
             if self._folder is None:
                 self._free_at, wait = _booked(self._free_at, seconds)
@@ -93,7 +92,8 @@ class Limits:
 
 
 def _booked(free_at: float, seconds: float) -> tuple[float, float]:
-    """Return when the queue is free again, on a clock that all processes of a machine share, and the wait until then."""
+    """Return when the queue is free again, and the seconds until then."""
+    # All processes of a machine share this clock.
     now = time.monotonic()
     free_at = max(free_at, now - BURST_SECONDS) + seconds
     return free_at, free_at - now

@@ -1,4 +1,4 @@
-"""Fetching ``file:`` URLs (RFC 8089): a copy, digested on the way. And what cannot be fetched: entries that are none."""
+"""Fetch ``file:`` URLs (RFC 8089), and fail the invalid entries of a manifest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class LocalFetcher(BaseFetcher):
         try:
             _copy(path, part)
         except FileNotFoundError as error:
-            raise FetchError(f"there is no file {path}", "not-found") from error
+            raise FetchError(f"file not found: {path}", "not-found") from error
         except PermissionError as error:
             raise FetchError(f"no permission to read {path}", "permission") from error
         except OSError as error:
@@ -30,16 +30,16 @@ class LocalFetcher(BaseFetcher):
 
 
 class BadEntryFetcher(BaseFetcher):
-    """Fail what stands for an entry of the manifest that has problems, with what they are; see ``skip_bad``."""
+    """Fail the placeholder of an invalid manifest entry with the entry's problems; see ``skip_bad``."""
 
     def fetch(self, url: str, file: FileData, part: Part) -> None:
         """Raise FetchError."""
-        raise FetchError(getattr(file, "problem", "is no entry of the manifest"), "manifest")
+        raise FetchError(getattr(file, "problem", "invalid manifest entry"), "manifest")
 
 
 def _copy(path: Path, part: Part) -> None:
     if not stat.S_ISREG(path.stat().st_mode):
-        raise FetchError(f"{path} is no regular file", "not-a-file")
+        raise FetchError(f"not a regular file: {path}", "not-a-file")
     with path.open("rb", buffering=0) as source:
         part.begin(0, total=path.stat().st_size)
         while data := source.read(_BLOCK):

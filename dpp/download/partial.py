@@ -1,4 +1,4 @@
-"""The partial download of one file: bytes beside the final name, with what is needed to continue them."""
+"""The partial download of one file: its bytes beside the final name, and the facts needed to continue it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,13 @@ _BLOCK = 1024 * 1024
 
 
 class PartFile:
-    """Write a download to ``<name>.part``, digest it on the way, and publish it when it is whole.
+    """Write a download to ``<name>.part``, compute its digest meanwhile, and publish it when it is complete.
 
     Args:
-        paths: Where the download lies.
-        limit: Size in bytes that it may not pass, or None.
-        is_empty: Whether there is nothing yet, neither of a part nor of a download.
-        throttle: Called with the number of bytes that were written; waits, and returns for how many seconds.
-
-    The facts of a part (entity tag, total size, source) are written down when it is begun, if it is
-    large enough for that to pay, or else when it is left behind.
+        paths: Paths of the download.
+        limit: Maximum size in bytes, or None.
+        is_empty: Whether neither a part nor a download exists yet.
+        throttle: Called with the number of bytes written; waits, and returns the seconds waited.
     """
 
     def __init__(
@@ -51,22 +48,22 @@ class PartFile:
 
     @property
     def body(self) -> Path:
-        """Where the download lies once it is published."""
+        """Path of the download once it is published."""
         return Path(self._paths.body)
 
     @property
     def etag(self) -> str | None:
-        """The strong entity tag of the bytes that are there."""
+        """The strong entity tag of the bytes in the part."""
         return self._facts.get("etag")
 
     @property
     def total(self) -> int | None:
-        """How many bytes there will be, where the source said."""
+        """Size of the whole file in bytes, if the source announced it."""
         return self._facts.get("total")
 
     @property
     def offset(self) -> int:
-        """How many bytes are there to continue from: 0 without a strong entity tag."""
+        """Bytes in the part that the download can continue from: 0 without a strong entity tag."""
         if not self.etag or (self._begun_from != self._url and self._facts.get("source") != self._source()):
             return 0
         try:
@@ -75,23 +72,22 @@ class PartFile:
             return 0
 
     def open_for(self, url: str) -> None:
-        """Say where the next bytes come from; a part of another source is not continued."""
+        """Set the source of the next bytes; a part of another source is not continued."""
         self._url = url
 
     def _source(self) -> str:
         return names.digest(names.identity(self._url))
 
     def begin(self, offset: int = 0, *, total: int | None = None, etag: str | None = None, **facts: Any) -> None:
-        """Start writing at an offset; see :class:`dpp.base.Part`.
-
-        Facts of other bytes are forgotten first: a process that dies must not leave them beside these.
-        """
+        """Start writing at an offset; see :class:`dpp.base.Part`."""
         with stops_run(self._paths.part):
+            # A process that is killed must not leave the facts of old bytes beside new ones.
             if not offset:
                 self._forget_facts()
             self._open(0 if offset else os.O_TRUNC)
             self._keep(offset)
         self._facts, self._begun_from = {"etag": etag, "total": total, **facts}, self._url
+        # Facts of small parts are written only when a part is suspended: for most of them that never happens.
         if etag and (total is None or total >= WORTH_CONTINUING):
             self._write_facts()
 
@@ -100,7 +96,7 @@ class PartFile:
         self._descriptor = os.open(self._paths.part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | flags, 0o666)
 
     def _keep(self, offset: int) -> None:
-        """Cut the part at an offset and digest what stays."""
+        """Truncate the part at an offset, and compute the digest of the rest."""
         assert self._descriptor is not None
         self._digest, self._size = hashlib.sha256(), 0
         if offset:
@@ -117,7 +113,7 @@ class PartFile:
         self._size += len(data)
         if self._limit is not None and self._size > self._limit:
             self.discard()
-            raise StageError(f"expected {self._limit} bytes as the manifest says, the source sends more", "size")
+            raise StageError(f"expected {self._limit} bytes (size in the manifest), but the source sent more", "size")
         with stops_run(self._paths.part):
             write_all(self._descriptor, data)
         if self._throttle is not None:
@@ -127,10 +123,10 @@ class PartFile:
         """Verify size and digest, write the sidecar, and give the download its final name.
 
         Returns:
-            The sidecar: ``url`` (without secrets), ``size`` in bytes, ``sha256``, and what the source said.
+            The sidecar: ``url`` (without secrets), ``size`` in bytes, ``sha256``, and further facts of the source.
 
         Raises:
-            StageError: The download is not what the manifest or the source says; nothing is left of it.
+            StageError: The download differs from the manifest or from what the source announced; it was removed.
         """
         assert self._descriptor is not None, "begin() was not called"
         self.close()
@@ -151,15 +147,15 @@ class PartFile:
     def _problem(self, file: FileData) -> StageError | None:
         total = self._facts.get("total")
         if total is not None and self._size != total:
-            return StageError(f"expected {total} bytes as the source says, got {self._size}", "truncated")
+            return StageError(f"expected {total} bytes (announced by the source), got {self._size}", "truncated")
         if file.size is not None and self._size != file.size:
-            return StageError(f"expected {file.size} bytes as the manifest says, got {self._size}", "size")
+            return StageError(f"expected {file.size} bytes (size in the manifest), got {self._size}", "size")
         if file.sha256 is not None and (got := self._digest.hexdigest()) != file.sha256:
-            return StageError(f"expected sha256 {file.sha256} as the manifest says, got {got}", "checksum")
+            return StageError(f"expected sha256 {file.sha256} (manifest), got {got}", "checksum")
         return None
 
     def suspend(self) -> None:
-        """Leave what is there where a later run can continue it; else throw it away."""
+        """Close the part, and keep it if a later run can continue it; else discard it."""
         self.close()
         if not self.offset:
             self.discard()
@@ -167,7 +163,7 @@ class PartFile:
             self._write_facts()
 
     def discard(self) -> None:
-        """Throw away what is there."""
+        """Remove the part and its facts."""
         self.close()
         self._facts = {}
         with stops_run(self._paths.part):
@@ -175,7 +171,7 @@ class PartFile:
             self._forget_facts()
 
     def close(self) -> None:
-        """Close the file; what was written stays."""
+        """Close the part; the written bytes are kept."""
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
             with stops_run(self._paths.part):

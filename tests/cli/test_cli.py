@@ -88,7 +88,7 @@ def test_report_names_each_failure(dpp, failed_batch):
     code, out, _ = dpp("report")
     assert code == 0
     assert "2 of 3 ok (0 done before), 1 failed, 0 not done" in out
-    assert "download: http-404: the server answered 404" in out
+    assert "download: http-404: the server responded with 404" in out
 
 
 def test_report_gives_the_summary_as_json_and_the_files_as_json_lines(dpp, failed_batch):

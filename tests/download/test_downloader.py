@@ -1,4 +1,4 @@
-"""Attempts, waits, mirrors, and one download for many files."""
+"""Tests of attempts, waits, mirrors, and of downloads that several files share."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHA256 = hashlib.sha256(BODY).hexdigest()
 
 @pytest.fixture
 def make(tmp_path):
-    """Make a downloader that notes its waits and attempts instead of waiting."""
+    """Return a function that makes a downloader, which records its attempts and waits and does not wait."""
     made = []
 
     def downloader(fetcher=None, **settings):
@@ -97,7 +97,7 @@ def test_what_the_manifest_expects_is_taken_from_the_sidecar(site, make, tmp_pat
 
 def test_a_wrong_digest_is_no_file_and_not_tried_again(site, make):
     downloader = make()
-    with pytest.raises(StageError, match=f"expected sha256 {'0' * 64} as the manifest says, got {SHA256}"):
+    with pytest.raises(StageError, match=rf"expected sha256 {'0' * 64} \(manifest\), got {SHA256}"):
         downloader.fetch(site.add("/a", BODY), sha256="0" * 64)
     assert (len(downloader.attempts), downloader.waits, left()) == (1, [], [])
 
@@ -118,7 +118,7 @@ def test_three_attempts_are_the_default(site, make):
 
 
 class Failing(BaseFetcher):
-    """Fail with an error that another attempt may mend, or with the one given."""
+    """Return a fetcher that raises a retryable error, or the given one."""
 
     error = FetchError("down", "connection", retryable=True)
 
@@ -205,7 +205,7 @@ def test_the_error_of_the_last_mirror_is_the_files_own(site, make, caplog):
     with pytest.raises(FetchError) as caught:
         make().fetch(site.script("/a?k=secret", status(410)), urls=[site.script("/b", status(403))])
     assert caught.value.http_status == 403
-    assert "the server answered 410; trying the next mirror" in caplog.text
+    assert "the server responded with 410; trying the next mirror" in caplog.text
     assert "secret" not in caplog.text
 
 

@@ -1,4 +1,4 @@
-"""The rules of HTTP, without a network."""
+"""Tests of the rules of HTTP, without a network."""
 
 from __future__ import annotations
 

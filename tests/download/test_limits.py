@@ -1,4 +1,4 @@
-"""Limits that all processes of a run keep together: downloads at once from a host, bytes a second."""
+"""Tests of the limits that all processes of a run share: downloads at once per host, and bytes per second."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ URL = "https://me:pw@h.example:8443/a"
 
 
 class Crowd:
-    """Counts how many answers a server is at, and the most there were at once.
+    """Count the requests that a server handles at once, and their maximum.
 
     Args:
-        enough: How many have to ask before all are answered.
-        seconds: How long to wait for so many.
+        enough: Number of requests after which all get a response.
+        seconds: Maximum seconds to wait for so many.
     """
 
     def __init__(self, enough: int, seconds: float) -> None:
@@ -38,7 +38,7 @@ class Crowd:
         self._full = threading.Event()
 
     def reply(self, handler) -> None:
-        """Answer once as many ask as may, or nobody more has come for a while."""
+        """Respond once enough requests are waiting, or after a while."""
         with self._lock:
             self.now += 1
             self.most = max(self.most, self.now)
@@ -50,7 +50,8 @@ class Crowd:
         serve_file(handler)
 
 
-@pytest.mark.parametrize("files", [12, 60])  # tasks of their own, and chunks
+# 12 files get one task per file, 60 are run in chunks.
+@pytest.mark.parametrize("files", [12, 60])
 @pytest.mark.parametrize(("option", "most"), [((), 4), (("--max-per-host", 3), 3)])
 def test_no_more_downloads_at_once_from_a_host_than_allowed(site, manifest, run_batch, files, option, most):
     crowd = Crowd(most + 1, 0.2) if option else Crowd(most, SECONDS)
@@ -141,7 +142,7 @@ def test_a_batch_keeps_its_rate(site, manifest, run_batch, results):
 
 @pytest.mark.parametrize("disabled", ["", "curl"])
 def test_waiting_for_the_rate_is_no_stall_and_no_silence(site, tmp_path, monkeypatch, disabled):
-    """Minutes of a clock that goes on by what is waited for; the server sends the second half once the first one waits."""
+    """The clock advances by the waited time, by minutes; the server sends the second half once the first one waits."""
     clock, waits, waited = time.monotonic, [], threading.Event()
     monkeypatch.setattr(time, "monotonic", lambda: clock() + sum(waits))
     monkeypatch.setenv("DPP_DISABLE_PLUGINS", disabled)

@@ -1,4 +1,4 @@
-"""``file:`` URLs."""
+"""Tests of downloads of ``file:`` URLs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dpp.workspace.layout import Workspace
 
 @pytest.fixture
 def fetch(tmp_path):
-    """Download a file: URL; the waits between attempts are in ``fetch.waits``."""
+    """Return a function that downloads a ``file:`` URL; ``fetch.waits`` has the waits between attempts in seconds."""
 
     def get(url, **fields):
         downloader = Downloader(Settings(), Workspace(tmp_path / "ws"), {"file": LocalFetcher(Settings())}, sleep=get.waits.append)
@@ -35,7 +35,7 @@ def refused(fetch, url):
 
 @contextmanager
 def as_nobody():
-    """Give up root's rights for a while, as permissions mean nothing to root."""
+    """Drop the rights of root for a while, as root may read any file."""
     user = os.geteuid()
     if user == 0:
         os.seteuid(65534)
@@ -127,7 +127,7 @@ def test_a_file_that_grows_while_it_is_copied_is_a_failure(tmp_path):
             super().fetch(url, file, part)
 
     downloader = Downloader(Settings(), Workspace(tmp_path / "ws"), {"file": Growing(Settings())})
-    with pytest.raises(Exception, match="expected 10 bytes as the source says, got 20"):
+    with pytest.raises(Exception, match=r"expected 10 bytes \(announced by the source\), got 20"):
         downloader.get(FileData(url=source.as_uri()), lambda: None)
 
 

@@ -1,4 +1,4 @@
-"""A partial download: what is continued, what is thrown away, what is published."""
+"""Tests of partial downloads: which are continued, discarded and published."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def opened(paths, url=URL):
 
 
 def left_behind(paths, data=b"abc", **facts):
-    """Leave a part as a run does that was killed: no suspend."""
+    """Leave a part as a killed run does: without suspend."""
     part = opened(paths)
     part.begin(0, **{"etag": '"v1"', "total": BIG, **facts})
     part.write(data)

@@ -63,7 +63,7 @@ def test_a_failed_file_says_how_it_is_tried_again(site, manifest, dpp):
     assert (found["again"], by_stage["download"]["state"]) == (True, "not there")
     assert found["why"].endswith("tries it again")
     assert stages(dpp, "missing")[0]["why"].endswith("--class http-404 tries it again")
-    assert "failed in download: http-503: the server answered 503" in dpp("why", "busy")[1]
+    assert "failed in download: http-503: the server responded with 503" in dpp("why", "busy")[1]
 
 
 @pytest.fixture
