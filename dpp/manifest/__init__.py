@@ -1,1 +1,1 @@
-"""Reading and checking the list of files of a batch."""
+"""Read and check the list of files of a batch."""

@@ -1,7 +1,7 @@
-"""The checked list of a batch's files, on disk: one JSON line a file, with the offsets of its chunks.
+"""The checked files of a batch on disk, as JSON Lines, and the offsets of its chunks.
 
-A manifest is read once, in a stream. What has to be remembered of every file is two hashes of 64 bits
-and one offset, so that a million files take some hundred megabytes and not the whole manifest.
+A manifest is read once, as a stream. Only two hashes of 64 bits and one offset per file stay in memory: about a hundred
+megabytes for a million files.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class Chunk(NamedTuple):
-    """A run of lines in a catalog: byte offset of the first, and how many."""
+    """Consecutive lines of a catalog: byte offset of the first line, and number of lines."""
 
     offset: int
     size: int
@@ -43,19 +43,19 @@ def write_catalog(
     """Check every entry of a manifest and write the files it lists.
 
     Args:
-        path: Where the catalog is written; readable by its owner only, as URLs and headers may hold secrets.
-        source: What messages call the manifest.
+        path: Path of the catalog; only its owner can read it, as URLs and headers may contain secrets.
+        source: Name of the manifest in messages.
         entries: The entries as read.
         schemes: URL schemes that can be fetched.
-        chunk_size: Says how many files make a chunk, given how many there are.
-        skip_bad: Whether an invalid entry becomes a file that fails, instead of ending it all.
+        chunk_size: Returns the number of files per chunk, given the total.
+        skip_bad: Whether an invalid entry becomes a file that fails, instead of raising ManifestError.
 
     Returns:
         The chunks, in the order of the manifest.
 
     Raises:
-        ManifestError: Some entry is invalid; all problems are in it.
-        InputError: There are too many entries for this machine.
+        ManifestError: Some entries are invalid; it lists all problems.
+        InputError: There is not enough memory for all entries.
     """
     ids = _Ids()
     try:
@@ -63,8 +63,9 @@ def write_catalog(
             for text in _admitted(source, entries, set(schemes) - {BAD_ENTRY}, ids, skip_bad=skip_bad):
                 writer.write(text)
     except MemoryError as error:
-        ids = _Ids()  # lets go of what filled the memory
-        raise InputError(f"{source}: lists more files than there is memory for; split it into several lists") from error
+        # This frees the memory, which the code that handles the error needs.
+        ids = _Ids()
+        raise InputError(f"{source}: not enough memory for this many files; split the manifest into several") from error
     if ids.contested:
         writer = _with_other_ids(path, len(writer.offsets), ids)
     if ids.duplicates:
@@ -77,7 +78,8 @@ def read_catalog(path: Path, chunk: Chunk) -> Iterator[FileData]:
     with path.open("rb") as stream:
         stream.seek(chunk.offset)
         for _ in range(chunk.size):
-            yield FileData.model_validate_json(stream.readline())  # faster than model_construct, which is all Python
+            # Validation is faster than model_construct, which is pure Python.
+            yield FileData.model_validate_json(stream.readline())
 
 
 class _Verdict(enum.Enum):
@@ -87,11 +89,10 @@ class _Verdict(enum.Enum):
 
 
 class _Ids:
-    """Tell new files from duplicates and conflicts; make derived ids unique.
+    """Distinguish new files from duplicates and conflicts, and make derived ids unique."""
 
-    Where several URLs give one id, all of them get another, from their URLs: so an id does not depend on the order of
-    the manifest, and another line in it makes no file a new one but those whose id it shares.
-    """
+    # If several URLs lead to one id, all of them get another id, from their URLs. So ids do not depend on the order of the
+    # manifest, and a new line in it changes only the ids of files that it shares an id with.
 
     def __init__(self) -> None:
         self._given: dict[int, int] = {}
@@ -125,7 +126,7 @@ class _Ids:
         return _Verdict.NEW
 
     def make_unique(self, file: FileData) -> None:
-        """Leave a file its derived id where that is free, or make it one from its URL, or from all that it says."""
+        """Keep a file's derived id if it is unused; else derive one from its URL, or from all its fields."""
         free = next(found for found in _wanted_ids(file) if names.mark(found) not in self._given and names.mark(found) not in self._derived)
         if free != file.id:
             file.id = free
@@ -158,7 +159,7 @@ def _admitted(source: str, entries: Iterable[Entry], schemes: Collection[str], i
 
 
 def _admit(entry: Entry, found: Listed | list[str], ids: _Ids) -> str | list[str]:
-    """Return what a catalog says of a file, or the problems of its entry: none where it is a duplicate."""
+    """Return a file's line for the catalog, or the problems of its entry: an empty list for a duplicate."""
     if not isinstance(found, Listed):
         return found
     file, text = found
@@ -170,11 +171,11 @@ def _admit(entry: Entry, found: Listed | list[str], ids: _Ids) -> str | list[str
 
 
 def _conflict(entry: Entry, file: FileData) -> str:
-    return f"{entry.where}: id {file.id!r} was listed before with another URL or other fields; give each its own id"
+    return f"{entry.where}: id {file.id!r} was used before with another URL or other fields; give each file its own id"
 
 
 class _Writer:
-    """Write files as lines and remember where each begins."""
+    """Write files as lines, and record the offset of each line."""
 
     def __init__(self, path: Path) -> None:
         self.offsets = array("Q")
@@ -203,7 +204,7 @@ class _Writer:
 
 
 def _with_other_ids(path: Path, total: int, ids: _Ids) -> _Writer:
-    """Give another id to each file whose derived id a later file has too: the first of that id."""
+    """Give the first file of each contested id another id; the later ones have theirs already."""
     changed = path.with_suffix(".new")
     with _Writer(changed) as writer:
         for file in read_catalog(path, Chunk(0, total)):

@@ -1,4 +1,4 @@
-"""Reading JSON that others wrote: no name twice, and a list of any length in little memory, from text that comes in pieces."""
+"""Read JSON of other programs: reject duplicate names, and read lists of any length in little memory."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ _ENDS = frozenset(f"{_BLANK},]")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object, or raise ValueError where it has a name twice: who reads it elsewhere may take the other value (RFC 8259)."""
+    """Return an object, or raise ValueError if a name occurs twice."""
+    # Another program may read the other value (RFC 8259, section 4).
     made = dict(pairs)
     if len(made) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"an object has a name twice: {next(name for name in made if names.count(name) > 1)[:40]!r}")
+        raise ValueError(f"duplicate name in an object: {next(name for name in made if names.count(name) > 1)[:40]!r}")
     return made
 
 
@@ -28,11 +29,12 @@ def items(pieces: Iterator[str], above: int = 0) -> Iterator[Any]:
     """Yield the items of a JSON list.
 
     Args:
-        pieces: The text, cut anywhere; it begins with ``[``, after blanks.
-        above: Lines above it, for messages.
+        pieces: The text, split anywhere; it starts with ``[``, after whitespace.
+        above: Number of lines before it, for messages.
 
     Raises:
-        ValueError: It is no JSON, or an item has more than a mebibyte; RecursionError: an item is nested too deep.
+        ValueError: The text is not JSON, or an item is longer than 1 MiB.
+        RecursionError: An item is nested too deeply.
     """
     text = _Text(pieces, above)
     text.take()
@@ -50,11 +52,11 @@ def items(pieces: Iterator[str], above: int = 0) -> Iterator[Any]:
 
 
 class _Text:
-    """Text of which a window is in memory: what is not read yet of the pieces that came.
+    """A text of which only a window is in memory: the unread rest of the received pieces.
 
     Args:
         pieces: The text.
-        above: Lines above it.
+        above: Number of lines before it.
     """
 
     def __init__(self, pieces: Iterator[str], above: int) -> None:
@@ -65,7 +67,7 @@ class _Text:
         self._column = 0
 
     def peek(self) -> str:
-        """Return the next character that is no blank, or "" at the end."""
+        """Return the next character that is not whitespace, or "" at the end."""
         while True:
             while self._at < len(self._window):
                 if self._window[self._at] not in _BLANK:
@@ -75,13 +77,13 @@ class _Text:
                 return ""
 
     def take(self) -> str:
-        """Return that character, and go behind it."""
+        """Return the character that :meth:`peek` returns, and advance past it."""
         found = self.peek()
         self._at += 1
         return found
 
     def value(self) -> Any:
-        """Return the next value, and go behind it."""
+        """Return the next value, and advance past it."""
         self.peek()
         while True:
             try:
@@ -93,20 +95,19 @@ class _Text:
                     raise self.wrong(error.msg) from error
             else:
                 passed, is_whole = end - self._at, self._window[end : end + 1] in _ENDS
-                if is_whole or not self._more():  # a number may go on in the next piece
+                # A number may continue in the next piece.
+                if is_whole or not self._more():
                     self._at += passed
                     return value
 
     def wrong(self, reason: str) -> ValueError:
-        """Return the error that says what is wrong here."""
+        """Return an error with a reason and the current line and column."""
         self._forget()
         return ValueError(f"{reason}: line {self._lines + 1} column {self._column + 1}")
 
     def _more(self) -> bool:
-        """Add to the window as much again as is in it, so that a long value is not tried too often; return whether there was more.
-
-        What is longer than a mebibyte is not waited for.
-        """
+        """Double the window, up to 1 MiB; return whether text was added."""
+        # Doubling limits how often a long value is parsed anew.
         self._forget()
         wanted, found = len(self._window) + 1, []
         while 0 < wanted <= LONGEST and (piece := next(self._pieces, "")):
@@ -116,7 +117,7 @@ class _Text:
         return bool(found)
 
     def _forget(self) -> None:
-        """Forget what was read, but where it ended."""
+        """Drop the read part of the window, and update the line and column."""
         passed = self._window[: self._at]
         ends = passed.count("\n")
         self._lines += ends

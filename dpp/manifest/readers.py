@@ -1,7 +1,7 @@
-"""Reading a list of files: JSON, JSON Lines, CSV, text, or a Python list.
+"""Read a list of files: JSON, JSON Lines, CSV, text, or a Python list.
 
-Readers yield entries one by one and turn what they can't read into problems, so that a user gets
-to see all of them at once.
+Readers yield entries one by one, and turn what they cannot read into entries with a problem, so that all problems can be
+reported at once.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ from dpp.settings import describe
 Files = str | Path | Sequence[Mapping[str, Any]]
 KNOWN_FIELDS = frozenset(FileData.model_fields) - RUNTIME_FIELDS
 BAD_ENTRY = "manifest"
-_FORMATS = "a JSON list (.json), JSON Lines (.jsonl), CSV with a header (.csv), or a text of URLs (.txt)"
+_FORMATS = "a JSON list (.json), JSON Lines (.jsonl), CSV with a header (.csv), or a text file of URLs (.txt)"
 _STRUCTURED = frozenset({"headers", "urls"})
-_SEVERAL_LINES = "a value goes on in the next line; expected an object a line, or a JSON list of them: [{...}, {...}]"
-_NO_TEXT = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"\x1f\x8b", b"PK\x03\x04")  # UTF-16, gzip, and what is zipped, as .xlsx is
+_SEVERAL_LINES = "the value continues on the next line; expected one object per line, or a JSON list: [{...}, {...}]"
+# UTF-16, gzip, and zip files such as .xlsx.
+_NO_TEXT = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"\x1f\x8b", b"PK\x03\x04")
 _PIECE = 64 * 1024
 _ENDS = ("\n", "\r")
 
@@ -44,7 +45,7 @@ class Entry(NamedTuple):
 
     Attributes:
         where: Its line or index, for messages.
-        fields: What it says; None where it could not be read.
+        fields: Its fields; None if it could not be read.
         problem: Why it could not be read.
     """
 
@@ -54,7 +55,7 @@ class Entry(NamedTuple):
 
 
 def describe_source(files: Files) -> str:
-    """Return how messages call a manifest, without secrets."""
+    """Return the name of a manifest for messages, without secrets."""
     if not isinstance(files, (str, Path)):
         return f"list of {len(files)} files"
     text = str(files).encode("utf-8", "backslashreplace").decode()
@@ -62,49 +63,49 @@ def describe_source(files: Files) -> str:
 
 
 def is_source(files: Files) -> bool:
-    """Whether a manifest is named by a URL, for a plugin to read, and not by a path."""
+    """Whether a manifest is a URL for a plugin to read, and not a path."""
     return isinstance(files, str) and "://" in files
 
 
 def read(files: Files) -> Iterator[Entry]:
-    """Yield the entries of a manifest; problems of single entries are entries too.
+    """Yield the entries of a manifest; an entry that cannot be read has a problem instead of fields.
 
     Raises:
-        InputError: There is no such file, or it can't be read at all.
-        ManifestError: The file as a whole is not what its name says.
+        InputError: The file does not exist or cannot be read.
+        ManifestError: The content of the file does not match its suffix.
     """
     if not isinstance(files, (str, Path)):
         yield from listed(files)
         return
     if is_source(files):
-        raise InputError(f"{describe_source(files)}: no plugin reads lists of files from there; --files takes {_FORMATS}")
+        raise InputError(f"{describe_source(files)}: no plugin reads manifests from this URL; --files takes {_FORMATS}")
     path = Path(files)
     with _open_text(path) as stream:
         lines = _ManifestLines(stream)
         try:
             yield from _reader(path, lines)
         except _TooLongError:
-            yield Entry(f"line {lines.number}", None, "has more than a mebibyte for one entry; is this a list of files?")
+            yield Entry(f"line {lines.number}", None, "the entry is longer than 1 MiB; is this file a manifest?")
 
 
 class Listed(NamedTuple):
-    """A file of a manifest, and what a catalog says of it: JSON without what is not given."""
+    """A file of a manifest, and its line in a catalog: JSON without the fields that are not given."""
 
     file: FileData
     text: str
 
 
 def check(entry: Entry, schemes: Collection[str]) -> Listed | list[str]:
-    """Return the file that an entry describes, or every problem it has.
+    """Return the file that an entry describes, or all its problems.
 
     Args:
         entry: The entry as read.
-        schemes: URL schemes that a fetcher is there for.
+        schemes: URL schemes for which a fetcher is installed.
     """
     if entry.fields is None:
         return [f"{entry.where}: {entry.problem}"]
     fields = {name: value for name, value in entry.fields.items() if not (value is None and name in KNOWN_FIELDS)}
-    problems = [f"{name} is set by dpp while it runs; rename that field" for name in sorted(RUNTIME_FIELDS & set(fields))]
+    problems = [f"{name} is a field that dpp sets during the run; rename it" for name in sorted(RUNTIME_FIELDS & set(fields))]
     try:
         file = FileData.model_validate(fields)
     except ValidationError as error:
@@ -121,38 +122,39 @@ def check(entry: Entry, schemes: Collection[str]) -> Listed | list[str]:
 
 
 def bad_entry(entry: Entry, problems: Sequence[str]) -> Listed:
-    """Return what stands for an entry that has problems: a file that goes the way of all others, and fails where it is to be fetched."""
+    """Return a placeholder for an invalid entry: a file whose download fails with these problems."""
     file = FileData.model_validate({"url": f"{BAD_ENTRY}:{entry.where.replace(' ', '-')}", "problem": "; ".join(problems)})
     return Listed(file, as_text(file))
 
 
 def _storable(file: FileData) -> str:
-    """Return a file as JSON, or raise ValueError: what one process says, another has to understand."""
+    """Return a file as JSON, or raise ValueError if another process could not read it back."""
     try:
         text = as_text(file)
         if file.model_extra:
             FileData.model_validate_json(text)
     except PydanticSerializationError as error:
         raise ValueError(
-            "holds what JSON can't: text that is not Unicode, an object of some other kind, or lists in lists without end"
+            "contains a value that JSON cannot represent: invalid Unicode, an unsupported type, or lists nested too deeply"
         ) from error
     except ValidationError as error:
-        raise ValueError("is nested too deep") from error
+        raise ValueError("is nested too deeply") from error
     return text
 
 
 def as_text(file: FileData) -> str:
-    """Return a file as JSON without what is not given."""
+    """Return a file as JSON without the fields that are not given."""
     return file.model_dump_json(exclude_defaults=True)
 
 
 def _unknown_schemes(urls: Iterable[Any], schemes: Collection[str]) -> list[str]:
     unknown = {scheme for url in urls if (scheme := _scheme(url).lower()) and scheme not in schemes}
-    return [f"url: no fetcher for {scheme}: is installed, only for {', '.join(sorted(schemes))}" for scheme in sorted(unknown)]
+    return [f"url: no fetcher for {scheme}: URLs is installed; choose from {', '.join(sorted(schemes))}" for scheme in sorted(unknown)]
 
 
 def _scheme(url: Any) -> str:
-    """Return the scheme of a URL; what is none has its own problem already."""
+    """Return the scheme of a URL; "" for an invalid URL."""
+    # An invalid URL has its own problem already.
     try:
         return urlsplit(url).scheme if isinstance(url, str) else ""
     except ValueError:
@@ -171,17 +173,18 @@ def _open_text(path: Path) -> Iterator[IO[str]]:
 
 
 def _refuse_no_text(head: bytes) -> None:
-    """Raise ValueError where a file begins with a mark of something else, or with every other byte zero, as UTF-16 does."""
+    """Raise ValueError if the first bytes of a file are those of a compressed or UTF-16 file."""
+    # In UTF-16 without a byte order mark, every other byte of ASCII text is zero.
     if head.startswith(_NO_TEXT) or b"\0\0" in (head[::2], head[1::2]):
-        raise ValueError("is no text in UTF-8; save it as such, or unpack it")
+        raise ValueError("not UTF-8 text; save it as UTF-8, or unpack it")
 
 
 class _TooLongError(Exception):
-    """A row is longer than any file's entry."""
+    """Report a row that is longer than the limit for an entry."""
 
 
 class _ManifestLines:
-    """The lines of a manifest, each with its end, and how many there were; a row of them has at most a mebibyte.
+    """Iterate over the lines of a manifest, with their line ends, and count them; a row of lines has at most 1 MiB.
 
     Args:
         stream: The manifest.
@@ -209,7 +212,7 @@ class _ManifestLines:
         return line
 
     def first(self) -> str:
-        """Return the first character that is no blank, or "" where there is none; blank lines before it are passed."""
+        """Return the first character that is not whitespace, or "" if there is none; skip blank lines before it."""
         while piece := self._stream.readline(_PIECE):
             if piece.strip():
                 self._ahead = piece
@@ -225,11 +228,12 @@ class _ManifestLines:
                 yield line
 
     def end_row(self) -> None:
-        """Take note that a row has ended; only a CSV's can go over several lines."""
+        """Record that a row has ended."""
+        # Only rows of CSV can have several lines.
         self._room = LONGEST
 
     def rest(self) -> Iterator[str]:
-        """Yield what is left, in pieces."""
+        """Yield the rest of the text, in pieces."""
         return itertools.chain([self._ahead], iter(functools.partial(self._stream.read, _PIECE), ""))
 
 
@@ -245,7 +249,8 @@ def _reader(path: Path, lines: _ManifestLines) -> Iterator[Entry]:
 
 
 def _sniffed(path: Path, lines: _ManifestLines, suffix: str) -> Iterator[Entry]:
-    """Read what its first character says it is; in one go, as it may be a pipe."""
+    """Detect the format from the first character, and read the manifest."""
+    # The manifest may be a pipe, so it cannot be opened again.
     first = lines.first()
     if first == "{":
         return _read_json_lines(lines)
@@ -291,12 +296,13 @@ def _read_json_lines(lines: _ManifestLines) -> Iterator[Entry]:
 
 
 def _goes_on(line: str, error: Exception) -> bool:
-    """Whether a line is the beginning of JSON that was written over several lines; one that is torn ends elsewhere."""
+    """Whether a line is the start of JSON that continues on the next line."""
+    # A truncated line usually ends with another character.
     return isinstance(error, json.JSONDecodeError) and error.pos >= len(line) and line.endswith(("{", "[", ",", ":"))
 
 
 def _reason(error: Exception) -> str:
-    return "nested too deep" if isinstance(error, RecursionError) else str(error)
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
 def _read_text(lines: _ManifestLines) -> Iterator[Entry]:
@@ -314,10 +320,10 @@ def _csv(lines: _ManifestLines) -> Iterator[Entry]:
         yield _no_csv(reader, error)
         return
     if "url" not in columns:
-        yield Entry(f"line {max(reader.line_num, 1)}", None, f"the header needs a column url, got {_name_columns(columns)}")
+        yield Entry(f"line {max(reader.line_num, 1)}", None, f"expected a column url in the header, got {_name_columns(columns)}")
         return
     if len(set(columns)) < len(columns):
-        yield Entry(f"line {reader.line_num}", None, f"the header has a column twice: {_name_columns(columns)}")
+        yield Entry(f"line {reader.line_num}", None, f"the header has a duplicate column: {_name_columns(columns)}")
         return
     while True:
         lines.end_row()
@@ -336,7 +342,8 @@ def _no_csv(reader: csv.DictReader[str], error: csv.Error) -> Entry:
 
 
 def _name_columns(columns: Sequence[str]) -> str:
-    """Return the names of columns, but not the values, maybe secret, of a file that has no header."""
+    """Return the names of columns for a message."""
+    # In a file without a header these are values, which may be secret.
     plain = all(re.fullmatch(r"[A-Za-z][\w -]{0,30}", column.strip()) for column in columns)
     return (", ".join(columns) if plain else "what looks like a row of values") or "nothing"
 

@@ -1,7 +1,6 @@
-"""Listing files as sources do: in order, page by page, as entries of a manifest.
+"""List the files of a source as entries of a manifest: local folders and patterns, and the parts that plugins' sources share.
 
-``--files`` takes a local folder or a pattern as well as a manifest, and plugins list other places; what they have in
-common stands here: the query of a source's URL, and which of the files a place has already.
+Shared parts are the query of a source's URL, and the check which files a destination has already.
 """
 
 from __future__ import annotations
@@ -29,15 +28,16 @@ ARCHIVES = frozenset({".tar", ".zip", ".tgz", ".tbz2", ".txz", ".tzst"})
 
 
 class SourceQuery(BaseModel):
-    """What the query of a source's URL asks for, such as ``?pattern=*.csv&limit=4``.
+    """The parameters in the query of a source's URL, such as ``?pattern=*.csv&limit=4``.
 
-    A source with parameters of its own derives from this, with a field for each; one that is a tuple can be given several times.
+    A source with further parameters derives from this class and adds a field for each; a parameter whose field is a tuple can be
+    given several times.
 
     Attributes:
-        pattern: A file has to match one of these shell patterns, case counts; all do where there is none.
-        recursive: Whether folders in the folder are listed too.
-        offset: Files to leave out at the beginning.
-        limit: How many files at most, or None.
+        pattern: Shell patterns, case-sensitive; a file must match one of them. Without patterns, all files match.
+        recursive: Whether sub-folders are listed as well.
+        offset: Number of files to skip at the start.
+        limit: Maximum number of files, or None.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -49,14 +49,14 @@ class SourceQuery(BaseModel):
 
     @classmethod
     def read(cls, url: str) -> Self:
-        """Return what a source's URL asks for.
+        """Return the parameters of a source's URL.
 
         Args:
-            url: The URL. What is special in its query is percent-encoded (RFC 3986); a plus is a plus, as patterns hold them.
+            url: The URL. Special characters in its query are percent-encoded (RFC 3986); a plus sign stands for itself.
 
         Raises:
-            ConfigurationError: A parameter is unknown, is given twice, or its value makes no sense; no value is shown that may
-                be secret.
+            ConfigurationError: A parameter is unknown, is given twice, or has an invalid value. The message shows no value
+                that may be secret.
         """
         try:
             return cls.model_validate({name: cls._value(name, texts) for name, texts in _parameters(url).items()})
@@ -68,7 +68,7 @@ class SourceQuery(BaseModel):
 
     @classmethod
     def _value(cls, name: str, texts: list[str]) -> list[str] | str:
-        """Return what a parameter is given: one text, or several where its field is a tuple."""
+        """Return the value of a parameter: a text, or a list of texts if its field is a tuple."""
         if name in cls.model_fields and get_origin(cls.model_fields[name].annotation) is tuple:
             return texts
         if len(texts) > 1:
@@ -76,7 +76,7 @@ class SourceQuery(BaseModel):
         return texts[0]
 
     def matches(self, path: str) -> bool:
-        """Whether a file is asked for, by its path in the folder: a pattern with a slash is for the path, any other for the name."""
+        """Whether a file, given its path in the folder, matches: patterns with a slash apply to the path, others to the name."""
         name = path.rpartition("/")[2]
         return not self.pattern or any(fnmatch.fnmatchcase(path if "/" in pattern else name, pattern) for pattern in self.pattern)
 
@@ -86,26 +86,28 @@ class SourceQuery(BaseModel):
 
 
 def _parameters(url: str) -> dict[str, list[str]]:
-    """Return the values of each parameter, or raise ValueError; what is no name is not shown, it may be the end of a password."""
+    """Return the values of each parameter, or raise ValueError."""
     found: dict[str, list[str]] = {}
     for name, _, value in (pair.partition("=") for pair in url.partition("?")[2].split("&") if pair):
+        # An invalid name may be the end of a password with a question mark, so the message does not show it.
         if not name.isidentifier():
-            raise ValueError("its query is not of the form name=value&name=value; percent-encode what is special")
+            raise ValueError("the query is not of the form name=value&name=value; percent-encode special characters")
         if not value:
             raise ValueError(f"{name} has no value")
         try:
             found.setdefault(name, []).append(unquote(value, errors="strict"))
-        except UnicodeDecodeError:  # its text shows the value
+        # The text of UnicodeDecodeError shows the value.
+        except UnicodeDecodeError:
             raise ValueError(f"{name} is not percent-encoded UTF-8") from None
     return found
 
 
 class LocalFiles:
-    """The files of a folder of this machine, in the order of their names.
+    """List the files of a local folder, sorted by name.
 
     Args:
         folder: The folder.
-        query: Which of its files.
+        query: Which files to list; None for all, in sub-folders as well.
 
     Example:
         >>> [file.name for file in LocalFiles("/data").list_files(offset=0, limit=4)]  # doctest: +SKIP
@@ -119,25 +121,25 @@ class LocalFiles:
         """Yield the files, each with ``id`` (its path in the folder), ``name``, ``size`` in bytes and its ``url``.
 
         Args:
-            offset: Files to leave out at the beginning.
-            limit: How many at most.
+            offset: Number of files to skip at the start.
+            limit: Maximum number of files; None for all.
 
         Raises:
-            ConfigurationError: There is no such folder, or it can't be read.
+            ConfigurationError: The folder does not exist or cannot be read.
         """
         page = itertools.islice(self.entries(), offset, None if limit is None else offset + limit)
         return (FileData.model_validate(entry) for entry in page)
 
     def entries(self) -> Iterator[dict[str, Any]]:
-        """Yield the same as entries of a manifest."""
+        """Yield the files as entries of a manifest."""
         return self._query.page(_file_entry(path, self._folder) for path in self._walk(self._folder))
 
     def _walk(self, folder: Path) -> Iterator[Path]:
-        """Yield the regular files in a folder, sorted; hidden ones and links to folders are left out."""
+        """Yield the regular files in a folder, sorted; skip hidden files and links to folders."""
         try:
             found = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
-            raise ConfigurationError(f"{folder}: {error.strerror}; --files can't list it") from error
+            raise ConfigurationError(f"cannot list {folder}: {error.strerror}") from error
         for entry in found:
             path = Path(entry.path)
             if entry.name.startswith("."):
@@ -153,7 +155,7 @@ def _file_entry(path: Path, folder: Path) -> dict[str, Any]:
 
 
 def local_entries(files: str) -> Iterable[Mapping[str, Any]] | None:
-    """Return what ``--files`` names on this machine, where it is a folder, a ``file:`` URL of one, or a pattern; else None."""
+    """Return the entries of a local folder, of a folder's ``file:`` URL, or of a pattern; None for anything else."""
     if "://" in files:
         return _folder_of_url(files)
     if Path(files).is_dir():
@@ -167,14 +169,14 @@ def local_entries(files: str) -> Iterable[Mapping[str, Any]] | None:
 
 
 def local_path(url: str) -> Path:
-    """Return the path that a ``file:`` URL names (RFC 8089).
+    """Return the path of a ``file:`` URL (RFC 8089).
 
     Raises:
-        FetchError: It names another machine, or no absolute path.
+        FetchError: The URL names another machine, or its path is not absolute.
     """
     parts = urlsplit(url)
     if parts.netloc.lower() not in ("", "localhost"):
-        raise FetchError(f"file: URLs name files of this machine, not of {parts.hostname}", "protocol")
+        raise FetchError(f"file: URLs are for files on this machine, not on {parts.hostname}", "protocol")
     path = Path(os.fsdecode(unquote_to_bytes(parts.path)))
     if not path.is_absolute() or "\0" in str(path):
         raise FetchError("a file: URL needs an absolute path without NUL: file:///folder/file", "protocol")
@@ -189,14 +191,14 @@ def _folder_of_url(url: str) -> Iterable[Mapping[str, Any]] | None:
 
 
 class Existing:
-    """Which files a place has already, by their names.
+    """Find out which files a destination has already, by their names.
 
-    A file is there where something in the place has its name, or the name that is left of it without the endings of
-    encryption and compression: ``a.csv.gz.gpg`` is there as ``a.csv``. An archive is there as a folder with what is left
-    of its name, or as a file of that name with any ending: ``b.tar.gz`` as ``b/...`` or as ``b.csv``.
+    A file exists if the destination has a file of its name, with or without the suffixes of encryption and compression:
+    ``a.csv.gz.gpg`` exists as ``a.csv``. An archive also exists as a folder with its name without suffixes, or as a file with
+    that name and any suffix: ``b.tar.gz`` as ``b/...`` or as ``b.csv``.
 
     Args:
-        entries: What a source lists of the place.
+        entries: The entries that a source lists for the destination.
     """
 
     def __init__(self, entries: Iterable[Mapping[str, Any]]) -> None:
@@ -209,7 +211,7 @@ class Existing:
         self.skipped = 0
 
     def has(self, fields: Mapping[str, Any]) -> bool:
-        """Whether a file of a manifest is there; those that are get counted."""
+        """Whether a file of a manifest exists; count it in ``skipped`` if it does."""
         given, url = fields.get("name"), fields.get("url")
         name = given if isinstance(given, str) and PurePosixPath(given).suffix else names.basename(url) if isinstance(url, str) else ""
         there = any(self._has(plain, archive=archive) for plain, archive in _plain_names(name))
@@ -221,7 +223,7 @@ class Existing:
 
 
 def _plain_names(name: str) -> Iterator[tuple[str, bool]]:
-    """Yield a name, and what is left of it ending by ending; say which is left of an archive."""
+    """Yield a name, and the name without each further suffix; with each, whether a suffix of an archive was removed."""
     archive = False
     yield name, archive
     while (suffix := PurePosixPath(name).suffix.lower()) in COMPRESSIONS | ARCHIVES:

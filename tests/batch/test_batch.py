@@ -339,7 +339,7 @@ def test_what_is_private_only_its_owner_may_read(begin, local):
 
 
 def test_a_url_as_manifest_that_no_plugin_reads_is_refused_without_its_secrets(begin, tmp_path):
-    with pytest.raises(InputError, match="no plugin reads lists") as caught:
+    with pytest.raises(InputError, match="no plugin reads manifests") as caught:
         begin("https://me:hunter2@h/x.json?sig=s3cret")
     assert not [secret for secret in SECRETS if secret in str(caught.value)]
     assert not [path for path in (tmp_path / "w").rglob("*") if "hunter2" in str(path)]

@@ -36,7 +36,7 @@ def refused(tmp_path, command):
 @pytest.mark.parametrize("name", ["x.json", "x.jsonl"])
 def test_an_object_over_several_lines_is_one_problem(refused, seen, name):
     (problem,) = refused(name, json.dumps({"url": "https://h/a", "id": "a"}, indent=2))
-    assert problem == "line 1: a value goes on in the next line; expected an object a line, or a JSON list of them: [{...}, {...}]"
+    assert problem == "line 1: the value continues on the next line; expected one object per line, or a JSON list: [{...}, {...}]"
     seen("one problem for an object over several lines")
 
 
@@ -44,8 +44,8 @@ def test_an_object_over_several_lines_is_one_problem(refused, seen, name):
 @pytest.mark.parametrize(("name", "begin"), [("x.json", "["), ("x.jsonl", '{"a":'), ("x.json", '[{"url": "https://h/a", "x":' + "[")])
 def test_json_that_is_nested_too_deep_is_one_problem(refused, seen, name, begin):
     (problem,) = refused(name, begin * 100_000)
-    assert problem.endswith("is not JSON: nested too deep")
-    seen("exit 2, nested too deep")
+    assert problem.endswith("is not JSON: nested too deeply")
+    seen("exit 2, nested too deeply")
 
 
 @pytest.mark.fault(24)
@@ -69,7 +69,7 @@ def test_a_long_list_is_read_in_little_memory(tmp_path, seen, name, begin, betwe
 def test_an_id_twice_is_refused_and_ids_that_look_alike_are_kept_apart(refused, command, manifest, site, results, seen):
     a, b = site.add("/a", "a"), site.add("/b", "b")
     (problem,) = refused("x.json", json.dumps([{"url": a, "id": "n"}, {"url": b, "id": "n"}]))
-    assert problem == "entry 1: id 'n' was listed before with another URL or other fields; give each its own id"
+    assert problem == "entry 1: id 'n' was used before with another URL or other fields; give each file its own id"
     ids = ["n", "N", "caf\u00e9", "cafe\u0301", "stra\u00dfe", "strasse"]
     done = command("dpp", "run", manifest([{"url": a, "id": file_id} for file_id in ids]))
     assert done.returncode == 0, done.stderr

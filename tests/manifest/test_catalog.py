@@ -1,4 +1,4 @@
-"""The catalog: duplicates, conflicts, ids that are derived, and chunks that are found again."""
+"""Tests of the catalog: duplicates, conflicts, derived ids, and chunks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCHEMES = {"https", "file"}
 
 @pytest.fixture
 def catalog(tmp_path):
-    """Write a catalog of these entries and read it again."""
+    """Write a catalog of these entries, and read it back."""
 
     def make(entries, chunk_size: int = 1000) -> list[FileData]:
         path = tmp_path / "files.jsonl"
@@ -80,7 +80,7 @@ def test_no_duplicates_no_warning(catalog, caplog):
 def test_one_given_id_for_two_files_is_an_error(catalog, other):
     with pytest.raises(ManifestError) as caught:
         catalog([{"url": "https://h/a", "id": "same"}, {"id": "same", **other}])
-    assert caught.value.problems == ["entry 1: id 'same' was listed before with another URL or other fields; give each its own id"]
+    assert caught.value.problems == ["entry 1: id 'same' was used before with another URL or other fields; give each file its own id"]
 
 
 def test_problems_and_conflicts_are_reported_together_and_nothing_follows(catalog):

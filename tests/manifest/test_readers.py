@@ -1,4 +1,4 @@
-"""Reading manifests: every format, every problem at once, no secret in any message."""
+"""Tests of reading manifests: all formats, all problems at once, no secret in any message."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def deep(depth: int) -> str:
 
 @pytest.fixture
 def written(tmp_path):
-    """Write bytes under a name."""
+    """Return a function that writes bytes to a file of a name."""
 
     def write(name: str, data: bytes | str) -> Path:
         path = tmp_path / name
@@ -106,10 +106,10 @@ def test_a_csv_cell_that_is_no_json_is_a_problem_of_its_line(cell, written):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", "line 1: the header needs a column url, got nothing"),
-        ("URL,id\nx,y\n", "line 1: the header needs a column url, got URL, id"),
-        (f"https://me:hunter2@h/a,s3cret\n{URL},1\n", "line 1: the header needs a column url, got what looks like a row of values"),
-        ("a\0b,c\n", "line 1: the header needs a column url, got what looks like a row of values"),
+        ("", "line 1: expected a column url in the header, got nothing"),
+        ("URL,id\nx,y\n", "line 1: expected a column url in the header, got URL, id"),
+        (f"https://me:hunter2@h/a,s3cret\n{URL},1\n", "line 1: expected a column url in the header, got what looks like a row of values"),
+        ("a\0b,c\n", "line 1: expected a column url in the header, got what looks like a row of values"),
         (f"url,id\n{URL},1,2\n", "line 2: has more cells than the header has columns"),
         (f'url,id\n{URL},"1"x\n', "line 2: is not CSV: ',' expected after '\"'"),
         (f'url,id\n{URL},"1\n', "line 2: is not CSV: unexpected end of data"),
@@ -135,7 +135,7 @@ def test_problems_of_json_lines_have_their_line_and_do_not_hide_one_another(writ
     assert found[1:5] == [
         "line 4: expected an object with a url, got list",
         "line 5: expected an object with a url, got int",
-        "line 6: is not JSON: nested too deep",
+        "line 6: is not JSON: nested too deeply",
         "line 7: url is missing",
     ]
     assert found[5].startswith("line 8: is not JSON: Exceeds the limit")
@@ -173,14 +173,14 @@ def test_a_header_that_cannot_be_sent_is_a_problem_of_its_row(headers):
 @pytest.mark.parametrize("field", ["local_path", "output_dir", "processing_history", "error"])
 @pytest.mark.parametrize("value", [None, "x", []])
 def test_what_dpp_sets_while_it_runs_is_reserved(field, value):
-    assert f"entry 0: {field} is set by dpp while it runs; rename that field" in problems_of([{"url": URL, field: value}])
+    assert f"entry 0: {field} is a field that dpp sets during the run; rename it" in problems_of([{"url": URL, field: value}])
 
 
 @pytest.mark.parametrize(
     ("fields", "scheme"), [({"url": "sftp://h/a"}, "sftp"), ({"url": URL, "urls": [OTHER, "S3://b/k"]}, "s3"), ({"url": "C:\\x"}, "c")]
 )
 def test_a_scheme_without_a_fetcher_is_a_problem(fields, scheme):
-    assert problems_of([fields]) == [f"entry 0: url: no fetcher for {scheme}: is installed, only for file, http, https"]
+    assert problems_of([fields]) == [f"entry 0: url: no fetcher for {scheme}: URLs is installed; choose from file, http, https"]
 
 
 def test_a_scheme_counts_in_any_case():
@@ -190,7 +190,7 @@ def test_a_scheme_counts_in_any_case():
 @pytest.mark.parametrize("value", ["\udce9", b"\xff", object(), ["\ud800"], {"\ud800": 1}, json.loads(deep(300))])
 def test_what_json_can_not_hold_is_a_problem(value):
     (found,) = problems_of([{"url": URL, "x": value}])
-    assert found.startswith("entry 0: holds what JSON can't")
+    assert found.startswith("entry 0: contains a value that JSON cannot represent")
 
 
 def test_a_list_in_itself_is_a_problem():
@@ -206,7 +206,7 @@ def test_what_passes_can_be_read_back_by_a_worker(depth, fine):
     if fine:
         assert FileData.model_validate_json(found.model_dump_json()) == found
     else:
-        assert found[0].startswith(("entry 0: is nested too deep", "entry 0: holds what JSON can't"))
+        assert found[0].startswith(("entry 0: is nested too deeply", "entry 0: contains a value that JSON cannot represent"))
 
 
 @pytest.mark.fault(22)
@@ -217,7 +217,7 @@ def test_what_passes_can_be_read_back_by_a_worker(depth, fine):
     ids=["UTF-16", "no BOM", "gzip", "zip"],
 )
 def test_what_is_no_text_in_utf_8_is_refused_as_a_whole(name, body, written):
-    with pytest.raises(InputError, match=r"is no text in UTF-8; save it as such, or unpack it; --files takes"):
+    with pytest.raises(InputError, match=r"not UTF-8 text; save it as UTF-8, or unpack it; --files takes"):
         list(read(written(name, body)))
 
 
@@ -230,7 +230,7 @@ def test_bad_utf8_is_a_problem_of_its_row(name, written):
         "x.txt": f"{URL}/caf\udce9",
     }
     (found,) = problems_of(written(name, text[name].encode("utf-8", "surrogateescape")))
-    assert re.match(r"(entry 0|line [12]): holds what JSON can't", found)
+    assert re.match(r"(entry 0|line [12]): contains a value that JSON cannot represent", found)
 
 
 @pytest.mark.fault(22)
@@ -260,8 +260,8 @@ def test_a_file_that_is_no_json_list_is_refused_as_a_whole(data, reason, written
         ("[1,]", "entry 1: is not JSON: Expecting value: line 1 column 4"),
         ("[tru", "entry 0: is not JSON: Expecting value: line 1 column 2"),
         ("[", "entry 0: is not JSON: Expecting value: line 1 column 2"),
-        (deep(100_000), "entry 0: is not JSON: nested too deep"),
-        (f'[{{"url": "{URL}", "url": "{OTHER}"}}]', "entry 0: is not JSON: an object has a name twice: 'url'"),
+        (deep(100_000), "entry 0: is not JSON: nested too deeply"),
+        (f'[{{"url": "{URL}", "url": "{OTHER}"}}]', "entry 0: is not JSON: duplicate name in an object: 'url'"),
     ],
 )
 def test_what_is_wrong_with_a_json_list_is_said_with_its_place(text, expected, written):
@@ -295,7 +295,7 @@ def test_items_of_a_json_list_do_not_depend_on_where_its_text_is_cut():
 @pytest.mark.parametrize("name", ["x.json", "x.jsonl", "noname"])
 def test_an_object_over_several_lines_is_one_problem(name, text, written):
     assert problems_of(written(name, text)) == [
-        "line 1: a value goes on in the next line; expected an object a line, or a JSON list of them: [{...}, {...}]"
+        "line 1: the value continues on the next line; expected one object per line, or a JSON list: [{...}, {...}]"
     ]
 
 
@@ -306,11 +306,11 @@ def test_lines_that_end_in_a_comma_are_problems_each(written):
 
 def test_a_name_that_is_there_twice_is_a_problem_of_its_row(written):
     path = written("x.jsonl", f'{{"url": "{URL}", "url": "{OTHER}"}}\n{{"url": "{URL}", "x": [{{"a": 1, "a": 1}}]}}\n{{"url": "{URL}"}}')
-    assert problems_of(path) == [f"line {n}: is not JSON: an object has a name twice: {name!r}" for n, name in ((1, "url"), (2, "a"))]
-    assert problems_of(written("x.csv", f"url,id,url\n{URL},1,{OTHER}\n")) == ["line 1: the header has a column twice: url, id, url"]
+    assert problems_of(path) == [f"line {n}: is not JSON: duplicate name in an object: {name!r}" for n, name in ((1, "url"), (2, "a"))]
+    assert problems_of(written("x.csv", f"url,id,url\n{URL},1,{OTHER}\n")) == ["line 1: the header has a duplicate column: url, id, url"]
 
 
-TOO_LONG = "has more than a mebibyte for one entry; is this a list of files?"
+TOO_LONG = "the entry is longer than 1 MiB; is this file a manifest?"
 
 
 @pytest.mark.parametrize(
@@ -375,7 +375,7 @@ def test_an_endless_source_of_json_lines_gives_its_first_row_at_once():
 
 def test_a_url_that_no_plugin_reads_is_refused_without_its_secrets():
     url = "https://me:hunter2@h/x.json?sig=s3cret"
-    with pytest.raises(InputError, match=r"^https://\*\*\*@h/x\.json\?\*\*\*: no plugin reads lists of files from there"):
+    with pytest.raises(InputError, match=r"^https://\*\*\*@h/x\.json\?\*\*\*: no plugin reads manifests from this URL"):
         list(read(url))
     assert describe_source(url) == "https://***@h/x.json?***"
 

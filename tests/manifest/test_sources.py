@@ -1,4 +1,4 @@
-"""Sources of this machine, the query of a source's URL, and what a place has already."""
+"""Tests of local sources, of the query of a source's URL, and of the files that a destination has already."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_files_come_in_order_page_by_page(folder):
 
 
 def test_a_folder_that_is_not_there_is_said(tmp_path):
-    with pytest.raises(ConfigurationError, match="No such file or directory; --files can't list it"):
+    with pytest.raises(ConfigurationError, match=r"cannot list .*: No such file or directory"):
         list(LocalFiles(tmp_path / "nowhere").list_files())
 
 
@@ -83,7 +83,7 @@ def test_a_url_without_a_query_asks_for_all():
         ("recursive=perhaps", "recursive: should be true or false"),
         ("recursive=perhaps&limit=x", "recursive: should be true or false; limit: should be a whole number"),
         ("pattern=%ff", "pattern is not percent-encoded UTF-8"),
-        ("s3cret@host/&limit=1", "its query is not of the form name=value"),
+        ("s3cret@host/&limit=1", "the query is not of the form name=value"),
     ],
 )
 def test_a_query_that_makes_no_sense_is_refused_without_showing_it(query, problem):
@@ -122,7 +122,7 @@ def test_a_file_with_an_asterisk_in_its_name_is_a_manifest(tmp_path, monkeypatch
 
 
 def test_a_url_of_another_machine_is_refused():
-    with pytest.raises(FetchError, match="files of this machine"):
+    with pytest.raises(FetchError, match="for files on this machine"):
         local_entries("file://other.example/folder/")
 
 
@@ -141,7 +141,8 @@ THERE = [
         ("a.csv.zst", True),
         ("a.txt", False),
         ("b.csv.gz", False),
-        ("a.tar.gz", True),  # unpacked, its one member may be a.csv
+        # The member of the unpacked archive may be a.csv.
+        ("a.tar.gz", True),
         ("a.gz", False),
         ("box.zip.pgp", True),
         ("box.gz", False),
@@ -204,7 +205,8 @@ def cached(workspace) -> list[str]:
     return sorted(path.name for kind in ("downloads", "pre_processed") for path in (workspace / kind).rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize("size", ["1", "3"])  # tasks of their own, and a chunk
+# Size 1 gives each file its own tasks, size 3 makes a chunk.
+@pytest.mark.parametrize("size", ["1", "3"])
 def test_cleanup_leaves_reports_and_what_has_failed(site, manifest, run_batch, tmp_path, twice, size):
     entries = [{"url": site.add(f"/{name}.txt", text)} for name, text in (("a", "x"), ("b", "y"), ("c", "worse"))]
     entries.append({"url": entries[0]["url"], "id": "again"})
@@ -233,7 +235,8 @@ def test_what_a_step_blames_on_its_input_is_fetched_anew(site, manifest, run_bat
     site.forget()
     site.add("/a.txt", "mended")
     site.add("/b.txt", "mended")
-    assert run_batch(path, *options).returncode == 1  # b was not to blame, and is worked on as it was
+    # The download of b was not the reason for its failure, so it is used again.
+    assert run_batch(path, *options).returncode == 1
     assert site.counts() == {"/a.txt": 1}
 
 
