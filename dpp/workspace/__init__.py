@@ -1,1 +1,1 @@
-"""Files on disk: names, atomic writes, locks, ledgers."""
+"""Files on disk: paths, atomic writes, locks and ledgers."""

@@ -1,8 +1,8 @@
-"""Files of our own whose final names are always whole: writing, reading and removing them.
+"""Write, read and remove files so that a final name always has the complete content.
 
-A file is written under a temporary name in its own folder and renamed when it is complete, so a
-process that dies leaves either the whole file or none. There is no fsync: what a power cut may leave
-short is found by the sizes that sidecars record, and redone.
+A file is written under a temporary name in its folder, and renamed when it is complete. So a process that is killed leaves the
+complete file or none. There is no fsync by default: a file that a power cut truncates is found by the size in its sidecar, and
+made again.
 """
 
 from __future__ import annotations
@@ -34,21 +34,20 @@ _FATAL = {
     errno.EDQUOT: "the disk quota is used up",
     errno.EROFS: "the file system is read-only",
     errno.EIO: "the disk reports an input/output error",
-    errno.EMFILE: "this process may open no more files (ulimit -n)",
+    errno.EMFILE: "this process has too many open files (see ulimit -n)",
     errno.ENFILE: "the system has too many open files",
 }
-_DENIED = {errno.EACCES: "permission denied", errno.EPERM: "not permitted", errno.ENOTDIR: "a file is in the way"}
+_DENIED = {errno.EACCES: "permission denied", errno.EPERM: "operation not permitted", errno.ENOTDIR: "a file is in the way"}
 
 
 class stops_run:  # noqa: N801 - reads as a verb, like contextlib.suppress
-    """Turn an OSError on one of our own files into EnvironmentStop, as no other file would fare better.
-
-    A class, as a generator takes three times as long, and a file passes through ten of these.
+    """Turn an OSError into EnvironmentStop, for code that writes our own files: a failure would affect every file of the batch.
 
     Args:
-        path: What was being written, for the message.
+        path: The path to name in the message.
     """
 
+    # A class, as a generator takes three times as long, and each file enters about ten of these blocks.
     __slots__ = ("_path",)
 
     def __init__(self, path: StrPath) -> None:
@@ -64,15 +63,15 @@ class stops_run:  # noqa: N801 - reads as a verb, like contextlib.suppress
 
 
 def is_fatal(error: OSError) -> bool:
-    """Whether an error that a plugin met says that the machine, not the file, is at fault."""
+    """Whether an error in a plugin is a problem of the machine and not of the file, such as a full disk."""
     return error.errno in _FATAL
 
 
 def write_atomic(path: StrPath, data: bytes) -> None:
-    """Write a small file so that its name appears only when it is whole; folders are made as needed.
+    """Write a small file atomically; create missing folders.
 
     Raises:
-        EnvironmentStop: It can't be written.
+        EnvironmentStop: The file cannot be written.
     """
     temporary = temporary_name(path)
     with stops_run(path):
@@ -90,14 +89,14 @@ def write_atomic(path: StrPath, data: bytes) -> None:
 
 @contextmanager
 def writing(path: StrPath, *, durable: bool = False) -> Iterator[BinaryIO]:
-    """Yield a stream for a file of any size, whose name appears when the block ends well; if it does not, nothing is left.
+    """Yield a stream for a file of any size, which gets its name when the block succeeds; remove it if the block raises.
 
     Args:
-        path: Where; the folder is there.
-        durable: Whether it is to outlast a power cut (fsync).
+        path: Path of the file; its folder must exist.
+        durable: Whether the file must survive a power cut (fsync).
 
     Raises:
-        EnvironmentStop: It can't be written.
+        EnvironmentStop: The file cannot be written.
     """
     temporary = temporary_name(path)
     with stops_run(path):
@@ -120,13 +119,13 @@ def write_stream(path: StrPath, parts: Iterable[bytes], *, durable: bool = False
 
 
 def remove(path: StrPath) -> None:
-    """Remove a file that may not be there."""
+    """Remove a file if it exists."""
     with suppress(FileNotFoundError):
         os.unlink(path)
 
 
 def temporary_name(path: StrPath) -> str:
-    """Return a name beside a target that no other thread, process or machine writes to, and that tells whose it is."""
+    """Return a temporary path beside a target, unique to this thread, process and machine, whose ids it contains."""
     folder, slash, name = os.fspath(path).rpartition("/")
     return f"{folder}{slash}.{name}.{_host()}-{os.getpid()}-{threading.get_native_id()}.tmp"
 
@@ -137,22 +136,23 @@ def _host() -> str:
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a name is that of a temporary file or folder."""
+    """Whether this is the name of a temporary file or folder."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
 def is_abandoned(name: str) -> bool:
-    """Whether a name is that of a temporary file whose process, of this machine, is no more."""
+    """Whether this is the name of a temporary file whose process ran on this machine and has ended."""
     match = _TEMPORARY.fullmatch(name)
     return match is not None and match["host"] == _host() and not is_alive(match["pid"])
 
 
 def is_alive(pid: str) -> bool:
-    """Whether a process still runs; one that is dead but was not waited for yet (state Z, see proc(5)) does not."""
+    """Whether a process of this machine still runs."""
     try:
         state = Path("/proc", pid, "stat").read_text(errors="replace").rpartition(")")[2].split()[0]
     except OSError:
         return False
+    # A zombie (Z, see proc(5)) has ended, but its parent has not waited for it yet.
     return state not in ("Z", "X")
 
 
@@ -166,7 +166,7 @@ def _create(path: str) -> int:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of the data, however much one call takes."""
+    """Write all of the data, with as many calls as needed."""
     written = os.write(descriptor, data)
     while written < len(data):
         written += os.write(descriptor, memoryview(data)[written:])
@@ -181,13 +181,13 @@ def json_line(value: Any) -> bytes:
     """Return a value as a line of JSON.
 
     Raises:
-        TypeError, ValueError, RecursionError: JSON can't hold it.
+        TypeError, ValueError, RecursionError: JSON cannot represent the value.
     """
     return _JSON.encode(value).encode() + b"\n"
 
 
 def read_json(path: StrPath) -> Any:
-    """Return what a JSON file holds, or None where it is missing, cut or not JSON."""
+    """Return the content of a JSON file, or None if it is missing, truncated or not JSON."""
     try:
         return from_json(read_bytes(path))
     except (OSError, ValueError):
@@ -195,12 +195,14 @@ def read_json(path: StrPath) -> Any:
 
 
 def read_bytes(path: StrPath) -> bytes:
-    """Return what a small file holds; three times as fast as ``Path.read_bytes`` (4 against 12 microseconds).
+    """Return the content of a small file.
 
     Raises:
-        OSError: It can't be read.
+        OSError: The file cannot be read.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe in the place of a file must not keep anybody waiting
+    # Path.read_bytes takes three times as long (12 microseconds instead of 4). With O_NONBLOCK, a named pipe in place of the
+    # file does not block.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         data = os.read(descriptor, _BLOCK)
         return data if len(data) < _BLOCK else data + b"".join(iter(lambda: os.read(descriptor, _BLOCK), b""))
@@ -209,7 +211,7 @@ def read_bytes(path: StrPath) -> bytes:
 
 
 def is_cut(path: StrPath) -> bool:
-    """Whether a file does not end with a line feed any more, as those of :func:`write_json` do; one that is missing is not cut."""
+    """Whether a file that :func:`write_json` wrote is truncated: it has no line feed at its end. A missing file is not."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
@@ -224,7 +226,8 @@ def is_cut(path: StrPath) -> bool:
 
 
 def make_folder(folder: str) -> None:
-    """Make a folder, and those above it, where they are missing."""
+    """Create a folder and its parents, if they are missing."""
+    # Most of the time only the folder itself is missing, and mkdir is faster than makedirs.
     try:
         os.mkdir(folder)
     except FileExistsError:
@@ -234,7 +237,8 @@ def make_folder(folder: str) -> None:
 
 
 def discard(folder: Path) -> None:
-    """Remove a published folder and the record beside it; the record first, so that none tells of what is gone."""
+    """Remove a published folder and the record beside it."""
+    # The record goes first, so that no record describes a folder that does not exist.
     with stops_run(folder):
         remove(f"{folder}.json")
         shutil.rmtree(folder, ignore_errors=True)
@@ -242,7 +246,7 @@ def discard(folder: Path) -> None:
 
 @contextmanager
 def publishing(final: Path) -> Iterator[Path]:
-    """Yield an empty folder that becomes ``final`` when the block ends well, and vanishes when not."""
+    """Yield an empty folder that becomes ``final`` when the block succeeds, and is removed if it raises."""
     temporary = Path(temporary_name(final))
     with stops_run(final):
         shutil.rmtree(temporary, ignore_errors=True)

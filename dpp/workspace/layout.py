@@ -1,4 +1,4 @@
-"""Where the targets of a workspace lie."""
+"""Paths of the targets in a workspace."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ PART_SUFFIX = ".part"
 
 
 def _tells_of_nothing(name: str, beside: Sequence[str]) -> bool:
-    """Whether a name is that of the facts of a part that is not there: it became the download, and its process died right then."""
+    """Whether this is the name of the facts of a part that does not exist."""
+    # This happens if a process dies right after it has renamed the part to the download.
     return name.endswith(PART_SUFFIX + SIDECAR_SUFFIX) and name.removesuffix(SIDECAR_SUFFIX) not in beside
 
 
 class DownloadPaths:
-    """Where a download lies: its body, its sidecar, and what there is of it before it is whole.
-
-    Plain strings: a ``Path`` costs several microseconds to make, and there are ten uses of these for a file.
+    """The paths of a download: its body, its sidecar, its part and the facts of the part.
 
     Args:
         folder: The folder of the download.
-        name: Its name.
+        name: Its file name.
     """
 
+    # Plain strings, as a Path takes several microseconds to make, and each file uses about ten of them.
     __slots__ = ("body", "folder", "part", "part_facts", "sidecar")
 
     def __init__(self, folder: str, name: str) -> None:
@@ -42,26 +42,27 @@ class DownloadPaths:
         self.part_facts = self.part + SIDECAR_SUFFIX
 
     def lock(self) -> FolderLock:
-        """Return what holds this download alone."""
+        """Return an exclusive lock on this download."""
         return FolderLock(self.folder)
 
     def hold(self) -> Hold | None:
-        """Hold this download together with others; None where there is none."""
+        """Take a shared lock on this download; return None if its folder does not exist."""
         return share_folder(self.folder)
 
     def received(self) -> int:
-        """Return how many bytes there are of the download before it is whole."""
+        """Return the number of bytes in the part; 0 if there is none."""
         try:
             return os.stat(self.part).st_size
         except OSError:
             return 0
 
     def discard(self) -> None:
-        """Remove the download, its sidecar first, and its folder unless there is more in it."""
+        """Remove the download and its folder, unless the folder has other files."""
+        # The sidecar goes first, as it is what makes a download complete.
         self._discard(self.sidecar, self.part_facts, self.part, self.body)
 
     def discard_part(self) -> None:
-        """Remove what there is of a download before it is whole, and its folder unless there is more in it."""
+        """Remove the part of a download and its folder, unless the folder has other files."""
         self._discard(self.part_facts, self.part)
 
     def _discard(self, *paths: str) -> None:
@@ -76,7 +77,7 @@ class Workspace:
     """The folder that holds all targets.
 
     Args:
-        root: The folder; made when something is first written.
+        root: The folder; created by the first write.
     """
 
     def __init__(self, root: Path) -> None:
@@ -84,13 +85,13 @@ class Workspace:
         self._root = str(root)
 
     def download(self, file: FileData) -> DownloadPaths:
-        """Return the paths of a file's download; files with one URL share the folder."""
+        """Return the paths of a file's download; files with the same URL share a folder."""
         key = names.download_key(file.url)
         name = names.safe_name(names.basename(file.url) if file.name == names.stem(file.url) else file.name)
         return DownloadPaths(f"{self._root}/downloads/{names.shard(key)}/{key}", name)
 
     def pre_processed(self, fingerprint: str, file: FileData) -> str:
-        """Return the folder of what a chain of pre-processors made of a file; its record is beside it."""
+        """Return the folder of a file's pre-processed output; its record is beside it."""
         return self._sharded("pre_processed", fingerprint, file, "")
 
     def processed(self, fingerprint: str, file: FileData) -> str:
@@ -98,11 +99,11 @@ class Workspace:
         return self._sharded("processed", fingerprint, file, ".json")
 
     def report(self, fingerprint: str, file: FileData) -> str:
-        """Return the path of a file's report, which alone makes the file complete."""
+        """Return the path of a file's report; a file is complete once its report exists."""
         return self._sharded("reports", fingerprint, file, ".json")
 
     def has_others(self, kind: str, file: FileData) -> bool:
-        """Whether there is a target of a file that some steps made.
+        """Whether a file has a target of this kind, made by any steps.
 
         Args:
             kind: ``pre_processed`` or ``processed`` or ``reports``.
@@ -125,13 +126,13 @@ class Workspace:
 
         Args:
             kind: ``pre_processed``, ``processed`` or ``reports``.
-            fingerprint: Of the steps that made it.
-            key: The file's.
+            fingerprint: Fingerprint of the steps that make it.
+            key: Key of the file.
         """
         return f"{self._root}/{kind}/{fingerprint}/{names.shard(key)}/{key}"
 
     def sweep(self) -> None:
-        """Remove what processes that died have left among the targets: temporary files and folders, facts of parts that are gone."""
+        """Remove what dead processes left among the targets: temporary files and folders, and facts of parts that do not exist."""
         for folder, folders, files in os.walk(self._root):
             of_downloads = folder.startswith(f"{self._root}/downloads/")
             for name in files:

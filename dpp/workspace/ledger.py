@@ -1,7 +1,7 @@
-"""The record of outcomes: JSON Lines, appended to while a chunk is worked on.
+"""The ledger of a chunk: its files' outcomes as JSON Lines, appended as files end.
 
-A line is written with one call, so a process that dies leaves at most one torn line, at the end; it is
-cut off when the ledger is opened again, and skipped by readers.
+A line is written with one call, so a process that dies leaves at most one incomplete line, at the end. Readers skip it, and the
+next writer removes it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ OPEN_SUFFIX = ".open"
 
 
 class Ledger:
-    """Append outcomes to a file; one writer at a time, from any of its threads.
+    """Append outcomes to a file; only one process may write at a time, from any of its threads.
 
     Args:
-        path: Its final name, which appears with :meth:`finish`; until then it ends in ``.open``.
+        path: The final path, which :meth:`finish` creates; until then the file has the suffix ``.open``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,7 +37,7 @@ class Ledger:
             self._size = self._repaired()
 
     def _repaired(self) -> int:
-        """Cut off a torn last line; return the size then."""
+        """Remove an incomplete last line; return the size in bytes."""
         data = self._open_path.read_bytes()
         whole = data.rfind(b"\n") + 1
         if whole != len(data):
@@ -45,14 +45,14 @@ class Ledger:
         return whole
 
     def recorded(self) -> dict[str, Outcome]:
-        """Return the outcomes that are in it already, by key."""
+        """Return the outcomes in the ledger, by key."""
         return {outcome.key: outcome for outcome in read_ledger(self._open_path)}
 
     def append(self, record: Record) -> None:
-        """Add a record.
+        """Append a record.
 
         Raises:
-            EnvironmentStop: It can't be written; what was written of it is taken back.
+            EnvironmentStop: The record cannot be written; its written part is removed.
         """
         assert self._descriptor is not None, "the ledger is closed"
         with self._lock, stops_run(self._path):
@@ -64,20 +64,20 @@ class Ledger:
             self._size += len(record.line)
 
     def finish(self) -> None:
-        """Give the ledger its final name: every file of the chunk has its outcome."""
+        """Give the ledger its final name: every file of the chunk has an outcome."""
         with stops_run(self._path):
             self.close()
             os.replace(self._open_path, self._path)
 
     def close(self) -> None:
-        """Let go of the file; what has no final name yet can be opened again."""
+        """Close the file; an unfinished ledger can be opened again."""
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
             os.close(descriptor)
 
 
 class Record(NamedTuple):
-    """An outcome, and its line in a ledger, in a report and in ``results.jsonl``: JSON with a line feed."""
+    """An outcome, and its line in a ledger, in a report and in ``results.jsonl``: JSON that ends with a line feed."""
 
     outcome: Outcome
     line: bytes
@@ -89,7 +89,7 @@ class Record(NamedTuple):
 
 
 def read_outcome(path: Path | str) -> Outcome | None:
-    """Return the outcome that a file's report holds; None where there is no report, or none that is whole."""
+    """Return the outcome in a file's report; None if the report is missing or incomplete."""
     try:
         return Outcome.model_validate_json(read_bytes(path))
     except (OSError, ValidationError):
@@ -102,7 +102,8 @@ def read_ledger(path: Path) -> Iterator[Outcome]:
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """Yield the records of a ledger, which may just have got its final name; a torn or invalid line is skipped."""
+    """Yield the records of a ledger; skip incomplete and invalid lines."""
+    # An unfinished ledger may have got its final name since its path was listed.
     stream = _open_if_there(path) or _open_if_there(path.with_name(path.name.removesuffix(OPEN_SUFFIX)))
     if stream is None:
         return

@@ -1,9 +1,9 @@
-"""Locks among processes of one machine (flock(2)); each ends with the process that holds it.
+"""Locks between the processes of one machine (flock(2)); each ends with the process that holds it.
 
-BatchLock    a batch, held alone by its run, or shared by the processes that work on it
-FolderLock   a download, held alone while it is made
-Hold         a download, shared while it is read
-open_locked  a small file that processes keep a number or a place in
+BatchLock    on a batch: exclusive for its run, or shared by the processes that work on it
+FolderLock   on a download: exclusive while it is made
+Hold         on a download: shared while it is read
+open_locked  on a small file with a number, or one that stands for a place
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ NAMED_SECONDS = 1.0
 
 
 class BatchLock:
-    """A lock file; children of the process that holds it hold it too.
+    """Lock a batch with a lock file; children of the process that holds the lock hold it too.
 
     Args:
-        path: The lock file; it says who held it last.
+        path: The lock file; it contains the last holder.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,10 +41,8 @@ class BatchLock:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
     def exclusive(self) -> None:
-        """Hold the lock alone, or raise LockedError naming its holder.
-
-        Tried a few times, as somebody may only be asking whether it is free.
-        """
+        """Take the lock exclusively, or raise LockedError with its holder."""
+        # Another process may hold it only for a moment, in is_free().
         for _ in range(TRIES):
             if self.try_exclusive():
                 return
@@ -52,21 +50,19 @@ class BatchLock:
         raise self.held()
 
     def held(self) -> LockedError:
-        """Return the error that names the holder.
-
-        Who has just got the lock may not have written down yet that it has; until then the one before it stands there.
-        """
+        """Return an error with the holder of the lock."""
+        # A process that has just taken the lock may not have written its own name yet; until then the file has the previous holder.
         deadline = time.monotonic() + NAMED_SECONDS
         while _is_over(holder := self._holder()) and time.monotonic() < deadline:
             time.sleep(PAUSE)
-        by = f"what {holder} left running" if holder and _is_over(holder) else holder or "somebody"
+        by = f"a child process of {holder}" if holder and _is_over(holder) else holder or "another process"
         return LockedError(f"this batch is being run by {by}; wait for it to end or stop it, then run the same command again")
 
     def _holder(self) -> str:
         return os.pread(self._descriptor, 1000, 0).decode(errors="replace").strip()
 
     def try_exclusive(self) -> bool:
-        """Hold the lock alone, if nobody else holds it; a shared lock held before is lost if not."""
+        """Take the lock exclusively, if no other process holds it; otherwise a shared lock held before is lost."""
         if not self._try(fcntl.LOCK_EX):
             return False
         since = datetime.now(UTC).isoformat(timespec="seconds")
@@ -77,11 +73,11 @@ class BatchLock:
         return True
 
     def try_shared(self) -> bool:
-        """Hold the lock with others, unless somebody holds it alone."""
+        """Take the lock together with others, unless another process holds it exclusively."""
         return self._try(fcntl.LOCK_SH)
 
     def is_free(self) -> bool:
-        """Whether nobody else holds the lock; asking takes it for a moment."""
+        """Whether no other process holds the lock; this takes the lock, until it is released."""
         return self._try(fcntl.LOCK_EX)
 
     def _try(self, mode: int) -> bool:
@@ -92,11 +88,11 @@ class BatchLock:
         return True
 
     def unlock(self) -> None:
-        """Let the lock go for all processes that hold it with this one."""
+        """Release the lock for all processes that hold it together with this one."""
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def release(self) -> None:
-        """Let the lock go; a second time does nothing."""
+        """Release the lock; further calls do nothing."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -106,17 +102,15 @@ class BatchLock:
 
 
 def _is_over(holder: str) -> bool:
-    """Whether a text names no holder, or one of this machine that is no more."""
+    """Whether a text contains no holder, or a process of this machine that has ended."""
     words = holder.split()
     return len(words) < len(_HOLDER.split()) or (words[3] == socket.gethostname() and not is_alive(words[1]))
 
 
 class FolderLock:
-    """Hold a folder alone, among all threads and processes of this machine; say whether it is empty.
+    """Lock a folder exclusively among all threads and processes of this machine, and return whether it is empty; create it if needed."""
 
-    The folder is made where it is missing. Two files with one URL, or two batches, share one download.
-    """
-
+    # Two files with the same URL share one download, also if they are in different batches.
     __slots__ = ("_descriptor", "_folder")
 
     def __init__(self, folder: str) -> None:
@@ -131,10 +125,12 @@ class FolderLock:
                 except FileNotFoundError:
                     if Path(self._folder).is_symlink():
                         raise
-                    continue  # who was done with it removed it at this moment
+                    # Another process that had finished removed the folder at this moment.
+                    continue
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-                if os.fstat(self._descriptor).st_nlink:  # else it was removed while we waited
+                # The folder may have been removed while this process waited; then its link count is 0.
+                if os.fstat(self._descriptor).st_nlink:
                     return not os.listdir(self._descriptor)
             except BaseException:
                 os.close(self._descriptor)
@@ -145,15 +141,15 @@ class FolderLock:
         os.close(self._descriptor)
 
     def share(self) -> Hold:
-        """Return what goes on holding the folder, together with others, when this lock is let go."""
+        """Return a shared lock on the folder, which stays when this lock is released."""
         return Hold(os.dup(self._descriptor))
 
 
 class Hold:
-    """Hold a folder together with others, so that nobody removes what is in it.
+    """A shared lock on a folder, which keeps other processes from removing its files.
 
     Args:
-        descriptor: The folder, opened; closed with :meth:`release`.
+        descriptor: The open folder; :meth:`release` closes it.
     """
 
     __slots__ = ("_descriptor",)
@@ -163,7 +159,7 @@ class Hold:
         fcntl.flock(descriptor, fcntl.LOCK_SH)
 
     def try_exclusive(self) -> bool:
-        """Hold the folder alone, if nobody else holds it."""
+        """Make the lock exclusive, if no other process or thread holds it."""
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -171,21 +167,21 @@ class Hold:
         return True
 
     def release(self) -> None:
-        """Let the folder go; a second time does nothing."""
+        """Release the lock; further calls do nothing."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
 
 
 def share_folder(folder: str) -> Hold | None:
-    """Hold a folder together with others; None where it is not there."""
+    """Take a shared lock on a folder; return None if the folder does not exist."""
     with stops_run(folder), suppress(FileNotFoundError):
         return Hold(os.open(folder, _FOLDER))
     return None
 
 
 def open_locked(path: Path) -> int:
-    """Open a small file, made as needed, once no other process holds it; it is held until the descriptor is closed."""
+    """Open a small file and lock it, and wait for other holders; closing the descriptor releases it. Create the file if needed."""
     descriptor = _open_private(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -196,7 +192,7 @@ def open_locked(path: Path) -> int:
 
 
 def try_open_locked(path: Path) -> int | None:
-    """Open a small file as :func:`open_locked` does; return None where another process holds it."""
+    """Open and lock a small file as :func:`open_locked` does; return None if another process holds it."""
     descriptor = _open_private(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Files of our own: a final name is always whole."""
+"""Tests of atomic writes: a final name always has the complete content."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_json_file_that_is_missing_or_torn_is_none(tmp_path, data):
     [
         (errno.ENOSPC, "the disk is full", True),
         (errno.EDQUOT, "the disk quota is used up", True),
-        (errno.EMFILE, r"this process may open no more files \(ulimit -n\)", True),
+        (errno.EMFILE, r"this process has too many open files \(see ulimit -n\)", True),
         (errno.EACCES, "permission denied", False),
         (errno.ENOTDIR, "a file is in the way", False),
         (errno.ELOOP, os.strerror(errno.ELOOP), False),

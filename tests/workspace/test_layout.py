@@ -1,4 +1,4 @@
-"""The workspace: where targets lie, who holds a download, and what is swept."""
+"""Tests of the workspace: paths of targets, locks on downloads, and the sweep."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_folder_that_is_a_link_to_nowhere_stops_the_run(tmp_path):
 
 @pytest.fixture
 def dead_pid():
-    """The id of a process that is dead but was not waited for, as those of a killed group can stay for a while."""
+    """Yield the id of a zombie: a process that has ended, but was not waited for yet."""
     process = subprocess.Popen(["true"])
     while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
         os.sched_yield()

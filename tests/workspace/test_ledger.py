@@ -1,4 +1,4 @@
-"""Ledgers: cut at any byte they keep every whole line."""
+"""Tests of ledgers: truncated at any byte, they keep every complete line."""
 
 from __future__ import annotations
 

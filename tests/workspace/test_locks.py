@@ -1,4 +1,4 @@
-"""The lock on a batch: alone or shared, and gone with its holder."""
+"""Tests of the lock on a batch: exclusive or shared, and released when its holder ends."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_who_is_locked_out_is_told_by_whom(locks):
 
 
 def test_a_holder_nobody_knows_is_somebody(locks):
-    assert str(locks[0].held()).startswith("this batch is being run by somebody; ")
+    assert str(locks[0].held()).startswith("this batch is being run by another process; ")
 
 
 def test_a_holder_that_is_no_more_has_left_something_running(locks, tmp_path):
@@ -50,7 +50,7 @@ def test_a_holder_that_is_no_more_has_left_something_running(locks, tmp_path):
     dead.wait()
     holder = f"pid {dead.pid} on {socket.gethostname()} since 2026-01-01T00:00:00+00:00"
     (tmp_path / "batch" / "lock").write_text(holder)
-    assert str(locks[0].held()).startswith(f"this batch is being run by what {holder} left running; ")
+    assert str(locks[0].held()).startswith(f"this batch is being run by a child process of {holder}; ")
 
 
 def test_a_holder_on_another_machine_is_named_at_once(locks, tmp_path):
