@@ -261,7 +261,7 @@ def test_dpp_source_schemes_lets_a_source_have_options(install, site, run_batch,
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ('{"lisitng": {"text": "x"}}', "options for lisitng, but this batch uses checksum; did you mean 'listing'?"),
+        ('{"lisitng": {"text": "x"}}', "options for lisitng, which this batch does not use; it uses checksum; did you mean 'listing'?"),
         ('{"listing": {"txet": "x"}}', "options of listing:"),
         ('{"https": {"x": 1}}', "options of https:\n  unknown option 'x'"),
         ('{"file": {"x": 1}, "http": {}}', "options of file:\n  unknown option 'x'"),
@@ -342,7 +342,7 @@ def test_dpp_commands_that_fails_leaves_the_other_verbs(install, command):
     run = command("dpp", "--help")
     assert run.returncode == 0
     assert "greet" in run.stdout
-    assert "plugin bad (dpp-bad 1.0) is broken and left out: OSError: broken" in run.stderr
+    assert "skipped broken plugin bad (dpp-bad 1.0): OSError: broken" in run.stderr
 
 
 # Notifications

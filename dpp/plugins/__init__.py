@@ -1,1 +1,1 @@
-"""Loading plugins, configuring their steps, and writing new ones."""
+"""Load plugins, configure their steps, and create new plugins."""

@@ -1,4 +1,4 @@
-"""What dpp brings along, offered through the same hooks as any plugin's classes."""
+"""The built-in steps, fetchers and sources, offered through the same hooks as those of plugins."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ COMPRESSED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": 
 
 
 class Checksum(BaseProcessor):
-    """Tell a file's size in bytes, its digest and its media type.
+    """Compute a file's size in bytes, its digest and its media type.
 
-    The media type is guessed from the name, as Python's ``mimetypes`` does it (RFC 6838 names); of a compressed
-    file it is that of the compression. Of a folder, such as an archive that was unpacked, it tells the number of files,
-    their size, and the digest of the list of their digests.
+    The media type (RFC 6838) is guessed from the name with Python's ``mimetypes``; for a compressed file it is that of the
+    compression. For a folder, such as an unpacked archive, the result has the number of files, their total size in bytes, and
+    the digest of the list of their digests.
     """
 
     name = "checksum"
@@ -40,7 +40,7 @@ class Checksum(BaseProcessor):
     @classmethod
     def _algorithm_is_known(cls, algorithm: str) -> str:
         if algorithm not in hashlib.algorithms_available or not hashlib.new(algorithm, usedforsecurity=False).digest_size:
-            raise ValueError(f"is no hash algorithm of this Python, got {algorithm!r}; try sha256, md5 or blake2b")
+            raise ValueError(f"unknown hash algorithm {algorithm!r}; try sha256, md5 or blake2b")
         return algorithm
 
     def process(self, file: FileData) -> dict[str, Any]:
@@ -53,20 +53,20 @@ class Checksum(BaseProcessor):
         return {"size": size, self.algorithm: digest, "media_type": media_type(file.local_path.name)}
 
     def _known(self, file: FileData) -> tuple[int, str] | None:
-        """Return what was worked out while the download came, where nothing was done to it since."""
+        """Return the size and digest that the download computed, if no pre-processor changed the file; else None."""
         if self.algorithm == "sha256" and file.sha256 and file.size is not None and not file.processing_history:
             return file.size, file.sha256
         return None
 
     def _folder(self, folder: Path) -> dict[str, Any]:
-        """Return the number of files, their size, and the digest of their paths and digests, as ``sha256sum`` would list them."""
+        """Return the number of files, their total size, and the digest of their paths and digests as ``sha256sum`` lists them."""
         paths = _files_in(folder)
         digest = content_digest(folder, self.algorithm)
         return {"files": len(paths), "size": sum(path.stat().st_size for path in paths), self.algorithm: digest}
 
 
 def content_digest(path: Path, algorithm: str = "sha256") -> str:
-    """Return the digest of a file, or of a folder that of the list of its files' digests, as ``sha256sum`` would print it."""
+    """Return the digest of a file; for a folder, that of the list of its files' digests as ``sha256sum`` prints it."""
     if path.is_dir():
         lines = "".join(f"{content_digest(child, algorithm)}  {child.relative_to(path)}\n" for child in _files_in(path))
         return hashlib.new(algorithm, lines.encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest()
@@ -79,7 +79,7 @@ def _files_in(folder: Path) -> list[Path]:
 
 
 def media_type(name: str) -> str:
-    """Return the media type that a file's name tells."""
+    """Return the media type that a file's name suggests."""
     guessed, compression = mimetypes.guess_type(name)
     return COMPRESSED.get(compression, OCTET_STREAM) if compression else guessed or OCTET_STREAM
 
@@ -92,11 +92,11 @@ def dpp_processors() -> list[type[BaseProcessor]]:
 
 @hookimpl(trylast=True)
 def dpp_sources(files: str) -> Iterable[Mapping[str, Any]] | None:
-    """List a folder of this machine, or the files that match a pattern."""
+    """List a local folder, or the files that match a pattern."""
     return local_entries(files)
 
 
 @hookimpl(trylast=True)
 def dpp_fetchers() -> Mapping[str, type[BaseFetcher]]:
-    """Offer http and https with requests, and files of this machine."""
+    """Offer fetchers for http and https (with requests), and for local files."""
     return {"http": RequestsFetcher, "https": RequestsFetcher, "file": LocalFetcher, BAD_ENTRY: BadEntryFetcher}

@@ -1,4 +1,4 @@
-"""What a class says of itself: what it is for, and its options."""
+"""Describe the class of a step or fetcher: its purpose and its options."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Option(NamedTuple):
 
     Attributes:
         name: Its name.
-        type: What it takes, as Python spells it.
-        default: Its default; None where it is required.
+        type: Its type, as written in Python.
+        default: Its default; None if it is required.
         required: Whether it must be given.
         description: The field's description, or the string below the field (pydantic's ``use_attribute_docstrings``); "" without both.
     """
@@ -33,7 +33,7 @@ class Option(NamedTuple):
 
 
 def options_of(cls: Any) -> list[Option]:
-    """Return the options of a class: the fields of a step, or of a fetcher's ``Options``; none where they can't be known."""
+    """Return the options of a class: the fields of a step, or of a fetcher's ``Options``; none if it is not a pydantic model."""
     model = next((one for one in (cls, getattr(cls, "Options", None)) if isinstance(one, type) and issubclass(one, BaseModel)), None)
     if model is None:
         return []
@@ -47,7 +47,7 @@ def _to_option(name: str, field: FieldInfo) -> Option:
 
 
 def _type_name(kind: Any) -> str:
-    """Return a type as people write it, without modules and rules of pydantic."""
+    """Return a type as written in Python, without modules and pydantic's metadata."""
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Annotated:
         return _type_name(parts[0])
@@ -61,7 +61,7 @@ def _type_name(kind: Any) -> str:
 
 
 def purpose(cls: Any) -> str:
-    """Return what the docstring of a class, or of a source's plugin, says before its sections."""
+    """Return the docstring of a class, or of a source's plugin, up to its first section."""
     return _SECTION.split(_docstring(cls))[0].strip()
 
 

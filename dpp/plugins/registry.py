@@ -1,4 +1,4 @@
-"""Plugins: loading them one by one, knowing who offers what, and setting aside what is broken."""
+"""Load plugins one by one, record what each offers, and skip broken ones."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ BUILT_IN = "built in"
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a plugin comes from.
+    """A plugin, the package that it comes from, and its state.
 
     Attributes:
-        plugin: Name of its entry point, or ``dpp`` for what is built in.
-        distribution: The package that was installed, with its version.
+        plugin: Name of its entry point, or ``dpp`` for the built-in plugin.
+        distribution: Name and version of the installed package.
         state: ``enabled``, ``disabled`` or ``broken``.
         reason: Why it is not enabled.
     """
@@ -51,13 +51,13 @@ class Origin:
 
 @dataclass(frozen=True)
 class Offer:
-    """What a plugin offers under a name.
+    """A step, fetcher or source that a plugin offers under a name.
 
     Attributes:
         kind: ``pre-processor``, ``processor``, ``post-processor``, ``fetcher`` or ``source``.
-        name: How it is asked for; the URL scheme of a fetcher or source.
-        cls: The class; of a source, the plugin.
-        origin: Who offers it.
+        name: Its name in a batch; for a fetcher or source, the URL scheme.
+        cls: The class; for a source, the plugin.
+        origin: The plugin that offers it.
     """
 
     kind: str
@@ -67,7 +67,7 @@ class Offer:
 
 
 class Registry:
-    """Who offers what. Made by :func:`load_plugins`; built when needed, never at import."""
+    """The loaded plugins and what they offer; created by :func:`load_plugins`, never at import."""
 
     def __init__(self, manager: pluggy.PluginManager, origins: list[Origin], offers: list[Offer]) -> None:
         self.hook = manager.hook
@@ -78,14 +78,15 @@ class Registry:
         self._parts: dict[str, list[tuple[str, Callable[..., Any]]]] = {}
 
     def _callers(self, hook: str) -> list[tuple[str, Callable[..., Any]]]:
-        """Return each plugin's name and its part of a hook, in the order of a call, so that a failure is that plugin's alone."""
+        """Return each plugin's name and its implementation of a hook, in the order of a call."""
+        # Called one by one, so that a failure can be attributed to a plugin and does not affect the others.
         if hook not in self._parts:
             found = reversed(getattr(self.hook, hook).get_hookimpls())
             self._parts[hook] = [(one.plugin_name, _alone(self._manager, one.plugin, hook)) for one in found]
         return self._parts[hook]
 
     def notify(self, hook: str, **facts: Any) -> None:
-        """Call a hook that only takes note; a plugin that fails in it is logged and stops nothing."""
+        """Call a hook without a result; log the failure of a plugin, and continue with the others."""
         for plugin, call in self._callers(hook):
             try:
                 call(**facts)
@@ -93,16 +94,16 @@ class Registry:
                 log.exception("plugin %s failed in %s", plugin, hook)
 
     def commands(self) -> Iterator[tuple[str, Any]]:
-        """Yield the commands that plugins offer, each with the plugin's name."""
+        """Yield the commands that plugins offer, each with the name of its plugin."""
         for plugin, call in self._callers("dpp_commands"):
             for commands in call():
                 yield from ((plugin, command) for command in commands)
 
     def rows(self, files: str, settings: Settings) -> Iterable[Mapping[str, Any]] | None:
-        """Return the files that a plugin finds behind a source such as a URL, or None where none does.
+        """Return the files that a plugin lists for a source such as a URL, or None if no plugin knows the source.
 
         Raises:
-            PluginError: A plugin failed in it, and no other knows this source.
+            PluginError: A plugin failed, and no other plugin knows the source.
         """
         failed: PluginError | None = None
         for plugin, call in self._callers("dpp_sources"):
@@ -119,17 +120,17 @@ class Registry:
         return None
 
     def steps(self, settings: Settings) -> Steps:
-        """Return the steps that a batch names, with their options; made once a process, as a constructor may take its time.
-
-        Settings that leave out a kind of step, as those of a task of an early stage do, may have options for it all the same.
+        """Return the steps that the settings name, with their options.
 
         Raises:
-            ConfigurationError: A name is unknown, or an option is wrong; where there are several problems, all of them.
-            PluginError: Two plugins offer a name, or a class can't be imported.
+            ConfigurationError: A name is unknown, or an option is invalid; it lists all problems.
+            PluginError: Two plugins offer the same name, or a class cannot be imported.
         """
+        # A constructor may be slow, so the steps are kept for the lifetime of the process.
         wanted = settings.model_dump_json(include=STEP_SETTINGS | {"options", "debug"})
         if wanted not in self._steps:
             self._steps[wanted] = self._chosen(settings)
+        # The settings of a single task may lack later kinds of steps, and still have options for them.
         if settings.model_fields_set >= STEP_SETTINGS:
             used = {step.name for step in self._steps[wanted]} | {name for _, name in _chosen_steps(settings)}
             _refuse_unused(settings.options, used, self.schemes())
@@ -169,10 +170,10 @@ class Registry:
         return f"unknown {kind} {name!r}; {hint}{''.join(broken)}"
 
     def fetchers(self) -> dict[str, type[BaseFetcher]]:
-        """Return the fetcher of each URL scheme; a plugin's one comes before a built-in one.
+        """Return the fetcher class of each URL scheme; a plugin's fetcher replaces a built-in one.
 
         Raises:
-            PluginError: Two plugins offer a scheme.
+            PluginError: Two plugins offer the same scheme.
         """
         chosen: dict[str, Offer] = {}
         for offer in (offer for offer in self.offers if offer.kind == "fetcher"):
@@ -183,18 +184,19 @@ class Registry:
         return {scheme: offer.cls for scheme, offer in chosen.items()}
 
     def schemes(self) -> set[str]:
-        """Return the URL schemes under which options can stand: those of fetchers and of sources."""
+        """Return the URL schemes that can have options: those of fetchers and of sources."""
         return {*self.fetchers(), *self._listed()}
 
     def _listed(self) -> set[str]:
         return {offer.name for offer in self.offers if offer.kind == "source"}
 
     def check_fetchers(self, settings: Settings) -> None:
-        """Check the options of fetchers, and make those that have any, so that a wrong one is found before anything is fetched.
+        """Check the options of fetchers before anything is fetched.
 
         Raises:
-            ConfigurationError: An option is wrong.
+            ConfigurationError: An option is invalid.
         """
+        # Fetchers with options are created as well, as their constructors may check more.
         for scheme, cls in self.fetchers().items():
             model = getattr(cls, "Options", NoOptions)
             if scheme in settings.options and not (model is NoOptions and scheme in self._listed()):
@@ -209,7 +211,7 @@ def _taken(kind: str, name: str, offers: Iterable[Offer]) -> str:
 
 @contextmanager
 def _blaming(plugin: str, files: str) -> Iterator[None]:
-    """Turn what a plugin's code raises into a PluginError that names the plugin; dpp's own errors pass."""
+    """Turn an exception of a plugin's code into a PluginError with the plugin's name; dpp's own errors are not changed."""
     try:
         yield
     except DppError:
@@ -217,7 +219,7 @@ def _blaming(plugin: str, files: str) -> Iterator[None]:
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise PluginError(
-            f"plugin {plugin} failed to list {redact_url(files)}: {reason} ({DISABLE_VARIABLE} leaves plugins out)"
+            f"plugin {plugin} failed to list {redact_url(files)}: {reason} (plugins can be disabled with {DISABLE_VARIABLE})"
         ) from error
 
 
@@ -227,7 +229,7 @@ def _guarded(plugin: str, files: str, found: Iterable[Mapping[str, Any]]) -> Ite
 
 
 def _alone(manager: pluggy.PluginManager, plugin: Any, hook: str) -> Callable[..., Any]:
-    """Return a caller of one plugin's part of a hook."""
+    """Return a function that calls a hook of one plugin only."""
     return manager.subset_hook_caller(hook, [other for other in manager.get_plugins() if other is not plugin])
 
 
@@ -237,7 +239,7 @@ def _chosen_steps(settings: Settings) -> Iterator[tuple[str, str]]:
 
 
 def _with_shared(cls: type[Any], own: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    """Return a step's options, with those of URL schemes that it shares, unless it is given one of them."""
+    """Return a step's options, with those of its shared URL schemes; if the step has one of them itself, the scheme's are ignored."""
     options = own
     for scheme, model in getattr(cls, "shared_options", {}).items():
         if own.keys().isdisjoint(model.model_fields):
@@ -247,7 +249,7 @@ def _with_shared(cls: type[Any], own: dict[str, Any], settings: Settings) -> dic
 
 
 def option_names(settings: Settings) -> Iterator[str]:
-    """Yield the names under which options for a batch can stand: URL schemes, and steps, as they are asked for and their own names."""
+    """Yield the names that can have options in a batch: URL schemes, and steps by their names in the batch and their own names."""
     yield from registry().schemes()
     for kind, name in _chosen_steps(settings):
         yield name
@@ -259,17 +261,18 @@ def _refuse_unused(options: Mapping[str, Any], used: set[str], schemes: set[str]
     unused = sorted(set(options) - used - schemes)
     if unused:
         near = [f"did you mean {close!r}?" for name in unused if (close := names.close_match(name, used | schemes))]
-        raise ConfigurationError("; ".join([f"options for {', '.join(unused)}, but this batch uses {', '.join(sorted(used))}", *near]))
+        problem = f"options for {', '.join(unused)}, which this batch does not use; it uses {', '.join(sorted(used))}"
+        raise ConfigurationError("; ".join([problem, *near]))
 
 
 @functools.cache
 def registry() -> Registry:
-    """Return this process's plugins, loaded at the first call."""
+    """Return the plugins of this process; the first call loads them."""
     return load_plugins()
 
 
 def load_plugins() -> Registry:
-    """Load the built-in plugin and every installed one, each on its own."""
+    """Load the built-in plugin and all installed ones; a broken plugin does not affect the others."""
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     own = Origin(hookspecs.PROJECT, BUILT_IN)
@@ -280,9 +283,7 @@ def load_plugins() -> Registry:
         origins.append(origin)
         offers += offered
         if origin.state == "broken":
-            log.warning(
-                "plugin %s is broken and left out: %s (%s=%s silences this)", origin, origin.reason, DISABLE_VARIABLE, origin.plugin
-            )
+            log.warning("skipped broken plugin %s: %s (%s=%s disables it)", origin, origin.reason, DISABLE_VARIABLE, origin.plugin)
     return Registry(manager, origins, offers)
 
 
@@ -302,7 +303,8 @@ def _loaded(manager: pluggy.PluginManager, entry: EntryPoint) -> tuple[Origin, l
     try:
         return origin, _registered(manager, origin, entry.load)
     except (Exception, SystemExit) as error:
-        if isinstance(error, SchemaError) and KeyboardInterrupt.__name__ in str(error):  # pydantic makes that of an interrupt
+        # pydantic turns an interrupt into a SchemaError.
+        if isinstance(error, SchemaError) and KeyboardInterrupt.__name__ in str(error):
             raise KeyboardInterrupt from error
         if manager.has_plugin(str(origin)):
             manager.unregister(name=str(origin))
@@ -310,7 +312,7 @@ def _loaded(manager: pluggy.PluginManager, entry: EntryPoint) -> tuple[Origin, l
 
 
 def _registered(manager: pluggy.PluginManager, origin: Origin, load: Callable[[], Any]) -> list[Offer]:
-    """Register a plugin, refuse hooks that dpp does not have, and return what it offers."""
+    """Register a plugin, raise for hooks that dpp does not have, and return what the plugin offers."""
     plugin = load()
     manager.register(plugin, str(origin))
     manager.check_pending()
@@ -318,7 +320,7 @@ def _registered(manager: pluggy.PluginManager, origin: Origin, load: Callable[[]
 
 
 def _offers(manager: pluggy.PluginManager, origin: Origin, plugin: Any) -> Iterator[Offer]:
-    """Yield what one plugin offers, by calling the hooks for it alone."""
+    """Yield what one plugin offers, by calling its hooks only."""
     for kind, method in STEP_METHODS.items():
         for classes in _alone(manager, plugin, f"dpp_{kind.replace('-', '_')}s")():
             for cls in classes:
@@ -336,10 +338,10 @@ def _offers(manager: pluggy.PluginManager, origin: Origin, plugin: Any) -> Itera
 
 def _check_class(kind: str, cls: Any, method: str) -> None:
     if not has_method(cls, method):
-        raise TypeError(f"{cls!r} is no {kind}: expected a class with a method {method}()")
+        raise TypeError(f"{cls!r} is not a {kind}: expected a class with a method {method}()")
 
 
 def _check_commands(commands: Iterable[Any]) -> None:
     for command in commands:
         if not getattr(command, "name", ""):
-            raise TypeError(f"{command!r} is no click command with a name")
+            raise TypeError(f"{command!r} is not a click command with a name")

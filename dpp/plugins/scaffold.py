@@ -1,4 +1,4 @@
-"""The package of a new plugin, written from the template that dpp brings along."""
+"""Create the package of a new plugin from dpp's template."""
 
 from __future__ import annotations
 
@@ -62,18 +62,18 @@ _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 
 
 def write_plugin(name: str, kind: str = "processor", folder: Path | None = None) -> Path:
-    """Write the package of a plugin: a small one that works, with its tests.
+    """Write the package of a small plugin that works, with its tests.
 
     Args:
-        name: How batches ask for the plugin; a fetcher's or source's URL scheme.
+        name: Name of the plugin in batches; for a fetcher or source, its URL scheme.
         kind: One of :data:`PLUGIN_KINDS`.
-        folder: Where it is written; ``./dpp-NAME`` unless given. It must not be there yet.
+        folder: Path of the package; by default ``./dpp-NAME``. It must not exist yet.
 
     Returns:
-        The folder, whole; where something fails, nothing is left.
+        The folder. If anything fails, it is not created.
 
     Raises:
-        InputError: The name cannot be used or is taken, or the folder is there already.
+        InputError: The name is invalid or taken, or the folder exists already.
         EnvironmentStop: The folder cannot be written.
     """
     _check_name(name)
@@ -87,26 +87,27 @@ def write_plugin(name: str, kind: str = "processor", folder: Path | None = None)
 
 def _refuse_existing(folder: Path) -> None:
     if os.path.lexists(folder):
-        raise InputError(f"{folder} is there already, and nothing was written; choose another place with --output")
+        raise InputError(f"{folder} exists already, nothing was written; choose another folder with --output")
     if not folder.parent.is_dir():
-        raise InputError(f"there is no folder {folder.parent} to write {folder.name} into; make it first")
+        raise InputError(f"folder {folder.parent} does not exist; create it first")
 
 
 def _refuse_taken(name: str, kind: str) -> None:
-    """Refuse a name that another plugin has, as a batch could then ask for neither."""
+    """Raise InputError if another plugin or package has this name."""
+    # A batch cannot use a name that two plugins offer.
     offers = (offer for offer in registry().offers if (offer.kind, offer.name) == (kind, name))
     if offer := next(offers, None):
-        raise InputError(f"there is a {kind} {name!r} already, {offer.origin}; choose another name")
+        raise InputError(f"{kind} {name!r} is already offered by {offer.origin}; choose another name")
     try:
         installed = distribution(f"dpp-{name}")
     except (PackageNotFoundError, ValueError):
         return
-    raise InputError(f"a package dpp-{name} {installed.version} is installed already; choose another name, or uninstall it first")
+    raise InputError(f"package dpp-{name} {installed.version} is already installed; choose another name, or uninstall it first")
 
 
 @contextmanager
 def _made_whole(folder: Path) -> Iterator[Path]:
-    """Yield a folder beside the final one, which takes its name in the end; where something fails, it is removed."""
+    """Yield a temporary folder that gets the final name when the block succeeds, and is removed if it raises."""
     unfinished = Path(temporary_name(folder))
     try:
         unfinished.mkdir()
@@ -114,30 +115,31 @@ def _made_whole(folder: Path) -> Iterator[Path]:
         unfinished.rename(folder)
     except OSError as error:
         if error.errno in _TAKEN:
-            raise InputError(f"{folder} appeared in the meantime and is left as it is") from error
-        raise EnvironmentStop(f"cannot write {folder}: {error.strerror or error}; nothing is left of it") from error
+            raise InputError(f"{folder} was created by another process meanwhile; it was not changed") from error
+        raise EnvironmentStop(f"cannot write {folder}: {error.strerror or error}; nothing was written") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _check_name(name: str) -> None:
-    """Refuse a name that makes no package, module, class or URL scheme."""
+    """Raise InputError for a name that cannot name a package, module, class and URL scheme."""
     if not _NAME.fullmatch(name) or len(name) > _MAX_LENGTH:
-        reason = f"expected at most {_MAX_LENGTH} lower-case letters, digits and single dashes, beginning with a letter, such as line-count"
+        reason = f"expected at most {_MAX_LENGTH} lower-case letters, digits and single dashes, starting with a letter, such as line-count"
     elif name.startswith("dpp-"):
-        reason = "leave dpp- out: the package gets it in front of the name"
+        reason = "omit the prefix dpp-; it is added to the name of the package"
     elif name.startswith("test"):
-        reason = "pytest takes classes that begin with Test for tests; take another name"
+        reason = "pytest collects classes whose names start with Test; choose another name"
     elif name in _NAMES_IN_MODULE:
-        reason = "the module uses a class of that name itself; take another"
+        reason = "the module uses another class of this name; choose another name"
     else:
         return
-    raise InputError(f"{name!r} can't be the name of a plugin: {reason}")
+    raise InputError(f"invalid plugin name {name!r}: {reason}")
 
 
 def _render(name: str, kind: str, folder: Path) -> None:
     """Fill in the templates."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - takes 40 ms, which other commands do without
+    # The import takes 40 ms, which other commands need not spend.
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415
 
     package = f"dpp-{name}"
     module = package.replace("-", "_")
@@ -149,7 +151,7 @@ def _render(name: str, kind: str, folder: Path) -> None:
         lstrip_blocks=True,
         keep_trailing_newline=True,
         undefined=StrictUndefined,
-        autoescape=False,  # noqa: S701 - what is written is Python, TOML and Markdown
+        autoescape=False,  # noqa: S701 - the output is Python, TOML and Markdown, not HTML
     )
     for path, template in _FILES.items():
         target = folder / path.format(module=module)

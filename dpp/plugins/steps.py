@@ -1,4 +1,4 @@
-"""The steps of a run: classes with their options, made into objects where they are needed."""
+"""The steps of a run: classes and their options; the objects are created when they are needed."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ STEP_METHODS = {"pre-processor": "pre_process", "processor": "process", "post-pr
 
 
 class ConfiguredStep:
-    """A step of a run: a class with its options, made into an object once a thread.
+    """A step of a run: a class and its options; each thread gets its own object.
 
     Args:
         kind: ``pre-processor``, ``processor`` or ``post-processor``.
-        cls: The class, usually one of dpp's base classes' children.
+        cls: The class, usually derived from one of dpp's base classes.
         options: Its options.
 
     Raises:
-        ConfigurationError: It takes no such options.
+        ConfigurationError: An option is unknown or invalid.
     """
 
     def __init__(self, kind: str, cls: type[Any], options: Mapping[str, Any]) -> None:
@@ -50,26 +50,26 @@ class ConfiguredStep:
         self._local = threading.local()
 
     def __call__(self, *args: Any) -> Any:
-        """Call the step's method on this thread's object, which is made when first needed."""
+        """Call the step's method on this thread's object, which the first call creates."""
         if not hasattr(self._local, "object"):
             self._local.object = self.cls(**self.options)
         log.debug("%s: %s %s", args[-1].id, self.kind, self.name)
         return getattr(self._local.object, STEP_METHODS[self.kind])(*args)
 
     def identity(self) -> dict[str, Any]:
-        """Return what makes this step's output what it is: name, version and options, without secrets."""
+        """Return what determines the step's output: name, version and options, without secrets."""
         return {"kind": self.kind, "name": self.name, "version": self.version, "options": self._public_options}
 
     def options_digest(self) -> str:
-        """Return a digest of the options, which may hold secrets; "" where all are defaults."""
+        """Return a digest of the options without secrets; "" if all are defaults."""
         return names.digest(repr(_stable(self._public_options)), digits=8) if self._public_options else ""
 
     def secret_options(self) -> set[str]:
-        """Return the names of the options that pydantic keeps secret; all of them where one has another name outside."""
+        """Return the names of the options that hold a secret (see :func:`_secret_options`)."""
         return self._secret_options
 
     def label(self) -> dict[str, str]:
-        """Return what a report says of this step."""
+        """Return the step's kind, name and version, for reports."""
         return {"kind": self.kind, "name": self.name, "version": self.version}
 
 
@@ -85,11 +85,11 @@ class Steps:
         return iter([*self.pre_processors, self.processor, *self.post_processors])
 
     def described(self) -> list[dict[str, str]]:
-        """Return what ``run.json`` says of them: kind, name, version, and a digest of the options."""
+        """Return each step's kind, name, version and digest of the options, for ``run.json``."""
         return [step.label() | {"options": step.options_digest()} for step in self]
 
     def fingerprints(self) -> tuple[str, str, str]:
-        """Return the digests that name the targets of the chain, of the processor and of the whole."""
+        """Return the digests in the paths of the targets: of the pre-processors, of these and the processor, and of all steps."""
         chain, processed, whole = (
             names.digest(repr([_stable(step.identity()) for step in steps]), digits=12)
             for steps in (self.pre_processors, [*self.pre_processors, self.processor], list(self))
@@ -105,12 +105,12 @@ def _stable(value: Any) -> Any:
 
 
 def step_name(cls: type[Any]) -> str:
-    """Return the name that a class gives itself, or ``module:ClassName``."""
+    """Return the ``name`` of a class, or ``module:ClassName`` if it has none."""
     return str(getattr(cls, "name", "") or f"{cls.__module__}:{cls.__qualname__}")
 
 
 def with_debug(cls: type[Any], options: Mapping[str, Any], debug: bool) -> dict[str, Any]:
-    """Return the options, with ``debug`` for a class that has such an option or argument."""
+    """Return the options, with ``debug`` added if the class has such an option or argument."""
     if issubclass(cls, BaseModel):
         return {**options, "debug": True} if debug and "debug" in cls.model_fields else dict(options)
     takes = "debug" in inspect.signature(cls).parameters
@@ -118,14 +118,14 @@ def with_debug(cls: type[Any], options: Mapping[str, Any], debug: bool) -> dict[
 
 
 def import_class(kind: str, reference: str) -> type[Any]:
-    """Return the class that ``package.module:ClassName`` names; the current folder counts as well.
+    """Import the class ``package.module:ClassName``; modules in the current folder are found as well.
 
     Args:
         kind: ``pre-processor``, ``processor`` or ``post-processor``.
-        reference: Where the class is.
+        reference: The class, as ``package.module:ClassName``.
 
     Raises:
-        PluginError: It can't be imported, or is of another kind.
+        PluginError: The class cannot be imported, or is of another kind.
     """
     module_name, _, class_name = reference.partition(":")
     if os.getcwd() not in sys.path:
@@ -133,25 +133,26 @@ def import_class(kind: str, reference: str) -> type[Any]:
     try:
         cls = getattr(importlib.import_module(module_name), class_name)
     except (Exception, SystemExit) as error:
-        raise PluginError(f"{kind} {reference!r} can't be imported: {type(error).__name__}: {error}") from error
+        raise PluginError(f"cannot import {kind} {reference!r}: {type(error).__name__}: {error}") from error
     if not has_method(cls, STEP_METHODS[kind]):
-        raise PluginError(f"{kind} {reference!r} is no class with a method {STEP_METHODS[kind]}()")
+        raise PluginError(f"{reference!r} is not a {kind}: expected a class with a method {STEP_METHODS[kind]}()")
     return cls  # type: ignore[no-any-return]
 
 
 def has_method(cls: Any, method: str) -> bool:
-    """Whether something is a class that can be made into an object with this method."""
+    """Whether something is a class that is not abstract and has this method."""
     return isinstance(cls, type) and callable(getattr(cls, method, None)) and not inspect.isabstract(cls)
 
 
 def _try_make(name: str, cls: type[Any], options: Mapping[str, Any]) -> Any:
-    """Return an object with these options, to check them; None where the constructor fails, as it will file by file."""
+    """Create an object to check the options; return None if the constructor fails in another way."""
     try:
         return cls(**options)
     except ValidationError as error:
         raise wrong_options(name, error, cls) from error
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin's own constructor; it fails again for each file
-        log.warning("%s can't be made: %s: %s", name, type(error).__name__, redact_text(str(error)))
+    # The plugin's constructor fails again for each file, which then fails alone.
+    except (Exception, SystemExit) as error:  # noqa: BLE001
+        log.warning("cannot create %s: %s: %s", name, type(error).__name__, redact_text(str(error)))
         return None
 
 
@@ -165,14 +166,16 @@ def _public_options(made: Any, options: Mapping[str, Any]) -> Any:
 
 
 def _secret_options(made: Any, options: Mapping[str, Any]) -> set[str]:
-    """Return the names of options that hold a secret; those of all options where a secret came by another name, an alias."""
+    """Return the names of the options that hold a secret."""
+    # A secret given under an alias cannot be matched with its option, so then all options count as secret.
     fields = made.model_fields_set if isinstance(made, BaseModel) else set()
     found = {name for name in fields if declared_secrets(getattr(made, name))}
     return set(options) if found - set(options) else found
 
 
 def _ordered(value: Any) -> Any:
-    """Return a value with lists for its sets: the order of a set of texts differs from process to process."""
+    """Return a value with its sets replaced by sorted lists."""
+    # The order of a set of strings differs from process to process.
     if isinstance(value, Mapping):
         return {name: _ordered(item) for name, item in value.items()}
     if isinstance(value, (set, frozenset)):

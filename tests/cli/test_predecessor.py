@@ -125,9 +125,12 @@ def test_a_temporary_cache_is_removed(files, command, tmp_path):
         (("--files", "missing.json"), "Error: missing.json: No such file or directory"),
         (("--files", "x.json", "--processing-limit", 0), "Invalid value for '--processing-limit'"),
         (("--files", "x.json", "--download-queue-size", "many"), "Invalid value for '--download-queue-size'"),
-        (("--files", "x.json", "--processor", "nowhere:Class"), "Error: processor 'nowhere:Class' can't be imported: ModuleNotFoundError"),
-        (("--files", "x.json", "--pre-processor", "mine:Read"), "Error: pre-processor 'mine:Read' is no class with a method pre_process()"),
-        (("--files", "x.json", "--post-processor", "mine"), "Error: post-processor 'mine' can't be imported"),
+        (("--files", "x.json", "--processor", "nowhere:Class"), "Error: cannot import processor 'nowhere:Class': ModuleNotFoundError"),
+        (
+            ("--files", "x.json", "--pre-processor", "mine:Read"),
+            "Error: 'mine:Read' is not a pre-processor: expected a class with a method",
+        ),
+        (("--files", "x.json", "--post-processor", "mine"), "Error: cannot import post-processor 'mine': "),
         (("--files", "wrong.json"), "entry 0: url is missing"),
     ],
 )

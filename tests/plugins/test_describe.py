@@ -1,4 +1,4 @@
-"""What a class says of itself."""
+"""Tests of the descriptions of classes and their options."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Plugins: who offers what, which options they take, and what becomes of broken ones.
+"""Tests of plugins: what they offer, their options, and broken ones.
 
-The plugins here are real distributions, written into a folder that Python finds packages in.
+The plugins are real distributions, written into a folder on Python's import path.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ def dpp_fetchers():
 
 @pytest.fixture(autouse=True)
 def no_plugins_of_this_environment(monkeypatch):
-    """Leave out a plugin of this repository, which is installed for other tests."""
+    """Disable a plugin of this repository that is installed for other tests."""
     monkeypatch.setenv("DPP_DISABLE_PLUGINS", "curl")
 
 
 @pytest.fixture
 def module(tmp_path):
-    """Write a module into the current folder."""
+    """Return a function that writes a module into the current folder."""
     names = []
 
     def write(name, source):
@@ -81,7 +81,7 @@ def steps(**settings):
     return load_plugins().steps(make_settings(settings))
 
 
-# Who offers what
+# Offers
 
 
 def test_what_is_built_in_comes_through_the_hooks():
@@ -125,13 +125,19 @@ BROKEN = {
     "no list": ("@hookimpl\ndef dpp_processors():\n    return 5", "TypeError: 'int' object is not iterable"),
     "no class": (
         "@hookimpl\ndef dpp_processors():\n    return ['count']",
-        "'count' is no processor: expected a class with a method process()",
+        "'count' is not a processor: expected a class with a method process()",
     ),
-    "class of another kind": (OTHER.format(base="PreProcessor", method="pre_process"), "is no processor: expected a class with a method"),
-    "misspelled method": (OTHER.format(base="Processor", method="proces"), "is no processor: expected a class with a method process()"),
-    "no fetcher": ("@hookimpl\ndef dpp_fetchers():\n    return {'ftp': FileData}", "is no fetcher: expected a class with a method fetch()"),
+    "class of another kind": (
+        OTHER.format(base="PreProcessor", method="pre_process"),
+        "is not a processor: expected a class with a method",
+    ),
+    "misspelled method": (OTHER.format(base="Processor", method="proces"), "is not a processor: expected a class with a method process()"),
+    "no fetcher": (
+        "@hookimpl\ndef dpp_fetchers():\n    return {'ftp': FileData}",
+        "is not a fetcher: expected a class with a method",
+    ),
     "verbs raise": ("@hookimpl\ndef dpp_commands():\n    raise OSError('no tty')", "OSError: no tty"),
-    "no verb": ("@hookimpl\ndef dpp_commands():\n    return [print]", "is no click command"),
+    "no verb": ("@hookimpl\ndef dpp_commands():\n    return [print]", "is not a click command"),
 }
 
 
@@ -144,7 +150,7 @@ def test_a_broken_plugin_is_set_aside_and_named(install, caplog, source, reason)
     origins = {origin.plugin: origin for origin in found.origins}
     assert (origins["bad"].state, origins["good"].state) == ("broken", "enabled")
     assert reason in origins["bad"].reason
-    assert "plugin bad (dpp-bad 1.0) is broken and left out" in caplog.text
+    assert "skipped broken plugin bad (dpp-bad 1.0)" in caplog.text
     assert "DPP_DISABLE_PLUGINS=bad" in caplog.text
     assert not [offer for offer in found.offers if offer.origin.plugin == "bad"]
     assert not [plugin for plugin in found.hook.dpp_processors.get_hookimpls() if plugin.plugin_name.startswith("bad")]
@@ -203,7 +209,7 @@ def test_a_broken_plugin_stops_no_run_that_can_do_without(install, site, manifes
     install("bad", "import nowhere_at_all")
     run = run_batch(manifest([{"url": site.add("/a.txt", "a")}]))
     assert run.returncode == 0, run.stderr
-    assert "plugin bad (dpp-bad 1.0) is broken and left out" in run.stderr
+    assert "skipped broken plugin bad (dpp-bad 1.0)" in run.stderr
 
 
 @pytest.mark.fault(28)
@@ -293,7 +299,7 @@ def test_an_unknown_name_ends_the_command_with_2(site, manifest, run_batch):
     assert not site.counts()
 
 
-# A class by its module
+# Classes by their modules
 
 SIZE = """
 class Size(BaseProcessor):
@@ -328,14 +334,14 @@ def test_options_of_a_class_go_by_its_reference_or_its_own_name(module, key):
 @pytest.mark.parametrize(
     ("reference", "said"),
     [
-        ("nowhere:Class", "can't be imported: ModuleNotFoundError: No module named 'nowhere'"),
-        ("mine:Missing", "can't be imported: AttributeError: module 'mine' has no attribute 'Missing'"),
-        ("mine:", "can't be imported: AttributeError"),
-        (":Size", "can't be imported: ValueError"),
-        ("mine:function", "is no class with a method process()"),
-        ("mine:NoMethod", "is no class with a method process()"),
-        ("mine:BasePreProcessor", "is no class with a method process()"),
-        ("exits:Size", "can't be imported: SystemExit: 1"),
+        ("nowhere:Class", ": ModuleNotFoundError: No module named 'nowhere'"),
+        ("mine:Missing", ": AttributeError: module 'mine' has no attribute 'Missing'"),
+        ("mine:", ": AttributeError"),
+        (":Size", ": ValueError"),
+        ("mine:function", "is not a processor: expected a class with a method process()"),
+        ("mine:NoMethod", "is not a processor: expected a class with a method process()"),
+        ("mine:BasePreProcessor", "is not a processor: expected a class with a method process()"),
+        ("exits:Size", ": SystemExit: 1"),
     ],
 )
 def test_a_wrong_reference_says_what_is_wrong(module, reference, said):
@@ -343,7 +349,7 @@ def test_a_wrong_reference_says_what_is_wrong(module, reference, said):
     module("exits", "raise SystemExit(1)")
     with pytest.raises(PluginError) as error:
         steps(processor=reference)
-    assert f"processor {reference!r}" in str(error.value)
+    assert repr(reference) in str(error.value)
     assert said in str(error.value)
 
 
@@ -482,7 +488,7 @@ def test_options_for_what_is_not_used_stop_the_run(install, site, manifest, run_
     install("one", COUNT)
     run = run_batch(manifest([{"url": site.add("/a.txt", "a")}]), "--options", '{"count": {"depth": 2}}')
     assert run.returncode == 2
-    assert "options for count, but this batch uses checksum" in run.stderr
+    assert "options for count, which this batch does not use; it uses checksum" in run.stderr
     assert not site.counts()
 
 
@@ -637,7 +643,7 @@ def test_a_task_of_an_early_stage_may_have_options_for_later_ones(install):
     install("one", COUNT)
     options = {"count": {"depth": 2}}
     assert steps(pre_processors=[], options=options).pre_processors == []
-    with pytest.raises(ConfigurationError, match="options for count, but this batch uses checksum"):
+    with pytest.raises(ConfigurationError, match="options for count, which this batch does not use; it uses checksum"):
         steps(pre_processors=[], processor="checksum", post_processors=[], options=options)
 
 
@@ -648,4 +654,4 @@ def test_the_report_of_one_file_takes_options_and_refuses_those_for_nothing(inst
     assert json.loads(next(tmp_path.glob("dpp-workspace/reports/*/*/*.json")).read_text())["result"]["depth"] == 3
     refused = command(*report, '{"cuont": {"depth": 3}}')
     assert refused.returncode != 0
-    assert "options for cuont, but this batch uses count" in refused.stderr
+    assert "options for cuont, which this batch does not use; it uses count" in refused.stderr

@@ -1,4 +1,4 @@
-"""``dpp new-plugin``: what it writes is complete, its tests pass, it installs, and batches run with it."""
+"""Tests of ``dpp new-plugin``: the package is complete, its tests pass, it installs, and batches run with it."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def kind(request):
 
 @pytest.fixture
 def package(kind):
-    """A new package."""
+    """Create a new package."""
     return write_plugin(NAME, kind).absolute()
 
 
 @pytest.fixture
 def installed(package, tmp_path, monkeypatch):
-    """The package, installed as pip does it with ``-e``: a path, and the metadata that its pyproject.toml asks for."""
+    """Install the package as ``pip install -e`` does: a path on the import path, and metadata from its pyproject.toml."""
     project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
     info = tmp_path / "site-packages" / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
     info.mkdir(parents=True)
@@ -106,7 +106,8 @@ def test_it_keeps_to_the_style_of_this_repository(package, tmp_path):
 
 @pytest.mark.slow
 def test_its_types_are_checked(tmp_path):
-    """All kinds at once, as most of the time goes into reading dpp."""
+    """Check the packages of all kinds in one run of mypy."""
+    # Most of the time goes into analysing dpp itself.
     names = {kind: f"typed-{number}" for number, kind in enumerate(PLUGIN_KINDS)}
     modules = [write_plugin(name, kind) / f"dpp_{name.replace('-', '_')}" for kind, name in names.items()]
     settings = ["--config-file", REPOSITORY / "pyproject.toml", "--cache-dir", REPOSITORY / ".mypy_cache"]
@@ -127,12 +128,12 @@ def test_its_types_are_checked(tmp_path):
         ("../evil", "lower-case letters"),
         ("{{ 7 * 7 }}", "lower-case letters"),
         ("x" * 41, "at most 40"),
-        ("dpp-lines", "leave dpp- out"),
-        ("path", "a class of that name itself"),
-        ("none", "a class of that name itself"),
-        ("test-it", "pytest takes classes"),
-        ("checksum", "there is a processor 'checksum' already, dpp (built in)"),
-        ("curl", f"dpp-curl {__version__} is installed already"),
+        ("dpp-lines", "omit the prefix dpp-"),
+        ("path", "the module uses another class of this name"),
+        ("none", "the module uses another class of this name"),
+        ("test-it", "pytest collects classes"),
+        ("checksum", "processor 'checksum' is already offered by dpp (built in)"),
+        ("curl", f"dpp-curl {__version__} is already installed"),
     ],
 )
 def test_a_name_that_cannot_be_used_is_refused(name, reason, tmp_path):
@@ -148,12 +149,12 @@ def test_what_is_there_is_left_as_it_is(make, command, tmp_path):
     before = os.lstat(place)
     run = command("dpp", "new-plugin", NAME, "--output", "there")
     assert (run.returncode, run.stdout) == (2, "")
-    assert f"Error: {place} is there already" in run.stderr
+    assert f"Error: {place} exists already" in run.stderr
     assert (os.lstat(place).st_ino, os.listdir(tmp_path)) == (before.st_ino, ["there"])
 
 
 def test_a_folder_that_is_not_there_is_not_made(tmp_path):
-    with pytest.raises(InputError, match="there is no folder"):
+    with pytest.raises(InputError, match="does not exist; create it first"):
         write_plugin(NAME, folder=tmp_path / "no" / "such" / "folder")
     assert not list(tmp_path.iterdir())
 
@@ -173,7 +174,7 @@ def test_a_folder_that_appears_in_the_meantime_is_left_as_it_is(tmp_path, monkey
         (tmp_path / "new" / "precious").touch()
 
     monkeypatch.setattr(scaffold, "_render", late)
-    with pytest.raises(InputError, match="appeared in the meantime"):
+    with pytest.raises(InputError, match="was created by another process meanwhile"):
         write_plugin(NAME, folder=tmp_path / "new")
     assert [path.name for path in tmp_path.rglob("*")] == ["new", "precious"]
 
@@ -213,7 +214,7 @@ def test_other_verbs_do_without_jinja2_and_dpp_without_pytest():
 
 
 def test_the_template_is_in_the_wheel(tmp_path):
-    """What setuptools is told to pack is all that there is."""
+    """The wheel that setuptools builds contains all files of the template."""
     copy = tmp_path / "repository"
     shutil.copytree(REPOSITORY / "dpp", copy / "dpp", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
