@@ -1,1 +1,1 @@
-"""A batch and its runs."""
+"""Batches and their runs."""

@@ -1,4 +1,4 @@
-"""A batch: what identifies it, which runs it has, and beginning a run or joining one."""
+"""A batch: its name and its runs, and functions that start a run or join one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SHARING_PAUSE = 0.05
 
 
 def batch_name(files: Files, steps: Steps, title: str = "") -> str:
-    """Return the name of a batch: the same manifest through the same steps is the same batch."""
+    """Return the name of a batch; the same manifest with the same steps is the same batch."""
     if not isinstance(files, (str, Path)):
         kind, where = "list", _list_identity(files)
     elif is_source(files):
@@ -45,9 +45,10 @@ def batch_name(files: Files, steps: Steps, title: str = "") -> str:
 
 
 def _list_identity(entries: Sequence[Any]) -> str:
-    """Return a list as text that is the same in every process; what can't be spelled is refused when it is read."""
+    """Return a list as text that is the same in every process; "" if JSON cannot represent it."""
     try:
         return json.dumps(entries, default=lambda value: dict(value) if isinstance(value, Mapping) else str(value), sort_keys=True)
+    # Reading the list reports the problem later.
     except (TypeError, ValueError, RecursionError):
         return ""
 
@@ -62,23 +63,21 @@ def open_run(
     shared: bool = False,
     steps: Steps | None = None,
 ) -> Run:
-    """Begin a run of a batch, or join the one that others are at.
-
-    Everything that the user can get wrong is found here, before anything is fetched.
+    """Start a run of a batch, or join one in progress; all input is checked before anything is fetched.
 
     Args:
         files: The manifest: a path, a source that a plugin knows, or a list.
         settings: The settings.
         registry: The plugins.
-        request: What else is asked.
-        workers: Processes that are to work on it.
+        request: The rest of the user's request.
+        workers: Number of processes that will work on the run.
         shared: Whether several processes may work on the batch through one scheduler.
-        steps: The steps, where they are not the ones that the settings name.
+        steps: The steps; None for those that the settings name.
 
     Raises:
-        InputError: The manifest, a setting or a plugin is wrong.
-        LockedError: Somebody else runs this batch.
-        EnvironmentStop: The workspace can't be written.
+        InputError: The manifest, a setting or a plugin is invalid.
+        LockedError: Another process runs this batch.
+        EnvironmentStop: The workspace cannot be written.
     """
     steps = steps or registry.steps(settings)
     request = request or Request(options=settings.options)
@@ -112,17 +111,17 @@ def open_run(
 
 
 class Listing(NamedTuple):
-    """How many files a manifest lists, and how many were left out, as they are where they should get to."""
+    """Number of files in a manifest, and number of files that are skipped, as the destination has them."""
 
     total: int
     skipped: int
 
 
 def write_listing(path: Path, files: Files, settings: Settings, registry: Registry) -> Listing:
-    """Check a manifest as a run does, and write the files it lists as one chunk of a catalog; nothing else.
+    """Check a manifest as a run does, and write its files as one chunk of a catalog; do nothing else.
 
     Raises:
-        InputError: The manifest or a setting is wrong.
+        InputError: The manifest or a setting is invalid.
     """
     existing = _existing(settings, registry)
     entries = _read_entries(files, settings, registry)
@@ -138,7 +137,7 @@ def write_listing(path: Path, files: Files, settings: Settings, registry: Regist
 
 
 def _shared_run(folder: Path, lock: BatchLock, begin: Callable[[], Run]) -> RunFolder:
-    """Return the run that others are at; where there is none, begin one and let others join."""
+    """Return the run in progress; if there is none, start one that other processes can join."""
     deadline = time.monotonic() + SHARING_SECONDS
     while time.monotonic() < deadline:
         if lock.try_exclusive():
@@ -152,24 +151,22 @@ def _shared_run(folder: Path, lock: BatchLock, begin: Callable[[], Run]) -> RunF
 
 
 def _existing(settings: Settings, registry: Registry) -> Existing | None:
-    """Return what is at the place whose files are to be left out, listed once."""
+    """Return the files of the ``skip_existing`` destination, which is listed once; None without such a setting."""
     place = settings.skip_existing
     if not place:
         return None
     listed_there = registry.rows(place, settings)
     if listed_there is None:
-        raise ConfigurationError(f"skip_existing: {redact_url(place)} is no folder, and no plugin lists it")
+        raise ConfigurationError(f"skip_existing: {redact_url(place)} is not a folder, and no plugin can list it")
     return Existing(listed_there)
 
 
 def _without_existing(entries: Iterator[Entry], existing: Existing, pipeline: Pipeline | None = None) -> Iterator[Entry]:
-    """Yield the entries of files that are not there yet; a pipeline with ``cleanup`` forgets what an earlier run had of the others.
-
-    A run that was killed after it had uploaded a file, and before it could say so, leaves that file's copies behind.
-    """
+    """Yield the entries of files that the destination does not have; with ``cleanup``, remove the targets of the others."""
     for entry in entries:
         if entry.fields is None or not existing.has(entry.fields):
             yield entry
+        # A run that was killed between an upload and its report has left the file's download and pre-processed output.
         elif pipeline is not None and pipeline.settings.cleanup:
             with suppress(ValidationError):
                 pipeline.forget(FileData.model_validate(entry.fields))

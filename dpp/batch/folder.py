@@ -1,15 +1,15 @@
-"""The folder of a run: what it holds, for those who read it, while the run lasts and afterwards.
+"""The folder of a run, for readers, during the run and after it.
 
-batches/<batch>/lock                     held while the batch is run; it ends with the processes that hold it
-batches/<batch>/manifest/                the work of the run, private, and only while the run lasts: see dpp.batch.workfile
-batches/<batch>/runs/<n>/run.json        how the run was asked for: see dpp.report.info
+batches/<batch>/lock                     held while the batch is run; released when the processes that hold it end
+batches/<batch>/manifest/                the work of the run, private, removed at its end: see dpp.batch.workfile
+batches/<batch>/runs/<n>/run.json        the request for the run: see dpp.report.info
 batches/<batch>/runs/<n>/chunks/         ledgers, one per chunk (or one per file, in a small batch)
-batches/<batch>/runs/<n>/jobs/           a small batch's notes of its files between their tasks
+batches/<batch>/runs/<n>/jobs/           state of files between their tasks, in a small batch
 batches/<batch>/runs/<n>/stopped.json    why the run stopped early
 batches/<batch>/runs/<n>/results.jsonl   one line per file
-batches/<batch>/runs/<n>/report.html     the same as a page
-batches/<batch>/runs/<n>/summary.json    the end
-batches/<batch>/runs/<n>/log.txt         the log, where the run was started from a command line
+batches/<batch>/runs/<n>/report.html     the results as a page
+batches/<batch>/runs/<n>/summary.json    the summary; it exists once the run has ended
+batches/<batch>/runs/<n>/log.txt         the log, if the run was started from a command line
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from dpp.workspace.locks import BatchLock
 
 
 class RunFolder:
-    """What there is of a run.
+    """Read the folder of a run.
 
     Args:
         folder: ``batches/<batch>/runs/<n>``.
@@ -55,17 +55,17 @@ class RunFolder:
 
     @property
     def info(self) -> RunInfo:
-        """How the run was asked for; read until it is there, then kept."""
+        """The request for the run; read until ``run.json`` exists, then kept."""
         if not self._info.run:
             self._info = read_info(self.folder)
         return self._info
 
     def new_lock(self) -> BatchLock:
-        """Return a lock on the run's batch, not held yet."""
+        """Return a lock on the run's batch, not taken yet."""
         return BatchLock(self.folder.parent.parent / "lock")
 
     def is_held(self) -> bool:
-        """Whether a process runs this batch at this moment."""
+        """Whether a process is running this batch."""
         lock = self.new_lock()
         try:
             return not lock.is_free()
@@ -76,26 +76,27 @@ class RunFolder:
         """Whether the run has no summary yet and a process works on it."""
         if self.summary() is not None:
             return False
-        is_here = self.info.host == socket.gethostname()  # then no lock has to be taken to find out
+        # If the process runs on this machine, its id is enough, and the lock need not be taken.
+        is_here = self.info.host == socket.gethostname()
         return (is_here and is_alive(str(self.info.pid))) or self.is_held()
 
     def results(self) -> Iterator[Outcome]:
-        """Yield the outcomes: the results where the run has ended, or what is recorded so far."""
+        """Yield the outcomes: all results if the run has ended, else those recorded so far."""
         return (record.outcome for record in self.records())
 
     def records(self) -> Iterator[Record]:
-        """Yield the records of the results where the run has ended, or of its ledgers."""
+        """Yield the records of the results if the run has ended, else those of its ledgers."""
         return read_records(self.results_path) if self.results_path.is_file() else read_ledgers(self.ledgers)
 
     def summary(self) -> Summary | None:
-        """Return the summary, where the run has ended."""
+        """Return the summary; None if the run has not ended."""
         stored = read_json(self.folder / "summary.json")
         with suppress(ValidationError):
             return Summary.model_validate({**stored, "folder": str(self.folder)}) if stored else None
         return None
 
     def progress(self) -> Summary:
-        """Return a summary of what is recorded so far."""
+        """Return a summary of the outcomes recorded so far."""
         summary = self._empty_summary()
         for _ in fold(summary, read_ledgers(self.ledgers)):
             pass
@@ -113,7 +114,7 @@ class RunFolder:
 
     @contextmanager
     def settled_results(self) -> Iterator[Path]:
-        """Yield a file of the outcomes that does not change while it is read: the results, or what is recorded so far, each file once."""
+        """Yield a file of the outcomes that does not change while it is read: the results, or a copy of those recorded so far."""
         if self.results_path.exists():
             yield self.results_path
             return
@@ -123,10 +124,10 @@ class RunFolder:
             yield path
 
     def write_page(self, path: Path) -> None:
-        """Write the page of a run; of one that has not ended, with what is recorded so far.
+        """Write the page of a run; if the run has not ended, with the outcomes recorded so far.
 
         Raises:
-            EnvironmentStop: It can't be written.
+            EnvironmentStop: The page cannot be written.
         """
         recorded, ended = self._empty_summary(), self.summary()
         with Page(path, self.info) as page:
@@ -135,18 +136,18 @@ class RunFolder:
             page.write(ended or recorded, ended=ended is not None, stopped=self.why_stopped())
 
     def exit_code(self, summary: Summary) -> int:
-        """Return the exit code that says what a summary and the run's folder say."""
+        """Return the exit code of a run, given its summary."""
         if self.stop_path.exists():
             return EnvironmentStop.exit_code
         return 0 if summary.complete else BatchFailed.exit_code
 
     def why_stopped(self) -> str:
-        """Return why the run stopped early; "" where it did not."""
+        """Return why the run stopped early; "" if it did not."""
         return str((read_json(self.stop_path) or {}).get("reason", ""))
 
 
 def latest_runs(root: Path) -> list[RunFolder]:
-    """Return the latest run of each batch in a workspace, the newest first."""
+    """Return the latest run of each batch in a workspace, newest first."""
     found = [run for batch in (root / "batches").glob("*") if (run := latest_run(batch))]
     return sorted(found, key=lambda run: -run.info.started_at)
 
@@ -156,18 +157,18 @@ def find_run(root: Path, batch: str = "", number: int | None = None) -> RunFolde
 
     Args:
         root: The workspace.
-        batch: Name of the batch, or the beginning of one; the newest batch if empty.
-        number: Number of the run; the last one if None.
+        batch: Name of the batch, or a prefix of it; the newest batch if empty.
+        number: Number of the run; None for the last one.
 
     Raises:
-        ConfigurationError: There is no such run.
+        ConfigurationError: The run does not exist.
     """
     runs = [run for run in latest_runs(root) if run.batch.startswith(batch)]
     if not runs:
         raise ConfigurationError(_no_batch(root, batch))
     run = runs[0] if number is None else RunFolder(runs[0].folder.with_name(str(number)))
     if not run.folder.exists():
-        raise ConfigurationError(f"batch {run.batch} has no run {number}, its last one is {runs[0].number}")
+        raise ConfigurationError(f"batch {run.batch} has no run {number}; its last run is {runs[0].number}")
     return run
 
 
@@ -176,10 +177,11 @@ def _no_batch(root: Path, batch: str) -> str:
     titles = [name.rpartition("-")[0] for name in known]
     near = names.close_match(batch, [*known, *titles])
     hint = f"did you mean {near!r}? " if near else ""
-    return f"no batch {batch or 'at all'} was run in {root}; {hint}dpp status lists batches, --workspace names another folder"
+    name = f"no batch {batch!r}" if batch else "no batch"
+    return f"{name} was run in {root}; {hint}list batches with dpp status, or choose another folder with --workspace"
 
 
 def latest_run(batch: Path) -> RunFolder | None:
-    """Return the latest run of a batch, if it ever ran."""
+    """Return the latest run of a batch; None if it has none."""
     numbers = [int(folder.name) for folder in (batch / "runs").glob("*") if folder.name.isdigit()]
     return RunFolder(batch / "runs" / str(max(numbers))) if numbers else None

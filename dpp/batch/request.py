@@ -1,4 +1,4 @@
-"""How somebody asked for a run: what has to be known to ask for it again, without secrets."""
+"""The user's request for a run, recorded without secrets so that it can be repeated."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from dpp.settings import Settings
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked of a run beside its files and settings.
+    """The request for a run, apart from its files and settings.
 
     Attributes:
-        name: What people call the batch; the manifest's name if empty.
-        options: Options of plugins as they were given, without those of plugins' sections in luigi.cfg.
-        selection: Which failures are tried again; all if None.
+        name: Name of the batch; the manifest's name if empty.
+        options: Plugin options as given by the user, without those of plugins' sections in luigi.cfg.
+        selection: Which failures are tried again; None for all.
     """
 
     name: str = ""
@@ -32,7 +32,7 @@ class Request:
     selection: Selection | None = None
 
     def info(self, files: Files, settings: Settings, steps: Steps) -> RunInfo:
-        """Return what ``run.json`` holds of it, before the run has begun."""
+        """Return the contents of ``run.json`` as far as they are known before the run starts."""
         secret = {name for step in steps for name in step.secret_options()}
         options, withheld = public_options(self.options, secret)
         place = redact_url(settings.skip_existing)
@@ -51,7 +51,7 @@ class Request:
 
 
 def _source(files: Files) -> str:
-    """Return what names a manifest for a later run in another folder; "" where that can't be told, or would tell a secret."""
+    """Return the path or URL of a manifest for a later run in another folder; "" if there is none, or if it contains a secret."""
     if not isinstance(files, (str, Path)):
         return ""
     if is_source(files):

@@ -1,4 +1,4 @@
-"""A run in progress: beginning it, working on its files, and ending it."""
+"""A run in progress: start it, work on its files, and end it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Run(RunFolder):
     Args:
         folder: ``batches/<batch>/runs/<n>``.
         registry: The plugins.
-        lock: Keeps other runs of the batch from starting, for as long as this object lives.
+        lock: Lock that keeps other runs of the batch from starting, for the lifetime of this object.
     """
 
     def __init__(self, folder: Path, registry: Registry, lock: BatchLock | None = None) -> None:
@@ -59,18 +59,18 @@ class Run(RunFolder):
         workers: int,
         existing: Existing | None = None,
     ) -> None:
-        """Check the manifest and write down the work of this run.
+        """Check the manifest and write the work file of this run.
 
         Args:
-            info: How the run was asked for; completed here.
+            info: The request for the run; it is completed here.
             entries: The manifest's entries as read.
             settings: The settings.
             schemes: URL schemes that can be fetched.
-            workers: Processes that are to work on it.
-            existing: Counts the files that are skipped, as the destination has them.
+            workers: Number of processes that will work on the run.
+            existing: Counter of the files that are skipped, as the destination has them.
 
         Raises:
-            ManifestError: Some entry is invalid; all problems are in it.
+            ManifestError: Some entries are invalid; it lists all problems.
         """
         chunks = self.workfile.begin(info.files, entries, settings, schemes, workers)
         now = datetime.now(UTC)
@@ -91,10 +91,10 @@ class Run(RunFolder):
         self.workfile.open(settings, chunks)
 
     def pipeline(self, steps: Steps | None = None) -> Pipeline:
-        """Return a pipeline that works for this run, and keeps its limits with those of other processes.
+        """Return a pipeline for this run, which shares the run's limits with other processes.
 
         Args:
-            steps: The steps, where they are not the ones that the settings name.
+            steps: The steps; None for those that the settings name.
 
         Raises:
             ConfigurationError: The run has ended.
@@ -104,11 +104,11 @@ class Run(RunFolder):
         return Pipeline(settings, self._registry, self.label, self._steps, self.workfile.limits, self.info.selection)
 
     def ledger(self, name: str) -> Path:
-        """Return the path of a ledger: that of a chunk's number or of a file's key."""
+        """Return the path of a ledger, given a chunk's number or a file's key."""
         return self.ledgers / f"{name}.jsonl"
 
     def notes(self, key: str) -> Path:
-        """Return where the tasks of one file leave notes for one another."""
+        """Return the path of the state that the tasks of one file pass on."""
         return self.folder / "jobs" / f"{key}.json"
 
     def snapshot(self, name: str) -> Path:
@@ -117,7 +117,7 @@ class Run(RunFolder):
 
     @contextmanager
     def at_task(self, file: FileData, stage: str, following: str) -> Iterator[None]:
-        """Let those who watch know that a task's stage is at a file, and for which stage it waits then; note what stops the run."""
+        """Record in a snapshot that a task works on a file, and then for which stage the file waits; record what stops the run."""
         path = self.snapshot(file_key(file.id, file.url))
         keep_snapshot(path, Snapshot(running={stage: 1}, slowest=[Slow(id=file.id, stage=stage, since=time.time())]))
         try:
@@ -145,12 +145,12 @@ class Run(RunFolder):
         on_progress: Callable[[int, int], None] | None = None,
         guard: AbstractContextManager[object] | None = None,
     ) -> None:
-        """Run a chunk in a process of its own, recording the outcomes in a ledger of the run; files that are in it are passed over.
+        """Run a chunk in a child process, and record the outcomes in a ledger of the run; skip files that are in the ledger already.
 
         Args:
             chunk: The chunk.
             name: The ledger's name.
-            on_progress: Called several times a second with the number of files that have their outcome, and of those that failed.
+            on_progress: Called several times a second with the number of files that have an outcome, and of those that failed.
             guard: Held while a process is forked.
         """
         workspace = Workspace(self.root)
@@ -174,7 +174,7 @@ class Run(RunFolder):
 
     @contextmanager
     def stops_noted(self) -> Iterator[None]:
-        """Note why the surroundings stop the run, if they do; where they did already, nothing is begun any more."""
+        """Record why the environment stops the run, if it does; raise at once if the run was stopped before."""
         if reason := self.why_stopped():
             raise EnvironmentStop(reason)
         try:
@@ -184,10 +184,8 @@ class Run(RunFolder):
             raise
 
     def record_known(self) -> None:
-        """Record the outcomes of files that were complete before a small batch's tasks were scheduled.
-
-        Another process that shares the run may have done so and ended it; then there is nothing to do.
-        """
+        """Record the outcomes of files that were complete before a small batch's tasks were scheduled."""
+        # Another process that shares the run may have recorded them and ended the run.
         with suppress(ConfigurationError, FileNotFoundError):
             chunks, pipeline = self.workfile.chunks(), self.pipeline()
             files = [file for chunk in chunks for file in self.workfile.files(chunk)] if is_graph(chunks) else []
@@ -199,19 +197,20 @@ class Run(RunFolder):
             ledger.finish()
 
     def discard(self) -> None:
-        """Leave no trace of this run, which nobody worked on, and let others run the batch."""
+        """Remove all files of this run, on which no process has worked, and release the batch's lock."""
         self.workfile.forget()
         shutil.rmtree(self.folder, ignore_errors=True)
         self.release()
 
     def finish(self) -> Summary:
-        """Fold the ledgers into results, a page and a summary, and forget what is private.
+        """Combine the ledgers into results, a page and a summary, and remove the private work file.
 
         Raises:
-            EnvironmentStop: It can't be written, or nobody can tell any more how many files there are.
+            EnvironmentStop: The results cannot be written, or ``run.json`` is missing or damaged.
         """
         if self.workfile.had_crashes():
             Workspace(self.root).sweep()
+        # Without run.json, the number of files is unknown.
         if not read_info(self.folder).run:
             raise EnvironmentStop(f"{self.folder / 'run.json'} was removed or damaged during the run; run the same command again")
         summary = self._empty_summary()
@@ -225,18 +224,15 @@ class Run(RunFolder):
         return summary
 
     def conclude(self, *, interrupted: bool = False) -> tuple[Summary, int]:
-        """Return how the run ended, and the exit code that says so.
-
-        Where nobody summed it up (it was interrupted, or stopped by its surroundings) that is done here, unless
-        others still work on it.
-        """
+        """Return the summary of the run and its exit code; finish the run if no process did and none still works on it."""
+        # A run that was interrupted, or that the environment stopped, has no summary yet.
         summary = self.summary() or (self.finish() if self._is_alone() else self.progress())
         if interrupted:
             return summary, INTERRUPTED
         return summary, self.exit_code(summary)
 
     def stop(self, error: EnvironmentStop) -> None:
-        """Note that the surroundings stopped the run, if that can still be written."""
+        """Record that the environment stopped the run, if that can still be written."""
         with suppress(EnvironmentStop):
             write_json(self.stop_path, {"reason": str(error)})
 
@@ -244,12 +240,12 @@ class Run(RunFolder):
         return self._lock is None or self._lock.is_free()
 
     def release(self) -> None:
-        """Let others run the batch."""
+        """Release the lock, so that other processes can run the batch."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None
 
     def unlock(self) -> None:
-        """Let others run the batch, though the process that began the run, of which this is a child, has not ended yet."""
+        """Release the lock for the parent process as well, which started the run and has not ended yet."""
         if self._lock is not None:
             self._lock.unlock()

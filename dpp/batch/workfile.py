@@ -1,10 +1,10 @@
-"""What a run is to do, in a folder that only its owner may read and that is there only while the run lasts.
+"""The work of a run, in a folder that only its owner can read and that exists only while the run lasts.
 
-files.jsonl   the files, as the manifest lists them, with what is secret in URLs and headers
-plan.json     the settings, and where the chunks begin
-progress/     snapshots of what is on its way
-limits/       what is counted across the processes of the run
-crashes       there once a process of the run has died
+files.jsonl   the files as the manifest lists them, with the secrets in URLs and headers
+plan.json     the settings, and the offsets of the chunks
+progress/     snapshots of the files in flight
+limits/       state of the limits that the processes of the run share
+crashes       exists if a process of the run has crashed
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class WorkFile:
     """The files, settings and chunks of a run.
 
     Args:
-        folder: Where it lies; the same for all runs of a batch, of which one has it at a time.
-        run: The number of the run.
-        label: What messages call the run.
+        folder: Path of the folder; all runs of a batch use the same one, one run at a time.
+        run: Number of the run.
+        label: Name of the run in messages.
     """
 
     def __init__(self, folder: Path, run: int, label: str) -> None:
@@ -44,20 +44,20 @@ class WorkFile:
         self._files: list[FileData] = []
 
     def begin(self, source: str, entries: Iterator[Entry], settings: Settings, schemes: set[str], workers: int) -> list[Chunk]:
-        """Check the manifest and write down its files.
+        """Check the manifest and write its files.
 
         Args:
-            source: What messages call the manifest.
+            source: Name of the manifest in messages.
             entries: Its entries as read.
             settings: The settings.
             schemes: URL schemes that can be fetched.
-            workers: Processes that are to work on it.
+            workers: Number of processes that will work on the run.
 
         Returns:
             The chunks, in the order of the manifest.
 
         Raises:
-            ManifestError: Some entry is invalid; all problems are in it.
+            ManifestError: Some entries are invalid; it lists all problems.
         """
         self.forget()
         with stops_run(self.folder):
@@ -77,12 +77,12 @@ class WorkFile:
             raise
 
     def open(self, settings: Settings, chunks: Sequence[Chunk]) -> None:
-        """Let others join the work."""
+        """Write the plan, so that other processes can join the run."""
         self._settings = settings
         write_json(self.folder / "plan.json", {"run": self._run, "settings": settings.model_dump(mode="json"), "chunks": chunks})
 
     def is_open(self) -> bool:
-        """Whether there is still work that one can join."""
+        """Whether the run can be joined: it has started and not ended."""
         return self._stored() is not None
 
     @property
@@ -104,10 +104,10 @@ class WorkFile:
         return [Chunk(*chunk) for chunk in self._plan()["chunks"]]
 
     def file(self, index: int) -> FileData:
-        """Return a file of a small batch, each of whose files has Luigi tasks of its own; all are read at the first call.
+        """Return a file of a small batch, which has Luigi tasks for each file; the first call reads all files.
 
         Args:
-            index: Which of the run's files, from 0.
+            index: Index of the file in the run, from 0.
 
         Raises:
             ConfigurationError: The run has ended.
@@ -129,19 +129,19 @@ class WorkFile:
         return stored if isinstance(stored, dict) and stored["run"] == self._run else None
 
     def note_crash(self) -> None:
-        """Note that a process of the run died, which may have left something half written."""
+        """Record that a process of the run has crashed, and may have left temporary files."""
         with suppress(OSError):
             (self.folder / CRASHES).touch()
 
     def had_crashes(self) -> bool:
-        """Whether a process of the run died."""
+        """Whether a process of the run has crashed."""
         return (self.folder / CRASHES).exists()
 
     def forget(self) -> None:
-        """Remove it all."""
+        """Remove the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def is_graph(chunks: Sequence[Chunk]) -> bool:
-    """Whether every file has Luigi tasks of its own, and none is in a chunk with others."""
+    """Whether every file has its own Luigi tasks, that is, no chunk has several files."""
     return all(chunk.size == 1 for chunk in chunks)

@@ -1,4 +1,4 @@
-"""Batches and runs: what identifies them, who may run them, how they end, and that they hold no secret."""
+"""Tests of batches and runs: names, locks, how runs end, and that no file contains a secret."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def registry():
 
 @pytest.fixture
 def begin(registry, tmp_path):
-    """Begin a run; its lock is let go at the end of the test."""
+    """Return a function that starts a run; its lock is released at the end of the test."""
     runs = []
 
     def start(files, *, shared: bool = False, **values) -> Run:
@@ -47,7 +47,7 @@ def begin(registry, tmp_path):
 
 @pytest.fixture
 def work(registry):
-    """Do the work of a run, chunk by chunk, and sum it up."""
+    """Return a function that does the work of a run, chunk by chunk, and returns its summary."""
 
     def do(run):
         for number, chunk in enumerate(run.workfile.chunks()):
@@ -59,7 +59,7 @@ def work(registry):
 
 @pytest.fixture
 def local(tmp_path):
-    """Make local files; return their entries."""
+    """Return a function that makes local files and returns their entries."""
 
     def make(count: int) -> list[dict[str, str]]:
         for n in range(count):
@@ -314,7 +314,7 @@ def test_no_secret_is_left_in_the_workspace_or_in_the_outcomes(begin, work, site
 
 
 def page_rows(run: Run) -> str:
-    """Return what is packed in the run's page."""
+    """Return the rows that are compressed in the run's page."""
     packed = re.findall(r'data-rows="2">([^<]*)<', (run.folder / "report.html").read_text())
     return "".join(gzip.decompress(base64.b64decode(block)).decode() for block in packed) or pytest.fail("the page has no rows")
 
@@ -403,16 +403,16 @@ def test_runs_are_found_again(begin, local, tmp_path):
     assert find_run(tmp_path / "w", runs[1].batch[:-2]).number == 2
 
 
-@pytest.mark.parametrize(("batch", "text"), [("", "no batch at all was run in"), ("nope", "no batch nope was run in")])
+@pytest.mark.parametrize(("batch", "text"), [("", "no batch was run in"), ("nope", "no batch 'nope' was run in")])
 def test_where_nothing_was_run_one_is_told(batch, text, tmp_path):
-    with pytest.raises(ConfigurationError, match=f"^{text} .*; dpp status lists batches, --workspace names another folder"):
+    with pytest.raises(ConfigurationError, match=f"^{text} .*; list batches with dpp status, or choose another folder with --workspace"):
         find_run(tmp_path, batch)
 
 
 @pytest.mark.parametrize("number", [0, 7, -1])
 def test_a_number_that_never_ran_is_refused(begin, local, tmp_path, number):
     run = begin(local(1))
-    with pytest.raises(ConfigurationError, match=f"batch {run.batch} has no run {number}, its last one is 1"):
+    with pytest.raises(ConfigurationError, match=f"batch {run.batch} has no run {number}; its last run is 1"):
         find_run(tmp_path / "w", run.batch, number)
 
 

@@ -41,13 +41,13 @@ def test_run_takes_the_same_settings_as_luigi(site, manifest, dpp, results):
         (("run", "x.json", "--workers", "0"), 2, "--workers"),
         (("run", "x.json", "--options", "{"), 2, "expected JSON"),
         (("run", "x.json", "--processor", "cheksum"), 2, "did you mean 'checksum'?"),
-        (("run", "x.json", "--options", '{"chekcsum": {}}'), 2, "this batch uses checksum; did you mean 'checksum'?"),
+        (("run", "x.json", "--options", '{"chekcsum": {}}'), 2, "it uses checksum; did you mean 'checksum'?"),
         (("run", "x.json", "--options", '{"checksum": {"algoritm": "md5"}}'), 2, "did you mean 'algorithm'?"),
         (("run", "x.json", "--proccessor", "x"), 2, "'--processor'"),
         (("rnu",), 2, "unknown command 'rnu'; did you mean 'run'?"),
         (("frobnicate",), 2, "unknown command 'frobnicate'; choose from "),
         (("--rnu",), 2, "No such option"),
-        (("report",), 2, "no batch at all"),
+        (("report",), 2, "no batch was run in"),
         (("report", "--format", "xml"), 2, "xml"),
         (("report", "--output", "x.html"), 2, "give --format html as well"),
     ],
@@ -61,7 +61,7 @@ def test_what_is_wrong_is_said_in_one_message(manifest, dpp, arguments, code, me
 
 def test_a_mistyped_batch_gets_a_suggestion(dpp, command, failed_batch, tmp_path):
     (tmp_path / "luigi.cfg").write_text("[batch:acme]\nprocesor=checksum\n")
-    assert "did you mean 'x'? dpp status lists batches" in dpp("report", "xx")[2]
+    assert "did you mean 'x'? list batches with dpp status" in dpp("report", "xx")[2]
     assert "[batch:amce]; did you mean 'acme'?" in command("dpp", "run", "--batch", "amce").stderr
     wrong = "[batch:acme] of luigi.cfg: unknown setting 'procesor'; did you mean 'processor'?"
     assert wrong in command("dpp", "run", "--batch", "acme").stderr
@@ -125,7 +125,7 @@ def test_report_finds_a_batch_by_the_beginning_of_its_name_and_a_run_by_its_numb
     assert dpp("report", "y")[0] == 2
     code, _, err = dpp("report", "--run", 3)
     assert code == 2
-    assert "has no run 3, its last one is 2" in err
+    assert "has no run 3; its last run is 2" in err
 
 
 def test_status_lists_batches_as_tab_separated_lines(dpp, failed_batch):

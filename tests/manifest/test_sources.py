@@ -172,7 +172,7 @@ def test_files_that_are_there_are_left_out(folder, tmp_path, run_batch, results)
 
 def test_a_place_that_nobody_lists_is_refused(folder, run_batch):
     run = run_batch(folder, "--skip-existing", "nowhere://me:pw@h/")
-    assert (run.returncode, "skip_existing: nowhere://***@h/ is no folder, and no plugin lists it" in run.stderr) == (2, True)
+    assert (run.returncode, "skip_existing: nowhere://***@h/ is not a folder, and no plugin can list it" in run.stderr) == (2, True)
 
 
 HEADER = "from dpp import BasePreProcessor, StageError, hookimpl\n"

@@ -142,7 +142,7 @@ def test_nothing_to_retry_is_said_and_begins_no_run(site, manifest, dpp, tmp_pat
     [
         (("--class", "chekcsum"), "unknown error class 'chekcsum'; did you mean 'checksum'?"),
         (("--stage", "fetch"), "unknown stage 'fetch'; choose from download, "),
-        (("nope",), "no batch nope was run in"),
+        (("nope",), "no batch 'nope' was run in"),
         (("--options", '{"checksum": {"algorithm": "md5"}}'), "processor checksum has other options"),
     ],
 )
