@@ -1,4 +1,4 @@
-"""Run batches of files: download, pre-process, process, report, and again only what is missing.
+"""Run batches of files: download, pre-process, process and report each file; a rerun does only what is missing.
 
 luigi --module dpp RunBatch --files x.json --workers 4
 """

@@ -12,18 +12,18 @@ from dpp.models import FileData
 
 
 class Step(BaseModel, ABC):
-    """What every step of a pipeline has: a name, a version, and its fields as options.
+    """The base of every step of a pipeline: a name, a version, and fields that are its options.
 
-    A step is made once a worker thread from the options given for its name, so it may keep a
-    connection or a parser, but it must not carry anything over from one file to the next.
+    Each worker thread creates one object per step, from the options given for its name. It may keep a connection or a
+    parser, but no state from one file to the next.
 
     Attributes:
-        name: ClassVar. How a batch asks for it; defaults to ``module:ClassName``.
-        version: ClassVar. Part of the cache key: raise it when the same input gives another output.
-        blames_input: ClassVar. Error classes of its failures for which what was downloaded is at fault, such as an archive
-            that is cut: a later run fetches the file anew.
-        shared_options: ClassVar. URL schemes whose options do for this step as well, each with a model that says which: where none of
-            these is given for the step, all are taken from the scheme's. So a connection is described once, and none is mixed of two.
+        name: ClassVar. Name of the step in a batch; defaults to ``module:ClassName``.
+        version: ClassVar. Part of the cache key: increase it when the same input gives another output.
+        blames_input: ClassVar. Error classes of failures that are caused by the download, such as a truncated archive: a
+            later run fetches the file again.
+        shared_options: ClassVar. URL schemes whose options this step can use, each with a model of the shared options: if none of
+            these is given for the step, all are taken from the scheme. So a connection is described once, and never by a mix of two.
     """
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, use_attribute_docstrings=True)
@@ -38,42 +38,42 @@ class Step(BaseModel, ABC):
 
 
 class BasePreProcessor(Step):
-    """Turn a downloaded file into what the processor wants."""
+    """Convert a downloaded file for the processor."""
 
     @abstractmethod
     def pre_process(self, file: FileData) -> FileData:
-        """Return the file, with ``local_path`` on what was made.
+        """Return the file, with ``local_path`` set to the output.
 
         Args:
-            file: The file; ``file.local_path`` is the download or what the step before made, and must
-                not be changed. ``file.output_dir`` is an empty folder to write into.
+            file: The file; ``file.local_path`` is the download or the output of the step before, and must
+                not be changed. ``file.output_dir`` is an empty folder for the output.
 
         Returns:
-            The same object or another, with ``local_path`` on a file or folder in ``output_dir``, or
+            The same object or another one, whose ``local_path`` is a file or folder in ``output_dir``, or
             unchanged. Returning None fails the file.
 
         Raises:
-            Exception: Whatever is raised fails this file, and no other.
+            Exception: Any exception fails this file only.
         """
 
 
 class BaseProcessor(Step):
-    """Work a result out of a file."""
+    """Compute a result from a file."""
 
     @abstractmethod
     def process(self, file: FileData) -> Any:
-        """Return the result for ``file.local_path``, as something that JSON can hold.
+        """Return the result for ``file.local_path``, as a value that JSON can represent.
 
         Raises:
-            Exception: Whatever is raised fails this file, and no other.
+            Exception: Any exception fails this file only.
         """
 
 
 class BasePostProcessor(Step):
-    """Do something with a result: upload it, store it, tell somebody.
+    """Use a result: upload it, store it, or send a message.
 
-    Called at least once a file, before the file's report is written; a run that is killed in between
-    calls it again. So it should be able to do the same thing twice.
+    It is called at least once per file, before the file's report is written. After a run that was killed between the two,
+    it is called again, so calling it twice should have the same effect as once.
     """
 
     @abstractmethod
@@ -81,22 +81,22 @@ class BasePostProcessor(Step):
         """Take the result of a file.
 
         Args:
-            result: What the processor returned, after a trip through JSON; None where the file failed.
-            file: The file; ``file.error`` is set where it failed earlier.
+            result: The processor's result, as read back from JSON; None if the file failed.
+            file: The file; ``file.error`` is set if it failed earlier.
 
         Raises:
-            Exception: Whatever is raised fails this file, and no other.
+            Exception: Any exception fails this file only.
         """
 
 
 class Part(Protocol):
-    """Where a fetcher writes to: the partial download of one file.
+    """The partial download of one file, which a fetcher writes.
 
     Attributes:
-        offset: How many bytes are there already that the source can be asked to continue from.
-        etag: The strong entity tag (RFC 9110, section 8.8.3) of those bytes, if known.
-        total: How many bytes the whole file has, as the source said with those bytes, if it did.
-        waited: Seconds that ``write`` has waited for the run's ``rate_limit``, which no source is to blame for.
+        offset: Number of bytes of an earlier attempt that the download can continue from.
+        etag: The strong entity tag (RFC 9110, section 8.8.3) of these bytes, or None.
+        total: Size of the whole file in bytes, as the source announced it with these bytes, or None.
+        waited: Seconds that ``write`` has waited for the run's ``rate_limit``; they must not count as silence of the source.
     """
 
     @property
@@ -116,13 +116,13 @@ class Part(Protocol):
         """See the class."""
 
     def begin(self, offset: int = 0, *, total: int | None = None, etag: str | None = None, **facts: Any) -> None:
-        """Start writing at an offset: 0 throws away what is there.
+        """Start writing at an offset; 0 discards the bytes of earlier attempts.
 
         Args:
             offset: Either 0 or :attr:`offset`.
-            total: Size of the whole file in bytes, where the source says it.
-            etag: Its strong entity tag, with quotes; without one the download can't be continued.
-            facts: What else the source says and a sidecar should keep (``content_type``, ``last_modified``).
+            total: Size of the whole file in bytes, if the source announces it.
+            etag: Its strong entity tag, with quotes; without one the download cannot be continued.
+            facts: Further facts for the sidecar (``content_type``, ``last_modified``).
         """
 
     def write(self, data: bytes) -> None:
@@ -130,19 +130,19 @@ class Part(Protocol):
 
 
 class NoOptions(BaseModel):
-    """The options of what takes none."""
+    """The options of a class without options."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class BaseFetcher(ABC):
-    """Fetch files of one or more URL schemes. One object serves all threads of a process.
+    """Fetch files of one or more URL schemes; all threads of a process use the same object.
 
     Args:
-        settings: The settings of the run, such as its time limits, and the fetcher's options.
+        settings: The settings of the run, with its time limits and the fetcher's options.
 
     Attributes:
-        Options: ClassVar. A pydantic model of its options, which stand under its URL scheme and are checked before anything is
+        Options: ClassVar. A pydantic model of its options, which are given under its URL scheme and checked before anything is
             fetched; ``settings.options_for(scheme, Options)`` returns them.
     """
 
@@ -153,18 +153,18 @@ class BaseFetcher(ABC):
 
     @abstractmethod
     def fetch(self, url: str, file: FileData, part: Part) -> None:
-        """Write the whole of ``url`` into ``part``, in one attempt.
+        """Write the whole content of ``url`` to ``part``, in one attempt.
 
-        dpp retries, goes on to mirrors, verifies size and digest, and publishes the file.
+        dpp retries, tries mirrors, verifies size and digest, and publishes the file.
 
         Args:
             url: The URL to fetch: the file's own or a mirror.
             file: The file, for ``headers`` and other fields.
-            part: Takes the bytes; call ``begin`` once, then ``write``.
+            part: The destination of the bytes; call ``begin`` once, then ``write``.
 
         Raises:
-            FetchError: The attempt failed; ``retryable`` says whether another may succeed.
+            FetchError: The attempt failed; ``retryable`` states whether another may succeed.
         """
 
     def close(self) -> None:  # noqa: B027 - most fetchers have nothing to close
-        """Let go of connections; called once, when no thread uses the fetcher any more."""
+        """Close connections; called once, when no thread uses the fetcher any more."""

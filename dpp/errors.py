@@ -1,15 +1,15 @@
 """The errors of dpp, as one tree.
 
 DppError
-├── InputError                what was asked cannot be done as asked: exit code 2
-│   ├── ManifestError         problems of a list of files, all of them at once
-│   ├── ConfigurationError    a setting, an option, an unknown plugin name
-│   └── PluginError           a plugin that is broken, or two of one name
-├── EnvironmentStop           the surroundings stop the run: exit code 3
-│   └── LockedError           somebody else runs this batch
+├── InputError                invalid input or configuration: exit code 2
+│   ├── ManifestError         all problems of a list of files
+│   ├── ConfigurationError    an invalid setting or option, or an unknown plugin
+│   └── PluginError           a broken plugin, or two plugins with the same name
+├── EnvironmentStop           the environment stops the run: exit code 3
+│   └── LockedError           another process runs this batch
 ├── BatchFailed               the batch ended, and some of its files failed: exit code 1
-└── StageError                one file failed in one stage; the others go on
-    └── FetchError            a download failed; says whether trying again can help
+└── StageError                one file failed in one stage; the others continue
+    └── FetchError            a download failed; states whether a retry can help
 """
 
 from __future__ import annotations
@@ -27,20 +27,21 @@ SHOWN_PROBLEMS = 1000
 INTERRUPTED = 130
 TERMINATED = 143
 RESUMABLE_TEXT = "Fix this and run the same command again; finished files are kept."
-INTERRUPTED_TEXT = "interrupted; run the same command again to finish the rest"
+INTERRUPTED_TEXT = "interrupted; run the same command again to continue"
 
 
 class DppError(Exception):
-    """Base of every error that dpp raises on purpose.
+    """The base of all errors that dpp raises on purpose.
 
     Attributes:
-        exit_code: What the command line exits with when this error ends it.
+        exit_code: Exit code of the command line if this error ends it.
     """
 
     exit_code = 1
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Let it travel from one process to another, whatever its constructor asks for."""
+        """Support pickling, to send the error to another process."""
+        # The default calls the constructor with ``args``, which fails for constructors with other parameters.
         return _rebuilt, (type(self), self.args, self.__dict__)
 
 
@@ -51,18 +52,18 @@ def _rebuilt(cls: type[DppError], args: tuple[Any, ...], state: dict[str, Any]) 
 
 
 class InputError(DppError):
-    """Refuse input or configuration; nothing was fetched."""
+    """Reject invalid input or configuration; nothing was fetched."""
 
     exit_code = 2
 
 
 class ManifestError(InputError):
-    """Report every problem of a manifest at once.
+    """Report all problems of a manifest at once.
 
     Args:
-        source: Where the manifest came from, for the message.
-        problems: One sentence a problem, each with its line or index.
-        total: How many problems there are, where not all of them were kept.
+        source: Name of the manifest in the message.
+        problems: One sentence per problem, each with its line or index.
+        total: Number of problems, if ``problems`` has only the first ones.
     """
 
     def __init__(self, source: str, problems: Sequence[str], total: int | None = None) -> None:
@@ -81,21 +82,21 @@ class ManifestError(InputError):
 
 
 class ConfigurationError(InputError):
-    """Refuse a setting, an option or the name of a plugin."""
+    """Reject a setting, an option or the name of a plugin."""
 
 
 class PluginError(InputError):
-    """Refuse to run with a plugin that is broken or whose name is taken."""
+    """Reject a plugin that is broken or whose name another plugin has."""
 
 
 class EnvironmentStop(DppError):
-    """Stop the run because of its surroundings: disk, permissions, a lock."""
+    """Stop the run because of its environment: a full disk, missing permissions, a lock."""
 
     exit_code = 3
 
 
 class LockedError(EnvironmentStop):
-    """Say who runs the same batch at this moment."""
+    """Report that another process runs the same batch."""
 
 
 class BatchFailed(DppError):
@@ -106,8 +107,8 @@ class StageError(DppError):
     """Fail one file.
 
     Args:
-        message: What failed, what was expected and what came, without secrets.
-        error_class: A short, stable word to group by, such as ``checksum`` or ``http-404``.
+        message: What failed, what was expected and what was found, without secrets.
+        error_class: A short, stable word for grouping failures, such as ``checksum`` or ``http-404``.
     """
 
     def __init__(self, message: str, error_class: str) -> None:
@@ -116,15 +117,15 @@ class StageError(DppError):
 
 
 class FetchError(StageError):
-    """Fail one attempt to download.
+    """Fail one download attempt.
 
     Args:
         message: What failed, without secrets.
         error_class: ``timeout``, ``connection``, ``dns``, ``tls``, ``truncated``, ``protocol``,
-            ``encoding``, ``redirect``, ``empty``, ``http-<status>``, or a fetcher's own word.
+            ``encoding``, ``redirect``, ``empty``, ``http-<status>``, or a word of the fetcher's own.
         retryable: Whether another attempt may succeed.
-        http_status: The status code of the answer, where there was one.
-        retry_after: Seconds that the server asked to wait (RFC 9110, section 10.2.3).
+        http_status: Status code of the response, or None.
+        retry_after: Seconds to wait before the next attempt, from the server's Retry-After (RFC 9110, section 10.2.3), or None.
     """
 
     def __init__(

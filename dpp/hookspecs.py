@@ -25,68 +25,66 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def dpp_pre_processors() -> Iterable[type[BasePreProcessor]] | None:
-    """Return pre-processor classes; asked once when plugins are loaded. None offers nothing."""
+    """Return pre-processor classes, or None for none; called once when plugins are loaded."""
 
 
 @hookspec
 def dpp_processors() -> Iterable[type[BaseProcessor]] | None:
-    """Return processor classes; asked once when plugins are loaded. None offers nothing."""
+    """Return processor classes, or None for none; called once when plugins are loaded."""
 
 
 @hookspec
 def dpp_post_processors() -> Iterable[type[BasePostProcessor]] | None:
-    """Return post-processor classes; asked once when plugins are loaded. None offers nothing."""
+    """Return post-processor classes, or None for none; called once when plugins are loaded."""
 
 
 @hookspec
 def dpp_fetchers() -> Mapping[str, type[BaseFetcher]] | None:
-    """Return a fetcher class for each URL scheme, in lower case; asked once when plugins are loaded.
+    """Return a fetcher class for each URL scheme, in lower case, or None for none; called once when plugins are loaded.
 
-    A plugin's fetcher takes the place of a built-in one for the same scheme. None offers nothing.
+    A plugin's fetcher replaces a built-in one for the same scheme.
     """
 
 
 @hookspec(firstresult=True)
 def dpp_sources(files: str, settings: Settings) -> Iterable[Mapping[str, Any]] | None:
-    """Return the files behind what ``--files`` names, as entries of a manifest; may be a generator.
+    """Return the files of a source that ``--files`` names, as entries of a manifest; may be a generator.
+
+    Return None for a source that the plugin does not know: then the next plugin is called, and at last dpp reads it as a path.
 
     Args:
-        files: What the user gave, such as ``sftp://host/folder/``. None leaves it to the next plugin, and
-            at last to dpp, which takes it for a path.
-        settings: The settings of the run; :meth:`Settings.options_for` tells the plugin's own options.
+        files: The value of ``--files``, such as ``sftp://host/folder/``.
+        settings: The settings of the run; :meth:`Settings.options_for` returns the plugin's own options.
     """
 
 
 @hookspec
 def dpp_source_schemes() -> Iterable[str] | None:
-    """Return the URL schemes that the plugin's ``dpp_sources`` lists, in lower case; asked once when plugins are loaded.
+    """Return the URL schemes that the plugin's ``dpp_sources`` lists, in lower case; called once when plugins are loaded.
 
-    A batch may have options under these names. None: only those of fetchers.
+    A batch may have options under these names. None means that only fetchers' schemes can have options.
     """
 
 
 @hookspec
 def dpp_commands() -> Iterable[click.Command] | None:
-    """Return commands for ``dpp``'s command line, as a list; asked when plugins are loaded and when a command is looked up.
-
-    None offers nothing.
-    """
+    """Return commands for dpp's command line, or None for none; called when plugins are loaded and when a command is looked up."""
 
 
 @hookspec
 def dpp_batch_started(run: Mapping[str, Any]) -> None:
-    """Take note that a run of a batch begins; called in the process that begins it.
+    """React to the start of a run; called in the process that starts it.
 
     Args:
-        run: What the run's ``run.json`` holds: ``batch``, ``run``, ``files``, ``total``, ``plugins``.
+        run: The contents of ``run.json``: ``batch``, ``run``, ``files``, ``total``, ``plugins``.
     """
 
 
 @hookspec
 def dpp_file_finished(outcome: Outcome) -> None:
-    """Take note of a file's outcome; called once a file and run, in the worker that did it.
+    """React to the outcome of a file; called once per file and run, in the worker that processed it.
 
-    Not called for a file that an earlier run had done already.
+    It is not called for a file that an earlier run has completed.
 
     Args:
         outcome: The file's row of ``results.jsonl``.
@@ -95,8 +93,8 @@ def dpp_file_finished(outcome: Outcome) -> None:
 
 @hookspec
 def dpp_batch_finished(summary: Mapping[str, Any]) -> None:
-    """Take note that a run has ended; called in the process that sums it up.
+    """React to the end of a run; called in the process that writes the summary.
 
     Args:
-        summary: What the run's ``summary.json`` holds.
+        summary: The contents of ``summary.json``.
     """

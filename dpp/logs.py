@@ -1,4 +1,4 @@
-"""Logging: dpp's own lines, in detail when asked, and Luigi's without tracebacks of what is no bug."""
+"""Set up logging: of dpp, with details on request, and of Luigi, without tracebacks for expected errors."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ DETAILED = "%(asctime)s %(levelname)s [%(processName)s %(threadName)s] %(name)s:
 
 
 def set_up_logging(settings: Settings) -> None:
-    """Send dpp's log to standard error, and to a file if one is named; calling it again changes nothing.
+    """Send dpp's log to standard error, and to the log file if there is one; further calls change nothing.
 
     Raises:
-        EnvironmentStop: The log file can't be opened.
+        EnvironmentStop: The log file cannot be opened.
     """
     logger = logging.getLogger("dpp")
     if _console() is None:
@@ -40,22 +40,22 @@ def set_up_logging(settings: Settings) -> None:
 
 
 def keep_log(path: Path) -> None:
-    """Keep the log of a run, Luigi's part of it as well, in a file.
+    """Write the log of a run, with Luigi's part of it, to a file.
 
     Raises:
-        EnvironmentStop: It can't be opened.
+        EnvironmentStop: The file cannot be opened.
     """
     _add_file(_RunLog, path)
     _RunLog.stop = multiprocessing.Lock()
 
 
 def mark_reported(error: object) -> bool:
-    """Mark an error that stops the run as reported; return whether a process of the run had reported it before."""
+    """Mark an error that stops the run as reported; return whether a process of the run has reported it before."""
     return isinstance(error, EnvironmentStop) and _RunLog.stop is not None and not _RunLog.stop.acquire(block=False)
 
 
 def close_run_log() -> None:
-    """End the log of a run."""
+    """Close the log of a run."""
     logger = logging.getLogger("dpp")
     for handler in [known for known in logger.handlers if isinstance(known, _RunLog)]:
         logger.removeHandler(handler)
@@ -63,7 +63,7 @@ def close_run_log() -> None:
 
 
 def mark_view_below(on: bool) -> None:
-    """Set whether a view is drawn below the cursor; a log line erases it first, and it is drawn anew below the line."""
+    """Set whether the live view is drawn below the cursor; then each log line erases it first."""
     _Console.prefix = ERASE if on else ""
 
 
@@ -84,7 +84,7 @@ def _log_files() -> list[_LogFile]:
 
 
 def _keeps_log() -> bool:
-    """Whether a run keeps its log."""
+    """Whether the run writes a log file of its own."""
     return any(isinstance(handler, _RunLog) for handler in _log_files())
 
 
@@ -94,22 +94,23 @@ def _console() -> _Console | None:
 
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record as text that is safe on a terminal and holds no secret."""
+        """Return the record as text that is safe for a terminal and contains no secret."""
         return printable(redact_text(super().format(record)))
 
 
 class _Handler(logging.Handler):
     def handle(self, record: logging.LogRecord) -> bool:
-        """Handle a record while signals are held: an exception after the lock was taken would leave it held for ever."""
+        """Handle a record while signals are held."""
+        # An exception from a signal handler, right after the handler's lock was taken, would leave it locked forever.
         with signals_held():
             return super().handle(record)
 
 
 class _Console(_Handler, logging.StreamHandler):  # type: ignore[type-arg]
-    """Show what a person wants to read while a run lasts; where a run keeps its log, lines on single files are for that only.
+    """Write log lines for the user to standard error; lines about single files only if the run has no log file of its own.
 
     Args:
-        settings: Say how much that is.
+        settings: The settings, with ``debug``, ``quiet`` and ``json_lines``.
     """
 
     prefix = ""
@@ -120,46 +121,48 @@ class _Console(_Handler, logging.StreamHandler):  # type: ignore[type-arg]
         self.least = logging.ERROR if settings.quiet else logging.WARNING if settings.json_lines else logging.NOTSET
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether a record is shown: the end always is, why a run stops is once."""
+        """Return whether a record is shown: the end of a run always, the reason why it stops only once."""
         if record.args and mark_reported(record.args[0] if isinstance(record.args, tuple) else None):
             return False
         least = logging.WARNING if record.name == FILES and not self.debug and _keeps_log() else logging.NOTSET
         return record.name == END or record.levelno >= max(least, self.least)
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record as text, which erases the view below it."""
+        """Return the record as text, after the code that erases the live view."""
         return self.prefix + super().format(record)
 
 
 class _LogFile(_Handler, logging.FileHandler):
-    """Take every record, in detail; a record that can't be written is lost, and the run goes on until a target can't be."""
+    """Write all records, in detail; a record that cannot be written is lost, and the run continues."""
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the base class calls it so
-        """Pass over an error: a traceback a line would hide what is wrong."""
+    # Printing a traceback per line would hide the real problem: on a full disk, the first target that cannot be written stops the run.
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name of the base class's method
+        """Ignore an error."""
 
     def close(self) -> None:
-        """Close the file; what of it is still to be written is lost where it can't be."""
+        """Close the file; buffered lines that cannot be written are lost."""
         with suppress(OSError):
             super().close()
 
 
 class _RunLog(_LogFile):
-    """Marks the log of a run.
+    """The log file of a run.
 
     Attributes:
-        stop: Taken by whoever first says why the surroundings stop the run: each of its processes meets that, and the end does once more.
+        stop: Taken by the process that first reports why the environment stops the run.
     """
 
+    # Each process meets the problem, and the end of the run reports it again, but the user should see it once.
     stop: ClassVar[Lock | None] = None
 
 
 class LuigiFilter(logging.Filter):
-    """Keep Luigi's log readable and free of secrets: no traceback of what is no bug, and no line for every step of its scheduler.
+    """Filter Luigi's log: no secrets, no tracebacks for expected errors, and no lines for each step of its scheduler.
 
     Log files get every line.
 
     Args:
-        chatter: Whether to show what is below WARNING.
+        chatter: Whether to show records below WARNING.
     """
 
     def __init__(self, chatter: bool) -> None:
@@ -167,7 +170,7 @@ class LuigiFilter(logging.Filter):
         self._chatter = chatter
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Rewrite the record where its exception is a DppError; say whether Luigi is to show it."""
+        """Replace the traceback of a DppError by its message, and mask secrets; return whether Luigi shows the record."""
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, DppError):
             record.msg, record.args, record.exc_info, record.exc_text = str(error), None, None, None
@@ -185,14 +188,14 @@ class LuigiFilter(logging.Filter):
         return True
 
     def _is_shown(self, record: logging.LogRecord, console: _Console | None) -> bool:
-        """Whether a record is shown; the execution summary is, where no run keeps its log."""
+        """Whether a record is shown; Luigi's execution summary only if the run has no log file of its own."""
         summing_up = "Execution Summary" in str(record.msg) and not _keeps_log()
         wanted = self._chatter or summing_up or record.levelno >= logging.WARNING or (console is not None and console.debug)
         return wanted and (console is None or record.levelno >= console.least)
 
 
 def filter_luigi(chatter: bool) -> None:
-    """Filter Luigi's log from now on; the last call counts."""
+    """Filter Luigi's log from now on; a further call replaces the filter."""
     logger = logging.getLogger("luigi-interface")
     for old in [known for known in logger.filters if isinstance(known, LuigiFilter)]:
         logger.removeFilter(old)

@@ -1,4 +1,4 @@
-"""What everybody speaks: a file, its failure, its outcome."""
+"""The data models of a file, its failure and its outcome."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ Label = Annotated[str, BeforeValidator(_text_or_int)]
 
 
 def check_url(url: str) -> str:
-    """Return the URL as it is, or raise ValueError saying what is wrong with it."""
+    """Return the URL unchanged, or raise ValueError with its problem."""
     if _PLAIN_URL.fullmatch(url):
         return url
     if _BAD_IN_URL.search(url):
-        raise ValueError("has a blank or a control character; percent-encode it")
+        raise ValueError("contains whitespace or a control character; percent-encode it")
     scheme, host = _scheme_and_host(url)
     if not scheme:
         raise ValueError("has no scheme; expected something like https://host/path or file:///path")
@@ -59,12 +59,14 @@ def _scheme_and_host(url: str) -> tuple[str, str | None]:
         parts = urlsplit(url)
         parts.port  # noqa: B018 - raises ValueError where the port is no number
         return parts.scheme, parts.hostname
-    except ValueError:  # its text may hold a password
-        raise ValueError("has a host or port that is none; percent-encode what is special in a user name or password") from None
+    # The text of this exception may contain a password, so it is not chained.
+    except ValueError:
+        raise ValueError("has an invalid host or port; percent-encode special characters in a user name or password") from None
 
 
 def _shorten_middle(limit: int) -> AfterValidator:
-    """Return a rule that leaves the middle of a longer text out: a plugin may raise what it has read."""
+    """Return a validator that removes the middle of a text longer than the limit, in characters."""
+    # A plugin may raise an exception with the whole file in its message.
     return AfterValidator(lambda text: text if len(text) <= limit else f"{text[: limit // 2]}\n...\n{text[-limit // 2 :]}")
 
 
@@ -73,10 +75,10 @@ class Failure(BaseModel):
 
     Attributes:
         stage: The stage that failed.
-        error_class: A short, stable word to group by, such as ``http-404``, ``checksum``, ``ValueError``.
+        error_class: A short, stable word for grouping failures, such as ``http-404``, ``checksum``, ``ValueError``.
         message: What happened, without secrets.
-        http_status: Status code of the last answer, where there was one.
-        traceback: Where a plugin raised, without secrets.
+        http_status: Status code of the last HTTP response, or None.
+        traceback: Traceback of a plugin's exception or stacks of a crashed process, without secrets, or None.
     """
 
     stage: Stage
@@ -87,23 +89,23 @@ class Failure(BaseModel):
 
 
 class FileData(BaseModel):
-    """One file of a batch: what the manifest says of it, and what became of it so far.
+    """One file of a batch: its fields in the manifest, and its state in the pipeline.
 
     Fields of the manifest that dpp does not know are kept and can be read as attributes
-    (``file.provider``), also where a method of this class has their name (``file.schema``).
+    (``file.provider``), even if a method of this class has the same name (``file.schema``).
 
     Attributes:
-        url: Where the file comes from.
-        id: What a report calls it; the URL's stem where the manifest gives none.
-        name: Its name; the URL's stem where the manifest gives none.
-        sha256: Digest of the download, 64 hexadecimal digits: expected in a manifest, verified from the download on.
-        size: Size of the download in bytes, likewise.
-        headers: Request headers for this file only. Never shown.
+        url: URL of the file.
+        id: Name of the file in reports; by default the URL's stem.
+        name: Name of the file; by default the URL's stem.
+        sha256: Digest of the download, 64 hexadecimal digits: the expected one in a manifest, the verified one after the download.
+        size: Size of the download in bytes: the expected one in a manifest, the verified one after the download.
+        headers: Request headers for this file only. They are never shown.
         urls: Mirrors, tried in order after ``url``.
-        local_path: The file to work on: the download, or what the pre-processor before made of it.
-        output_dir: Where a pre-processor writes what it makes; published as a whole when the chain is through.
-        exploded: Whether later steps take each regular file of the folder at ``local_path`` for a file of its own; a pre-processor says so.
-        processing_history: One entry a pre-processor that the file went through.
+        local_path: The file to process: the download, or the output of the last pre-processor.
+        output_dir: Folder for the output of a pre-processor; published as a whole after the last one.
+        exploded: Whether later steps process each regular file of the folder ``local_path`` separately; set by a pre-processor.
+        processing_history: One entry per pre-processor that has processed the file.
         error: Why the file failed earlier, for post-processors.
     """
 
@@ -137,7 +139,7 @@ class FileData(BaseModel):
     def _headers_can_be_sent(cls, headers: dict[str, str] | None) -> dict[str, str] | None:
         for name, value in (headers or {}).items():
             if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
-                raise ValueError("a name or a value has a character that no header can have (RFC 9110, section 5)")
+                raise ValueError("a header name or value contains an invalid character (RFC 9110, section 5)")
         return headers
 
     @field_validator("sha256", mode="before")
@@ -153,7 +155,7 @@ class FileData(BaseModel):
         return value
 
     def model_post_init(self, context: Any) -> None:
-        """Fill in what follows from the URL, and let extra fields be read whatever their name."""
+        """Derive ``id`` and ``name`` from the URL if they are not given, and make all extra fields readable."""
         self.__dict__["id"] = self.id or names.stem(self.url)
         self.__dict__["name"] = self.name or names.stem(self.url)
         self._show_extra()
@@ -175,43 +177,41 @@ class FileData(BaseModel):
 
 
 def own_copy(file: FileData, **changes: Any) -> FileData:
-    """Return a copy of a file for a plugin, which may change it as it likes.
-
-    Fields that can't be changed in place are shared: a deep copy takes fifty microseconds, this one six.
-    """
+    """Return a copy of a file that a plugin may change."""
+    # Immutable fields are shared: a deep copy takes 50 microseconds, this one 6.
     fields = {**(file.__pydantic_extra__ or {}), "headers": file.headers, "urls": file.urls, "processing_history": file.processing_history}
     own = {name: copy.deepcopy(value) for name, value in fields.items() if not isinstance(value, _UNCHANGEABLE)}
     return file.model_copy(update={**own, **changes})
 
 
 def _hides_method(field: str) -> bool:
-    """Whether an extra field has the name of one of pydantic's methods, which would be found instead of it."""
+    """Whether an extra field has the name of a method of pydantic, which would hide it."""
     return field not in FileData.model_fields and hasattr(FileData, field) and not field.startswith(("_", "model_"))
 
 
 class Outcome(BaseModel):
-    """What became of one file in one run: a row of the ledger and of ``results.jsonl``.
+    """The outcome of one file in one run: a row of the ledger and of ``results.jsonl``.
 
     Attributes:
         id: The file's id.
         name: The file's name.
         url: Its URL without secrets.
-        key: Names its targets in the workspace.
+        key: Key of the file in the paths of its targets.
         status: ``ok`` or ``failed``.
-        stage: Where it failed.
-        error_class: Groups failures.
-        message: Says what failed.
-        http_status: Of the last answer.
-        attempts: How often a download was tried in the run that did it.
-        bytes: Size of the download.
-        sha256: Digest of the download.
+        stage: The stage that failed, or None.
+        error_class: Error class of the failure, or None.
+        message: Message of the failure, or None.
+        http_status: Status code of the last HTTP response of a failed download, or None.
+        attempts: Number of download attempts in the run that did the work.
+        bytes: Size of the download in bytes.
+        sha256: SHA-256 digest of the download.
         seconds: Seconds spent, by stage.
-        plugins: The steps it went through, with kind, name and version.
-        result: What the processor returned.
-        run: The run that did the work.
-        cached: Whether it is from an earlier run.
-        at: When it ended, in seconds since 1970-01-01 UTC.
-        traceback: Where a plugin raised.
+        plugins: The steps of the run, with kind, name and version.
+        result: The processor's result.
+        run: Label of the run that did the work.
+        cached: Whether the outcome is from an earlier run.
+        at: When the file ended, in seconds since 1970-01-01 UTC.
+        traceback: Traceback of a plugin's exception, or None.
     """
 
     id: str
@@ -236,5 +236,5 @@ class Outcome(BaseModel):
 
     @property
     def ok(self) -> bool:
-        """Whether the file went through every stage."""
+        """Whether all stages of the file succeeded."""
         return self.status == "ok"

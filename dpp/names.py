@@ -1,6 +1,6 @@
-"""Names that are readable and safe: slugs, keys, file names.
+"""Make readable and safe names: slugs, keys and file names.
 
-Whatever a manifest says, what comes out of here is one path component that stays where it is put.
+For any text in a manifest, the result is a single path component that cannot lead out of its folder.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 SLUG_LENGTH = 40
 NAME_BYTES = 180
 KEY_DIGITS = 16
-CACHED = 256  # files that are on their way at once; each asks for its names some ten times
+# Enough for all files in flight, each of which needs its names about ten times.
+CACHED = 256
 RESERVED_SUFFIXES = (".part", ".dpp.json")
 _SIXTY_BITS = (1 << 60) - 1
 _UNREADABLE = re.compile(r"[^a-z0-9._-]+")
@@ -25,7 +26,8 @@ _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]')
 
 
 def digest(*parts: str, digits: int = KEY_DIGITS) -> str:
-    """Return the first hexadecimal digits of the SHA-256 of the parts, kept apart by their lengths."""
+    """Return the first hexadecimal digits of the SHA-256 of the parts."""
+    # The length before each part keeps ("ab", "c") and ("a", "bc") apart.
     sha = hashlib.sha256()
     for part in parts:
         data = part.encode("utf-8", "surrogatepass")
@@ -35,7 +37,8 @@ def digest(*parts: str, digits: int = KEY_DIGITS) -> str:
 
 
 def mark(text: str) -> int:
-    """Return a hash of 60 bits, for this process only: an integer of that size takes 32 bytes, a larger one 48."""
+    """Return a hash of 60 bits that is valid in this process only."""
+    # The allocator takes 32 bytes for an integer of up to 60 bits, and 48 for a larger one.
     return hash(text) & _SIXTY_BITS
 
 
@@ -47,10 +50,8 @@ def slug(text: str) -> str:
 
 @functools.lru_cache(CACHED)
 def identity(url: str) -> str:
-    """Return the URL as a cache knows it: without password and fragment, so that a new password is no new file.
-
-    Nor does http's user part make another file; elsewhere, as with sftp, each user has files of their own.
-    """
+    """Return the URL without password and fragment, and for http and https without user; URLs with the same identity are one file."""
+    # A changed password is no reason to download a file again. With other schemes, such as sftp, users may see different files.
     parts = urlsplit(url)
     scheme, (user, _, host) = parts.scheme.lower(), parts.netloc.rpartition("@")
     name = "" if scheme in ("http", "https") else user.partition(":")[0]
@@ -59,7 +60,7 @@ def identity(url: str) -> str:
 
 @functools.lru_cache(CACHED)
 def download_key(url: str) -> str:
-    """Return the key of a download: two files with one URL share it, and so one download."""
+    """Return the key of a download; files with the same URL share it."""
     return f"{slug(stem(url))}-{digest(identity(url))}"
 
 
@@ -70,13 +71,13 @@ def file_key(file_id: str, url: str) -> str:
 
 
 def shard(key: str) -> str:
-    """Return the two digits of a key's digest that name the folder it lies in."""
+    """Return the first two digits of a key's digest, the name of the folder for the key's targets."""
     return key[-KEY_DIGITS:][:2]
 
 
 @functools.lru_cache(CACHED)
 def basename(url: str) -> str:
-    """Return the last part of the URL's path, decoded, or the host where the path is empty."""
+    """Return the last part of the URL's path, decoded, or the host if the path is empty."""
     parts = urlsplit(url)
     named = [part for part in unquote(parts.path, errors="replace").split("/") if part not in ("", ".")]
     return named[-1] if named else parts.hostname or "file"
@@ -90,10 +91,10 @@ def stem(url: str) -> str:
 
 
 def safe_name(name: str) -> str:
-    """Return a name for a file in a folder of its own, as near to the given one as is safe.
+    """Return a safe file name that is as similar to the given one as possible, at most 180 bytes long.
 
-    Separators, control characters and what is no Unicode become ``_``; leading dots go; what is longer than 180 bytes is cut
-    in the middle, with its suffix kept and a digest in place of what was lost.
+    Separators, control characters and invalid Unicode become ``_``, and leading dots are removed. A longer name is shortened; it
+    keeps its suffix, and a digest replaces the removed part.
     """
     clean = _UNSAFE.sub("_", unicodedata.normalize("NFC", name)).strip(" .") or "file"
     if clean.endswith(RESERVED_SUFFIXES):
@@ -112,18 +113,18 @@ def _shorten_name(name: str) -> str:
 
 
 def close_match(name: str, known: Iterable[str]) -> str:
-    """Return the known name that somebody may have meant, or "" where none is near; capitals and underscores count for little."""
+    """Return the known name that is most similar, or "" if none is; case and underscores or dashes do not matter."""
     folded = {_folded(other): other for other in known}
     return next((folded[near] for near in difflib.get_close_matches(_folded(name), folded, n=1)), "")
 
 
 def suggestion(name: str, known: Iterable[str], also: str = "") -> str:
-    """Return the end of a message about a name that is not known: the near one, or all that there are.
+    """Return the end of a message about an unknown name: the most similar known name, or all known names.
 
     Args:
-        name: What was asked for.
-        known: What there is.
-        also: What else could be said, such as ``MODULE:CLASS``.
+        name: The unknown name.
+        known: The known names.
+        also: Another form that is accepted, such as ``MODULE:CLASS``.
     """
     names = sorted(set(known))
     near = close_match(name, names)

@@ -1,7 +1,7 @@
-"""The one place that takes secrets out of what people get to see.
+"""Remove secrets from all texts that people can see.
 
-A secret is: the user part of a URL, its whole query, the value of any header that a manifest gives, and the value of an option
-that its plugin declares secret. Logs, reports, ledgers, task ids and messages carry only what passed through here.
+Secrets are the user part of a URL, its whole query, the values of headers in a manifest, and the values of options that a plugin
+declares secret. Every text in logs, reports, ledgers, task ids and messages passes through this module.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus, unquote_to_by
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 
 MASK = "***"
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]{0,40}://[^\s'\"<>]+")  # without a bound, a long word would take the square of its length
+# Without the limit of 40, a long word would take time quadratic in its length.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]{0,40}://[^\s'\"<>]+")
 _AFTER_A_URL = ":;,.!)"
 _MAY_HIDE = re.compile(r"[@?#\[]")
 _SHORTEST_SECRET = 4
@@ -24,7 +25,8 @@ _SECRET_NAME = re.compile(
     r"passw|passphrase|pwd|secret|token(?!iz)|credential|(access|private|signing)_key|api_?key|authorization|bearer|cookie|headers|signature|dsn",
     re.IGNORECASE,
 )
-_USER = re.compile(r"^[^/\s@]+:[^/\s@]*@")  # user:password@proxy:3128, a proxy without a scheme
+# A proxy without a scheme: user:password@proxy:3128.
+_USER = re.compile(r"^[^/\s@]+:[^/\s@]*@")
 _ESCAPES: tuple[Callable[[str], str], ...] = (
     lambda text: repr(text)[1:-1],
     lambda text: ascii(text)[1:-1],
@@ -57,7 +59,7 @@ def redact_url(url: str) -> str:
 
 
 def url_secrets(url: str) -> set[str]:
-    """Return the parts of a URL that must not be shown, as they are written and decoded."""
+    """Return the parts of a URL that must not be shown, as written and decoded."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -66,11 +68,12 @@ def url_secrets(url: str) -> set[str]:
     values = (pair.partition("=")[2] for pair in parts.query.split("&"))
     found = {user, parts.username or "", parts.password or "", parts.query, *values}
     found = {form for text in found for form in (text, unquote(text), unquote_plus(text)) if form}
-    return found | ({b64encode(unquote_to_bytes(user)).decode()} if user else set())  # as Basic sends it (RFC 7617)
+    # HTTP's Basic authentication sends the user part in base64 (RFC 7617).
+    return found | ({b64encode(unquote_to_bytes(user)).decode()} if user else set())
 
 
 def secrets_of(urls: Iterable[str], headers: Mapping[str, str] | None) -> set[str]:
-    """Return every secret that a file's URLs and headers carry, in each form that a message may hold it in."""
+    """Return all secrets in a file's URLs and headers, in each form in which a message may contain them."""
     found = {part for value in (headers or {}).values() for part in (value, *value.split())}
     for url in urls:
         found |= url_secrets(url)
@@ -78,12 +81,12 @@ def secrets_of(urls: Iterable[str], headers: Mapping[str, str] | None) -> set[st
 
 
 def _written(secrets: Iterable[str]) -> set[str]:
-    """Return secrets as they are, escaped as Python and JSON do, and percent-encoded."""
+    """Return secrets unchanged, with the escapes of Python and JSON, and percent-encoded."""
     return {form for secret in secrets if secret for form in (secret, *(escape(secret) for escape in _ESCAPES))}
 
 
 def declared_secrets(value: Any) -> set[str]:
-    """Return what a plugin declares secret in its options: the values of pydantic's ``SecretStr``, ``SecretBytes`` and ``Secret``."""
+    """Return the values that a plugin declares secret in its options with pydantic's ``SecretStr``, ``SecretBytes`` or ``Secret``."""
     if isinstance(value, (Secret, SecretStr, SecretBytes)):
         text = value.get_secret_value()
         return {text.decode("utf-8", "backslashreplace") if isinstance(text, bytes) else str(text)}
@@ -94,27 +97,23 @@ def declared_secrets(value: Any) -> set[str]:
 
 
 def keep_secret(secrets: Iterable[str]) -> None:
-    """Mask these in every text from now on, for as long as the process lasts."""
+    """Mask these secrets in all texts from now on, until the process ends."""
     _declared.update(_written(secrets))
 
 
 def printable(text: str) -> str:
-    """Return text with control characters escaped, all but line feeds and tabs: what a server sends must not steer a terminal.
-
-    Those that turn the direction of writing are among them, as text that follows could pass for something else.
-    """
+    """Return text with control characters escaped, except line feeds and tabs."""
+    # Text from a server must not control the terminal, nor, with changes of the writing direction, display as another text.
     return _CONTROL.sub(lambda match: ascii(match.group())[1:-1], text)
 
 
 def redact_text(text: str, secrets: Iterable[str] = ()) -> str:
-    """Return text with every URL in it redacted, and these secrets and those of options masked.
-
-    Secrets shorter than four characters are left: masking them would eat ordinary words. What is no Unicode,
-    such as the name of a file in another encoding, is escaped, so that the text can be written anywhere.
-    """
+    """Return text with its URLs redacted, and these secrets and those of options masked; invalid Unicode is escaped."""
+    # Secrets of less than four characters are not masked, as they occur in ordinary words.
     for secret in sorted({*secrets, *_declared}, key=len, reverse=True):
         if len(secret) >= _SHORTEST_SECRET:
             text = text.replace(secret, MASK)
+    # File names in another encoding lead to invalid Unicode, which could not be written to a UTF-8 file.
     shown = _URL.sub(_without_secrets, text) if "://" in text else text
     return shown.encode("utf-8", "backslashreplace").decode()
 
@@ -125,16 +124,17 @@ def _without_secrets(match: re.Match[str]) -> str:
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a setting, an option or a variable of this name holds a secret, as far as its name tells; not where to find one."""
+    """Whether the name of a setting, option or variable suggests that its value is a secret."""
+    # Names with these suffixes state where a secret is stored, which is not secret.
     return bool(_SECRET_NAME.search(name)) and not name.lower().endswith(("_file", "_env"))
 
 
 def redact_value(name: str, value: Any) -> Any:
-    """Return the value of a setting or an option as people may see it: what its name or a name within calls secret is masked.
+    """Return the value of a setting or option for display: masked if its name suggests a secret, with secrets inside it masked.
 
     Args:
-        name: Its name.
-        value: Something that JSON can hold.
+        name: Name of the setting or option.
+        value: A value that JSON can represent.
     """
     if is_secret_name(name) and value not in (None, ""):
         return MASK
@@ -148,14 +148,14 @@ def redact_value(name: str, value: Any) -> Any:
 
 
 def public_options(options: Mapping[str, Mapping[str, Any]], secret: Collection[str] = ()) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Return the options of plugins that may be stored, and the names of those that may not.
+    """Return the plugin options that may be stored, and the names of those that may not.
 
-    An option may not be stored if its name, or a name in its value, is like that of a password, or if it has a URL with
-    a user or a query. Names of variables and of files that hold a secret (``passphrase_env``) are none.
+    An option must not be stored if its name, or a name in its value, suggests a secret, or if it contains a URL with
+    a user or a query. Names of variables and files with a secret (``passphrase_env``) may be stored.
 
     Args:
         options: Options by plugin.
-        secret: Names of options that are secret whatever they are called.
+        secret: Names of options that are secret, whatever their names suggest.
 
     Returns:
         The options that may be stored, and ``PLUGIN.OPTION`` for each of the others, in order.

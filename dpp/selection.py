@@ -1,4 +1,4 @@
-"""Which of a batch's failures a run tries again."""
+"""Select the failures of a batch that a run tries again."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _HTTP = re.compile(r"http-[1-5](\d\d|xx)")
 
 
 class Selection(BaseModel):
-    """Which failures are tried again; those that are not keep the outcome that they have.
+    """The failures that are tried again; other files keep their outcome. An empty field matches everything.
 
     Attributes:
-        classes: Error classes; ``http-5xx`` stands for all from ``http-500`` to ``http-599``.
-        stages: Stages they failed in.
-        hosts: Hosts of their URLs.
-        everything: Whether 404 and 410 are tried too, where no class is asked for.
+        classes: Error classes; ``http-5xx`` stands for ``http-500`` to ``http-599``.
+        stages: Stages that failed.
+        hosts: Hosts of the files' URLs.
+        everything: Whether ``http-404`` and ``http-410`` are tried again as well if ``classes`` is empty.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,14 +49,14 @@ class Selection(BaseModel):
         return error_class in self.classes or (error_class[:6] + "xx" in self.classes and _HTTP.fullmatch(error_class) is not None)
 
     def check(self, classes: Collection[str], hosts: Collection[str]) -> None:
-        """Refuse words that nothing can match.
+        """Check that all classes, stages and hosts are known.
 
         Args:
-            classes: Error classes that the batch has.
+            classes: Error classes of the batch.
             hosts: Hosts of the files that failed.
 
         Raises:
-            ConfigurationError: A class, stage or host is unknown; all of them are named.
+            ConfigurationError: A class, stage or host is unknown; it lists all of them.
         """
         unknown_class = [word for word in self.classes if word not in {*ERROR_CLASSES, *classes} and not _HTTP.fullmatch(word)]
         problems = [
@@ -73,7 +73,7 @@ def _unknown(what: str, words: Iterable[str], known: Collection[str]) -> list[st
 
 
 def host_of(outcome: Outcome) -> str:
-    """Return the host of a file's URL, in lower case; "" where it has none."""
+    """Return the host of a file's URL, in lower case; "" if it has none."""
     try:
         return urlsplit(outcome.url).hostname or ""
     except ValueError:

@@ -1,4 +1,4 @@
-"""Every setting of a batch, declared once: Luigi's parameters and the options of ``dpp run`` are made from it."""
+"""The settings of a batch; Luigi's parameters and the options of ``dpp run`` are derived from them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ _BYTES = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:i?b)?", re.IGNORECASE | re.AS
 
 
 def _byte_count(value: Any) -> Any:
-    """Return a number of bytes; K, M and G stand for powers of 1024, as with curl, wget and aria2."""
+    """Return a number of bytes; K, M and G stand for powers of 1024."""
+    # curl, wget and aria2 use the same units.
     if not isinstance(value, str):
         return value
     match = _BYTES.fullmatch(value.strip())
@@ -56,11 +57,11 @@ class Settings(BaseModel):
     processor: str = Field("checksum", description="processor: NAME or MODULE:CLASS")
     post_processors: tuple[str, ...] = Field((), description="post-processors, in order: NAME,NAME or MODULE:CLASS")
     options: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description='options of plugins as JSON: {"line-count": {"skip_blank": true}}'
+        default_factory=dict, description='plugin options as JSON: {"line-count": {"skip_blank": true}}'
     )
-    skip_existing: str = Field("", description="skip files that the destination has: a folder, or a source such as s3://bucket/data/")
+    skip_existing: str = Field("", description="skip files that exist in this destination: a folder, or a source such as s3://bucket/data/")
     skip_bad: bool = Field(default=False, description="continue despite invalid manifest entries; each is reported as failed")
-    cleanup: bool = Field(default=False, description="remove downloads and pre-processed files of files that are ok")
+    cleanup: bool = Field(default=False, description="remove the download and pre-processed output of each file that is ok")
     chunk_size: int = Field(0, ge=0, description="files per Luigi task (1: one task per file and stage; 0: automatic)")
     download_threads: int = Field(8, ge=1, description="maximum downloads at once per worker")
     processing_limit: int = Field(4, ge=1, description="maximum files processed at once per worker")
@@ -68,7 +69,7 @@ class Settings(BaseModel):
     pre_processing_queue_size: int = Field(16, ge=1, description="maximum pre-processed files waiting per worker")
     max_per_host: int = Field(0, ge=0, description="maximum downloads at once per host, over all workers (0: no limit)")
     rate_limit: ByteCount = Field(
-        0, ge=0, description="maximum bytes per second of all downloads together, such as 500K or 20M (0: no limit)"
+        0, ge=0, description="maximum bytes per second, all downloads together, such as 500K or 20M (0: no limit)"
     )
     attempts: int = Field(3, ge=1, description="maximum attempts per URL")
     retry_wait: float = Field(0.5, ge=0, description="seconds before the second attempt; doubles each time, with jitter")
@@ -81,7 +82,7 @@ class Settings(BaseModel):
     stage_timeout: float = Field(0.0, ge=0, description="maximum seconds per stage and file, retries included (0: no limit)")
     simulate_downloads: bool = Field(default=False, description="download nothing: sleep 1 to 3 seconds per file and create a placeholder")
     debug: bool = Field(default=False, description="detailed logs with thread names")
-    log_file: str = Field("", description="file to append the log to, Luigi's log included")
+    log_file: str = Field("", description="append the log, with Luigi's, to this file")
     quiet: bool = Field(default=False, description="show no progress, only errors and the summary")
     json_lines: bool = Field(default=False, description="write events to standard output as JSON Lines")
 
@@ -89,11 +90,11 @@ class Settings(BaseModel):
     @classmethod
     def _workspace_is_absolute(cls, path: Path) -> Path:
         if _URL_AS_PATH.match(str(path)):
-            raise ValueError("is a URL; give a folder of this machine")
+            raise ValueError("is a URL; expected a local folder")
         try:
             path = Path(os.path.abspath(path.expanduser()))
         except RuntimeError as error:
-            raise ValueError("begins with ~ and the name of nobody on this machine") from error
+            raise ValueError("starts with ~ and an unknown user name") from error
         _check_path(str(path))
         return path
 
@@ -106,22 +107,23 @@ class Settings(BaseModel):
     @field_validator("options")
     @classmethod
     def _options_are_json(cls, options: dict[str, dict[str, Any]]) -> Any:
-        """Return the options as every process of a run reads them: plain lists and objects, however they were given."""
+        """Return the options as plain JSON values."""
+        # Every process of the run must get equal values, however the user gave them.
         try:
             text = json.dumps(options, ensure_ascii=False, allow_nan=False, default=_plain)
             return from_json(text)
         except (TypeError, ValueError, RecursionError) as error:
-            raise ValueError("should hold only what JSON can") from error
+            raise ValueError("contains a value that JSON cannot represent") from error
 
     def options_for(self, name: str, model: type[Options]) -> Options:
-        """Return the options of a plugin that is no step, such as a fetcher or a source, under its URL scheme.
+        """Return the options of a fetcher or a source, given under its URL scheme.
 
         Args:
-            name: Under which they stand: ``--options '{"sftp": {...}}'``, or a section of luigi.cfg.
-            model: A pydantic model with a field an option.
+            name: The URL scheme, as in ``--options '{"sftp": {...}}'`` or in a section of luigi.cfg.
+            model: A pydantic model with one field per option.
 
         Raises:
-            ConfigurationError: An option is unknown or wrong; all of them are named.
+            ConfigurationError: An option is unknown or invalid; it lists all problems.
         """
         try:
             made = model.model_validate(self.options.get(name, {}))
@@ -131,20 +133,19 @@ class Settings(BaseModel):
             raise wrong_options(name, error, model) from error
 
     def chunk_size_for(self, total: int, workers: int) -> int:
-        """Return how many files make a chunk; 1 means that every file gets its own tasks.
-
-        A chunk costs some 10 ms, for a process of its own, and Luigi's scheduler walks every known task at every request;
-        a worker that has no chunk left waits for the others. So each worker gets two chunks, or up to eight of a
-        thousand files: 10,000 files took 3.1 s in 32 chunks and 2.5 s in 8, with four workers.
+        """Return the number of files per chunk; 1 means that every file gets its own tasks.
 
         Args:
-            total: Files in the batch.
-            workers: Processes that work on it.
+            total: Number of files in the batch.
+            workers: Number of processes that work on it.
         """
         if self.chunk_size:
             return self.chunk_size
         if total <= GRAPH_LIMIT:
             return 1
+        # A chunk costs about 10 ms for its process, and Luigi's scheduler walks all tasks at every request; but a worker without
+        # a chunk waits for the others. So each worker gets two chunks, or up to eight of a thousand files each. With four workers,
+        # 10,000 files took 3.1 s in 32 chunks, and 2.5 s in 8.
         rounds = min(max(total // (workers * WELL_FILLED), ROUNDS[0]), ROUNDS[1])
         return max(SMALLEST_CHUNK, -(-total // (workers * rounds)))
 
@@ -152,16 +153,16 @@ class Settings(BaseModel):
 def _plain(value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return dict(value)
-    raise TypeError(f"{type(value).__name__} is nothing that JSON can hold")
+    raise TypeError(f"JSON cannot represent {type(value).__name__}")
 
 
 def _check_path(path: str) -> None:
     if "\0" in path or path.encode("utf-8", "ignore").decode() != path:
-        raise ValueError("is a path that is not UTF-8 text; use another folder")
+        raise ValueError("is not a valid UTF-8 path; use another one")
 
 
 def merged_options(*several: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the options of plugins from several places, option by option; the later place wins."""
+    """Merge plugin options from several places, option by option; the later place wins."""
     merged: dict[str, dict[str, Any]] = {}
     for options in several:
         for plugin, values in options.items():
@@ -170,7 +171,7 @@ def merged_options(*several: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[
 
 
 def make_settings(values: dict[str, Any]) -> Settings:
-    """Return the settings, or raise ConfigurationError naming every wrong value."""
+    """Return the settings, or raise ConfigurationError with all invalid values."""
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
@@ -178,18 +179,18 @@ def make_settings(values: dict[str, Any]) -> Settings:
 
 
 def wrong_options(name: str, error: ValidationError, model: type[Any]) -> ConfigurationError:
-    """Return the error that names every wrong option of a plugin, whose class tells the right ones."""
+    """Return an error with all invalid options of a plugin, whose class is used for suggestions."""
     problems = "\n".join(f"  {problem}" for problem in describe(error, model))
     return ConfigurationError(f"options of {name}:\n{problems}")
 
 
 def describe(error: ValidationError, model: type[Any] | None = None, noun: str = "option") -> list[str]:
-    """Return one sentence per problem: the field, and what is wrong with it.
+    """Return one sentence per problem: the field, and its problem.
 
     Args:
         error: The error.
         model: The class, whose fields are suggested in place of an unknown one.
-        noun: What its fields are called.
+        noun: The word for its fields in the messages.
     """
     fields = getattr(model, "model_fields", {})
     details = error.errors(include_url=False)
@@ -197,7 +198,7 @@ def describe(error: ValidationError, model: type[Any] | None = None, noun: str =
 
 
 def _instead(detail: ErrorDetails, fields: Collection[str]) -> str:
-    """Return what may have been meant by a field that there is not."""
+    """Return a suggestion for an unknown field; "" for other problems."""
     unknown = detail["type"] == "extra_forbidden" and len(detail["loc"]) == 1
     return f"; {names.suggestion(str(detail['loc'][0]), fields)}" if unknown and fields else ""
 

@@ -1,8 +1,8 @@
-"""Signals that have to wait, as an exception at that moment would leave something half done.
+"""Hold signals back during code that an exception from a signal handler would leave half done.
 
-Python runs a signal's handler in the main thread between any two of its instructions, whichever thread the system gave the
-signal to (https://docs.python.org/3/library/signal.html, "Signals and threads"). So a signal mask of the main thread does not
-help where other threads run. A handler that raises an exception asks :func:`postpone` first.
+Python runs a signal's handler in the main thread between any two of its instructions, whichever thread received the
+signal (https://docs.python.org/3/library/signal.html, "Signals and threads"). So a signal mask of the main thread does not
+help in a process with other threads. A handler that raises an exception must call :func:`postpone` first.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from contextlib import contextmanager
 
 
 class _State:
-    """How many blocks keep signals waiting, one within the other, and the signal that waits; 0 for none."""
+    """The number of nested blocks that hold signals, and the number of the held signal; 0 for none."""
 
     depth = 0
     waiting = 0
 
 
 def postpone(number: int) -> bool:
-    """Return whether a signal has to wait; its handler is called again at the end of the block that keeps it waiting."""
+    """Return whether a signal is held; its handler is called again at the end of the block that holds it."""
     if _State.depth:
         _State.waiting = number
     return bool(_State.depth)
 
 
 def hold_signals() -> None:
-    """Let signals wait from now on, until :func:`release_signals`; only the main thread can."""
+    """Hold signals from now on, until :func:`release_signals`; does nothing in other threads than the main thread."""
     if threading.current_thread() is threading.main_thread():
         _State.depth += 1
 
 
 def release_signals() -> None:
-    """End what :func:`hold_signals` began, and deliver the signal that waits."""
+    """End the effect of :func:`hold_signals`, and deliver the held signal."""
     if threading.current_thread() is threading.main_thread():
         _State.depth -= 1
         if not _State.depth:
@@ -42,7 +42,7 @@ def release_signals() -> None:
 
 
 def resume_signals() -> None:
-    """Let signals wait no more, and deliver the one that waits; a process calls it that was forked while they did."""
+    """Hold signals no more, and deliver the held one; for a process that was forked while signals were held."""
     number, _State.depth, _State.waiting = _State.waiting, 0, 0
     if number:
         signal.raise_signal(number)
@@ -50,7 +50,7 @@ def resume_signals() -> None:
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Let signals wait while a block runs."""
+    """Hold signals during a block."""
     hold_signals()
     try:
         yield
@@ -60,7 +60,7 @@ def signals_held() -> Iterator[None]:
 
 @contextmanager
 def signals_blocked(numbers: frozenset[signal.Signals]) -> Iterator[None]:
-    """Block signals while a block runs, for code that asks for them (``sigtimedwait``), and for processes that it forks."""
+    """Block signals during a block, for code that waits for them with ``sigtimedwait``, and for processes that it forks."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield

@@ -56,15 +56,15 @@ def test_labels_are_nothing_else(field, value):
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("https://h/a b", "has a blank or a control character; percent-encode it"),
-        ("https://h/a\0b", "has a blank or a control character; percent-encode it"),
-        ("https://h/a\n", "has a blank or a control character; percent-encode it"),
+        ("https://h/a b", "contains whitespace or a control character; percent-encode it"),
+        ("https://h/a\0b", "contains whitespace or a control character; percent-encode it"),
+        ("https://h/a\n", "contains whitespace or a control character; percent-encode it"),
         ("", "has no scheme"),
         ("/tmp/file", "has no scheme"),
         ("https:///a", "has no host"),
         ("HTTP://me:pw@/a", "has no host"),
-        ("https://h:99999/a", "has a host or port that is none"),
-        ("https://[::1/a", "has a host or port that is none"),
+        ("https://h:99999/a", "has an invalid host or port"),
+        ("https://[::1/a", "has an invalid host or port"),
     ],
 )
 def test_what_is_no_url_is_refused_with_the_reason(url, reason):
