@@ -57,7 +57,7 @@ def check_url(url: str) -> str:
 def _scheme_and_host(url: str) -> tuple[str, str | None]:
     try:
         parts = urlsplit(url)
-        parts.port  # noqa: B018 - raises ValueError where the port is no number
+        parts.port  # noqa: B018 - raises ValueError for an invalid port
         return parts.scheme, parts.hostname
     # The text of this exception may contain a password, so it is not chained.
     except ValueError:

@@ -1,4 +1,4 @@
-"""What must hold of a workspace after whatever happened to it; every test of a fault ends with :func:`check`."""
+"""Check the invariants of a workspace after a fault; every test of a fault ends with :func:`check`."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def check(
     before: Tree | None = None,
     canaries: Iterable[str] = (),
 ) -> dict[str, Outcome]:
-    """Fail unless a workspace keeps what dpp promises; return the rows of its last run by id.
+    """Fail unless the invariants of a workspace hold; return the rows of its last run by id.
 
     Args:
         root: The workspace.
-        code: How its last run ended: 0 if every file is ok, and only then.
-        total: How many files the manifest lists.
-        same_as: The workspace of an undisturbed run of the same manifest: each target and outcome is the same, and nothing is left over.
-        before: What :func:`contents` returned of the folder around the workspace; still the same, so nothing was written beside it.
-        canaries: Secrets that must be in no file, nor in the name of one.
+        code: Exit code of its last run: 0 if and only if every file is ok.
+        total: Number of files in the manifest.
+        same_as: The workspace of an undisturbed run of the same manifest: all targets and outcomes must be equal, and nothing left over.
+        before: Earlier :func:`contents` of the folder around the workspace; they must be unchanged.
+        canaries: Secrets that must not be in any file or file name.
     """
     checker = Checker(root)
     assert [f"{problem.path}: {problem.text}" for problem in checker.problems()] == []
@@ -53,7 +53,7 @@ def check(
 
 
 def _check_end(summary: Summary | None, rows: dict[str, Outcome], code: int, total: int | None) -> None:
-    """Fail unless a run has a summary that agrees with its rows, with the manifest and with its exit code."""
+    """Fail unless the summary of a run matches its rows, the manifest and its exit code."""
     assert summary is not None
     ok = sum(row.ok for row in rows.values())
     assert summary.total == (summary.total if total is None else total), summary
@@ -67,18 +67,18 @@ def _compare(found: Tree, expected: Tree) -> None:
 
 
 def targets(root: Path) -> Tree:
-    """Return every file of a workspace but those of its runs, without what differs from run to run."""
+    """Return all files of a workspace except those of its runs, without the fields that differ from run to run."""
     return {name: _without_volatile(Path(name), data) for name, data in contents(root).items() if not name.startswith(f"{RUNS}/")}
 
 
 def contents(folder: Path, but: Path | None = None) -> Tree:
-    """Return what each file of a folder holds, by its path there; not what lies below ``but``."""
+    """Return the content of each file of a folder, by its path in it; files below ``but`` are skipped."""
     files = (path for path in folder.rglob("*") if path.is_file() and not (but and path.is_relative_to(but)))
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def has(canary: str, path: Path) -> bool:
-    """Whether a secret is in a file, or in its name."""
+    """Whether a file or its name contains a secret."""
     return canary in path.name or (path.is_file() and canary.encode() in path.read_bytes())
 
 

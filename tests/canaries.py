@@ -1,4 +1,4 @@
-"""Looking for secrets wherever a batch could have left them: files, their names, output, command lines of processes."""
+"""Search for secrets in everything that a batch leaves: files, file names, output, and command lines of processes."""
 
 from __future__ import annotations
 
@@ -14,22 +14,20 @@ RANDOM = 24
 
 
 def canary() -> str:
-    """Return a secret with characters that are written differently in URLs, JSON and messages, and an end that is found in each."""
+    """Return a secret with characters that URLs, JSON and messages escape in different ways, and an end that all of them keep."""
     return f"canary /+%40 ö{secrets.token_hex(RANDOM // 2)}"
 
 
 def traces(secret: str) -> set[bytes]:
-    """Return what a secret leaves in any text that holds it: its random end, and that in hexadecimal and base64.
-
-    What is escaped, percent-encoded or masked in part still has that end. Base64 depends on how many bytes stand before it.
-    """
+    """Return the traces of a secret in a text: its random end, plain, in hexadecimal and in base64."""
+    # An escaped, percent-encoded or partly masked secret still has this end. Base64 depends on the number of bytes before it.
     end = secret[-RANDOM:].encode()
     encoded = (base64.b64encode(bytes(before) + end)[(before * 8 + 5) // 6 : (before + RANDOM) * 8 // 6] for before in range(3))
     return {end, end.hex().encode(), *encoded}
 
 
 def found(canaries: Mapping[str, str], folder: Path, texts: Iterable[bytes] = ()) -> list[tuple[str, object]]:
-    """Return which secrets are where: in files, their names, and other texts."""
+    """Return the secrets that are found, each with its place: a file, a file name or another text."""
     places: dict[object, bytes] = {
         path: os.fsencode(path) + (path.read_bytes() if path.is_file() else b"") for path in folder.rglob("*") if path.exists()
     }
@@ -41,7 +39,7 @@ def found(canaries: Mapping[str, str], folder: Path, texts: Iterable[bytes] = ()
 
 @contextmanager
 def watched() -> Iterator[set[bytes]]:
-    """Collect the command lines of all processes, as ps shows them, again and again, and once more when the block ends."""
+    """Collect the command lines of all processes repeatedly, and once more when the block ends."""
     seen: set[bytes] = set()
     ended = threading.Event()
 
@@ -50,10 +48,12 @@ def watched() -> Iterator[set[bytes]]:
 
     def look(skipped: Collection[str] = ()) -> None:
         for process in processes().difference(skipped):
-            with suppress(OSError):  # it has ended
+            # The process may have ended.
+            with suppress(OSError):
                 seen.add(Path("/proc", process, "cmdline").read_bytes())
 
-    before = processes()  # looked at once, in the end: their command lines stay the same
+    # The command lines of processes that run already do not change, so they are read only once, at the end.
+    before = processes()
 
     def watch() -> None:
         while not ended.wait(0.02):

@@ -1,7 +1,7 @@
-"""The table of faults, docs/faults.md, with what the tests of its rows saw: ``pytest -m fault --faults``.
+"""The table of faults in docs/faults.md, with the observations of its tests: ``pytest -m fault --faults``.
 
-A test of a row is marked ``@pytest.mark.fault(7)``, one of several rows ``@pytest.mark.fault(1, 2)``; it may say what it saw with the
-fixture ``seen``. A row is well where a test of it passed, and none failed.
+A test of a row is marked ``@pytest.mark.fault(7)``, a test of several rows ``@pytest.mark.fault(1, 2)``; it may record what it observed
+with the fixture ``seen``. A row is ok if at least one of its tests passed, and none failed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def read_records(page: Path) -> list[Row]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--faults", action="store_true", help="print the table of faults; fail where a row has no test that passed")
+    parser.addoption("--faults", action="store_true", help="print the table of faults; fail if a row has no test that passed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -39,19 +39,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the rows of each test where its report takes them from a worker of xdist to the table."""
+    """Add the rows of each test to its report, which takes them from a worker of xdist to the table."""
     for item in items:
         item.user_properties += [("fault", number) for marker in item.iter_markers("fault") for number in marker.args]
 
 
 @pytest.fixture
 def seen(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
-    """Say what a test of a fault saw, for the table: ``seen("tried 3 times, part continued")``."""
+    """Return a function that records an observation of a test for the table: ``seen("tried 3 times, part continued")``."""
     return lambda text: record_property("seen", text)
 
 
 class FaultTable:
-    """Gather the outcomes of tests by row, and print them."""
+    """Collect the outcomes of tests by row, and print them."""
 
     def __init__(self, rows: list[Row]) -> None:
         self._rows = rows

@@ -1,8 +1,8 @@
-"""Stand between a program and the kernel: see each call that changes a file, and kill the program there or answer with an error.
+"""Intercept each system call of a program that changes a file, to kill the program there or to let the call fail.
 
-This is what strace's injection does, but strace counts the calls of each thread on its own (strace(1), ``when=``), so the calls
-of a thread that has fewer than another one are never met. Here all threads and processes of a program are one sequence
-(seccomp_unotify(2)), and each call is met before it is done.
+strace can inject faults as well, but it counts the calls of each thread separately (strace(1), ``when=``), so some calls of a
+thread with fewer calls are never reached. Here the calls of all threads and processes of a program are one sequence
+(seccomp_unotify(2)), and each call is intercepted before it is done.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
-# name: (number on x86_64, index of the argument that is a descriptor to write to, or of a path; of the path's folder)
+# Name: (number on x86_64, index of the argument with the descriptor or path, index of the one with the path's folder).
 _OF_DESCRIPTORS = {
     "write": (1, 0), "pwrite64": (18, 0), "writev": (20, 0), "sendfile": (40, 0), "fsync": (74, 0), "fdatasync": (75, 0),
     "ftruncate": (77, 0), "copy_file_range": (326, 2),
@@ -45,9 +45,9 @@ class Call(NamedTuple):
     """A call that is about to change a file.
 
     Attributes:
-        name: Of the system call.
-        path: The file; "" for what has no name, such as a pipe, and for a call that fails by itself.
-        process: Who calls: the number of a thread.
+        name: Name of the system call.
+        path: The file; "" for a file without a name, such as a pipe, and for a call that fails anyway.
+        process: Id of the calling thread.
     """
 
     name: str
@@ -59,7 +59,7 @@ Verdict = Callable[[Call], int]
 
 
 def guard() -> int:
-    """Let this process and its children ask before each such call; return the descriptor on which they do."""
+    """Make this process and its children wait for permission before each such call; return the descriptor with their requests."""
     if platform.machine() != "x86_64":
         raise OSError(errno.ENOSYS, f"the numbers of system calls are known for x86_64, not for {platform.machine()}")
     libc = ctypes.CDLL(None, use_errno=True)
@@ -74,7 +74,7 @@ def guard() -> int:
 
 
 def _program() -> list[tuple[int, int, int, int]]:
-    """Return the filter: ask for the calls of the tables, but only where ``openat`` makes or empties a file."""
+    """Return the filter: intercept the calls in the tables, but ``openat`` only if it creates or truncates a file."""
     numbers = sorted(number for number in _NAMES if _NAMES[number] != "openat")
     count = len(numbers)
     return [
@@ -91,18 +91,19 @@ def _program() -> list[tuple[int, int, int, int]]:
 
 
 def supervise(listener: int, verdict: Verdict) -> None:
-    """Answer a guarded process and its children until none is left.
+    """Respond to the requests of a guarded process and its children until all have ended.
 
     Args:
-        listener: What :func:`guard` returned; closed at the end.
-        verdict: Says what comes of a call: 0 lets it be done, anything else is the error that it ends with. It may kill who calls.
+        listener: The descriptor that :func:`guard` returned; closed at the end.
+        verdict: Returns 0 to permit a call, or the errno with which it fails. It may kill the caller.
     """
     poll = select.poll()
     poll.register(listener, select.POLLIN)
     with os.fdopen(listener):
         while poll.poll()[0][1] & select.POLLIN:
             notice = bytearray(_NOTICE.size)
-            with suppress(OSError):  # who called was killed meanwhile
+            # The caller may have been killed meanwhile.
+            with suppress(OSError):
                 fcntl.ioctl(listener, _RECEIVE, notice)
                 number, process, _, call, _, _, *arguments = _NOTICE.unpack(notice)
                 error = verdict(Call(_NAMES[call], _path_if_any(process, _NAMES[call], arguments), process))
@@ -112,12 +113,13 @@ def supervise(listener: int, verdict: Verdict) -> None:
 def _path_if_any(process: int, name: str, arguments: list[int]) -> str:
     try:
         return _path(process, name, arguments)
-    except OSError:  # no descriptor, as another thread may have closed it, or no address; who asked waits for an answer all the same
+    # The descriptor or address may be invalid, for example after another thread closed it; the caller needs a response all the same.
+    except OSError:
         return ""
 
 
 def _path(process: int, name: str, arguments: list[int]) -> str:
-    """Return the file that a call is about; "" for what has no name, such as a pipe."""
+    """Return the file of a call; "" for a file without a name, such as a pipe."""
     if name in _OF_DESCRIPTORS:
         target = _of_descriptor(process, arguments[_OF_DESCRIPTORS[name][1]])
         return target if target.startswith("/") else ""

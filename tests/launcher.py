@@ -1,8 +1,8 @@
-"""Start console scripts without importing their modules again, as imports take two thirds of the processor time of a start.
+"""Start console scripts without importing their modules again: imports take two thirds of the processor time of a start.
 
 ``python tests/launcher.py DESCRIPTOR`` is the launcher. It imports the modules, then reads requests from a socket and forks a process for
-each. That process gets the arguments, environment, folder and streams of the request, runs the script as its main program, and ends as
-any Python program does. The launcher itself only imports, so no state passes from one test to the next.
+each. That process gets the arguments, environment, folder and streams of the request, runs the script as its main program, and exits like
+any Python program. The launcher itself only imports, so no state passes from one test to the next.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MODULES = ["dpp.cli", "dpp.cli.predecessor", "luigi.retcodes", "luigi.tools.deps
 
 
 class Launcher:
-    """A client of a launcher of its own."""
+    """Start a launcher, and send requests to it."""
 
     def __init__(self) -> None:
         self._requests, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
@@ -44,7 +44,7 @@ class Launcher:
             self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
 
     def run(self, arguments: list[str], folder: Path, environment: dict[str, str], timeout: float) -> Completed:
-        """Run a console script, whose path comes first in its arguments, to its end."""
+        """Run a console script to its end; the first argument is its path."""
         request = {"arguments": arguments, "folder": str(folder), "environment": environment}
         with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
             with self._started(request, output.fileno(), errors.fileno()) as reply:
@@ -56,7 +56,7 @@ class Launcher:
 
     @contextmanager
     def _started(self, request: dict[str, object], output: int, errors: int) -> Iterator[FileIO]:
-        """Start a program; yield the file that its exit code comes from. An exception, such as a time limit, kills the program."""
+        """Start a program; yield the pipe that its exit code is read from. An exception in the block kills the program."""
         reader, writer = os.pipe()
         with FileIO(reader) as reply:
             try:
@@ -77,7 +77,7 @@ class Launcher:
         return int(line)
 
     def close(self) -> None:
-        """End the launcher, also where a process that a test left behind still holds the socket."""
+        """End the launcher, even if a process that a test has left still holds the socket."""
         self._requests.shutdown(socket.SHUT_RDWR)
         self._requests.close()
         try:
@@ -88,14 +88,15 @@ class Launcher:
 
 
 def serve(requests: socket.socket) -> None:
-    """Be the launcher: return in each process that is to run a script, prepared for it; exit when the client closes the socket."""
+    """Run the launcher: return in each forked process that will run a script; exit when the client closes the socket."""
     for module in MODULES:
         importlib.import_module(module)
     for entry in entry_points(group="dpp"):
         entry.load()
     assert threading.active_count() == 1, "only a process with one thread may be forked"
     gc.freeze()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the processes that wait for programs
+    # With SIG_IGN, the kernel reaps the processes that wait for programs.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
         message, descriptors, _, _ = socket.recv_fds(requests, REQUEST_BYTES, 3)
         if not message:
@@ -111,13 +112,15 @@ def serve(requests: socket.socket) -> None:
 
 
 def fork_program(output: int, errors: int, reply: int) -> None:
-    """Return in a new process with these streams; this one waits for it, and replies with its number and its exit code."""
+    """Return in a new process with these streams; this process waits for it, and replies with its id and its exit code."""
     if pid := os.fork():
         os.write(reply, b"%d\n" % pid)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        with suppress(BrokenPipeError):  # nobody waits any more
+        # The client may have stopped waiting.
+        with suppress(BrokenPipeError):
             os.write(reply, b"%d\n" % code)
-        os.kill(os.getpid(), signal.SIGKILL)  # and not _exit, where coverage would save what nobody needs
+        # Not _exit, for which coverage would write data that is not needed.
+        os.kill(os.getpid(), signal.SIGKILL)
     os.dup2(output, 1)
     os.dup2(errors, 2)
     for descriptor in (output, errors, reply):
@@ -132,14 +135,16 @@ def become(request: dict[str, object]) -> None:
     os.environ.update(environment)
     sys.argv = arguments
     sys.dont_write_bytecode = bool(environment.get("PYTHONDONTWRITEBYTECODE"))
-    tempfile.tempdir = None  # else the launcher's: Luigi asks for it when it is imported
-    sys.modules.pop("luigi.cmdline", None)  # it keeps the arguments that there were when it was imported
+    # Luigi has read the temporary folder and the arguments of the launcher when it was imported.
+    tempfile.tempdir = None
+    sys.modules.pop("luigi.cmdline", None)
     sys.path[:1] = [str(Path(arguments[0]).parent), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     configure_luigi()
 
 
 def configure_luigi() -> None:
-    """Read Luigi's configuration for this process, and set dpp's defaults again: the launcher read its own when it imported Luigi."""
+    """Read Luigi's configuration for this process, and set dpp's defaults again."""
+    # The launcher has read its own configuration when it imported Luigi.
     config = LuigiConfigParser.instance()
     for section in config.sections():
         config.remove_section(section)

@@ -1,4 +1,4 @@
-"""Luigi's central scheduler on loopback."""
+"""Run Luigi's central scheduler on loopback."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECONDS = 30
 
 @contextmanager
 def luigid(folder: Path) -> Iterator[str]:
-    """Run a scheduler until the end of the block; yield its URL. Its log and state lie in the folder."""
+    """Run a scheduler until the end of the block; yield its URL. Its log and state are in the folder."""
     with reserved_port() as port, (folder / "luigid.log").open("wb") as log:
         arguments = ["--port", str(port), "--address", "127.0.0.1", "--state-path", folder / "luigid.state"]
         process = subprocess.Popen([Path(sys.executable).parent / "luigid", *arguments], cwd=folder, stdout=log, stderr=log)
@@ -31,7 +31,7 @@ def luigid(folder: Path) -> Iterator[str]:
 
 
 def known_tasks(url: str) -> dict[str, dict[str, object]]:
-    """Return what the scheduler knows of each task, by the task's id."""
+    """Return the scheduler's tasks by id."""
     asked = quote(json.dumps({"status": "", "upstream_status": ""}))
     with urllib.request.urlopen(f"{url}/api/task_list?data={asked}", timeout=SECONDS) as answer:
         tasks: dict[str, dict[str, object]] = json.load(answer)["response"]

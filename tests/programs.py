@@ -1,4 +1,4 @@
-"""The main job's two programs, as a user starts them; the list of files follows."""
+"""The commands of the main job's two programs; the manifest is the next argument."""
 
 from __future__ import annotations
 

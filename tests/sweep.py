@@ -1,12 +1,12 @@
-"""Disturb a small batch at each call that changes a file of its workspace, and look at what is left and at what a rerun makes of it.
+"""Disturb a small batch at each system call that changes a file of its workspace, and check the workspace and the result of a rerun.
 
     python tests/sweep.py kill --mode chunks                every process is killed (SIGKILL)
-    python tests/sweep.py kill-one --mode workers           the process that calls is killed
-    python tests/sweep.py full --mode tasks --program dpp   from there on, the disk is full (ENOSPC)
-    python tests/sweep.py broken --mode cleanup             this one write or fsync ends with EIO
+    python tests/sweep.py kill-one --mode workers           the calling process is killed
+    python tests/sweep.py full --mode tasks --program dpp   from this call on, the disk is full (ENOSPC)
+    python tests/sweep.py broken --mode cleanup             one write or fsync fails with EIO
 
-Each try is a run in a process group of its own, disturbed at its first, second, third, ... call, and a rerun that is not. A line is
-printed for what is not as it should be, and one at the end.
+Each try is a run in its own process group, disturbed at its first, second, third, ... call, and an undisturbed rerun. Each problem is
+printed as a line, and a summary at the end.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 import luigi.cmdline
-import requests  # noqa: F401 - here, so that not every run has to import it
+import requests  # noqa: F401 - imported here once, and not by every run
 from dpp import FileData
 from dpp.cli import main as dpp_command
 from dpp.maintenance.verify import Checker
@@ -58,26 +58,26 @@ class Copies:
 
 
 class Looks:
-    """A post-processor that reads what it is given."""
+    """A post-processor that reads its file."""
 
     def post_process(self, result: object, file: FileData) -> None:
         assert file.error is not None or Path(str(file.local_path)).read_bytes() == BODIES[Path(file.url).name]
 
 
 class Ended(NamedTuple):
-    """How a run ended, and all that it said; negative codes are signals."""
+    """The exit code and the output of a run; a negative code is a signal."""
 
     code: int
     said: str
 
 
 class Batch:
-    """A small batch in a folder of its own.
+    """A small batch in its own folder.
 
     Args:
         folder: The folder.
         program: ``luigi`` or ``dpp``.
-        arguments: Of the run.
+        arguments: Arguments of the run.
     """
 
     def __init__(self, folder: Path, url: str, program: str, arguments: list[str]) -> None:
@@ -89,7 +89,7 @@ class Batch:
         self._arguments = [*arguments, *STEPS]
 
     def run(self, workspace: str, verdict: Verdict | None = None) -> Ended:
-        """Run the batch to its end; with a verdict, each call that changes a file is asked about."""
+        """Run the batch to its end; with a verdict, call it for each system call that changes a file."""
         ours, theirs = socket.socketpair()
         pid = os.fork()
         if not pid:
@@ -103,7 +103,7 @@ class Batch:
         return Ended(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), self._said.read_text())
 
     def _be(self, workspace: str, channel: socket.socket | None) -> NoReturn:
-        """Be the run, and end as a program does."""
+        """Run the batch in this process, and exit as a program does."""
         os.setsid()
         os.chdir(self.folder)
         said = os.open(self._said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -138,7 +138,7 @@ class Disturbance:
     Args:
         root: The workspace.
         how: A key of ``HOW``.
-        at: Which call.
+        at: Number of the call, from 1.
     """
 
     def __init__(self, root: Path, how: str, at: int) -> None:
@@ -149,7 +149,7 @@ class Disturbance:
         self._at = at
 
     def __call__(self, call: Call) -> int:
-        """Return the error that the call ends with."""
+        """Return the errno with which the call fails; 0 if it succeeds."""
         if not call.path.startswith(self._inside) or (self._how.counts and call.name not in self._how.counts):
             return 0
         self._calls += 1
@@ -161,7 +161,7 @@ class Disturbance:
 
 
 def kill_all(process: int) -> None:
-    """Kill a run, however many processes it has."""
+    """Kill all processes of a run."""
     os.killpg(os.getpgid(process), signal.SIGKILL)
 
 
@@ -171,18 +171,18 @@ def kill_one(process: int) -> None:
 
 
 def kill_none(process: int) -> None:
-    """Let it live."""
+    """Kill no process."""
 
 
 class How(NamedTuple):
     """A way to disturb a run.
 
     Attributes:
-        counts: The names of the calls that count; all if empty.
-        error: What the call ends with.
-        lasts: Whether all later ones end with it too.
-        kill: Who is killed.
-        codes: How the run may end.
+        counts: Names of the calls that count; all if empty.
+        error: The errno with which the call fails.
+        lasts: Whether all later calls fail as well.
+        kill: Kills processes of the run, given the calling one.
+        codes: Exit codes that the run may have.
     """
 
     counts: frozenset[str] = frozenset()
@@ -201,11 +201,11 @@ HOW = {
 
 
 class Try:
-    """A run that is disturbed, and a rerun that is not.
+    """A disturbed run, and an undisturbed rerun.
 
     Attributes:
-        met: The call at which the run was disturbed; None where it had fewer.
-        faults: What is not as it should be.
+        met: The call at which the run was disturbed; None if the run had fewer calls.
+        faults: The problems that were found.
     """
 
     def __init__(self, batch: Batch, how: str, at: int, before: dict[str, bytes]) -> None:
@@ -220,19 +220,19 @@ class Try:
             self._look_again(batch.run(self._root.name))
 
     def _look(self, ended: Ended, how: How) -> None:
-        """Look at what the run left."""
+        """Check the workspace that the disturbed run left."""
         self.faults += [f"left {problem.path}: {problem.text}" for problem in Checker(self._root).problems()]
         stops = [line for line in ended.said.splitlines() if line.startswith(("ERROR", "Error", "CRITICAL"))]
         if ended.code not in how.codes:
             self.faults.append(f"ended with {ended.code}: {ended.said}")
         told_once = len(stops) == 1 or (not stops and ended.code == 0)
         if how.kill is kill_none and ("Traceback" in ended.said or not told_once):
-            self.faults.append(f"did not say why in one line: {ended.said}")
+            self.faults.append(f"did not report the reason in one line: {ended.said}")
         if ended.code == 0:
             self._check(0)
 
     def _look_again(self, ended: Ended) -> None:
-        """Look at what the rerun made of it."""
+        """Check the result of the rerun."""
         if ended.code:
             self.faults.append(f"the rerun ended with {ended.code}: {ended.said}")
         else:
@@ -252,7 +252,7 @@ def serve(site: http_site.Site) -> None:
 
 
 def sweep(batch: Batch, how: str, first: int, step: int, last: int) -> bool:
-    """Disturb the batch at every ``step``-th call until a run has none; return whether all was as it should be."""
+    """Disturb the batch at every ``step``-th call until a run has fewer calls; return whether no problem was found."""
     undisturbed = batch.run("undisturbed")
     assert undisturbed.code == 0, undisturbed
     before = contents(batch.folder, batch.folder / "disturbed")
@@ -267,16 +267,17 @@ def sweep(batch: Batch, how: str, first: int, step: int, last: int) -> bool:
 
 
 def main() -> None:
-    """Sweep as the arguments say."""
+    """Run the sweep of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("how", choices=HOW)
     parser.add_argument("--mode", choices=MODES, default="tasks")
     parser.add_argument("--program", choices=["luigi", "dpp"], default="luigi")
-    parser.add_argument("--first", type=int, default=1, help="the first call that is met")
-    parser.add_argument("--step", type=int, default=1, help="from one to the next")
-    parser.add_argument("--last", type=int, default=sys.maxsize, help="the last one, if there are so many")
+    parser.add_argument("--first", type=int, default=1, help="number of the first disturbed call")
+    parser.add_argument("--step", type=int, default=1, help="distance between disturbed calls")
+    parser.add_argument("--last", type=int, default=sys.maxsize, help="number of the last disturbed call, if a run has so many")
     asked = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(), "batch")  # no TemporaryDirectory: each run, which ends as a program does, would remove it
+    # Not a TemporaryDirectory: each run exits as a program does, and would remove it.
+    folder = Path(tempfile.mkdtemp(), "batch")
     folder.mkdir()
     try:
         with http_site.served(serve) as url:

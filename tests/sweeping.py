@@ -1,4 +1,4 @@
-"""Sweeps of ``tests/sweep.py``: a sample of the calls, or all of them where the environment says ``FAULTS=all``."""
+"""Run the sweeps of ``tests/sweep.py``: for a sample of the calls, or for all of them with ``FAULTS=all`` in the environment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FEW = ("--first", "15", "--step", "60")
 
 
 def swept(how: str, mode: str, program: str = "luigi", sample: tuple[str, ...] = SAMPLE) -> str:
-    """Disturb a batch; return what is said at the end, or fail with what is not as it should be."""
+    """Run a sweep; return its last line of output, or fail with the problems that it found."""
     command = [sys.executable, PROGRAM, how, "--mode", mode, "--program", program, *sample]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""A real terminal (tmux) that a test types into and looks at."""
+"""Control a real terminal (tmux) in a test: type into it, and read its screen."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NUMBERS = count()
 
 
 class Terminal:
-    """A shell in a terminal of its own tmux server.
+    """A shell in a terminal, with its own tmux server.
 
     Args:
         folder: Where the shell is.
@@ -48,19 +48,19 @@ class Terminal:
         self._tmux("send-keys", key)
 
     def resize(self, columns: int, rows: int) -> None:
-        """Give the terminal another size."""
+        """Resize the terminal."""
         self._tmux("resize-window", "-x", str(columns), "-y", str(rows))
 
     def screen(self, *options: str) -> str:
-        """Return what is on the screen; ``-e`` keeps colors, ``-S -`` adds what has scrolled away."""
+        """Return the text on the screen; ``-e`` keeps colors, ``-S -`` adds the scrollback."""
         return self._tmux("capture-pane", "-p", *options)
 
     def wait_for(self, *texts: str) -> str:
-        """Wait until all these texts are on the screen; return it."""
+        """Wait until all these texts are on the screen; return the screen."""
         return self.wait_until(lambda screen: all(text in screen for text in texts), str(texts))
 
     def wait_until(self, is_right: Callable[[str], object], wanted: str) -> str:
-        """Wait until the screen is as it should be; return it."""
+        """Wait until a condition on the screen holds; return the screen."""
         deadline = time.monotonic() + SECONDS
         while not is_right(screen := self.screen()):
             assert time.monotonic() < deadline, f"not shown in {SECONDS:.0f} s: {wanted}; the screen is:\n{screen}"

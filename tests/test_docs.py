@@ -1,11 +1,11 @@
-"""The pages as a reader uses them: their commands are run, their links lead somewhere, their tables are complete.
+"""Tests of the documentation: its commands are run, its links are valid, its tables are complete.
 
-How a page is read:
+A page is read as follows:
 
 - A fenced block right after a paragraph that ends with a file's name and a colon (``Save this as `x.py`:``) is that file.
-- A ``console`` block is run, line by line: ``$ `` begins a command, what follows is output that must appear; ``...``
-  stands for anything. A command must exit with 0, unless ``$ echo $?`` comes next and shows what else.
-- An ``sh`` block is for a checkout of this repository: its make targets and paths must be there.
+- A ``console`` block is run, line by line: ``$ `` starts a command, the lines after it are output that must appear; ``...``
+  stands for anything. A command must exit with 0, unless ``$ echo $?`` comes next and shows another code.
+- An ``sh`` block is for a checkout of this repository: its make targets and paths must exist.
 
 All blocks of a page share one fresh folder and one shell. Ports are replaced by free ones.
 """
@@ -46,7 +46,8 @@ BIN = Path(sys.executable).parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
 LINKED = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *sorted(ROOT.glob("plugins/*/README.md"))]
 PORTS = ("8123", "8082")
-SECONDS = 600  # a page takes seconds, but has to get them
+# A page takes seconds, but more on a busy machine.
+SECONDS = 600
 HOOKS = [name for name in vars(hookspecs) if name.startswith("dpp_")]
 
 WORD_COUNT = """
@@ -152,7 +153,7 @@ def run_script(folder: Path) -> dict[int, tuple[str, int]]:
 
 
 def missing_lines(shown: list[str], output: str) -> list[str]:
-    """Return the lines that the output does not have, or not in this order."""
+    """Return the lines that are missing in the output, or not in this order."""
     rest = iter(output.splitlines())
     patterns = [re.escape(line.strip()).replace(r"\.\.\.", ".*") for line in shown]
     return [pattern for pattern in patterns if not any(re.fullmatch(pattern, line.strip()) for line in rest)]
@@ -218,7 +219,7 @@ def test_every_page_is_reached_from_the_index():
 
 @pytest.mark.timeout(SECONDS)
 def test_the_site_builds_without_a_warning(tmp_path):
-    """As ``make docs`` builds it: a link that leads nowhere and a page that no list names are warnings."""
+    """Build the site like ``make docs``: a broken link, or a page that is in no list, is a warning."""
     dry = subprocess.run(["make", "--dry-run", "docs"], cwd=ROOT, capture_output=True, text=True, check=True)
     options = next(line for line in dry.stdout.splitlines() if "sphinx-build" in line).split()[1:-4]
     build = [sys.executable, "-m", "sphinx", *options, "-d", tmp_path / "doctrees", ".", tmp_path / "html"]
@@ -293,7 +294,7 @@ def test_a_hook_section_says_signature_time_none_and_an_example(name):
 
 
 def error_words() -> set[str]:
-    """Return every error class that the code gives a failure, as it stands in calls of FetchError, StageError and Failure."""
+    """Return all error classes in the code's calls of FetchError, StageError and Failure."""
     calls = [node for path in ROOT.glob("dpp/**/*.py") for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
     raised = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id in ("FetchError", "StageError")]
     words = [call.args[1] for call in raised if len(call.args) > 1]
@@ -327,7 +328,7 @@ def test_every_verb_and_option_is_listed():
 
 
 def examples() -> list[object]:
-    """Return the examples in the help of dpp's own verbs; ``run`` comes first, as the others look at what it left."""
+    """Return the examples in the help of dpp's own commands; ``run`` comes first, as the others read its run."""
     order = sorted(dpp_command.commands.items(), key=lambda item: item[0] != "run")
     texts = {name: re.search(r"\nExamples:\n(.*)", inspect.cleandoc(command.help or ""), re.DOTALL) for name, command in order}
     return [line.strip() for name, text in texts.items() for line in (text[1] if text else f"no examples of {name}").splitlines()]

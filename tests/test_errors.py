@@ -1,4 +1,4 @@
-"""The tree of errors: its drawing, its exit codes, what its messages say."""
+"""Tests of the tree of errors: its drawing, exit codes and messages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dpp import errors
 
 
 def drawn() -> dict[str, str]:
-    """Return each error's parent as the module's docstring draws it."""
+    """Return each error's parent in the drawing in the module's docstring."""
     parents, above = {}, {}
     for line in errors.__doc__.splitlines():
         head = line.split("  ")[0] if line[:1] not in "│├└ " else line

@@ -1,4 +1,4 @@
-"""Every hook: when it is called, with what, and what a plugin that fails in it does to a run."""
+"""Tests of all hooks: when they are called, their arguments, and the effect of a plugin that fails in one."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def dpp_batch_finished():
 
 @pytest.fixture
 def notes(tmp_path):
-    """Return what plugins noted, line by line."""
+    """Return the lines that plugins have recorded."""
     return lambda: (tmp_path / "notes.txt").read_text().splitlines()
 
 

@@ -1,4 +1,4 @@
-"""Standing between a program and the kernel."""
+"""Tests of the interception of system calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logging: dpp's lines once, details when asked, and Luigi without tracebacks of what is no bug."""
+"""Tests of logging: dpp's lines once, details on request, and no tracebacks in Luigi's log for expected errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The main job as a user types it: ``luigi --module dpp RunBatch``."""
+"""Tests of the main job as a user types it: ``luigi --module dpp RunBatch``."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def served(site, count):
 
 
 def started(tmp_path, *arguments):
-    """Start the main job in a process group of its own."""
+    """Start the main job in its own process group."""
     command = [BIN / "luigi", "--module", "dpp", "RunBatch", *map(str, arguments)]
     return subprocess.Popen(command, cwd=tmp_path, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 @pytest.fixture
 def hold(site):
-    """Let the server keep a file for itself, until what is returned is set or the test ends."""
+    """Return a function that makes the server hold back a file, until the returned event is set or the test ends."""
     events = []
 
     def keep(path):
@@ -156,7 +156,8 @@ def test_a_killed_batch_goes_on_where_it_was(site, manifest, tmp_path, hold):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_signal_ends_the_batch_with_a_summary(site, manifest, tmp_path, hold, number, code, workers):
     files = manifest(served(site, 400))
-    hold("/f399.bin")  # so that it does not end before
+    # The batch must not end too early.
+    hold("/f399.bin")
     process = started(tmp_path, "--files", files, "--workers", workers, "--chunk-size", 200, "--download-threads", 1)
     wait_until(lambda: len(site.requests) > 20)
     process.send_signal(number)
@@ -182,7 +183,7 @@ def test_a_second_run_of_the_same_batch_says_who_holds_it(site, manifest, run_ba
 
 @pytest.fixture
 def scheduler(tmp_path):
-    """A central scheduler; its URL."""
+    """Run a central scheduler; yield its URL."""
     with luigid(tmp_path) as url:
         yield url
 

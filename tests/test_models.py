@@ -1,4 +1,4 @@
-"""FileData: what a manifest says of a file, kept whole through copies, pickles and JSON."""
+"""Tests of FileData: its fields are checked, and kept by copies, pickles and JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever a manifest says, a name stays one path component inside the workspace, and apart from others."""
+"""Tests of names: for any manifest, a name is one path component inside the workspace, and differs from others."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ def test_targets_stay_in_the_workspace_whatever_id_and_name_are(file_id, name):
     targets = map(Path, (space.pre_processed("f", file), space.processed("f", file), space.report("f", file)))
     for path in (*downloads, *targets):
         assert os.path.normpath(path) == str(path)
-        assert len(path.relative_to("/w").parts) == 4  # kind/shard/key/name or kind/fingerprint/shard/key
+        # kind/shard/key/name or kind/fingerprint/shard/key
+        assert len(path.relative_to("/w").parts) == 4
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The predecessor's interface as a library."""
+"""Tests of the predecessor's interface as a library."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def entries(site):
 
 
 class Keep:
-    """An old-style post-processor that keeps what it sees, by id."""
+    """An old-style post-processor that stores its results by id."""
 
     seen: ClassVar[dict] = {}
 
@@ -50,7 +50,7 @@ def test_the_signature_is_the_predecessor_s():
     assert all(parameter.default is not inspect.Parameter.empty for parameter in parameters)
 
 
-# What comes of a run
+# Results of a run
 
 
 @pytest.mark.parametrize("as_path", [True, False])

@@ -1,4 +1,4 @@
-"""What holds for any bytes, as the fuzzer has it, tried with bytes that are nearly right."""
+"""Property tests of the fuzzer's invariants, with bytes that are nearly valid."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ written = st.lists(entries, max_size=4).flatmap(
 
 @st.composite
 def damaged(draw, whole):
-    """Cut bytes somewhere, change one, or put one twice."""
+    """Truncate bytes, change one, or repeat one."""
     data = bytearray(draw(whole))
     for where in draw(st.lists(st.integers(0, max(0, len(data) - 1)), max_size=2)):
         data[where : where + draw(st.integers(0, 2))] = draw(st.binary(max_size=2))

@@ -1,4 +1,4 @@
-"""A provider's files, end to end: from a real sshd, decrypted by gpg, unpacked, into a real object store (Swift's S3)."""
+"""A provider's files, end to end: from a real sshd, decrypted by gpg, unpacked, and uploaded to a real object store (Swift's S3)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ from swift_server import swift
 
 BIN = Path(sys.executable).parent
 SECONDS = 120
-pytestmark = pytest.mark.xdist_group("provider")  # so that its servers start once
+# One group, so that the servers start only once.
+pytestmark = pytest.mark.xdist_group("provider")
 NUMBERS = random.Random(1)
 
 
@@ -119,7 +120,7 @@ class Provider:
         return {entry["Key"]: entry["LastModified"] for entry in self.client.list_objects_v2(Bucket=bucket)["Contents"]}
 
     def configure(self, folder, bucket):
-        """Write what the batch needs into luigi.cfg; secrets only as where they are found."""
+        """Write the luigi.cfg of the batch, which names only the places of secrets."""
         credentials = folder / "credentials.json"
         credentials.write_text(
             json.dumps({"token": self.store.access_key, "secret": self.store.secret_key, "endpoint_url": self.store.endpoint_url})
@@ -163,7 +164,7 @@ COMMANDS = {
 
 
 def start(provider, folder, name="luigi"):
-    """Start the batch as a group of its own; its output goes to a file."""
+    """Start the batch in its own process group; its output goes to a file."""
     program, *arguments = COMMANDS[name]
     with (folder / "output.txt").open("ab") as output:
         environment = {**os.environ, "ACME_PASSPHRASE": provider.pgp.passphrase}
@@ -173,7 +174,7 @@ def start(provider, folder, name="luigi"):
 
 
 def killed(running, workspace, paths):
-    """Kill a batch once it has added so many paths to its workspace; return whether it did not end before."""
+    """Kill a batch once it has added this many paths to its workspace; return whether it was still running."""
 
     def count():
         return sum(len(folders) + len(files) for _, folders, files in os.walk(workspace))
@@ -194,7 +195,7 @@ def rows(folder):
 
 
 def left_in(folder, *needles):
-    """Return the files of a workspace that hold one of these."""
+    """Return the files of a workspace that contain one of these."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     return [str(path) for path in files if any(needle in path.read_bytes() for needle in needles)]
 

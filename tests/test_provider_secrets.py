@@ -1,4 +1,4 @@
-"""Secrets stay secret, end to end: passphrase, password and secret keys of S3 are looked for wherever a batch could have left them."""
+"""Secrets stay secret, end to end: nothing that a batch leaves contains a passphrase, a password or a secret key of S3."""
 
 from __future__ import annotations
 

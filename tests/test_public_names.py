@@ -1,4 +1,4 @@
-"""The public names: listed, sorted, documented, and all that plugins use."""
+"""Tests of the public names: they are listed, sorted and documented, and plugins use no others."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def is_documentable(name, value):
 
 
 def imported(path):
-    """Yield each name that a module imports from dpp; a whole module of dpp as its own path."""
+    """Yield each name that a module imports from dpp; for an imported module of dpp, its path."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "dpp":
             yield from (alias.name if node.module == "dpp" else f"{node.module}.{alias.name}" for alias in node.names)

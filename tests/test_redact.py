@@ -1,4 +1,4 @@
-"""No secret gets through: not as it is written, nor decoded, nor in the middle of a message."""
+"""Tests of redaction: secrets are masked as written, decoded, and inside messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a release is made from: one version, pins that allow it, and workflows whose commands are there."""
+"""Tests of the release: one version, pins that allow it, and workflows whose commands exist."""
 
 from __future__ import annotations
 

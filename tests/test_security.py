@@ -1,4 +1,4 @@
-"""SECURITY.md: each promise names a test, and the test is there."""
+"""Tests of SECURITY.md: each promise names a test that exists."""
 
 from __future__ import annotations
 

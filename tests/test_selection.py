@@ -1,4 +1,4 @@
-"""Which failures are tried again."""
+"""Tests of the selection of failures that are tried again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings: their defaults, their limits, and messages that name every wrong value."""
+"""Tests of settings: defaults, limits, and messages with all invalid values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The source archives and wheels of dpp and its plugins, installed in clean virtual environments as a user would do it."""
+"""Tests of the source archives and wheels of dpp and its plugins, installed in clean virtual environments as users do."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def make(folder):
 
 
 def make_environment(folder, *wheels):
-    """Make a virtual environment with what these wheels need; without a pip of its own, which takes longer than the rest."""
+    """Create a virtual environment with the requirements of these wheels; without pip, whose installation takes longer than the rest."""
     call(sys.executable, "-m", "venv", "--without-pip", folder)
     pip(folder, "install", "--no-compile", *wheels)
 
@@ -141,7 +141,7 @@ def test_the_commands_are_there(tool, command):
 
 
 def test_a_new_plugin_installs_and_passes_its_tests(installed, tmp_path):
-    """As its author does it, in an environment that has only dpp's wheel."""
+    """Follow the steps of a plugin's author, in an environment that has only dpp's wheel."""
     binaries = tmp_path / "venv/bin"
     make_environment(tmp_path / "venv", wheel(installed, "dpp"))
     call(binaries / "dpp", "new-plugin", "word-tally", "--output", tmp_path / "new")

@@ -59,7 +59,7 @@ class _Threads:
             for thread in more:
                 thread.start()
         finally:
-            # An interrupt or the system may have kept some from starting; nobody would ever discard these.
+            # Threads that an interrupt or the system kept from starting would never remove themselves.
             with self._changed:
                 self._alive -= {thread for thread in more if thread.ident is None}
 

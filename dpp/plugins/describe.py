@@ -62,8 +62,4 @@ def _type_name(kind: Any) -> str:
 
 def purpose(cls: Any) -> str:
     """Return the docstring of a class, or of a source's plugin, up to its first section."""
-    return _SECTION.split(_docstring(cls))[0].strip()
-
-
-def _docstring(cls: Any) -> str:
-    return inspect.cleandoc(cls.__doc__ or "")
+    return _SECTION.split(inspect.cleandoc(cls.__doc__ or ""))[0].strip()

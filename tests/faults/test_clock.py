@@ -1,4 +1,4 @@
-"""The clock jumps by a day while a batch runs: limits and waits go by another one, which does not jump."""
+"""The clock jumps by a day while a batch runs: limits and waits use the monotonic clock, which does not jump."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from aftermath import check
 DPP = Path(sys.executable).parent / "dpp"
 DAY = 86400
 HALF = b"x" * 50_000
-# libfaketime 0.9.10 answers EINVAL where Python 3.11 sleeps, which it does until a moment of the monotonic clock; select waits for a while
+# Python 3.11 sleeps until a time of the monotonic clock, for which libfaketime 0.9.10 returns EINVAL; select waits for a duration.
 SLEEPS = "import select, time\ntime.sleep = lambda seconds: select.select([], [], [], seconds)\n"
 
 
 @pytest.fixture
 def clock(tmp_path):
-    """A clock that a program is started with, and what sets it: ``clock.environment``, ``clock.jump("+1d")``."""
+    """Return a clock: ``clock.environment`` starts a program with it, and ``clock.jump("+1d")`` sets it."""
     program = shutil.which("faketime") or pytest.fail("faketime is needed: scripts/install-system-packages")
     preload = subprocess.run([program, "-f", "+0", "printenv", "LD_PRELOAD"], check=True, capture_output=True, text=True).stdout.strip()
     (tmp_path / "sleeps").mkdir()
@@ -43,7 +43,7 @@ class Clock:
         }
 
     def jump(self, by):
-        """Set the clock forward or back from what it really is."""
+        """Set the clock relative to the real time."""
         fresh = self._path.with_suffix(".new")
         fresh.write_text(by)
         fresh.replace(self._path)

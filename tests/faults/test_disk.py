@@ -1,4 +1,4 @@
-"""A full disk, a broken one, and one that is read-only: the run stops with 3 and says why in one line, and the next one completes it."""
+"""A full, a broken and a read-only disk: the run stops with exit code 3 and one line with the reason, and the next run completes it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Copies:
 
 @pytest.fixture
 def batch(manifest, tmp_path):
-    """A batch of twenty local files with 200 KB; its manifest."""
+    """Write the manifest of a batch of twenty local files with 200 KB."""
     (tmp_path / "given").mkdir()
     (tmp_path / "mine.py").write_text(STEPS)
     paths = [tmp_path / "given" / f"{number}.bin" for number in range(20)]
@@ -36,7 +36,7 @@ def batch(manifest, tmp_path):
 
 @pytest.fixture
 def mounted(tmp_path):
-    """Run shell commands where a folder ``small`` can be mounted over; return what they print."""
+    """Return a function that runs shell commands that can mount over a folder ``small``, and returns their output."""
     program = shutil.which("unshare") or pytest.fail("unshare is needed: scripts/install-system-packages")
     (tmp_path / "small").mkdir()
 
@@ -50,7 +50,7 @@ def mounted(tmp_path):
 
 
 def command(program, files, *arguments):
-    """Return the main job as a line for a shell."""
+    """Return the shell command of the main job."""
     return shlex.join(map(str, [*PROGRAMS[program], files, "--workspace", "small/w", "--pre-processors", "mine:Copies", *arguments]))
 
 
@@ -80,7 +80,7 @@ def test_a_full_disk_stops_the_run_and_the_next_one_completes_it(batch, mounted,
 
 
 def full(mounted, run, size, folder):
-    """Run the batch on a disk of a size, and again on a larger one; return the first run's exit code."""
+    """Run the batch on a disk of this size, and again on a larger one; return the exit code of the first run."""
     code, again = map(int, mounted(FULL.format(run=run, size=size)).split())
     said = (folder / "said.txt").read_text()
     assert "Traceback" not in said

@@ -1,6 +1,6 @@
-"""Faults of HTTP servers, as a batch meets them: what becomes of the file, of the others, and of the next run.
+"""Faults of HTTP servers in a batch: the outcome of the file, of the other files, and of the next run.
 
-The built-in fetcher meets them here; tests/download/test_http_fetchers.py holds every fetcher to the same rules.
+These tests use the built-in fetcher; tests/download/test_http_fetchers.py tests the same rules for all fetchers.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ pytestmark = pytest.mark.usefixtures("fetcher")
 OK = b"HTTP/1.1 200 OK\r\n"
 BODY = bytes(range(256)) * 400
 ETAG = f'"{hashlib.md5(BODY).hexdigest()}"'
-QUICK = ("--retry-wait", 0.01, "--chunk-size", 100)  # in a chunk, downloads wait beside one another
+# In a chunk, several downloads wait at the same time.
+QUICK = ("--retry-wait", 0.01, "--chunk-size", 100)
 
 
 @pytest.fixture
 def batch(site, manifest, dpp, results, tmp_path):
-    """Run a batch of URLs and of one file that is well; return the rows of the others, after a look at what they left."""
+    """Return a function that runs a batch of URLs and one good file, checks the workspace, and returns the rows of the URLs."""
     well = tmp_path / "well.txt"
 
     def run(urls, *arguments, **fields):
@@ -49,13 +50,13 @@ def batch(site, manifest, dpp, results, tmp_path):
 
 
 def downloads(tmp_path):
-    """Return the downloads under their final names."""
+    """Return the downloads with their final names."""
     found = (tmp_path / "dpp-workspace/downloads").glob("*/*/*")
     return [path for path in found if not path.name.endswith((".part", ".dpp.json"))]
 
 
 def ends(rows):
-    """Return how each file ended, and after how many attempts."""
+    """Return the outcome of each file and its number of attempts."""
     return [(row["error_class"] or "ok", row["attempts"]) for row in rows]
 
 
@@ -118,7 +119,7 @@ def test_a_compressed_answer_that_is_cut_is_tried_again(site, batch, seen):
 
 @pytest.fixture
 def interrupted(site, batch):
-    """Leave a part of /a behind, as a run does whose server goes away."""
+    """Leave a part of /a, as a run does if the server closes the connection."""
 
     def leave(etag):
         site.files["/a"] = BODY

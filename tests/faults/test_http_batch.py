@@ -1,4 +1,4 @@
-"""Every fault of HTTP in one batch, as users run it; then the faults are gone."""
+"""All faults of HTTP in one batch, as users run it; a rerun after they are repaired succeeds."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from http_site import cut, full_backlog, raw, serve_file, silent, status, trickl
 OK = b"HTTP/1.1 200 OK\r\n"
 BODY = bytes(range(256)) * 400
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
-LIMIT = 15  # which the good files, on their way at the same time, must not reach where the machine is busy
+# Long enough for the good files in flight at the same time, also on a busy machine.
+LIMIT = 15
 QUICK = ("--attempts", 2, "--retry-wait", 0.01, "--retry-after-max", 0.1)
 ARGUMENTS = (*QUICK, "--connect-timeout", LIMIT, "--read-timeout", LIMIT, "--stall-timeout", LIMIT)
 
-FAULTS = {  # by name: how the file ends, after how many attempts, and the server's answers
+# By name: error class or ok, number of attempts, and the server's replies.
+FAULTS = {
     "broken": ("ok", 2, [cut(BODY, 70_000, f'"{hashlib.md5(BODY).hexdigest()}"'), serve_file]),
     "short": ("truncated", 2, [cut(BODY, 70_000)]),
     "reset": ("truncated", 2, [raw(OK + b"Content-Length: 9\r\n\r\nabc", reset=True)]),
@@ -46,7 +48,7 @@ ELSEWHERE = {"hanging": ("timeout", 2), "expired": ("tls", 1)}
 
 @pytest.fixture
 def secure(tmp_path, monkeypatch):
-    """A server whose certificate has expired, and one call that gives it a good one."""
+    """Yield a server with an expired certificate, and a function that gives it a valid one."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))

@@ -1,4 +1,4 @@
-"""Manifests that are wrong, as batches meet them."""
+"""Invalid manifests in batches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture(params=[("dpp", "run"), ("luigi", "--module", "dpp", "RunBatch", "--files")], ids=lambda words: words[0])
 def run(request, command):
-    """Run a batch as each command does it."""
+    """Return a function that runs a batch with each command."""
     return lambda *arguments: command(*request.param, *arguments)
 
 

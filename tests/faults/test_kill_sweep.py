@@ -1,4 +1,4 @@
-"""``kill -9`` at the calls that change a file of a workspace, and what a rerun makes of what is left."""
+"""``kill -9`` at each system call that changes a file of a workspace, and the result of a rerun."""
 
 from __future__ import annotations
 

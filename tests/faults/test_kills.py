@@ -1,4 +1,4 @@
-"""``kill -9`` at random moments of a batch whose server fails again and again: nothing lost, nothing double, the final tree right."""
+"""``kill -9`` at random moments of a batch with an unreliable server: nothing is lost or done twice, and the final files are correct."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ ARGUMENTS = ("--workers", "2", "--chunk-size", "40", "--retry-wait", "0.01", "--
 
 @pytest.fixture
 def rng():
-    """Random numbers that are the same each time; how fast the machine is remains chance."""
+    """Return a random generator with a fixed seed; only the speed of the machine varies between runs."""
     return random.Random(20)
 
 
 @pytest.fixture
 def batch(site, manifest, tmp_path):
-    """A batch of files from 5 to 150 KB; run undisturbed, with all answers right."""
+    """Run a batch of files from 5 to 150 KB without disturbances, with a reliable server."""
     bodies = {f"/f{n}.bin": hashlib.sha256(b"%d" % n).digest() * (4800 if n % 20 == 0 else 160) for n in range(FILES)}
     files = manifest([{"url": site.add(path, body)} for path, body in bodies.items()])
     assert started(tmp_path, files, "undisturbed").wait() == 0
@@ -45,7 +45,7 @@ def batch(site, manifest, tmp_path):
 
 
 def started(folder, files, workspace):
-    """Start a run in a process group of its own."""
+    """Start a run in its own process group."""
     command = [DPP, "run", files, "--workspace", workspace, *ARGUMENTS]
     said = (folder / "said.txt").open("w")
     with said:
@@ -53,7 +53,7 @@ def started(folder, files, workspace):
 
 
 def done(root):
-    """Return the paths of the files that have a report that says ok."""
+    """Return the paths of the files whose report states ``ok``."""
     outcomes = map(read_outcome, root.glob("reports/*/*/*.json"))
     return {f"/{outcome.name}.bin" for outcome in outcomes if outcome and outcome.ok}
 
@@ -84,7 +84,7 @@ def test_nothing_is_lost_and_nothing_double_however_often_it_is_killed(batch, si
 
 
 def kill(run, rng):
-    """Kill all processes of a run, or the one that began it, and wait for the others to follow; it may have ended by itself."""
+    """Kill all processes of a run, or its first process, and wait for the others to end; the run may have ended by itself."""
     with suppress(ProcessLookupError):
         (os.killpg if rng.random() < 0.7 else os.kill)(run.pid, signal.SIGKILL)
     run.wait()
@@ -104,7 +104,7 @@ def members(group):
 
 
 def complete(folder, files, root):
-    """Run the batch until all is well, and look at what is there."""
+    """Run the batch until all files are ok, and check the workspace."""
     for _ in range(20):
         if (code := started(folder, files, root.name).wait()) == 0:
             break

@@ -1,4 +1,4 @@
-"""One batch in one workspace: exactly one run works, and the lock goes with its holder."""
+"""Several runs of one batch in one workspace: exactly one works, and the lock is released when its holder ends."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HELD = re.compile(r"this batch is being run by pid (\d+) on \S+ since \d{4}-\d\d
 
 @pytest.fixture
 def slow(site, manifest):
-    """A batch of two files, for one of which the server waits; return the manifest and what lets the server go on."""
+    """Return the manifest of two files, for one of which the server waits, and the event that lets the server continue."""
     release = threading.Event()
     site.script("/slow", lambda handler: release.wait() and handler.send(200, b"x"))
     yield manifest([{"url": f"{site.url}/slow"}, {"url": site.add("/quick", "y")}]), release
@@ -41,7 +41,7 @@ def started(folder, gate, *arguments):
 
 
 def opened(folder, *arguments, count=1):
-    """Start some runs at the same instant."""
+    """Start several runs at the same moment."""
     gate, opener = os.pipe()
     runs = [started(folder, gate, *arguments) for _ in range(count)]
     os.close(gate)

@@ -1,4 +1,4 @@
-"""Lists of files that are none, too large, too deep, or full of names that lead astray."""
+"""Manifests that are invalid, too large, nested too deeply, or full of malicious names."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from pathlib import Path
 import pytest
 
 MIB = 1024 * 1024
-LARGE = int(os.environ.get("DPP_TEST_MANIFEST_MIB", "64"))  # 1024 for the full size, which takes some minutes
+# 1024 MiB is the full size, which takes several minutes.
+LARGE = int(os.environ.get("DPP_TEST_MANIFEST_MIB", "64"))
 MEMORY = 184 * MIB
-KEPT = MIB // 8  # of the thousand rows in a mebibyte: hashes and offsets
+# Memory for the hashes and offsets of the thousand rows in 1 MiB.
+KEPT = MIB // 8
 
 
 @pytest.fixture
 def refused(tmp_path, command):
-    """Return the problems of a list of files, after making sure that nothing was fetched and nothing said twice."""
+    """Return a function that returns the problems of a manifest, and checks that nothing was fetched or reported twice."""
 
     def run(name, data):
         (tmp_path / name).write_bytes(data if isinstance(data, bytes) else data.encode())

@@ -1,4 +1,4 @@
-"""Secrets of URLs, headers, proxies and options, in everything that a batch over HTTP leaves, prints, tells luigid or runs."""
+"""Secrets of URLs, headers, proxies and options must not be in the files, output, messages to luigid and commands of a batch over HTTP."""
 
 from __future__ import annotations
 
@@ -91,10 +91,10 @@ def dpp_file_finished(outcome):
 
 
 class Batch:
-    """A list of files, one for each way to fail, whose URLs and headers are full of secrets; and the configuration of its run.
+    """A manifest with one file for each kind of failure, whose URLs and headers contain secrets, and the configuration of its run.
 
     Attributes:
-        slow: A list of one more, for a run with a short limit: there must be none where all others are to be answered.
+        slow: A manifest of one slow file, for another run with a short time limit that the other files must not have.
     """
 
     def __init__(self, site, other, closed_port):
@@ -152,7 +152,7 @@ class Batch:
         return {"url": f"http://{self.user()}@{host}/{name}?{self.query}", "id": name, "headers": self.headers}
 
     def environment(self, folder, chunk_size, core):
-        """Write manifests and luigi.cfg where nobody looks for secrets; return the environment of a run."""
+        """Write manifests and luigi.cfg into a folder that is not searched for secrets; return the environment of a run."""
         (folder / "x.json").write_text(json.dumps(self.entries))
         (folder / "slow.json").write_text(json.dumps(self.slow))
         options = {
@@ -223,7 +223,8 @@ def test_secrets_of_a_batch_are_in_no_file_output_command_line_or_task(
             slow = command(*COMMANDS[name], asked / "slow.json", "--read-timeout", 0.3, "--workspace", "slow", **environment)
             done = command(*COMMANDS[name], asked / "x.json", timeout=LIMIT_SECONDS, **environment)
         tasks = json.dumps(known_tasks(scheduler)).encode()
-    ran = {verb: command("dpp", *verb.split(), **environment) for verb in VERBS if name == "dpp"}  # what they read is the same for both
+    # The files that these commands read are the same for both programs.
+    ran = {verb: command("dpp", *verb.split(), **environment) for verb in VERBS if name == "dpp"}
 
     assert (done.returncode, slow.returncode) == (1, 1), done.stderr + slow.stderr
     assert [row["error_class"] for row in results("slow").values()] == ["timeout"]

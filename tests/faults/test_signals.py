@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: what is on its way ends or is let go within a grace time, the summary is written, and the next run does the rest."""
+"""SIGINT and SIGTERM: files in flight finish or are dropped within a grace time, the summary is written, and the next run continues."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COUNT = 6
 
 @pytest.fixture
 def batch(site, manifest):
-    """A batch whose last file the server keeps for itself until it is told; return the manifest and what tells it."""
+    """Return the manifest of a batch whose last file the server holds back, and the event that makes the server send it."""
     release = threading.Event()
     urls = [site.add(f"/f{number}", f"body {number}") for number in range(COUNT - 1)]
     slow = site.script("/slow", lambda handler: release.wait() and handler.send(200, b"slow"))
@@ -29,7 +29,7 @@ def batch(site, manifest):
 
 @pytest.fixture
 def start(batch, tmp_path):
-    """Start a run in a process group of its own, as a shell does."""
+    """Start a run in its own process group, as a shell does."""
 
     def run(program, *arguments):
         command = [*PROGRAMS[program], batch[0], "--workspace", "w", *arguments]

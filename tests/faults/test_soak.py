@@ -1,4 +1,4 @@
-"""A soak for seconds; ``make soak`` is one for minutes."""
+"""A soak test of some seconds; ``make soak`` takes minutes."""
 
 from __future__ import annotations
 

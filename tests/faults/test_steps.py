@@ -1,4 +1,4 @@
-"""Faults of plugins' code, in batches as users run them."""
+"""Faults in the code of plugins, in batches as users run them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A chunk whose files may kill the process that runs them."""
+"""Tests of chunks whose files may kill the process that runs them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dpp.workspace.ledger import read_ledger
 
 
 def fork_and_raise() -> None:
-    """Raise in a child that nobody wrote an end for, as if what it was to execute were not there."""
+    """Fork, and raise in the child, as code does that does not find the program to execute."""
     if not (child := os.fork()):
         raise FileNotFoundError("no such program")
     os.waitpid(child, 0)
@@ -40,12 +40,12 @@ DEEDS = {
 
 
 class Deed(BaseProcessor):
-    """Do what the file's id says, and count its name in a folder."""
+    """Do what the file's id names, and count the calls per file in a folder."""
 
     seen: str
 
     def process(self, file: FileData) -> str:
-        """Do it."""
+        """Process a file."""
         with open(f"{self.seen}/{file.id}", "a") as stream:
             stream.write("x")
         DEEDS.get(file.id.split("-")[0], int)()
@@ -53,12 +53,12 @@ class Deed(BaseProcessor):
 
 
 class Tell(BasePostProcessor):
-    """Tell what became of a file; the process of one that is called so does not survive that."""
+    """Record the outcome of a file; for some ids, kill the process."""
 
     seen: str
 
     def post_process(self, result, file: FileData) -> None:
-        """Tell it."""
+        """Record the outcome."""
         with open(f"{self.seen}/told", "a") as stream:
             stream.write(json.dumps([file.id, file.error and file.error.error_class]) + "\n")
         if file.id.startswith("post") or (file.id.endswith("-post") and file.error):
@@ -67,7 +67,7 @@ class Tell(BasePostProcessor):
 
 @pytest.fixture
 def supervise(tmp_path):
-    """Supervise files with these ids; return their outcomes by id."""
+    """Return a function that supervises files with these ids, and returns their outcomes by id."""
     seen = tmp_path / "seen"
     seen.mkdir()
 
@@ -88,7 +88,8 @@ def supervise(tmp_path):
     return run
 
 
-LIMIT = 5.0  # which a good file, that takes milliseconds, must not reach where the machine is busy
+# A good file takes milliseconds, and must not reach this on a busy machine.
+LIMIT = 5.0
 GOOD = [f"good-{number}" for number in range(9)]
 
 
@@ -119,7 +120,8 @@ def test_a_file_that_hangs_is_stopped_and_what_ran_beside_it_is_run_again(superv
     assert {name for name, outcome in outcomes.items() if not outcome.ok} == {"hang"}
     assert (outcomes["hang"].error_class, outcomes["hang"].message) == ("timeout", "took longer than --stage-timeout 5 s and was stopped")
     assert "in process" in outcomes["hang"].traceback
-    assert supervise.times("hang") <= 2  # once, where the machine lets the process tell in time that only this file hangs
+    # Once, if the machine is fast enough to show that only this file hangs.
+    assert supervise.times("hang") <= 2
     seen("hang: timeout, with the stacks of its threads")
 
 

@@ -1,4 +1,4 @@
-"""The machinery of the table of faults."""
+"""Tests of the table of faults."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_d():
 
 @pytest.fixture
 def run(pytester, monkeypatch):
-    """Run tests with a table of some rows; return the lines of the rows, and the exit code."""
+    """Return a function that runs tests with a small table, and returns the lines of its rows and the exit code."""
 
     def run(rows, tests, *arguments):
         (pytester.path / "docs").mkdir()
@@ -67,7 +67,7 @@ def test_a_row_fails_with_a_test_of_it_and_without_one_that_passed(run):
 
 
 def marks_of_tests():
-    """Yield the marks of each test, those of its module too, as they are written."""
+    """Yield the marks of each test, with those of its module, as source text."""
     for path in [*ROOT.glob("tests/**/test_*.py"), *ROOT.glob("plugins/*/tests/test_*.py")]:
         tree = ast.parse(path.read_text())
         of_module = [node.value for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark"]
@@ -78,7 +78,7 @@ def marks_of_tests():
 
 
 def marked(*, quick=False):
-    """Return every row that a test is marked with, in whatever file; with ``quick``, those of tests that ``make test`` runs."""
+    """Return all rows that tests are marked with; with ``quick``, only those of tests that ``make test`` runs."""
     tests = [marks for marks in marks_of_tests() if not (quick and "pytest.mark.slow" in marks)]
     rows = [re.fullmatch(r"pytest\.mark\.fault\(([\d, ]+)\)", mark) for marks in tests for mark in marks]
     return {int(number) for row in rows if row for number in row[1].split(",")}

@@ -1,4 +1,4 @@
-"""Targets that were damaged or only half written: found, never taken for whole, and made again."""
+"""Targets that are damaged or incomplete: they are found, never used as complete ones, and made again."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KINDS = {
 
 @pytest.fixture
 def run(site, manifest, dpp, tmp_path):
-    """Run a batch of two files; return its exit code."""
+    """Return a function that runs a batch of two files, and returns its exit code."""
     (tmp_path / "mine.py").write_text(STEPS)
     files = manifest([{"url": site.add("/a.txt", "body a")}, {"url": site.add("/b.txt", "body b")}])
     return lambda workspace="w": dpp("run", files, "--workspace", workspace, "--pre-processors", "mine:Copies")[0]
@@ -37,7 +37,7 @@ def run(site, manifest, dpp, tmp_path):
 
 @pytest.fixture
 def root(run, tmp_path):
-    """A workspace, beside which there is one of an undisturbed run."""
+    """Return a workspace, beside which is one of an undisturbed run."""
     assert (run(), run("undisturbed")) == (0, 0)
     return tmp_path / "w"
 
@@ -67,7 +67,7 @@ def test_a_damaged_target_is_found_and_made_again(run, root, site, kind, damage,
 
 
 def remove(root, path, problem):
-    """Do as the problem advises: remove what is damaged, and the reports of its file."""
+    """Follow the advice in the problem: remove the damaged target, and the reports of its file."""
     if "remove it" in problem.advice:
         path.unlink()
         (report,) = root.glob(KINDS["report"])
@@ -100,7 +100,7 @@ def test_what_a_step_would_read_is_made_again_where_it_was_emptied_or_cut(run, r
 
 @pytest.fixture
 def dead_pid():
-    """The number of a process that is no more."""
+    """Return the id of a process that has ended."""
     process = subprocess.Popen(["true"])
     process.wait()
     return process.pid

@@ -1,4 +1,4 @@
-"""Plugins that harm their process in whole batches, and worker processes that disappear: what it costs, as a user sees it."""
+"""Plugins that crash or block their process, and worker processes that are killed, in whole batches as users run them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Harmful(BaseProcessor):
 
 @pytest.fixture
 def run(tmp_path, manifest, seen):
-    """Run a batch of files of these ids; return how that ended."""
+    """Return a function that runs a batch of files with these ids, and returns the finished process."""
     (tmp_path / "mine.py").write_text(HARMFUL)
 
     def do(program, ids, *arguments):
