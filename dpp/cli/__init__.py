@@ -1,4 +1,4 @@
-"""The command line ``dpp``: one module a command. Only this package prints."""
+"""The command line ``dpp``: one module per command. Only this package prints."""
 
 from __future__ import annotations
 
@@ -32,12 +32,18 @@ class _Group(click.Group):
         return sorted({*self.commands, *_plugin_commands()})
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        """Return a command; dpp's own come first."""
+        """Return a command, or None if the name is unknown."""
+        # dpp's own commands win, so that no plugin can replace one.
         return self.commands.get(name) or _plugin_commands().get(name)
 
     def resolve_command(self, context: click.Context, arguments: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that the arguments begin with; say which one may have been meant where there is none."""
+        """Return the command that the arguments start with.
+
+        Raises:
+            click.UsageError: The command is unknown; the message suggests a similar name.
+        """
         name = arguments[0]
+        # click's own message suggests nothing. While a shell completes a word, an incomplete name is no error.
         if not name.startswith("-") and not context.resilient_parsing and self.get_command(context, name) is None:
             raise click.UsageError(f"unknown command {name!r}; {suggestion(name, self.list_commands(context))}", context)
         return super().resolve_command(context, arguments)
@@ -49,7 +55,7 @@ def _plugin_commands() -> dict[str, click.Command]:
     for plugin, command in registry().commands():
         if command.name in offered:
             raise PluginError(
-                f"command {command.name!r} is offered by two plugins, one of them {plugin}; DPP_DISABLE_PLUGINS leaves one out"
+                f"two plugins define the command {command.name!r}, one of them {plugin}; disable one of them with DPP_DISABLE_PLUGINS"
             )
         offered[str(command.name)] = command
     return offered
@@ -61,8 +67,8 @@ def dpp() -> None:
     """Run batches of files: download, pre-process, process, report.
 
     \b
-    Exit codes: 0 every file is ok, 1 some files failed, 2 bad input or
-    configuration, 3 the environment stops the run, 130 interrupted.
+    Exit codes: 0 every file is ok, 1 some files failed, 2 invalid input
+    or configuration, 3 the environment stopped the run, 130 interrupted.
     """
 
 
@@ -71,6 +77,6 @@ for _command in (clean, completion, config, export, new_plugin, plan, plugins, r
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; exit with the code of what happened."""
+    """Run the command line, then exit with the exit code of the command."""
     silence()
     enter(dpp, "dpp", arguments)

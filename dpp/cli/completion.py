@@ -1,4 +1,4 @@
-"""``dpp completion``: the script that completes words in a shell, and what it asks for."""
+"""``dpp completion``: the shell script that completes words, and the functions that find the words."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]
 def completion(shell: str) -> None:
     """Print the script that completes words in a shell.
 
-    It completes commands, options, batches of the workspace and the classes of their failures, named batches, and what plugins
-    offer. Put it where the shell reads it at its start: ~/.bashrc, ~/.zshrc, or ~/.config/fish/completions/dpp.fish.
+    It completes commands, options, batches of the workspace, the error classes of their failures, named batches, and plugins.
+    Add it to a file that the shell reads at startup: ~/.bashrc, ~/.zshrc, or ~/.config/fish/completions/dpp.fish.
 
     \b
     Examples:
@@ -43,13 +43,14 @@ def completion(shell: str) -> None:
 
 
 def silence() -> None:
-    """Say nothing on the terminal of somebody who is typing: a broken plugin is told when a command is run."""
+    """Discard standard error while a shell completes a word."""
+    # A message, such as one about a broken plugin, would appear in the line that the user types. The command reports it when it runs.
     if VARIABLE in os.environ:
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - stays open until the process ends
 
 
 def _completer(find: Callable[[click.Context], Iterable[str]], *, listed: bool = False) -> Completer:
-    """Return what completes a word, or the last of a list with commas, with the names that are found."""
+    """Return a function that completes a word, or the last one of a comma-separated list, with the names found."""
 
     def complete(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
         before, comma, last = incomplete.rpartition(",") if listed else ("", "", incomplete)
@@ -71,7 +72,8 @@ def _batch_names(context: click.Context) -> list[str]:
 
 
 def _failure_groups(context: click.Context) -> list[FailureGroup]:
-    batch = next(iter(context.args), "")  # where click stops reading at an option without a value, it has made no parameter of it yet
+    # The option that is completed has no value yet: click stops there, before it turns the argument BATCH into a parameter.
+    batch = next(iter(context.args), "")
     run = find_run(_chosen_workspace(context), batch)
     return (run.summary() or run.progress()).failures
 

@@ -1,4 +1,4 @@
-"""``dpp config``: every setting, its value, and where it comes from."""
+"""``dpp config``: every setting, its value and its origin."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from dpp.tasks.config import Value, read_configuration
 
 @click.command()
 @batch_option
-@click.option("--section", default="", help="Only this section, such as RunBatch, checksum, core or environment.  [default: all]")
+@click.option("--section", default="", help="Show only this section, such as RunBatch, checksum, core or environment.  [default: all]")
 @format_option("text", "json")
 def config(batch_name: str | None, section: str, form: str) -> None:
-    """Show every setting of a run, and where it comes from.
+    """Show every setting of a run and where its value comes from.
 
-    Reads what Luigi reads (/etc/luigi/luigi.cfg, ./luigi.cfg, $LUIGI_CONFIG_PATH) and the environment; options on the command
-    line of a run come before all of that. Secrets are masked. What is wrong in luigi.cfg, such as a name that nothing
-    reads, is told on standard error; then the exit code is 2.
+    Reads the same files as Luigi (/etc/luigi/luigi.cfg, ./luigi.cfg, $LUIGI_CONFIG_PATH) and the environment. Options on the
+    command line of a run take precedence over all of these. Secrets are masked. Problems in luigi.cfg, such as an unknown
+    setting, are reported on standard error, with exit code 2.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""How every command line of dpp ends: an error in one message, and the exit code of what happened."""
+"""The entry point of every command line of dpp: it turns an error into one message and an exit code."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from dpp.logs import mark_reported
 
 
 def enter(command: click.Command, name: str, arguments: list[str] | None) -> None:
-    """Run a command, and exit."""
+    """Run a command, and exit with the code of the error if it fails."""
     try:
         command.main(args=arguments, prog_name=name, standalone_mode=False)
     except DppError as error:
+        # A process of the run may have logged the same error before: it is shown once.
         if not mark_reported(error):
             click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
@@ -25,4 +26,5 @@ def enter(command: click.Command, name: str, arguments: list[str] | None) -> Non
         click.echo("interrupted", err=True)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
+        # The reader of the output, such as head, has closed it.
         sys.exit(1)

@@ -20,11 +20,11 @@ from dpp.workspace.atomic import writing
 @batch_argument
 @workspace_option
 @run_option
-@click.option("--only", type=click.Choice(["ok", "failed"]), help="Only files with this status.  [default: all]")
-@click.option("--format", "form", type=click.Choice(FORMATS), help="What to write.  [default: by the suffix of --output, or csv]")
-@output_option("File to write, as a whole or not at all.  [default: standard output]")
-@click.option("--no-flatten", is_flag=True, help="Leave a result that is an object in one column, as JSON.")
-@click.option("--raw", is_flag=True, help="CSV: put no ' before text that a spreadsheet may take for a formula.")
+@click.option("--only", type=click.Choice(["ok", "failed"]), help="Export only files with this status.  [default: all]")
+@click.option("--format", "form", type=click.Choice(FORMATS), help="Output format.  [default: from the suffix of --output, or csv]")
+@output_option("File to write; it is replaced only when the output is complete.  [default: standard output]")
+@click.option("--no-flatten", is_flag=True, help="Write a result that is an object as one column of JSON.")
+@click.option("--raw", is_flag=True, help="CSV: do not put ' before text that a spreadsheet may take for a formula.")
 def export(
     batch: str,
     workspace: Path,
@@ -37,11 +37,11 @@ def export(
 ) -> None:
     """Write the results of a run as CSV, JSON Lines or Parquet.
 
-    A row is a file of the last run of BATCH, or of the newest batch, and a column a field. BATCH is a name that dpp status
-    lists, or the beginning of one.
+    Writes one row per file and one column per field, from the last run of BATCH or of the newest batch. BATCH is a batch name
+    that dpp status lists, or a prefix of one.
 
-    Reads results.jsonl of the run, twice: for the columns and for the rows. Of a run that has not ended it writes what is
-    recorded so far. Parquet needs pyarrow: pip install 'dpp[parquet]'.
+    The command reads the run's results.jsonl twice, for the columns and for the rows. If the run has not ended, it writes the
+    results recorded so far. Parquet requires pyarrow: pip install 'dpp[parquet]'.
 
     \b
     Examples:
@@ -52,7 +52,7 @@ def export(
     run = find_run(workspace, batch, number)
     form = form or guess_format(output)
     if form == "parquet" and output is None and sys.stdout.isatty():
-        raise click.UsageError("Parquet is nothing for a terminal; name a file with --output")
+        raise click.UsageError("Parquet is a binary format and is not written to a terminal; write it to a file with --output")
     with run.settled_results() as results:
         table = table_of(results, only, flat=not no_flatten)
         if output is None and sys.stdout.isatty():

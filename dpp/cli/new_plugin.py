@@ -1,4 +1,4 @@
-"""``dpp new-plugin``: the package of a plugin to begin with."""
+"""``dpp new-plugin``: write the package of a new plugin."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from dpp.plugins.scaffold import PLUGIN_KINDS, write_plugin
 
 @click.command("new-plugin")
 @click.argument("name")
-@click.option("--kind", type=click.Choice(PLUGIN_KINDS), default="processor", show_default=True, help="What the plugin does.")
-@click.option("--output", type=click.Path(path_type=Path), help="Folder to write; must not be there yet.  [default: dpp-NAME]")
+@click.option("--kind", type=click.Choice(PLUGIN_KINDS), default="processor", show_default=True, help="Kind of plugin.")
+@click.option("--output", type=click.Path(path_type=Path), help="Folder to create; it must not exist yet.  [default: dpp-NAME]")
 def new_plugin(name: str, kind: str, output: Path | None) -> None:
-    """Write the package of a plugin called NAME, with tests.
+    """Write a working package for a plugin called NAME, with tests.
 
-    NAME is how batches ask for it, such as word-tally; a fetcher's or a source's is its URL scheme.
+    NAME is the name that batches use, such as word-tally; for a fetcher or a source, it is the URL scheme.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""Options of the command line, made from the settings."""
+"""Options of the command line, generated from the settings."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ workspace_option = click.option(
     "--workspace",
     type=click.Path(path_type=Path, file_okay=False),
     default=lambda: RunBatch().settings().workspace,
-    help="Folder of downloads, results and reports.  [default: as for RunBatch in luigi.cfg, or dpp-workspace]",
+    help="Folder for downloads, results and reports.  [default: from [RunBatch] in luigi.cfg, or dpp-workspace]",
 )
 
 workers_option = click.option(
-    "--workers", type=click.IntRange(min=1), help="Processes that work on the batch.  [default: as in luigi.cfg's section core, or 1]"
+    "--workers", type=click.IntRange(min=1), help="Number of processes.  [default: from [core] in luigi.cfg, or 1]"
 )
 batch_option = click.option(
     "--batch",
     "batch_name",
-    help="Name of a section [batch:NAME] of luigi.cfg, whose settings count.",
+    help="Use the settings of section [batch:NAME] of luigi.cfg.",
     shell_complete=NAMED_BATCHES,
 )
 batch_argument = click.argument("batch", default="", shell_complete=BATCHES)
@@ -39,19 +39,24 @@ run_option = click.option("--run", "number", type=click.IntRange(min=1), help="N
 
 
 def _is_no_device(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
-    """Refuse to put a file where a device or a pipe is; a link stays, and what it leads to is replaced."""
+    """Return the path to write, with a symbolic link resolved.
+
+    Raises:
+        click.BadParameter: The path is a device or a pipe.
+    """
+    # The output replaces its file by a rename, which would put a file in place of a device, a pipe or a link.
     if path is None or not path.exists() or path.is_file():
         return path.resolve() if path and path.is_symlink() else path
-    raise click.BadParameter(f"{path} is no file; without {parameter.opts[0]} the output can go there: ... > {path}", context, parameter)
+    raise click.BadParameter(f"{path} is not a regular file; omit {parameter.opts[0]} and redirect: ... > {path}", context, parameter)
 
 
 def output_option(help: str) -> Callable[[Command], Command]:  # noqa: A002 - as click calls it
-    """Return an option ``--output`` for a file."""
+    """Return a decorator that adds the option ``--output`` for a file."""
     return click.option("--output", type=click.Path(path_type=Path, dir_okay=False), callback=_is_no_device, help=help)
 
 
-def format_option(*formats: str, help: str = "How to print it.") -> Callable[[Command], Command]:  # noqa: A002 - as click calls it
-    """Return an option ``--format``; the first format is the default."""
+def format_option(*formats: str, help: str = "Output format.") -> Callable[[Command], Command]:  # noqa: A002 - as click calls it
+    """Return a decorator that adds the option ``--format``; the first format is the default."""
     return click.option("--format", "form", type=click.Choice(formats), default=formats[0], show_default=True, help=help)
 
 
@@ -78,7 +83,7 @@ GROUPS = {
         "skip_bad",
         "cleanup",
     ),
-    "How much at once": (
+    "Parallelism and limits": (
         "workers",
         "chunk_size",
         "download_threads",
@@ -104,10 +109,10 @@ GROUPS = {
 
 
 class GroupedCommand(click.Command):
-    """A command whose help lists the settings in groups."""
+    """A command whose help shows the options in groups."""
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options, each below its group's title, and the others at the end."""
+        """Write the options group by group, then the options that have no group."""
         grouped: dict[str, list[tuple[str, str]]] = {title: [] for title in (*GROUPS, "Other options")}
         titles = {name: title for title, names in GROUPS.items() for name in names}
         for option in self.get_params(context):
@@ -120,7 +125,7 @@ class GroupedCommand(click.Command):
 
 
 def options_for(settings: Collection[str]) -> Callable[[Command], Command]:
-    """Return a decorator that gives a command an option for each of these settings; one that is not given is None."""
+    """Return a decorator that adds an option for each of these settings; the value of an option that is not given is None."""
 
     def decorate(command: Command) -> Command:
         for name in reversed([name for name in Settings.model_fields if name in settings]):
@@ -134,7 +139,7 @@ settings_options = options_for(Settings.model_fields)
 
 
 def words_option(flag: str, name: str, text: str, complete: Completer | None = None) -> Callable[[Command], Command]:
-    """Return an option that takes words with commas between them, and can be given several times."""
+    """Return a decorator that adds an option for comma-separated words, which can be given several times."""
 
     def split(_context: click.Context, _setting_option: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(word.strip() for words in given for word in words.split(",") if word.strip())
@@ -147,6 +152,7 @@ def _setting_option(name: str, field: FieldInfo) -> Callable[[Command], Command]
     flags = [f"--{name.replace('_', '-')}", *SHORT.get(name, ())]
     description = field.description or ""
     text = f"{description[:1].upper()}{description[1:]}."
+    # The default of the option is None, not that of the setting: a value from luigi.cfg must not be overridden.
     if isinstance(default, bool):
         return click.option(*flags, name, is_flag=True, default=None, help=text)
     plain = None if spelled(field) else {int: click.INT, float: click.FLOAT}.get(type(default))

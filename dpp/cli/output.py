@@ -1,4 +1,4 @@
-"""Printing tables: for people on a terminal, tab-separated for everything else; and text of several paragraphs."""
+"""Print tables, aligned on a terminal and tab-separated elsewhere, and text of several paragraphs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FOLDED, LAST_FOLDED = 18, 6
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows under their columns' names; on a terminal that is too narrow for that, each row as lines of its own."""
+    """Print rows under the names of their columns; on a terminal that is too narrow, print one line per cell."""
     lines = [list(columns), *([printable(str(cell)) for cell in row] for row in rows)]
     if not sys.stdout.isatty():
         for line in lines:
@@ -30,7 +30,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 
 
 def print_text(text: str) -> None:
-    """Print paragraphs, whose lines are made as long as a terminal is wide."""
+    """Print paragraphs, wrapped to the width of a terminal."""
     click.echo(click.wrap_text(text, _terminal_width(), preserve_paragraphs=True) if sys.stdout.isatty() else text)
 
 
@@ -39,7 +39,7 @@ def _terminal_width() -> int:
 
 
 def _draw(lines: Sequence[Sequence[str]], folded: Sequence[bool]) -> None:
-    from rich.console import Console  # noqa: PLC0415 - takes 60 ms, which completion and most commands do without
+    from rich.console import Console  # noqa: PLC0415 - the import takes 60 ms, and completion and most commands do not need it
     from rich.table import Table  # noqa: PLC0415 - as above
 
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")

@@ -1,4 +1,4 @@
-"""``dpp plan``: what a run would do."""
+"""``dpp plan``: show what a run would do."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ SHOWN_FILES = 20
 @click.command(cls=GroupedCommand)
 @click.argument("files", default="", shell_complete=FILE_PATHS)
 @batch_option
-@format_option("text", "json", "jsonl", help="json: totals; jsonl: a line a file.")
+@format_option("text", "json", "jsonl", help="Output format: text, json (totals) or jsonl (one line per file).")
 @options_for(set(Settings.model_fields) - {"quiet", "json_lines"})
 def plan(files: str, form: str, **given: Any) -> None:
-    """Show what a run of FILES would do and why; nothing is fetched.
+    """Show what a run of FILES would do and why.
 
-    FILES and settings are those of dpp run. Sizes are those of the manifest and of partial downloads; no server is asked,
-    and nothing is written.
+    FILES and settings are those of dpp run. No file is fetched: sizes come from the manifest and from partial downloads. Nothing
+    is written to the workspace.
 
     \b
     Examples:
@@ -56,8 +56,8 @@ def _print(dry_run: DryRun) -> None:
         if prediction.action != "nothing" and len(first) <= SHOWN_FILES:
             first.append(prediction)
     summary = dry_run.summary()
-    left_out = f", {summary.skipped} left out, as they are there" if summary.skipped else ""
-    click.echo(f"batch {summary.batch}: {summary.total} files{left_out}")
+    skipped = f", {summary.skipped} skipped (already at the destination)" if summary.skipped else ""
+    click.echo(f"batch {summary.batch}: {summary.total} files{skipped}")
     print_table(
         ("files", "action", "why", "bytes"),
         [(one.files, one.action, one.reason, _size(one) if one.action == "download" else "") for one in summary.groups],
@@ -74,5 +74,5 @@ def _size(group: Group | PlanSummary) -> str:
 
 
 def _space(summary: PlanSummary) -> str:
-    short = "; that is not enough" if summary.bytes > summary.free else ""
-    return f"to download: {_size(summary)}; free in the workspace: {human_bytes(summary.free)}{short}"
+    short = " (not enough)" if summary.bytes > summary.free else ""
+    return f"to download: {_size(summary)}; free disk space: {human_bytes(summary.free)}{short}"

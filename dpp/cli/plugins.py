@@ -1,4 +1,4 @@
-"""``dpp plugins``: what is installed, how it is used, and why something is not used."""
+"""``dpp plugins``: list the installed plugins, describe them, and show why some are not used."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from dpp.redact import printable
 
 @click.command()
 @click.argument("name", default="", shell_complete=OFFERED)
-@format_option("text", "json", help="json: with options, also where no NAME is given.")
+@format_option("text", "json", help="Output format: text, or json (with the options of every plugin).")
 def plugins(name: str, form: str) -> None:
     """List plugins, and why some are not used.
 
-    With NAME, tell what that step or fetcher is for, and its options. They are given with --options, or in a section NAME of
-    luigi.cfg.
+    With NAME, describe that step or fetcher and its options. Set options with --options, or in section [NAME] of luigi.cfg.
 
     \b
     Examples:
@@ -35,7 +34,7 @@ def plugins(name: str, form: str) -> None:
     found = registry()
     offers = [offer for offer in found.offers if name in ("", offer.name)]
     if not offers:
-        raise ConfigurationError(f"no plugin offers {name!r}; {suggestion(name, (offer.name for offer in found.offers))}")
+        raise ConfigurationError(f"no plugin provides {name!r}; {suggestion(name, (offer.name for offer in found.offers))}")
     offering = {offer.origin for offer in found.offers}
     others = [] if name else [origin for origin in found.origins if origin not in offering]
     if form == "json":
@@ -71,4 +70,4 @@ def _print_manual(offers: Iterable[Offer]) -> None:
             shown = ((one.name, one.type, "required" if one.required else json.dumps(one.default), one.description) for one in options)
             print_table(("option", "type", "default", "meaning"), shown)
         else:
-            click.echo("no options are known")
+            click.echo("no options")

@@ -1,4 +1,4 @@
-"""``dpp report``: what became of a batch."""
+"""``dpp report``: the outcome of a batch."""
 
 from __future__ import annotations
 
@@ -17,13 +17,17 @@ from dpp.report.summary import PAGE, Summary, human_bytes
 @workspace_option
 @run_option
 @format_option(
-    "text", "json", "jsonl", "html", help="json: the summary; jsonl: a line a file; html: a page for a browser, written to a file."
+    "text",
+    "json",
+    "jsonl",
+    "html",
+    help="Output format: text, json (the summary), jsonl (one line per file) or html (a page for a browser, as a file).",
 )
-@output_option(f"File to write the page to, as a whole or not at all.  [default: {PAGE} in the run's folder]")
+@output_option(f"File for the page; it is replaced only when the page is complete.  [default: {PAGE} in the run's folder]")
 def report(batch: str, workspace: Path, number: int | None, form: str, output: Path | None) -> None:
     """Report on the last run of BATCH, or of the newest batch.
 
-    Reads what the run wrote to the workspace. BATCH is a name that dpp status lists, or the beginning of one.
+    Reads only the workspace. BATCH is a batch name that dpp status lists, or a prefix of one.
 
     \b
     Examples:
@@ -33,7 +37,7 @@ def report(batch: str, workspace: Path, number: int | None, form: str, output: P
       dpp report --format html --output outcome.html
     """
     if output is not None and form != "html":
-        raise click.UsageError("--output is the file of a page: give --format html as well, or redirect what is printed")
+        raise click.UsageError("--output requires --format html; redirect other formats to a file: ... > FILE")
     run = find_run(workspace, batch, number)
     if form == "html":
         page = output or run.folder / PAGE
@@ -49,7 +53,7 @@ def report(batch: str, workspace: Path, number: int | None, form: str, output: P
 
 
 def _render_text(run: RunFolder, summary: Summary) -> str:
-    from jinja2 import Environment, PackageLoader  # noqa: PLC0415 - takes 40 ms, which other commands and completion do without
+    from jinja2 import Environment, PackageLoader  # noqa: PLC0415 - the import takes 40 ms, and other commands do not need it
 
     environment = Environment(loader=PackageLoader("dpp"), trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701 - plain text
     template = environment.get_template("report.txt.j2")

@@ -1,4 +1,4 @@
-"""``dpp retry``: the failed files of a batch once more."""
+"""``dpp retry``: run the failed files of a batch again."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _CHANGEABLE = [name for name in Settings.model_fields if name not in {*STEP_SETT
 @batch_argument
 @workspace_option
 @workers_option
-@words_option("--class", "classes", "Only failures of these error classes, such as timeout,http-5xx.", CLASSES)
-@words_option("--stage", "stages", "Only failures in these stages, such as download or process.", FAILED_STAGES)
-@words_option("--host", "hosts", "Only files from these hosts.")
-@click.option("--all", "everything", is_flag=True, help="Also what the server said is not there or gone (404, 410).")
+@words_option("--class", "classes", "Retry only failures of these error classes, such as timeout,http-5xx.", CLASSES)
+@words_option("--stage", "stages", "Retry only failures in these stages, such as download or process.", FAILED_STAGES)
+@words_option("--host", "hosts", "Retry only files from these hosts.")
+@click.option("--all", "everything", is_flag=True, help="Also retry files that the server does not have (404, 410).")
 @options_for(_CHANGEABLE)
 def retry(
     batch: str,
@@ -40,10 +40,10 @@ def retry(
     everything: bool,
     **given: Any,
 ) -> None:
-    """Try the failed files of BATCH again, or of the newest batch.
+    """Retry the failed files of BATCH, or of the newest batch.
 
-    The other files keep their outcomes. Files that failed with 404 or 410 are left, unless --all or --class asks for them.
-    Settings are those of the last run; what is given here comes before them.
+    Other files keep their outcomes. Files that failed with 404 or 410 are retried only with --all or --class. Settings come from
+    the last run; options given here take precedence.
 
     \b
     Examples:
@@ -59,7 +59,7 @@ def retry(
         click.echo(_nothing(summary, failures))
         sys.exit(1 if failures.total else 0)
     task = repeat(run, {name: value for name, value in given.items() if value is not None})
-    click.echo(f"batch {run.batch}: trying {failures.picked} of {failures.total} failed files again", err=True)
+    click.echo(f"batch {run.batch}: retrying {failures.picked} of {failures.total} failed files", err=True)
     summary, code = start_batch(workers=workers or 0, selection=selection, **task.param_kwargs)
     if not task.settings().json_lines:
         click.echo(render(summary))
@@ -67,8 +67,8 @@ def retry(
 
 
 def _nothing(summary: Summary, failures: Failures) -> str:
-    """Return why there is nothing to try again, and which command would."""
+    """Return the reason why no file is retried, and the command that retries the failures."""
     if not failures.total:
         return f"nothing to retry: every file of batch {summary.batch} is ok"
     counts = ", ".join(f"{count} x {error_class}" for error_class, count in failures.by_class.most_common())
-    return f"nothing to retry in batch {summary.batch}: what failed is left as it is ({counts}); to try it: {retry_command(summary)}"
+    return f"nothing to retry in batch {summary.batch}: no failure was selected ({counts}); to retry them: {retry_command(summary)}"

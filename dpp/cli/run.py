@@ -1,4 +1,4 @@
-"""``dpp run``: the main job with shorter options."""
+"""``dpp run``: the same job as Luigi's task RunBatch, with shorter options."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def run(files: str, workers: int | None, **given: Any) -> None:
     """Run the batch of FILES; a rerun does only what is missing.
 
     FILES is a JSON list, JSON Lines (.jsonl), CSV with a header (.csv), a text file of URLs (.txt), a folder or a pattern
-    of local files, or what a plugin lists, such as sftp://host/folder/. A named batch may say it.
+    of local files, or a source of a plugin, such as sftp://host/folder/. A named batch (--batch) can set it instead.
 
-    What comes of it is written to the workspace. Settings that are not given come from luigi.cfg; dpp config shows them.
+    Results are written to the workspace. Settings that are not given come from luigi.cfg; dpp config shows them.
 
     \b
-    Exit codes: 0 every file is ok, 1 some files failed, 2 bad input or
-    configuration, 3 the environment stopped the run, 130 interrupted
+    Exit codes: 0 every file is ok, 1 some files failed, 2 invalid input
+    or configuration, 3 the environment stopped the run, 130 interrupted
     (143 by SIGTERM).
 
     \b

@@ -1,4 +1,4 @@
-"""``dpp status``: the batches of a workspace and how far they are."""
+"""``dpp status``: the batches of a workspace and their progress."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from dpp.report.summary import Summary, render
 @click.command()
 @batch_argument
 @workspace_option
-@click.option("--watch", is_flag=True, help="Show a run while it lasts, as the terminal that began it does; end with its exit code.")
+@click.option("--watch", is_flag=True, help="Show the progress of a run until it ends, then exit with its exit code.")
 def status(batch: str, workspace: Path, watch: bool) -> None:
-    """List the batches of a workspace, the newest first.
+    """List the batches of a workspace, newest first.
 
-    Each is told with its last run: its state, and how many files are ok, failed, and there are.
-    With BATCH, the beginning of a name, only those; with --watch, follow the newest of them until its run ends.
+    Each line describes the last run of a batch: its state, and how many files are ok, failed, and in total. With BATCH, list
+    only batches whose names start with it. With --watch, follow the newest of them until its run ends.
 
     \b
     Examples:
@@ -48,7 +48,7 @@ def _watch(run: RunFolder) -> int:
     follow(RunFollower(run), display, lambda: not run.is_under_way())
     ended = run.summary()
     if ended is None:
-        click.echo(f"run {run.number} of batch {run.batch} stopped before its end, and nobody is at it", err=True)
+        click.echo(f"run {run.number} of batch {run.batch} stopped before its end, and no process continues it", err=True)
     click.echo(render(ended or run.progress()))
     return run.exit_code(ended or run.progress())
 
@@ -69,7 +69,8 @@ def _run_row(run: RunFolder) -> tuple[object, ...]:
 
 
 def _minute(moment: str) -> str:
-    """Return a moment in UTC to the minute, which fits a terminal of 80 columns."""
+    """Return a time in UTC, without seconds."""
+    # With seconds, the table would not fit a terminal of 80 columns.
     return f"{moment[:16]}Z" if moment else ""
 
 

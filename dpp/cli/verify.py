@@ -1,4 +1,4 @@
-"""``dpp verify``: whether a workspace is what it says of itself."""
+"""``dpp verify``: check a workspace against its own records."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ SHOWN_LEFT_OVER = 20
 
 @click.command()
 @workspace_option
-@click.option("--batch", default="", shell_complete=BATCHES, help="Batch to look at, or the beginning of its name.  [default: all]")
-@click.option("--threads", type=click.IntRange(min=1), default=4, show_default=True, help="Files that are read at once.")
+@click.option("--batch", default="", shell_complete=BATCHES, help="Check only this batch; a prefix of its name is enough.  [default: all]")
+@click.option("--threads", type=click.IntRange(min=1), default=4, show_default=True, help="Number of files read at once.")
 def verify(workspace: Path, batch: str, threads: int) -> None:
-    """Compare all targets of a workspace with what is said of them.
+    """Check all files of a workspace against their records.
 
-    Every download and pre-processed file is digested. Nothing is changed.
+    Reads every download and pre-processed file and compares its SHA-256 digest. Changes nothing.
 
     \b
     Examples:
@@ -41,6 +41,6 @@ def verify(workspace: Path, batch: str, threads: int) -> None:
     for path in checker.left_over[:SHOWN_LEFT_OVER]:
         click.echo(printable(f"left over: {path}"))
     if (more := len(checker.left_over) - SHOWN_LEFT_OVER) > 0:
-        click.echo(f"left over: {more} more; the next run or dpp clean takes care of them")
-    click.echo(f"{found or 'no'} problem{'' if found == 1 else 's'} in {checker.files} files; {human_bytes(checker.bytes)} digested")
+        click.echo(f"left over: {more} more; the next run or dpp clean continues or removes them")
+    click.echo(f"{found or 'no'} problem{'' if found == 1 else 's'} in {checker.files} files; {human_bytes(checker.bytes)} hashed")
     sys.exit(1 if found else 0)

@@ -1,4 +1,4 @@
-"""``dpp why``: a file's history."""
+"""``dpp why``: the history of a file."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _DIGITS = 12
 @click.command()
 @click.argument("file_id", metavar="ID")
 @workspace_option
-@click.option("--batch", default="", shell_complete=BATCHES, help="Batch, or the beginning of its name.  [default: the newest]")
+@click.option("--batch", default="", shell_complete=BATCHES, help="Batch, or a prefix of its name.  [default: the newest]")
 @run_option
-@format_option("text", "json", help="json: whole digests.")
+@format_option("text", "json", help="Output format: text, or json (with complete digests).")
 def why(file_id: str, workspace: Path, batch: str, number: int | None, form: str) -> None:
-    """Show what each stage did to a file, and if it would run again.
+    """Show what each stage did to a file.
 
-    ID is what reports call the file.
+    Also shows whether a run would process the file again, and why. ID is the id of the file in reports.
 
     \b
     Examples:
@@ -50,19 +50,19 @@ def _outcome_lines(found: FileHistory, other_steps: str) -> list[str]:
     failure = f"{outcome.status} in {outcome.stage}: {outcome.error_class}: {outcome.message}"
     facts = {
         "file": f"{outcome.id}  {outcome.url}",
-        "batch": f"{found.batch}{', taken from run ' + (outcome.run or '') if outcome.cached else ''}",
+        "batch": f"{found.batch}{', outcome from run ' + (outcome.run or '') if outcome.cached else ''}",
         "outcome": outcome.status if outcome.ok else failure,
         "at": datetime.fromtimestamp(outcome.at, UTC).isoformat(timespec="seconds"),
         "attempts": str(outcome.attempts),
-        "size": f"{outcome.bytes} bytes" if outcome.bytes is not None else "not known",
+        "size": f"{outcome.bytes} bytes" if outcome.bytes is not None else "unknown",
         "again": f"{'yes' if found.again else 'no'}: {found.why}",
-        "steps": other_steps or "as in that run",
+        "steps": other_steps or "same as in that run",
     }
     return [f"{name:<9}{text}" for name, text in facts.items()]
 
 
 def _other_steps(run: RunFolder) -> str:
-    """Return why the same run can't be had again, if it can't."""
+    """Return the reason why the run cannot be repeated; "" if it can."""
     try:
         repeat(run, {})
     except DppError as error:

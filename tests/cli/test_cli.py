@@ -12,7 +12,7 @@ from dpp.cli.output import print_table
 
 @pytest.fixture
 def failed_batch(site, manifest, dpp):
-    """A batch of three files of which one failed, run once."""
+    """Run a batch of three files, one of which fails; return its manifest."""
     files = manifest([{"url": site.add("/a.txt", "a")}, {"url": site.add("/b.txt", "b")}, {"url": f"{site.url}/missing"}])
     assert dpp("run", files)[0] == 1
     return files
@@ -49,7 +49,7 @@ def test_run_takes_the_same_settings_as_luigi(site, manifest, dpp, results):
         (("--rnu",), 2, "No such option"),
         (("report",), 2, "no batch was run in"),
         (("report", "--format", "xml"), 2, "xml"),
-        (("report", "--output", "x.html"), 2, "give --format html as well"),
+        (("report", "--output", "x.html"), 2, "--output requires --format html"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_message(manifest, dpp, arguments, code, message):

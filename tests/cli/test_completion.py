@@ -1,4 +1,4 @@
-"""Words completed by a real shell."""
+"""``dpp completion``, in a real shell."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
 
 @pytest.fixture
 def completed(command):
-    """Return what bash offers for a line, and nothing may be said on its terminal."""
+    """Return the words that bash completes a line with; standard error must stay empty."""
 
     def ask(line, **environment):
         path = os.pathsep.join([str(BIN), os.environ["PATH"]])

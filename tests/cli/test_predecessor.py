@@ -1,4 +1,4 @@
-"""The predecessor's command: ``download-pipeline-processor``."""
+"""The command line of the predecessor, ``download-pipeline-processor``."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def classes(tmp_path):
 
 @pytest.fixture
 def files(site, manifest):
-    """A manifest of three files that are there."""
+    """Write a manifest of three files that exist."""
     return manifest([{"url": site.add(f"/{name}.txt", name * 3)} for name in "abc"])
 
 
@@ -166,7 +166,7 @@ GATE = """
     from dpp.engine import engine
     from dpp.engine.pipeline import Pipeline
 
-    engine.GRACE_SECONDS = 100.0  # the test says when the file on its way may end
+    engine.GRACE_SECONDS = 100.0  # the test decides when the file in progress ends
     stop = Pipeline.stop
 
     def stop_and_tell(pipeline):
@@ -184,7 +184,7 @@ GATE = """
 
 @pytest.fixture
 def gates(site, manifest, tmp_path):
-    """Three files whose processing asks the site: the first waits until the test lets it go, the others for ever."""
+    """Write a manifest of three files whose processor requests a page: the first response waits for the test, the others never end."""
     (tmp_path / "gate.py").write_text(dedent(GATE))
     reached, go, never = threading.Event(), threading.Event(), threading.Event()
 

@@ -58,7 +58,7 @@ def test_without_a_choice_everything_is_shown_and_nothing_freed(root, dpp):
     assert rows["pre_processed"] == ["1", "8"]
     assert rows["parts"] == ["1", "70000"]
     assert rows["results"] == rows["runs"] == rows["temporary"] == ["0", "0"]
-    assert "nothing was freed; choose: --downloads, --pre-processed, --parts" in out
+    assert "nothing was freed; choose from --downloads, --pre-processed, --parts" in out
 
 
 def test_downloads_of_files_that_are_ok_are_freed_and_these_are_not_run_again(root, dpp, site):

@@ -88,7 +88,7 @@ def test_totals_group_files_and_tell_the_room(site, manifest, dpp):
 
 def test_too_little_room_is_said(site, manifest, dpp):
     room = os.statvfs(".").f_frsize * os.statvfs(".").f_blocks
-    assert "; that is not enough" in dpp("plan", manifest([{"url": f"{site.url}/a", "size": room}]))[1]
+    assert " (not enough)" in dpp("plan", manifest([{"url": f"{site.url}/a", "size": room}]))[1]
 
 
 def test_a_named_batch_is_planned_with_its_settings(site, manifest, command, tmp_path):
@@ -103,7 +103,7 @@ def test_files_that_are_where_they_should_get_to_are_left_out(site, manifest, dp
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "a.txt").write_text("a")
     files = manifest([{"url": site.add("/a.txt", "a")}, {"url": site.add("/b.txt", "b")}])
-    assert ": 1 files, 1 left out, as they are there" in dpp("plan", files, "--skip-existing", "there", "--cleanup")[1]
+    assert ": 1 files, 1 skipped (already at the destination)" in dpp("plan", files, "--skip-existing", "there", "--cleanup")[1]
 
 
 @pytest.mark.parametrize(

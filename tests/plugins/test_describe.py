@@ -87,7 +87,7 @@ def test_a_name_shows_its_options(command):
 
 def test_a_name_that_nothing_offers_gets_a_suggestion(command):
     refused = command("dpp", "plugins", "chekcsum")
-    assert (refused.returncode, refused.stderr) == (2, "Error: no plugin offers 'chekcsum'; did you mean 'checksum'?\n")
+    assert (refused.returncode, refused.stderr) == (2, "Error: no plugin provides 'chekcsum'; did you mean 'checksum'?\n")
 
 
 def test_all_as_json_has_what_is_disabled_too(command):

@@ -42,7 +42,7 @@ def test_retry_tries_all_failures_but_what_is_not_there(broken, site, dpp, resul
     site.script("/busy", status(200, b"at last"))
     code, out, err = dpp("retry", *mode[2:])
     assert (code, set(site.counts())) == (1, {"/busy", "/wrong"})
-    assert "trying 2 of 4 failed files again" in err
+    assert "retrying 2 of 4 failed files" in err
     assert "run 2: 2 of 5 ok, 1 of them done before, 3 failed, 2 of them not tried again" in out
     assert outcomes(results) == {
         "fine": ("ok", None, True),
@@ -130,7 +130,7 @@ def test_nothing_to_retry_is_said_and_begins_no_run(site, manifest, dpp, tmp_pat
     code, out, _ = dpp("retry")
     assert (code, find_run(tmp_path / "dpp-workspace").number) == (1, 1)
     assert "nothing to retry in batch x-" in out
-    assert "(1 x http-404); to try it: dpp retry x-" in out
+    assert "(1 x http-404); to retry them: dpp retry x-" in out
     assert out.endswith(" --all\n")
     site.add("/missing", "here now")
     assert dpp("retry", "--all")[0] == 0
