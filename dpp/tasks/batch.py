@@ -1,7 +1,7 @@
-"""The Luigi tasks of a batch, which runs the tasks of its files as they are, or its files in chunks.
+"""The Luigi tasks of a batch.
 
-RunBatch -> Report -> Processed -> PreProcessed -> DownloadTarget      a small batch
-RunBatch -> FileChunk                                                  a larger one, over the same targets
+RunBatch -> Report -> Processed -> PreProcessed -> DownloadTarget      a small batch: four tasks per file
+RunBatch -> FileChunk                                                  a larger batch: one task per chunk, with the same targets
 """
 
 from __future__ import annotations
@@ -48,27 +48,25 @@ SHARERS = 4
 
 
 class FileChunk(PatientTask):
-    """Run a slice of a batch's files through all stages, in one process, over the same targets as the four tasks.
+    """Run a slice of a batch's files through all stages, with the same targets as the four tasks of a file."""
 
-    That process is a child, so that what a plugin does to it costs one file (:class:`dpp.engine.supervisor.Supervisor`).
-    Its parameters say where the run lies and nothing of the files, so that any process can take it up.
-    """
-
-    run_folder = luigi.Parameter(description="the run of a batch that this belongs to")
-    index = luigi.IntParameter(description="which of the run's chunks")
+    # Only where to find the run, nothing about the files: any process can run the chunk.
+    run_folder = luigi.Parameter(description="folder of the run that the chunk belongs to")
+    index = luigi.IntParameter(description="index of the chunk in the run, from 0")
 
     ending: ClassVar[Ending | None] = None
 
     def output(self) -> FileTarget:
-        """Return the chunk's ledger, which gets its name when every file has its outcome."""
+        """Return the chunk's ledger, which gets its final name when every file has an outcome."""
         return FileTarget(run_in(self.run_folder).ledger(self._ledger_name()))
 
     def run(self) -> None:
-        """Run the files that have no outcome in this run yet."""
+        """Run the files that have no outcome in this run yet, in a child process."""
         run = run_in(self.run_folder)
         chunk = run.workfile.chunks()[self.index]
         set_up_logging(run.workfile.settings)
         with self.ending.chunk() if self.ending else nullcontext():
+            # In a child, so that a plugin that kills its process fails one file, not the chunk.
             run.supervise(chunk, self._ledger_name(), Progress(chunk.size, self).tell, fork_guard())
 
     def _ledger_name(self) -> str:
@@ -79,22 +77,23 @@ class FileChunk(PatientTask):
 class RunBatch(SettingsTask):
     """Run a batch of files: download, pre-process, process, report.
 
-    A rerun does only what is missing. The run fails where a file failed, after all files had their turn.
+    A rerun does only what is missing. The task fails if a file failed, after all files were run.
 
     Attributes:
-        workers: How many processes are to work on it, for a program that calls ``luigi.build``, which does not say so to tasks.
-        selection: Which failures of earlier runs are tried again; all if None.
-        is_shown: Whether progress is shown and the log kept, as Luigi's command line does, also where a program calls ``luigi.build``.
+        workers: Number of processes; 0 for Luigi's setting.
+        selection: Which failures of earlier runs are retried; all if None.
+        is_shown: Whether to show progress and keep the log also when a program calls ``luigi.build``.
     """
 
-    files = FilesParameter(default="", description="the files: a JSON list, JSON Lines, CSV or text file, a folder, or what a plugin knows")
-
-    batch_name = luigi.Parameter(
-        default="", significant=False, description="name of a section [batch:NAME] of luigi.cfg, whose settings count"
+    files = FilesParameter(
+        default="", description="files to run: a JSON list, JSON Lines, CSV or text file, a folder, or a plugin's source"
     )
 
-    process = luigi.Parameter(default="", description="tells apart the processes that share a batch through one scheduler")
+    batch_name = luigi.Parameter(default="", significant=False, description="use the settings of section [batch:NAME] of luigi.cfg")
 
+    process = luigi.Parameter(default="", description="name that distinguishes the processes sharing a batch through one scheduler")
+
+    # An attribute, as luigi.build does not pass its number of workers on to tasks.
     workers: int = 0
     selection: Selection | None = None
     is_shown: bool = False
@@ -105,24 +104,30 @@ class RunBatch(SettingsTask):
 
     @classmethod
     def get_param_values(cls, params: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        """Return the parameters' values; what is not given comes from the section of a named batch, if it says so."""
+        """Return the values of the parameters; defaults come from the section of a named batch, then from Luigi.
+
+        Raises:
+            ConfigurationError: A value in luigi.cfg is invalid.
+        """
         with exit_when_wrong():
             named = named_batch(kwargs["batch_name"], dict(params)) if kwargs.get("batch_name") else {}
             _workers()
             try:
                 return super().get_param_values(params, args, {**named, **kwargs})
-            except ValueError as error:  # Luigi's, around what a value of luigi.cfg raised
+            except ValueError as error:
+                # Luigi wraps the error of an invalid value in a ValueError of its own.
                 raise ConfigurationError(redact_text(f"luigi.cfg: {error.__cause__ or error}")) from error
 
     def open(self) -> Run:
-        """Return this process's run of the batch; begun, or joined, at the first call.
+        """Return this process's run of the batch; the first call starts or joins it.
 
         Raises:
-            InputError: The manifest, a setting or a plugin is wrong; nothing was fetched.
-            EnvironmentStop: Somebody else runs the batch, or the workspace can't be written.
+            InputError: The manifest, a setting or a plugin is invalid; nothing was fetched.
+            EnvironmentStop: Another process runs the batch, or the workspace cannot be written.
         """
         if self._opened is None:
             shared = not core().local_scheduler
+            # With a central scheduler, more processes may join: the chunks must suffice for them too.
             workers = self.workers or _workers() * (SHARERS if shared else 1)
             request = Request(self.batch_name, recursively_unfreeze(self.param_kwargs["options"]), self.selection)
             self._opened = open_run(self.wanted_files(), self.settings(), registry(), request=request, workers=workers, shared=shared)
@@ -131,7 +136,7 @@ class RunBatch(SettingsTask):
         return self._opened
 
     def note_crash(self) -> None:
-        """Let the run know that a process of it died."""
+        """Record in the run that one of its processes died."""
         if self._opened is not None:
             self._opened.workfile.note_crash()
 
@@ -139,7 +144,7 @@ class RunBatch(SettingsTask):
         """Return the manifest.
 
         Raises:
-            ConfigurationError: None is given.
+            ConfigurationError: No manifest was given.
         """
         if not self.files:
             raise ConfigurationError(
@@ -149,20 +154,21 @@ class RunBatch(SettingsTask):
         return files
 
     def _watch(self, run: Run) -> None:
-        """Show the run, and watch over its end where signals can be caught."""
+        """Show the run's progress, and handle the signals that end it."""
         at_work = running_from_command_line() and luigi_works()
         if at_work or self.is_shown:
             keep_log(run.folder / "log.txt")
         log.info("run %d of batch %s: %d files", run.number, run.batch, run.info.total)
         if at_work or self.is_shown:
             self.viewer = Viewer(run, self.settings())
+        # Python accepts signal handlers only in the main thread.
         if threading.current_thread() is threading.main_thread():
             self.ending = FileChunk.ending = Ending(run, self.viewer)
         if self.ending and at_work:
             self.ending.at_exit()
 
     def close(self) -> None:
-        """Let others run the batch; the next use of this task begins a new run."""
+        """Close the run, so that other processes can run the batch; the next use of this task starts a new run."""
         if self._opened is not None:
             self._opened.release()
             RUNS.pop(str(self._opened.folder), None)
@@ -180,15 +186,11 @@ class RunBatch(SettingsTask):
             with exit_when_wrong():
                 set_up_logging(self.settings())
                 self._required = self._tasks(self.open())
-                if running_from_command_line() and not luigi_works():
-                    self._discard()
+                # Commands such as luigi-deps-tree only show tasks: they must leave no run behind.
+                if running_from_command_line() and not luigi_works() and self._opened is not None:
+                    self._opened.discard()
+                    self._opened = None
         return self._required
-
-    def _discard(self) -> None:
-        """Leave no trace of a run that somebody only looks at, as ``luigi-deps-tree`` does."""
-        if self._opened is not None:
-            self._opened.discard()
-            self._opened = None
 
     def _tasks(self, run: Run) -> list[luigi.Task]:
         chunks = run.workfile.chunks()
@@ -198,22 +200,25 @@ class RunBatch(SettingsTask):
 
     @staticmethod
     def _report(run: Run, index: int) -> Report:
-        """Return the last task of a file; its id is for those who read Luigi's log."""
+        """Return the last task of a file."""
+        # The id changes nothing: it makes the task recognizable in Luigi's log.
         parameters: dict[str, Any] = {"run_folder": str(run.folder), "index": index, "id": run.workfile.file(index).id}
         return Report(**parameters)
 
     def complete(self) -> bool:
-        """Return whether the run that this process began or joined has ended with every file ok.
-
-        A run that ended otherwise is left: being asked again means that there is to be another try.
-        """
+        """Return whether the run that this process started or joined has ended with every file ok."""
         summary = self._opened.summary() if self._opened else None
+        # Luigi checks a failed task again only to run it once more: close its run, so that the next one is new.
         if summary is not None and not summary.complete:
             self.close()
         return summary is not None and summary.complete
 
     def run(self) -> None:
-        """Sum up the run; fail where a file failed."""
+        """Write the summary of the run.
+
+        Raises:
+            BatchFailed: A file failed.
+        """
         run = self.open()
         run.record_known()
         summary = run.finish()
@@ -229,40 +234,42 @@ class RunBatch(SettingsTask):
 
 
 def _workers() -> int:
-    """Return how many workers Luigi's command line asks for; a program's are not known here, so one for each processor."""
+    """Return the number of workers that Luigi was given."""
+    # luigi.build does not pass its number of workers on to tasks; assume one per processor.
     return _configured_workers() if running_from_command_line() else os.cpu_count() or 1
 
 
 def _configured_workers() -> int:
-    """Return how many workers Luigi's command line or luigi.cfg asks for.
+    """Return the number of workers from Luigi's command line or luigi.cfg.
 
     Raises:
-        ConfigurationError: That is no number, or none at all.
+        ConfigurationError: It is not a whole number of at least 1.
     """
     try:
         workers = int(core().workers)
     except ValueError as error:
         raise ConfigurationError("workers: expected a whole number") from error
     if workers < 1:
-        raise ConfigurationError(f"workers: should be greater than or equal to 1, got {workers}")
+        raise ConfigurationError(f"workers: expected at least 1, got {workers}")
     return workers
 
 
 def start_batch(files: Any = "", workers: int = 0, selection: Selection | None = None, **settings: Any) -> tuple[Summary, int]:
-    """Run a batch with Luigi in this process; return its summary and the exit code that says how it ended.
+    """Run a batch with Luigi in this process; return its summary and the exit code.
 
     Args:
-        files: The manifest: a path, a source, or a list of dicts; may be left to a named batch.
-        workers: How many processes work on it; 0 for what luigi.cfg says, or one.
-        selection: Which failures of earlier runs are tried again; all if None.
+        files: The manifest: a path, a source, or a list of dicts; empty if a named batch sets it.
+        workers: Number of processes; 0 for the number in luigi.cfg, or 1.
+        selection: Which failures of earlier runs are retried; all if None.
         settings: Settings that differ from their defaults and from luigi.cfg; ``batch_name`` for a named batch.
 
     Raises:
-        InputError: The manifest, a setting or a plugin is wrong; nothing was fetched.
-        EnvironmentStop: Somebody else runs the batch, or the workspace can't be written.
+        InputError: The manifest, a setting or a plugin is invalid; nothing was fetched.
+        EnvironmentStop: Another process runs the batch, or the workspace cannot be written.
     """
     task = RunBatch(**({"files": files} if files else {}), **settings)
-    task.close()  # Luigi gives one object for the same parameters, and an earlier use in this process may have left its run
+    # Luigi returns the same object for the same parameters: an earlier use in this process may have left its run open.
+    task.close()
     task.workers = workers = workers or _configured_workers()
     task.selection = selection
     task.is_shown = True

@@ -1,4 +1,4 @@
-"""Every setting of a batch with its value and where it comes from; and what the configuration says in vain."""
+"""Every setting of a batch with its value and its origin, and the problems of the configuration."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ TASKS = (RunBatch, DownloadTarget, PreProcessed, Processed, Report, FileChunk)
 
 @dataclass(frozen=True)
 class Value:
-    """A setting's value, as people may see it.
+    """The value of a setting, with secrets masked.
 
     Attributes:
-        section: The section of luigi.cfg where it can stand, or ``environment``.
+        section: Its section of luigi.cfg, or ``environment``.
         name: Its name.
-        value: What counts, without secrets; None for a variable that is not set.
-        origin: ``default``, the file and section that say it, ``environment`` or ``not set``.
+        value: The effective value; None for a variable that is not set.
+        origin: ``default``, the file and section that set it, ``environment`` or ``not set``.
     """
 
     section: str
@@ -67,11 +67,11 @@ class Value:
 
 @dataclass
 class Configuration:
-    """What a run would be configured with.
+    """The configuration of a run.
 
     Attributes:
         values: Every setting.
-        problems: A sentence for each name in luigi.cfg that nothing reads, or each step that would not take its options.
+        problems: A message for each unknown name in luigi.cfg, and for each step whose options are invalid.
     """
 
     values: list[Value]
@@ -79,16 +79,17 @@ class Configuration:
 
 
 def read_configuration(batch: str = "") -> Configuration:
-    """Return what a run without options on the command line would be configured with.
+    """Return the configuration of a run without options on the command line.
 
     Args:
         batch: Name of a section ``[batch:NAME]``.
 
     Raises:
-        InputError: A setting makes no sense, so that there are none.
+        InputError: A setting is invalid.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnconsumedParameterWarning)  # told as a problem, and with what may have been meant
+        # Unknown names are reported as problems, each with a suggestion.
+        warnings.simplefilter("ignore", UnconsumedParameterWarning)
         return _read_configuration(batch)
 
 
@@ -99,9 +100,10 @@ def _read_configuration(batch: str) -> Configuration:
     files = dict(RunBatch.get_params())["files"].serialize(task.files)
     problems, of_plugins = _vain_names(), []
     try:
-        of_plugins = list(_all_options(settings, options, batch))  # from here on it is known which of them are secret
+        of_plugins = list(_all_options(settings, options, batch))
     except InputError as error:
         problems.append(str(error))
+        # The steps, which declare the options that are secret, could not be read: mask all.
         options = dict.fromkeys(options, MASK)
     own = {"files": files, **dict(settings), "options": options}
     values = [_redacted_value(MAIN, name, value, _find_origin(MAIN, name, batch)) for name, value in own.items()]
@@ -134,14 +136,14 @@ def _all_options(settings: Settings, given: Mapping[str, Any], batch: str) -> It
 
 
 def _step_option(steps: Sequence[str], name: str, value: Any, given: Mapping[str, Any], batch: str) -> Value:
-    """Return an option of a step, which may be given under its names, or under a URL scheme whose options it shares."""
+    """Return an option of a step, which can be set under each of its names or under a URL scheme whose options it shares."""
     said = any(name in given.get(step, {}) for step in steps)
     section = next((where for step in steps if (where := where_set(step, name))), DEFAULT)
     return _redacted_value(steps[0], name, value, _find_origin(MAIN, "options", batch) if said else section)
 
 
 def _luigi_values() -> Iterator[Value]:
-    """Yield what dpp gives Luigi other defaults for."""
+    """Yield the settings of Luigi for which dpp has other defaults."""
     for section, name in (*SOFT_DEFAULTS, *LOCAL_DEFAULTS):
         value = get_config().get(section, name, None)
         yield _redacted_value(
@@ -150,7 +152,7 @@ def _luigi_values() -> Iterator[Value]:
 
 
 def _variables() -> Iterator[Value]:
-    """Yield the environment variables that count, set or not."""
+    """Yield the environment variables that a run reads, set or not."""
     found = [name for name in sorted(os.environ) if name.startswith(PREFIXES)]
     lower = [name.lower() for name in ENVIRONMENT if name.endswith("_PROXY") and name.lower() in os.environ]
     for name in (*ENVIRONMENT, *lower, *found):
@@ -158,28 +160,30 @@ def _variables() -> Iterator[Value]:
 
 
 def _vain_names() -> list[str]:
-    """Return a sentence for each name in luigi.cfg that nothing reads, in a section that dpp reads or one that may be meant for it."""
+    """Return a message for each unknown name in the sections of luigi.cfg that dpp reads, and for each mistyped section."""
     own = [cls.get_task_family() for cls in TASKS]
     problems = []
     for section, names in configured_names().items():
         known = _known_names(section)
         problems += [
-            f"[{section}] {name}: nothing reads it; {suggestion(name, known)}"
+            f"[{section}] of luigi.cfg: unknown setting {name!r}; {suggestion(name, known)}"
             for name in names
             if known and not known & {name, _underscored(section, name)}
         ]
+        # Other sections belong to Luigi or to tasks of other packages.
         near = "" if section in Register.task_names() else close_match(section, own)
-        problems += [f"[{section}]: nothing reads it; did you mean [{near}]?"] if near and not known else []
+        problems += [f"luigi.cfg: unknown section [{section}]; did you mean [{near}]?"] if near and not known else []
     return problems
 
 
 def _underscored(section: str, name: str) -> str:
-    """Return the name as Luigi reads it from a task's section, where dashes do as well."""
+    """Return the name of a setting with underscores, if the section is that of a task."""
+    # Luigi accepts dashes in the sections of tasks only.
     return name.replace("-", "_") if section in Register.task_names() else name
 
 
 def _known_names(section: str) -> set[str]:
-    """Return the names that a section can have, or none where dpp does not know."""
+    """Return the names that a section can contain; an empty set if dpp does not read the section."""
     if section.startswith(BATCH_SECTION):
         return {*dict(RunBatch.get_params()), "workers"}
     for cls in TASKS:

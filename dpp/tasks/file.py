@@ -1,4 +1,4 @@
-"""The Luigi tasks of one file: the four that are the model of a batch.
+"""The four Luigi tasks of one file.
 
 Report -> Processed -> PreProcessed -> DownloadTarget
 """
@@ -47,61 +47,61 @@ _FILE_SETTINGS = [name for name in Settings.model_fields if name not in _OF_BATC
 
 
 def fork_guard() -> AbstractContextManager[object]:
-    """Return what is to be held while this process forks: the lock that keeps Luigi's thread out of the network meanwhile.
-
-    In a worker's process there is no such thread, and the lock is held since that process was forked.
-    """
+    """Return the lock to hold while this process forks."""
+    # Luigi's keep-alive thread uses the network under this lock: a fork in between would copy it in use. A worker process
+    # has no such thread, and its copy of the lock has been held since the fork.
     return nullcontext() if is_worker() else fork_lock
 
 
 def is_worker() -> bool:
-    """Whether this is a process that Luigi started for a task."""
+    """Return whether this process was started by Luigi for a task."""
     return multiprocessing.parent_process() is not None
 
 
 def run_in(folder: str) -> Run:
-    """Return the run of a folder: one object for all tasks of a process, and of those forked from it, so that its files are read once."""
+    """Return the run in a folder."""
+    # One object for all tasks of this process and its children, so that the files of the run are read once.
     if folder not in RUNS:
         RUNS[folder] = Run(Path(folder), registry())
     return RUNS[folder]
 
 
 class PatientTask(luigi.Task):
-    """A task that Luigi tries again where its worker process vanished, a few times; errors of files are no failures of tasks.
-
-    Not with a central scheduler: it would wait for a quarter of an hour. Nor outside a batch, where a task fails with its file.
-    """
+    """A task that Luigi runs again, up to three times in all, if its worker process dies."""
 
     @property
     def retry_count(self) -> int:
-        """Return how often Luigi may see it fail."""
+        """Return how many failures Luigi accepts before it gives the task up."""
+        # In a batch, a file that fails is not a failure of its task; a task alone fails with its file. A central scheduler
+        # would wait 15 minutes before the next try.
         return WORKERS_A_TASK if getattr(self, "run_folder", "") and core().local_scheduler else 1
 
     def on_failure(self, exception: BaseException) -> str:
-        """Return what Luigi tells its scheduler of a failure, without secrets."""
+        """Return Luigi's message to the scheduler about a failure, without secrets."""
         return redact_text(str(super().on_failure(exception)))
 
     def note_crash(self) -> None:
-        """Let the run know that a process of it died."""
+        """Record in the run that one of its processes died."""
         if folder := getattr(self, "run_folder", ""):
             run_in(folder).workfile.note_crash()
 
 
 @PatientTask.event_handler(luigi.Event.PROCESS_FAILURE)  # type: ignore[untyped-decorator]
 def _note_death(task: PatientTask, message: str) -> None:
-    """Note that a worker process vanished, and log it: Luigi says it below the level that is shown."""
+    """Record and log that a worker process died."""
     task.note_crash()
-    log.error("%s; the rest of the batch goes on", message)
+    # Luigi logs the message below the level that is shown.
+    log.error("%s; the batch continues", message)
 
 
 class SettingsTask(PatientTask):
     """A task whose parameters are settings."""
 
     def settings(self) -> Settings:
-        """Return the settings that the parameters give; options in luigi.cfg come before those that were not given.
+        """Return the settings from the parameters, with options that were not given taken from luigi.cfg.
 
         Raises:
-            ConfigurationError: A value makes no sense.
+            ConfigurationError: A value is invalid.
         """
         return self._settings
 
@@ -117,19 +117,18 @@ class SettingsTask(PatientTask):
 class DownloadTarget(SettingsTask):
     """Download one file.
 
-    This task and its three followers go through the stages up to their own; what is done is only read. In a
-    batch (``run_folder`` and ``index``, whose file and settings count then) a failure is a value: it is noted, later tasks
-    pass it on, and the report says it. Alone, it fails the task.
+    In a batch, ``run_folder`` and ``index`` determine the file and the settings. A failure does not fail the task: it is
+    recorded, passed on by the later tasks, and written to the report. Without a batch, it fails the task.
     """
 
-    url = UrlParameter(default="", description="where the file comes from")
-    id = luigi.Parameter(default="", description="what reports call the file; default: the URL's stem")
-    name = luigi.Parameter(default="", description="the file's name; default: the URL's stem")
+    url = UrlParameter(default="", description="URL of the file")
+    id = luigi.Parameter(default="", description="id of the file in reports (default: the stem of the URL)")
+    name = luigi.Parameter(default="", description="name of the file (default: the stem of the URL)")
     fields = FieldsParameter(
         default={}, significant=False, visibility=ParameterVisibility.PRIVATE, description="other fields of the manifest, as JSON"
     )
-    run_folder = luigi.Parameter(default="", description="the run of a batch that this belongs to")
-    index = luigi.IntParameter(default=0, description="which of the run's files, from 0")
+    run_folder = luigi.Parameter(default="", description="folder of the run that the file belongs to")
+    index = luigi.IntParameter(default=0, description="index of the file in the run, from 0")
 
     stages: ClassVar[tuple[str, ...]] = ("download",)
     place: ClassVar[tuple[str, str]] = ("download", "pre-process")
@@ -147,7 +146,7 @@ class DownloadTarget(SettingsTask):
 
     @cached_property
     def batch_run(self) -> Run | None:
-        """The run of a batch that this belongs to."""
+        """The run that the file belongs to; None without a batch."""
         return run_in(self.run_folder) if self.run_folder else None
 
     @cached_property
@@ -156,7 +155,7 @@ class DownloadTarget(SettingsTask):
         return self.batch_run.pipeline() if self.batch_run else Pipeline(self.settings(), registry())
 
     def settings(self) -> Settings:
-        """Return the settings of the run of a batch that this belongs to, or those that the parameters give."""
+        """Return the settings of the run, or without a batch those from the parameters."""
         return self.batch_run.workfile.settings if self.batch_run else super().settings()
 
     def output(self) -> FileTarget:
@@ -164,18 +163,17 @@ class DownloadTarget(SettingsTask):
         return FileTarget(Path(self.pipeline.workspace.download(self.file).body), lambda: self.pipeline.has_download(self.file))
 
     def complete(self) -> bool:
-        """Return whether the target is whole, or this run has noted that it was, or that it can't be had.
-
-        It may have gone since, with ``cleanup`` of another file of the same URL: the next task makes it again, where it needs it.
-        """
+        """Return whether the target exists, or this run has recorded that it existed or that the file failed."""
         with exit_when_wrong():
             notes = self._notes()
+            # The cleanup of another file of the same URL may have removed the target since; a later task that needs it makes it again.
             return bool(notes.get("failure")) or self.stages[-1] in notes.get("stages", ()) or self.output().exists()
 
     def run(self) -> None:
-        """Go through the stages up to this task's own, in a child process where plugins are asked."""
+        """Run the stages up to the task's own; if they call plugins, in a child process."""
         if (parent := multiprocessing.parent_process()) and parent.pid:
-            end_with_parent(signal.SIGTERM, parent.pid)  # else it would hold the batch's lock for long when the run's process is killed
+            # Otherwise this process would keep the batch locked after the run's process was killed.
+            end_with_parent(signal.SIGTERM, parent.pid)
         settings = self.settings()
         set_up_logging(settings)
         with self.batch_run.at_task(self.file, *self.place) if self.batch_run else nullcontext():
@@ -186,12 +184,13 @@ class DownloadTarget(SettingsTask):
                 self.give_up(replace(self._resumed(), failure=failure))
 
     def asks_plugins(self) -> bool:
-        """Whether this task runs what plugins supply."""
+        """Return whether this task calls plugins."""
         return True
 
     def _work(self) -> None:
         with closing(self.pipeline):
             job = self._resumed()
+            # Stages that an earlier task has done only read their targets.
             for stage in self.stages:
                 getattr(self.pipeline, stage)(job)
             self.finish(job)
@@ -199,11 +198,15 @@ class DownloadTarget(SettingsTask):
                 job.download.release()
 
     def give_up(self, job: Job) -> None:
-        """End a stage whose process died."""
+        """Record the failure of a stage whose process died."""
         self.finish(job)
 
     def finish(self, job: Job) -> None:
-        """Leave notes for the next task of this file, or raise its failure where there is no batch."""
+        """Record the state of the file for its next task.
+
+        Raises:
+            StageError: The file failed, and the task does not belong to a batch.
+        """
         if self.batch_run is not None:
             failure = job.failure.model_dump() if job.failure else None
             notes = {"stages": self.stages, "failure": failure, "seconds": job.seconds, "attempts": job.attempts}
@@ -212,7 +215,7 @@ class DownloadTarget(SettingsTask):
             raise StageError(f"{job.failure.stage} of {self.file.id}: {job.failure.message}", job.failure.error_class)
 
     def _resumed(self) -> Job:
-        """Return the job as the task before left it."""
+        """Return the job in the state that the previous task recorded."""
         notes = self._notes()
         failure = Failure.model_validate(notes["failure"]) if notes.get("failure") else None
         return Job(self.file, failure, notes.get("seconds", {}), notes.get("attempts", 0))
@@ -227,7 +230,7 @@ class DownloadTarget(SettingsTask):
 
 @with_settings(["pre_processors"])
 class PreProcessed(DownloadTarget):
-    """Send one file through the chain of pre-processors; without any, this is the download."""
+    """Pre-process one file; without pre-processors, the target is the download."""
 
     stages: ClassVar[tuple[str, ...]] = ("download", "pre_process")
     place = ("pre-process", "process")
@@ -237,17 +240,17 @@ class PreProcessed(DownloadTarget):
         return self.clone(DownloadTarget)
 
     def asks_plugins(self) -> bool:
-        """Whether there is a pre-processor."""
+        """Return whether there is a pre-processor."""
         return bool(self.pipeline.steps.pre_processors)
 
     def output(self) -> FileTarget:
-        """Return what the chain made."""
+        """Return the output of the pre-processors."""
         return FileTarget(self.pipeline.prepared_path(self.file), lambda: self.pipeline.has_prepared(self.file))
 
 
 @with_settings(["processor"])
 class Processed(PreProcessed):
-    """Work out the result of one file."""
+    """Process one file."""
 
     stages = ("download", "pre_process", "process")
     place = ("process", POST_PROCESS)
@@ -267,7 +270,7 @@ class Processed(PreProcessed):
 
 @with_settings(["post_processors"])
 class Report(Processed):
-    """Run the post-processors of one file and write its report, which alone makes the file complete."""
+    """Run the post-processors of one file and write its report."""
 
     place = (POST_PROCESS, "")
 
@@ -280,12 +283,12 @@ class Report(Processed):
         return FileTarget(self.pipeline.report_path(self.file), lambda: self.pipeline.recall(Job(self.file)) is not None)
 
     def complete(self) -> bool:
-        """Return whether the report says ok, or this run has recorded that it does not."""
+        """Return whether the report is ok, or this run has recorded the file's outcome."""
         with exit_when_wrong():
             return self.output().exists() or (self.batch_run is not None and self._ledger_path().exists())
 
     def asks_plugins(self) -> bool:
-        """Whether there is a post-processor."""
+        """Return whether there is a post-processor."""
         return bool(self.pipeline.steps.post_processors)
 
     def _work(self) -> None:
@@ -293,7 +296,8 @@ class Report(Processed):
             super()._work()
 
     def _is_taken_up(self) -> bool:
-        """Whether this task had written the report when its process died: what is left of it is done, and nothing twice."""
+        """Complete the ledger if an earlier process of this task wrote the report before it died; return whether it did."""
+        # Post-processors must not run twice for a file whose report is written.
         if self._ledger_path().exists():
             return True
         ledger = Ledger(self._ledger_path())
@@ -307,11 +311,11 @@ class Report(Processed):
         return True
 
     def finish(self, job: Job) -> None:
-        """Write the report, and the outcome into the run's ledger."""
+        """Write the report, and add the outcome to the run's ledger."""
         self._record(job, self.pipeline.report(job))
 
     def give_up(self, job: Job) -> None:
-        """Write the report of a file whose post-processors killed their process."""
+        """Record the failure of a file whose post-processors killed their process."""
         self._record(job, self.pipeline.record(job))
 
     def _record(self, job: Job, record: Record) -> None:

@@ -1,4 +1,4 @@
-"""Luigi parameters made from the settings, and the soft defaults that dpp gives Luigi."""
+"""Luigi parameters generated from the settings, and dpp's defaults for Luigi's own settings."""
 
 from __future__ import annotations
 
@@ -52,13 +52,12 @@ LOCAL_DEFAULTS = {
 
 
 def set_soft_defaults(arguments: Sequence[str]) -> None:
-    """Give Luigi the defaults that dpp needs, wherever the user's configuration says nothing.
-
-    Without a word of a scheduler, the local one is used; with one, workers stay until the shared batch is done.
+    """Set the defaults that dpp needs in Luigi's configuration; values that the user configured stay.
 
     Args:
-        arguments: The command line, where a scheduler may be named.
+        arguments: The command line, which may name a scheduler.
     """
+    # Without a scheduler, the local one is used. With one, workers stay until the shared batch is complete.
     config = get_config()
     filter_luigi(chatter=config.has_option("core", "log_level") or _given(arguments, "--log-level", "--core-log-level"))
     scheduler = _names_scheduler(config, arguments)
@@ -68,11 +67,12 @@ def set_soft_defaults(arguments: Sequence[str]) -> None:
 
 
 def _shared_defaults() -> dict[tuple[str, str], str]:
-    """Return the defaults for several processes that share a batch: each sums it up, so each has a RunBatch of its own."""
+    """Return the defaults for several processes that share a batch."""
     return {
         ("worker", "keep_alive"): "true",
         ("retcode", "already_running"): "0",
         ("retcode", "not_run"): "0",
+        # Every process writes the summary, so each needs a RunBatch task of its own.
         ("RunBatch", "process"): f"{socket.gethostname()}-{os.getpid()}",
     }
 
@@ -90,22 +90,23 @@ def _given(arguments: Sequence[str], *options: str) -> bool:
 
 
 def running_from_command_line() -> bool:
-    """Whether Luigi's own command line runs this process, not a program that calls ``luigi.build``."""
+    """Return whether Luigi's command line runs this process, rather than a program that calls ``luigi.build``."""
     return luigi.cmdline_parser.CmdlineParser.get_instance() is not None
 
 
 def luigi_works() -> bool:
-    """Whether Luigi has begun to work in this process, and does not only look at tasks, as ``luigi-deps-tree`` does."""
+    """Return whether Luigi runs tasks in this process, rather than only showing them as ``luigi-deps-tree`` does."""
+    # Luigi configures its logging only before it runs tasks.
     return bool(InterfaceLogging._configured)
 
 
 @contextmanager
 def exit_when_wrong() -> Iterator[None]:
-    """On Luigi's command line, end with one clear message and the exit code of the error, or of an interrupt.
+    """On Luigi's command line, turn an error or an interrupt into one message and an exit code.
 
-    Luigi would go on without the task and print a traceback, as it does for a program that calls ``luigi.build``; such
-    a program gets the error from :meth:`dpp.RunBatch.open`.
+    A program that calls ``luigi.build`` gets the error from :meth:`dpp.RunBatch.open`.
     """
+    # Luigi itself would print a traceback and continue without the task.
     try:
         yield
     except DppError as error:
@@ -122,22 +123,27 @@ def exit_when_wrong() -> Iterator[None]:
 
 
 class UrlParameter(luigi.Parameter):
-    """A URL; task ids, logs and schedulers see it without its secrets."""
+    """A URL, which appears without its secrets in task ids, logs and schedulers."""
 
     def parse(self, value: str) -> str:
-        """Return the URL, unless its secrets were taken out: such a task can't be made anew from its id."""
+        """Return the URL.
+
+        Raises:
+            ConfigurationError: The URL is one without its secrets, from a scheduler.
+        """
         if REDACTED in value:
-            raise ConfigurationError(f"{value} lost its secrets on the way through the scheduler; use RunBatch with --chunk-size 32")
+            raise ConfigurationError(f"{value}: the scheduler does not store the secrets of a URL; use RunBatch with --chunk-size 32")
         return value
 
     def serialize(self, value: str) -> str:
-        """Return the URL without secrets, with a digest in their place."""
+        """Return the URL with its secrets replaced by a digest."""
+        # The digest keeps tasks apart whose URLs differ only in their secrets.
         shown = redact_url(value)
         return value if shown == value else f"{shown}{REDACTED}{names.digest(value, digits=8)}"
 
 
 class TextParameter(luigi.Parameter):
-    """Text; a program may give anything that can be written, such as a path or a number of bytes."""
+    """Text; a program may also pass other values, such as a path or a number of bytes."""
 
     def normalize(self, value: Any) -> str:
         """Return the text."""
@@ -145,7 +151,7 @@ class TextParameter(luigi.Parameter):
 
 
 class NumberParameter(luigi.Parameter[Any]):
-    """A number; what is none is refused in one line.
+    """A number.
 
     Args:
         kind: ``int`` or ``float``.
@@ -156,7 +162,11 @@ class NumberParameter(luigi.Parameter[Any]):
         self._kind = kind
 
     def parse(self, value: str) -> int | float:
-        """Return the number."""
+        """Return the number.
+
+        Raises:
+            ConfigurationError: The text is not a number.
+        """
         with exit_when_wrong():
             try:
                 return self._kind(value)
@@ -168,42 +178,48 @@ class FilesParameter(luigi.Parameter):
     """A manifest: a path, a source, or a Python list of dicts."""
 
     def normalize(self, value: Any) -> Any:
-        """Return a form that can be hashed."""
+        """Return the manifest in a hashable form."""
         return value if isinstance(value, str) else str(value) if isinstance(value, Path) else recursively_freeze(value)
 
     def serialize(self, value: Any) -> str:
-        """Return the path, or what kind of list it is: its entries may hold secrets."""
+        """Return the path, or a description of the list."""
+        # The entries of a list can contain secrets.
         if isinstance(value, str):
             return redact_url(value) if "://" in value else value
         return f"{describe_source(value)} {names.digest(repr(value), digits=8)}"
 
 
 class NamesParameter(luigi.Parameter[Any]):
-    """Names separated by commas."""
+    """A list of names, written with commas."""
 
     def parse(self, value: str) -> tuple[str, ...]:
         """Return the names."""
         return tuple(name.strip() for name in value.split(",") if name.strip())
 
     def normalize(self, value: Any) -> tuple[str, ...]:
-        """Return a tuple, whatever kind of sequence was given."""
+        """Return the names as a tuple."""
         return self.parse(value) if isinstance(value, str) else tuple(value)
 
     def serialize(self, value: Sequence[str]) -> str:
-        """Return the names separated by commas."""
+        """Return the names, separated by commas."""
         return ",".join(value)
 
 
 class OptionsParameter(luigi.DictParameter):
-    """Options of plugins; a task id has only their digest, as they may hold secrets."""
+    """Options of plugins, as JSON."""
 
     def parse(self, value: str) -> Any:
-        """Return the options, or raise ConfigurationError where they are no JSON object of objects."""
+        """Return the options.
+
+        Raises:
+            ConfigurationError: The text is not a JSON object of objects.
+        """
         with exit_when_wrong():
             return recursively_freeze(_parse_options(value))
 
     def serialize(self, value: Mapping[str, Any]) -> str:
-        """Return a digest."""
+        """Return a digest of the options."""
+        # Task ids and schedulers show this text, and options can contain secrets.
         return names.digest(repr(value), digits=8) if value else ""
 
 
@@ -211,7 +227,11 @@ class FieldsParameter(luigi.DictParameter):
     """Fields of a file, as JSON."""
 
     def parse(self, value: str) -> Any:
-        """Return the fields, or raise ConfigurationError where they are no JSON object."""
+        """Return the fields.
+
+        Raises:
+            ConfigurationError: The text is not a JSON object.
+        """
         with exit_when_wrong():
             try:
                 fields = json.loads(value)
@@ -248,12 +268,12 @@ def _parameter(name: str, field: FieldInfo) -> luigi.Parameter[Any]:
 
 
 def spelled(field: FieldInfo) -> bool:
-    """Whether a setting can be written in words of its own, such as 20M, which the settings read."""
+    """Return whether a setting has a notation of its own, such as 20M, which the settings parse."""
     return any(isinstance(rule, BeforeValidator) for rule in field.metadata)
 
 
 def with_settings(names_: Sequence[str]) -> Callable[[type[Task]], type[Task]]:
-    """Return a decorator that gives a task class Luigi parameters for these settings."""
+    """Return a decorator that adds Luigi parameters for these settings to a task class."""
 
     def decorate(cls: type[Task]) -> type[Task]:
         for name in names_:
@@ -266,10 +286,10 @@ def with_settings(names_: Sequence[str]) -> Callable[[type[Task]], type[Task]]:
 
 
 def named_batch(name: str, params: Mapping[str, luigi.Parameter[Any]]) -> dict[str, Any]:
-    """Return what the section ``[batch:NAME]`` of luigi.cfg says; its ``workers`` count as Luigi's own.
+    """Return the settings of the section ``[batch:NAME]`` of luigi.cfg; its ``workers`` replaces Luigi's own setting.
 
     Raises:
-        ConfigurationError: There is no such section, or it has a setting that does not exist.
+        ConfigurationError: The section does not exist, or has an unknown setting.
     """
     config = get_config()
     section = _section(config, f"{BATCH_SECTION}{name}")
@@ -288,15 +308,13 @@ def named_batch(name: str, params: Mapping[str, luigi.Parameter[Any]]) -> dict[s
 
 
 def batch_names() -> list[str]:
-    """Return the names of the batches that luigi.cfg has sections for."""
+    """Return the names of the batches in luigi.cfg."""
     return [section.removeprefix(BATCH_SECTION) for section in _sections(get_config()) if section.startswith(BATCH_SECTION)]
 
 
 def where_set(section: str, option: str) -> str:
-    """Return the file and section that an option's value comes from, or "" where no file says it.
-
-    The file that Luigi reads last wins; a name with dashes counts where no file has it with underscores.
-    """
+    """Return the file and section that set an option; "" if no file does."""
+    # As in Luigi: the file read last wins, and a name with dashes counts only if no file has it with underscores.
     files = list(_config_files())
     found = (path for name in (option, option.replace("_", "-")) for path, config in files if name in _names_in(config, section))
     return next((f"{path} [{section}]" for path in found), "")
@@ -310,7 +328,7 @@ def _names_in(config: Any, section: str) -> list[str]:
 
 
 def _config_files() -> Iterator[tuple[str, Any]]:
-    """Yield each file that Luigi's configuration is read from and what it alone says, the one that wins first."""
+    """Yield each configuration file of Luigi with its own content, the file with the highest precedence first."""
     config = get_config()
     for path in reversed(config._config_paths):
         if Path(path).is_file():
@@ -320,7 +338,7 @@ def _config_files() -> Iterator[tuple[str, Any]]:
 
 
 def configured_names() -> dict[str, list[str]]:
-    """Return the options that the configuration has values for, by section."""
+    """Return the names of the configured options by section."""
     config = get_config()
     return {section: list(_section(config, section)) for section in _sections(config)}
 
@@ -334,7 +352,7 @@ def _sections(config: Any) -> list[str]:
 
 
 def configured_options(plugins: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return the options of plugins that luigi.cfg has sections for, such as ``[line-count] skip_blank=true``."""
+    """Return the options of these plugins in luigi.cfg, such as ``[line-count] skip_blank=true``."""
     config = get_config()
     found = {plugin: _section(config, plugin) for plugin in plugins}
     return {plugin: options for plugin, options in found.items() if options}
@@ -350,7 +368,7 @@ def _section(config: Any, name: str) -> dict[str, Any]:
 
 
 def _parse_value(value: Any) -> Any:
-    """Return a list or an object where a cfg file spells one in JSON; other text as it is."""
+    """Return a list or an object that is written as JSON; other text unchanged."""
     if isinstance(value, str) and value.strip()[:1] in ("[", "{"):
         try:
             return json.loads(value)

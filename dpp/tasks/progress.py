@@ -1,4 +1,4 @@
-"""How far a chunk is, for Luigi's scheduler and its visualizer."""
+"""The progress of a chunk, for Luigi's scheduler and its visualizer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SECONDS = 5.0
 
 
 class Progress:
-    """Tell Luigi's scheduler how far a chunk is, every few seconds and at the end.
+    """Report the progress of a chunk to Luigi's scheduler.
 
     Args:
         total: Files in the chunk.
@@ -21,12 +21,14 @@ class Progress:
         self._told = time.monotonic()
 
     def tell(self, done: int, failed: int) -> None:
-        """Take note of how many files have their outcome, and how many of them failed."""
+        """Report how many files have an outcome, and how many of them failed."""
         now = time.monotonic()
+        # Each report is a request to the scheduler.
         if done < self._total and now - self._told < SECONDS:
             return
         self._told = now
         message = f"{done} of {self._total} files, {failed} failed"
         for report, value in (("set_status_message", message), ("set_progress_percentage", 100 * done // self._total)):
+            # Luigi sets these functions only while it runs the task.
             if callable(tell := getattr(self._task, report, None)):
                 tell(value)

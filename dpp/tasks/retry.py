@@ -1,4 +1,4 @@
-"""Trying the failed files of a batch again, as its last run was asked for."""
+"""Retry the failed files of a batch with the settings of its last run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dpp.selection import Selection, host_of
 from dpp.settings import Settings, merged_options
 from dpp.tasks.batch import RunBatch
 
-NEW_RUN_HINT = "run it again with the command that ran it: dpp run FILES"
+NEW_RUN_HINT = "use the original command: dpp run FILES"
 
 
 @dataclass
@@ -26,10 +26,10 @@ class Failures:
     """The failures of a run.
 
     Attributes:
-        outcomes: How many files have an outcome, ok or failed.
-        by_class: How many there are, by error class.
-        hosts: The hosts of their URLs.
-        picked: How many are to be tried again.
+        outcomes: Number of files with an outcome, ok or failed.
+        by_class: Number of failures by error class.
+        hosts: The hosts of the failed URLs.
+        picked: Number of failures to retry.
     """
 
     outcomes: int = 0
@@ -39,12 +39,12 @@ class Failures:
 
     @property
     def total(self) -> int:
-        """How many there are."""
+        """Number of failures."""
         return self.by_class.total()
 
 
 def failures_of(run: RunFolder, selection: Selection) -> Failures:
-    """Return the failures of a run, and how many of them are picked.
+    """Return the failures of a run, and how many of them the selection picks.
 
     Raises:
         ConfigurationError: A class, stage or host of the selection is unknown.
@@ -61,14 +61,14 @@ def failures_of(run: RunFolder, selection: Selection) -> Failures:
 
 
 def repeat(run: RunFolder, given: Mapping[str, Any]) -> RunBatch:
-    """Return the task that runs the batch of a run once more.
+    """Return the task that runs the batch of a run again.
 
     Args:
-        run: The run; its settings count, and its options as far as they are no secrets.
-        given: Settings that are to be others now.
+        run: The run, whose settings and stored options are used.
+        given: Settings that replace those of the run.
 
     Raises:
-        ConfigurationError: How the run was asked for is not known well enough, or makes another batch by now.
+        ConfigurationError: The manifest cannot be read again, an option was not stored, or the steps have changed.
     """
     task = _same_task(run.info, {"workspace": _workspace_of(run), **given})
     steps = registry().steps(task.settings())
@@ -78,20 +78,19 @@ def repeat(run: RunFolder, given: Mapping[str, Any]) -> RunBatch:
 
 
 def _workspace_of(run: RunFolder) -> Path:
-    """Return the workspace that a run lies in, wherever it was moved to."""
+    """Return the workspace of a run."""
+    # From the folder, not from the settings of the run: the workspace may have been moved.
     return run.root.parent if run.info.settings.get("simulate_downloads") else run.root
 
 
 def _same_task(info: RunInfo, given: Mapping[str, Any]) -> RunBatch:
-    """Return the task that a run was asked for with, with other settings where some are given.
-
-    Options in luigi.cfg are read anew. Those that were given come after them, and after those the ones that are given now.
-    """
+    """Return the task of a run, with the given settings in place of its own."""
     if not info.source:
-        raise ConfigurationError(f"batch {info.batch} was run over {info.files}, which can't be read again; {NEW_RUN_HINT}")
+        raise ConfigurationError(f"batch {info.batch} was run from {info.files}, which cannot be read again; {NEW_RUN_HINT}")
     settings = {name: value for name, value in info.settings.items() if name in Settings.model_fields} | dict(given)
     settings |= {"files": info.source, "batch_name": info.name}
     settings.pop("options", None)
+    # Options given now override those of the run, which override those in luigi.cfg, as in the run itself.
     options = merged_options(RunBatch(**settings).settings().options, info.options, given.get("options", {}))
     missing = [name for name in info.withheld if not _is_given(name, options, given)]
     if missing:
@@ -105,24 +104,25 @@ def _is_given(withheld: str, options: Mapping[str, Mapping[str, Any]], given: Ma
 
 
 def _give_again(missing: list[str], batch: str) -> str:
-    """Return the message that names what was not stored; its example has the first one."""
+    """Return the message about settings that were not stored, with a command for the first of them."""
     plugin, _, option = missing[0].rpartition(".")
     example = f"""--options '{{"{plugin}": {{"{option}": ...}}}}'""" if plugin else f"--{option.replace('_', '-')} ..."
-    return f"{', '.join(missing)}: not stored with batch {batch}, as it may be secret. Give it again: dpp retry {batch} {example}"
+    return f"{', '.join(missing)}: not stored with batch {batch} because of possible secrets; set again with: dpp retry {batch} {example}"
 
 
 def _other_batch(batch: str, before: list[dict[str, str]], steps: Steps) -> str:
     now = steps.described()
     changed = [_change(old, new) for old, new in zip(before, now, strict=False) if old != new]
     if len(before) != len(now):
-        changed.append(f"it had {len(before)} steps and has {len(now)} now")
-    return f"this is not batch {batch} any more: {'; '.join(changed) or 'its files are elsewhere'}. As another batch: {NEW_RUN_HINT}"
+        changed.append(f"the number of steps was {len(before)} and is now {len(now)}")
+    reason = "; ".join(changed) or "the manifest is in another place"
+    return f"batch {batch} cannot be repeated: {reason}. To run it as a new batch, {NEW_RUN_HINT}"
 
 
 def _change(old: Mapping[str, str], new: Mapping[str, str]) -> str:
     step = f"{old['kind']} {old['name']}"
     if (old["kind"], old["name"]) != (new["kind"], new["name"]):
-        return f"its {step} is {new['kind']} {new['name']} now"
+        return f"{step} is now {new['kind']} {new['name']}"
     if old["version"] != new["version"]:
-        return f"{step} was version {old['version']} and is {new['version']} now"
-    return f"{step} has other options; give those of that run with --options"
+        return f"{step} was version {old['version']} and is now version {new['version']}"
+    return f"{step} has other options; give the options of that run with --options"

@@ -1,8 +1,7 @@
-"""How a run ends early: SIGINT and SIGTERM let what is on its way finish, and the summary is written all the same.
+"""Graceful shutdown of a run: after SIGINT or SIGTERM, files in progress finish and the summary is written."""
 
-Luigi leaves an interrupt to Python and its children to their fate, and its exit codes know nothing of why tasks
-failed. So the process that began a run watches over its end.
-"""
+# Luigi does not handle interrupts, does not wait for its children, and has no exit code for the reason why tasks failed. So
+# the process that started the run does all of this.
 
 from __future__ import annotations
 
@@ -34,14 +33,14 @@ _SIGNAL_EXIT = 128
 
 
 class Ending:
-    """Watch over the end of a run, in the process that began it and in its children.
+    """Handle the signals that end a run, in the process that started it and in its children.
 
-    The first signal becomes a KeyboardInterrupt: in the process that began the run, and in a child that works on a
-    chunk; other children have nothing to finish and go at once. A second SIGINT ends everything at once.
+    The first signal raises KeyboardInterrupt in the process that started the run and in a child that works on a chunk; other
+    children exit at once. A second SIGINT ends every process at once.
 
     Args:
         run: The run.
-        viewer: What shows it.
+        viewer: The viewer that shows the run.
     """
 
     def __init__(self, run: Run, viewer: Viewer | None = None) -> None:
@@ -65,9 +64,11 @@ class Ending:
 
     @contextmanager
     def chunk(self) -> Iterator[None]:
-        """Let a chunk finish what is on its way when a signal comes, and then end a child without a traceback."""
+        """Let a chunk finish its files in progress after a signal, then end a child without a traceback."""
         self._graceful = True
-        self._end_with_owner()
+        # A child must not keep the batch locked after the process that started the run was killed.
+        if not self.is_owner:
+            end_with_parent(signal.SIGTERM, self._owner)
         try:
             yield
         except KeyboardInterrupt:
@@ -78,18 +79,13 @@ class Ending:
         finally:
             self._graceful = False
 
-    def _end_with_owner(self) -> None:
-        """Let a child get SIGTERM when the process that began the run is killed, so that it does not hold the batch's lock."""
-        if not self.is_owner:
-            end_with_parent(signal.SIGTERM, self._owner)
-
     @property
     def is_owner(self) -> bool:
-        """Whether this process began the run."""
+        """Whether this process started the run."""
         return os.getpid() == self._owner
 
     def conclude(self) -> tuple[Summary, int]:
-        """Return the summary and the exit code, after the children have ended."""
+        """Wait for the children to end, then return the summary and the exit code."""
         join_children(GRACE_SECONDS)
         summary, code = self._run.conclude(interrupted=bool(self._signal))
         if self._viewer is not None:
@@ -97,13 +93,14 @@ class Ending:
         return summary, _SIGNAL_EXIT + self._signal if self._signal else code
 
     def restore(self) -> None:
-        """Restore the handlers of before."""
+        """Restore the previous signal handlers and Luigi's lock."""
         luigi.worker.fork_lock = fork_lock
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
     def at_exit(self) -> None:
-        """Conclude when this process ends, if RunBatch had no chance to, and end with dpp's exit code."""
+        """Write the summary when this process exits, unless RunBatch has done so, and exit with dpp's exit code."""
+        # An interrupt may end Luigi before it runs RunBatch.
         atexit.register(self._conclude_at_exit)
         sys.excepthook = self._excepthook
 
@@ -127,12 +124,9 @@ class Ending:
 
 
 class _ForkLock:
-    """Luigi's lock around its forks, with signals held.
+    """Luigi's lock around its forks, which also holds signals back."""
 
-    A signal that interrupts a fork would be lost in a hook, or leave a child that its parent does not know.
-    The child handles signals again at once: it has nothing to finish, so that its handler ends it.
-    """
-
+    # A signal that interrupted a fork could be lost in a fork hook, or leave a child that its parent does not know.
     is_forking = False
 
     def __enter__(self) -> None:
@@ -149,6 +143,7 @@ class _ForkLock:
 def _after_luigis_fork() -> None:
     if _ForkLock.is_forking:
         _ForkLock.is_forking = False
+        # The child handles signals at once: it has no file in progress, so its handler ends it.
         resume_signals()
 
 

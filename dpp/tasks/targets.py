@@ -1,4 +1,4 @@
-"""Luigi targets: files that count as existing only when they are whole."""
+"""Luigi targets: files that exist for Luigi only when they are complete."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import luigi
 
 
 class FileTarget(luigi.LocalTarget):
-    """A file with a check of its own.
+    """A file with its own check for completeness.
 
     Args:
-        path: Where it lies.
-        whole: Returns whether what lies there is complete; by default that it is there.
+        path: Path of the file.
+        whole: Function that returns whether the file is complete; by default, whether it exists.
     """
 
     def __init__(self, path: Path, whole: Callable[[], bool] | None = None) -> None:
@@ -21,5 +21,5 @@ class FileTarget(luigi.LocalTarget):
         self._whole = whole or path.exists
 
     def exists(self) -> bool:
-        """Return whether the file is there and whole."""
+        """Return whether the file exists and is complete."""
         return self._whole()

@@ -118,5 +118,5 @@ def test_steps_that_are_not_the_same_any_more_are_told(site, manifest, dpp, tmp_
     info = run.info
     info.plugins[0]["version"] = info.settings["processor"] = "line-count"
     (run.folder / "run.json").write_text(info.model_dump_json())
-    assert "steps    this is not batch" in dpp("why", "a")[1]
+    assert "cannot be repeated: " in dpp("why", "a")[1]
     assert file_history(run, find_outcome(run, "a")).outcome.ok

@@ -142,5 +142,5 @@ def test_tasks_with_other_secrets_or_options_are_other_tasks():
 
 def test_a_task_made_from_what_a_scheduler_knows_of_it_says_that_its_secrets_are_gone():
     shown = Report(url="http://h/a?sig=canary1").to_str_params()["url"]
-    with pytest.raises(ConfigurationError, match="lost its secrets"):
+    with pytest.raises(ConfigurationError, match="does not store the secrets"):
         Report.from_str_params({"url": shown})

@@ -1,4 +1,4 @@
-"""Where each setting comes from, and what luigi.cfg says in vain."""
+"""The origin of each setting, and unknown names in luigi.cfg."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PLUGIN = """
 
 @pytest.fixture
 def config(command):
-    """Run ``dpp config`` with these options; return its values and origins by section and name, and what it said on standard error."""
+    """Run ``dpp config`` with these options; return values and origins by section and name, and the text on standard error."""
 
     def run(*arguments, code=0, **environment):
         done = command("dpp", "config", "--format", "json", *arguments, **environment)
@@ -92,11 +92,11 @@ def test_no_secret_is_shown(command, tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[RunBatch]\nprocesor=x", "[RunBatch] procesor: nothing reads it; did you mean 'processor'?"),
-        ("[RunBacth]\nattempts=1", "[RunBacth]: nothing reads it; did you mean [RunBatch]?"),
-        ("[batch:acme]\nworker=1", "[batch:acme] worker: nothing reads it; did you mean 'workers'?"),
-        ("[Report]\natempts=1", "[Report] atempts: nothing reads it; did you mean 'attempts'?"),
-        ("[checksum]\nalgoritm=md5", "[checksum] algoritm: nothing reads it; did you mean 'algorithm'?"),
+        ("[RunBatch]\nprocesor=x", "[RunBatch] of luigi.cfg: unknown setting 'procesor'; did you mean 'processor'?"),
+        ("[RunBacth]\nattempts=1", "luigi.cfg: unknown section [RunBacth]; did you mean [RunBatch]?"),
+        ("[batch:acme]\nworker=1", "[batch:acme] of luigi.cfg: unknown setting 'worker'; did you mean 'workers'?"),
+        ("[Report]\natempts=1", "[Report] of luigi.cfg: unknown setting 'atempts'; did you mean 'attempts'?"),
+        ("[checksum]\nalgoritm=md5", "[checksum] of luigi.cfg: unknown setting 'algoritm'; did you mean 'algorithm'?"),
     ],
 )
 def test_what_nothing_reads_is_told(config, tmp_path, text, said):

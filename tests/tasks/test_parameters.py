@@ -1,4 +1,4 @@
-"""Luigi parameters made from settings, and soft defaults."""
+"""Luigi parameters generated from settings, and dpp's defaults for Luigi."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``dpp retry``: only what is asked for is tried again, with what the last run was asked."""
+"""``dpp retry``: only the selected files are run again, with the settings of the last run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MODES = [
 
 @pytest.fixture
 def broken(site, manifest):
-    """A manifest: one file is there; others answer 404, 410, 503 and nothing that has the right digest."""
+    """Write a manifest: one file exists; the others have the status 404, 410 or 503, or a wrong digest."""
     site.script("/gone", status(410))
     site.script("/busy", status(503))
     urls = [site.add("/fine", "fine"), site.add("/wrong", "other"), *(f"{site.url}/{path}" for path in ("missing", "gone", "busy"))]
@@ -173,7 +173,7 @@ class Signed(BaseProcessor):
 
 @pytest.fixture
 def signed(site, manifest, dpp, tmp_path, monkeypatch):
-    """A batch that failed, of a step with a secret option."""
+    """Run a batch that fails, with a step that has a secret option."""
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "signing.py").write_text(STEP.format(version=1))
     files = manifest([{"url": site.add("/a", "a")}])
@@ -212,14 +212,14 @@ def test_a_step_that_is_of_another_version_by_now_makes_another_batch(site, mani
             "dpp", *(("retry",) if version == 2 else ("run", files, "--processor", "signing:Signed")), PYTHONDONTWRITEBYTECODE="1"
         )
     assert done.returncode == 2
-    assert "processor signed was version 1 and is 2 now. As another batch: run it again" in done.stderr
+    assert "processor signed was version 1 and is now version 2. To run it as a new batch, use the original command" in done.stderr
 
 
 def test_a_list_can_not_be_read_again(site, dpp):
     start_batch([{"url": f"{site.url}/missing"}])
     code, _, err = dpp("retry", "--all")
     assert code == 2
-    assert "was run over list of 1 files, which can't be read again" in err
+    assert "was run from list of 1 files, which cannot be read again" in err
 
 
 @pytest.mark.parametrize("feed", ["echo {url} | {dpp} run /dev/stdin", "(echo {url} > pipe &); {dpp} run pipe"], ids=["stdin", "fifo"])
@@ -227,7 +227,7 @@ def test_what_can_be_read_only_once_is_not_read_again(feed, site, dpp, tmp_path)
     os.mkfifo(tmp_path / "pipe")
     line = feed.format(url=f"{site.url}/missing", dpp=Path(sys.executable).with_name("dpp"))
     assert subprocess.run(line, shell=True, capture_output=True, check=False).returncode == 1
-    assert "which can't be read again" in dpp("retry", "--all")[2]
+    assert "which cannot be read again" in dpp("retry", "--all")[2]
 
 
 def test_a_named_batch_is_retried_with_the_options_that_luigi_cfg_has_now(site, manifest, dpp, tmp_path, command):

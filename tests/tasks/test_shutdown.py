@@ -1,4 +1,4 @@
-"""How a run ends early."""
+"""Graceful shutdown of a run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from luigi.worker import fork_lock
 
 @pytest.fixture
 def ending(tmp_path):
-    """Watch over the end of a run."""
+    """Handle the signals of a run."""
     run = open_run([{"url": "file:///etc/hostname"}], Settings(workspace=tmp_path / "w"), registry())
     made = Ending(run)
     yield made
@@ -31,7 +31,7 @@ def ending(tmp_path):
 
 
 class Lock:
-    """A lock of logging's, with a signal at the moment when it is taken."""
+    """A lock for a log handler that sends a signal when it is taken."""
 
     acquire = __enter__ = staticmethod(partial(signal.raise_signal, signal.SIGTERM))
     release = __exit__ = staticmethod(lambda *_: None)
