@@ -1,1 +1,1 @@
-"""Showing a run while it lasts."""
+"""Show the progress of a run."""

@@ -1,4 +1,4 @@
-"""What a run is at, read from its folder: the ledgers for what has ended, snapshots for what is on its way."""
+"""The state of a run, read from its folder: outcomes from its ledgers, files in progress from its snapshots."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SHOWN_FAILURES = 5
 
 @dataclass
 class StageState:
-    """How many files have gone through a stage, are in it, wait for it, or failed in it."""
+    """Number of files that have completed a stage, are in it, wait for it, or failed in it."""
 
     name: str
     done: int = 0
@@ -50,22 +50,22 @@ class Failed(NamedTuple):
 
 @dataclass
 class State:
-    """A run at one moment.
+    """The state of a run at one moment.
 
     Attributes:
         batch: Name of the batch.
         run: Number of the run.
         total: Files in the batch.
-        ok: Files that went through, now or in an earlier run.
-        cached: How many of those an earlier run had done.
+        ok: Files that are ok, from this run or an earlier one.
+        cached: How many of those are from an earlier run.
         failed: Files that failed.
-        bytes: Size of this run's downloads so far.
-        seconds: Since the start of the run.
-        rate: Files a second, lately; those that were done before do not count.
-        byte_rate: Bytes a second, lately.
-        seconds_left: What the rest takes at that rate; None where there is too little to tell by.
-        stages: Where the files are.
-        slowest: The files that a stage has been at for longest, and for a second at least.
+        bytes: Bytes downloaded by this run so far.
+        seconds: Seconds since the start of the run.
+        rate: Files per second in the last ten seconds, without those from an earlier run.
+        byte_rate: Bytes per second in the last ten seconds.
+        seconds_left: Estimated seconds until the end; None if there is too little data.
+        stages: Number of files by stage.
+        slowest: Files that have been in a stage for at least a second, the slowest first.
         failures: The last files that failed, the newest first.
     """
 
@@ -91,7 +91,7 @@ class State:
 
     @property
     def percent(self) -> int:
-        """How much of the batch has an outcome."""
+        """Percentage of files that have an outcome."""
         return 100 * self.done // self.total if self.total else 100
 
     def line(self) -> str:
@@ -100,17 +100,17 @@ class State:
         return ", ".join(parts)
 
     def pace(self) -> list[str]:
-        """Return how fast it goes and what is left, as far as that can be told."""
+        """Return the rates and the remaining time, as far as they are known."""
         parts = [f"{self.rate:,.0f} files/s" if self.rate >= 1 else f"{self.rate:.2f} files/s"] if self.rate else []
         parts += [f"{human_bytes(self.byte_rate)}/s"] if self.byte_rate else []
         return parts + ([] if self.seconds_left is None else [f"{human_seconds(self.seconds_left)} left"])
 
 
 class Ledgers:
-    """Follow the ledgers of a run: each line once, however often one asks.
+    """Follow the ledgers of a run.
 
     Args:
-        folder: Where they are.
+        folder: The folder of the ledgers.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -119,32 +119,37 @@ class Ledgers:
         self._seen: set[int] = set()
 
     def news(self) -> Iterator[tuple[dict[str, Any], bytes]]:
-        """Yield the outcomes that have come since the last call, each with its line; each file once."""
+        """Yield the outcomes that are new since the last call, each with its line; each file only once."""
         for name, path, size in self._found():
             if size > self._offsets.get(name, 0):
                 yield from self._lines(name, path)
 
     def _found(self) -> list[tuple[str, str, int]]:
-        """Return name, path and size of each ledger, whether it is finished or not."""
+        """Return name, path and size of each ledger, open or finished."""
         try:
             with os.scandir(self._folder) as entries:
                 return [(entry.name.removesuffix(OPEN_SUFFIX), entry.path, entry.stat().st_size) for entry in entries]
-        except FileNotFoundError:  # nobody has begun, or a ledger just got its final name
+        except FileNotFoundError:
+            # No chunk has started, or a ledger has just got its final name.
             return []
 
     def _lines(self, name: str, path: str) -> Iterator[tuple[dict[str, Any], bytes]]:
-        with suppress(FileNotFoundError), open(path, "rb") as stream:  # one that just got its final name is read at the next call
+        # A ledger that has just got its final name is read at the next call.
+        with suppress(FileNotFoundError), open(path, "rb") as stream:
             stream.seek(self._offsets.get(name, 0))
             for line in stream:
+                # A line without its end is still being written.
                 if line.endswith(b"\n"):
                     self._offsets[name] = self._offsets.get(name, 0) + len(line)
                     yield from self._once(line)
 
     def _once(self, line: bytes) -> Iterator[tuple[dict[str, Any], bytes]]:
         try:
-            outcome = from_json(line, cache_strings="keys")  # values hardly ever come twice: half the time
+            # Values rarely repeat: caching only the keys halves the time.
+            outcome = from_json(line, cache_strings="keys")
             mark = names.mark(outcome["key"])
-        except (ValueError, TypeError, KeyError):  # as read_records does, passes over what is no outcome
+        except (ValueError, TypeError, KeyError):
+            # Skip an invalid line, as read_records does.
             return
         if mark not in self._seen:
             self._seen.add(mark)
@@ -152,10 +157,10 @@ class Ledgers:
 
 
 class RunFollower:
-    """Follow a run.
+    """Follow the state of a run.
 
     Args:
-        run: The run; somebody may be at it, or it may have ended.
+        run: The run, in progress or ended.
     """
 
     def __init__(self, run: RunFolder) -> None:
@@ -170,12 +175,12 @@ class RunFollower:
 
     @staticmethod
     def _without_step(info: RunInfo) -> set[str]:
-        """Return the stages for which the run has no step."""
+        """Return the stages that have no step in the run."""
         kinds = {step.get("kind") for step in info.plugins}
         return {stage for stage, kind in (("pre-process", "pre-processor"), (POST_PROCESS, "post-processor")) if kind not in kinds}
 
     def look(self) -> tuple[State, list[bytes]]:
-        """Return what the run is at now, and the lines of the ledgers that are new."""
+        """Return the current state of the run, and the new lines of its ledgers."""
         lines = []
         for outcome, line in self._ledgers.news():
             self._count(outcome)
@@ -198,11 +203,12 @@ class RunFollower:
         self._failed_in[self._shown(failed.stage)] += 1
 
     def _shown(self, stage: str) -> str:
-        """Return the stage under which one is shown: those without a step, and what dpp itself does, are process."""
+        """Return the stage under which a file is shown."""
+        # Stages without a step, and dpp's own stages such as the report, are hidden: they count as process.
         return stage if stage in STAGES and stage not in self._hidden else "process"
 
     def _place(self, snapshots: list[Snapshot]) -> None:
-        """Work out where the files are: what has its outcome went through all stages, what is at one through those before."""
+        """Count the files by stage."""
         state, running, waiting = self._state, Counter[str](), Counter[str]()
         current = [snapshot for snapshot in snapshots if snapshot.is_current]
         for snapshot in snapshots:
@@ -211,6 +217,7 @@ class RunFollower:
         for snapshot in current:
             for stage, count in snapshot.running.items():
                 running[self._shown(stage)] += count
+        # From the last stage to the first: a file in one stage has completed all stages before it.
         passed = state.ok
         state.stages = []
         for name in reversed([stage for stage in STAGES if stage not in self._hidden]):
@@ -223,10 +230,11 @@ class RunFollower:
         state.failures = list(self._failures)
 
     def _pace(self, now: float) -> None:
-        """Work out the rates of the last seconds, and from them what is left."""
+        """Compute the rates of the last seconds and the remaining time."""
         state, samples = self._state, self._samples
         samples.append((now, state.done - state.cached, state.bytes))
-        while len(samples) > 1 and now - samples[1][0] > WINDOW_SECONDS:  # the last one from before stays: nobody may have looked since
+        # Keep the last sample from before the window: there may be none inside it.
+        while len(samples) > 1 and now - samples[1][0] > WINDOW_SECONDS:
             samples.popleft()
         began, files, size = samples[0]
         spent = now - began

@@ -1,4 +1,4 @@
-"""The live view: a run's state as lines for a terminal of any size."""
+"""The live view: the state of a run as lines for a terminal of any size."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ WIDE = 56
 
 
 def frame(state: State, stream: TextIO, width: int, height: int) -> list[str]:
-    """Return the lines that show a state, each ready for the terminal.
+    """Return the lines that show a state, with the control sequences of the terminal.
 
     Args:
         state: The state.
-        stream: The terminal, whose colors and encoding count.
-        width: Its columns; the last one is left free, so that no line wraps.
-        height: Its rows; what does not fit is left out from the end.
+        stream: The terminal, which determines colors and encoding.
+        width: Number of columns.
+        height: Number of rows; lines that do not fit are omitted from the end.
     """
+    # The last column stays free, as some terminals wrap a line that fills it.
     columns = max(1, min(width - 1, WIDEST))
     console = Console(file=stream, force_terminal=True, width=columns, height=height, highlight=False, markup=False, emoji=False)
     with console.capture() as captured:
@@ -53,7 +54,7 @@ def _ellipsis(console: Console) -> str:
 
 
 def _head(state: State, columns: int, more: str) -> Iterator[RenderableType]:
-    """Yield the line with name, bar and counts, or two lines where one is too narrow."""
+    """Yield name, bar and counts in one line, or in two lines on a narrow terminal."""
     files = f" of {state.total:,} files ({state.percent} %), "
     counts = Text.assemble((f"{state.done:,}", "bold"), files, _failed_count(state.failed), f", {human_seconds(state.seconds)}")
     name = f"{state.batch} run {state.run}"
@@ -86,7 +87,7 @@ def _stages(state: State, columns: int) -> RenderableType:
 
 
 def _slowest(state: State, columns: int, more: str) -> Iterator[Text]:
-    """Yield a line for each of the files that take longest."""
+    """Yield a line for each of the slowest files."""
     for number, slow in enumerate(state.slowest[:SHOWN]):
         label = "slowest" if not number else ""
         end = f"  {slow.stage}  {human_seconds(max(0.0, time.time() - slow.since))}"
@@ -106,7 +107,7 @@ def _failures(state: State, columns: int, more: str) -> Iterator[Text]:
 
 
 def middle(text: str, cells: int, more: str = "…") -> str:
-    """Return text that takes at most so many cells of a terminal; what is left out is in the middle."""
+    """Return text shortened in the middle to at most this many cells of a terminal."""
     if cell_len(text) <= cells:
         return text
     before = max(0, cells - 1) // 2

@@ -1,11 +1,7 @@
-"""Showing a run while it lasts: drawn on a terminal, said in lines, or told as events; in a process of its own.
+"""Show the progress of a run in a separate process: as a view on a terminal, as log lines, or as JSON events."""
 
-Luigi forks a child a task from the process that began the run, so that one must have no thread that draws: a child
-would inherit its locks. The viewer is forked before all of them, has one thread, and knows of the run what its folder says.
-
-A frame is drawn below the cursor, which then goes back to where it was. So what anybody else writes to the terminal
-lands above the view, nothing has to be restored when the viewer is killed, and a terminal that gets narrower does no harm.
-"""
+# Luigi forks a child per task from the process that started the run. A thread that draws in that process could hold a lock
+# at a fork, which the child would inherit. So the viewer is a process, forked before the others, and reads the run's folder.
 
 from __future__ import annotations
 
@@ -42,30 +38,33 @@ class Display(Protocol):
     """A way to show a run.
 
     Attributes:
-        first: Seconds until it is shown for the first time.
-        seconds: Seconds from one time to the next.
+        first: Seconds until the first display.
+        seconds: Seconds between displays.
     """
 
     first: float
     seconds: float
 
     def begin(self, follower: RunFollower) -> None:
-        """Look for the first time: rates count from here."""
+        """Read the state for the first time, from which rates are computed."""
 
     def show(self, follower: RunFollower) -> None:
-        """Show what the run is at."""
+        """Show the state of the run."""
 
     def end(self, follower: RunFollower) -> None:
-        """Show what there is to show at the end, or take away what is shown."""
+        """Show the final state, or remove the display."""
 
 
 class TerminalDisplay:
-    """Draw on a terminal, as long as it is this process's turn there.
+    """Draw the state on a terminal while this process is in the foreground.
 
     Args:
         stream: The terminal.
-        first: Seconds until the first frame; a run that is over by then needs none.
+        first: Seconds until the first frame; a run that ends earlier is not drawn.
     """
+
+    # A frame is drawn below the cursor, which then returns to its place. So the output of other processes appears above the
+    # view, a viewer that is killed leaves nothing to restore, and a terminal that becomes narrower does no harm.
 
     seconds = DRAW_SECONDS
 
@@ -75,12 +74,12 @@ class TerminalDisplay:
         self._is_drawn = False
 
     def begin(self, follower: RunFollower) -> None:
-        """Draw nothing yet."""
+        """Read the state for the first time, without drawing."""
         follower.look()
 
     def show(self, follower: RunFollower) -> None:
         """Draw a frame."""
-        from dpp.monitor.terminal import frame  # noqa: PLC0415 - takes 0.1 s, which a short run can do without
+        from dpp.monitor.terminal import frame  # noqa: PLC0415 - the import takes 0.1 s, and a short run does not need it
 
         state, _ = follower.look()
         if self._in_foreground():
@@ -90,22 +89,26 @@ class TerminalDisplay:
             self._is_drawn = True
 
     def end(self, follower: RunFollower) -> None:
-        """Take the frame away; where a shell has the terminal by now, only what is below and right of its cursor."""
+        """Erase the frame."""
         if self._is_drawn:
+            # In the background, the cursor is behind the shell's prompt, which must stay.
             self._write(ERASE if self._in_foreground() else ERASE.lstrip("\r"))
             self._is_drawn = False
 
     def wipe(self) -> None:
-        """Take away the frame of another process that can't do so any more, as :meth:`end` would have."""
-        with suppress(OSError):  # the terminal is gone as well
+        """Erase the frame of a viewer process that was killed."""
+        # The terminal may be gone as well.
+        with suppress(OSError):
             if self._in_foreground():
                 self._write(ERASE)
 
     def _in_foreground(self) -> bool:
-        """Whether the shell lets this process write; one in the background would write over what somebody types."""
+        """Return whether this process is in the foreground of the terminal."""
+        # In the background, a frame would overwrite what the user types.
         try:
             return os.tcgetpgrp(self._stream.fileno()) == os.getpgrp()
-        except OSError:  # a terminal that controls no processes
+        except OSError:
+            # Not the controlling terminal of this process: it has no foreground.
             return True
 
     def _write(self, text: str) -> None:
@@ -113,10 +116,10 @@ class TerminalDisplay:
 
 
 class LogDisplay:
-    """Say how far a run is, in one line every few seconds.
+    """Write the state as one line every few seconds.
 
     Args:
-        say: Takes the line.
+        say: Function that writes a line.
     """
 
     first = seconds = LINE_SECONDS
@@ -125,22 +128,22 @@ class LogDisplay:
         self._say = say
 
     def begin(self, follower: RunFollower) -> None:
-        """Say nothing yet."""
+        """Read the state for the first time, without writing."""
         follower.look()
 
     def show(self, follower: RunFollower) -> None:
-        """Say the line."""
+        """Write the line."""
         self._say(follower.look()[0].line())
 
     def end(self, follower: RunFollower) -> None:
-        """Say nothing; the summary follows."""
+        """Write nothing: the summary follows."""
 
 
 class JsonDisplay:
-    """Tell events as JSON Lines: each file once it has its outcome, and how far the run is.
+    """Write events as JSON Lines: one per file with an outcome, and the progress of the run.
 
     Args:
-        descriptor: Takes the lines.
+        descriptor: File descriptor to write to.
     """
 
     first = seconds = EVENT_SECONDS
@@ -149,15 +152,16 @@ class JsonDisplay:
         self._descriptor = descriptor
 
     def begin(self, follower: RunFollower) -> None:
-        """Tell what there is: a short run may be over by now."""
+        """Write the files that have an outcome."""
+        # A short run may have ended already.
         self._tell(follower)
 
     def show(self, follower: RunFollower) -> None:
-        """Tell what is new, and how far the run is."""
+        """Write the new files and the progress."""
         write_all(self._descriptor, event("progress", progress(self._tell(follower))))
 
     def end(self, follower: RunFollower) -> None:
-        """Tell what is new."""
+        """Write the new files."""
         self._tell(follower)
 
     def _tell(self, follower: RunFollower) -> State:
@@ -168,12 +172,12 @@ class JsonDisplay:
 
 
 def event(name: str, facts: dict[str, Any]) -> bytes:
-    """Return an event as a line of JSON."""
+    """Return an event as one line of JSON."""
     return json_line({"event": name, **facts})
 
 
 def progress(state: State) -> dict[str, Any]:
-    """Return what the event ``progress`` says."""
+    """Return the fields of the event ``progress``."""
     return {
         **{name: getattr(state, name) for name in ("batch", "run", "total", "ok", "cached", "failed", "bytes")},
         "seconds": round(state.seconds, 3),
@@ -185,16 +189,16 @@ def progress(state: State) -> dict[str, Any]:
 
 
 def follow(follower: RunFollower, display: Display, is_over: Callable[[], bool], *, heeds_interrupt: bool = True) -> None:
-    """Show a run until it is over, or a signal ends this.
+    """Show a run until it has ended or a signal arrives.
 
     Args:
         follower: Follows the run.
-        display: How it is shown.
-        is_over: Whether there is nothing to come any more.
-        heeds_interrupt: Whether SIGINT ends this; a viewer goes on while files that are on their way get their time.
+        display: How to show it.
+        is_over: Function that returns whether the run has ended.
+        heeds_interrupt: Whether SIGINT ends the display. The viewer of a run continues until the files in progress have ended.
 
     Raises:
-        KeyboardInterrupt: SIGINT came.
+        KeyboardInterrupt: SIGINT arrived.
     """
     display.begin(follower)
     due = time.monotonic() + display.first
@@ -210,27 +214,28 @@ def follow(follower: RunFollower, display: Display, is_over: Callable[[], bool],
 
 
 def _ends(number: int, follower: RunFollower, display: Display, *, heeds_interrupt: bool) -> bool:
-    """Do what a signal asks for; return whether it ends the view."""
+    """Handle a signal; return whether it ends the display."""
     if number == signal.SIGINT and heeds_interrupt:
         display.end(follower)
         raise KeyboardInterrupt
     if number == signal.SIGTSTP:
+        # Ctrl-Z: the shell that comes to the foreground must not find the frame on its terminal.
         display.end(follower)
         os.kill(os.getpid(), signal.SIGSTOP)
     return number in ENDS
 
 
 def draws_on(stream: TextIO) -> bool:
-    """Whether a stream is a terminal that somebody looks at, and that can move its cursor."""
+    """Return whether a stream is a terminal that can move its cursor, and not the log of a CI system."""
     return stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown") and not os.environ.get("CI")
 
 
 class Viewer:
-    """The process that shows a run, as its parent sees it.
+    """The process that shows a run, for its parent.
 
     Args:
         run: The run.
-        settings: Say how it is shown.
+        settings: Determine how it is shown.
     """
 
     def __init__(self, run: Run, settings: Settings) -> None:
@@ -253,7 +258,7 @@ class Viewer:
         return TerminalDisplay(sys.stderr) if draws_on(sys.stderr) else LogDisplay(lambda line: log.info("%s", line))
 
     def stop(self) -> None:
-        """Wait until the viewer has shown everything, and is gone; may be called by any process of the run, and again."""
+        """Stop the viewer after it has shown everything; may be called repeatedly, and by any process of the run."""
         if self._helper:
             helper, self._helper = self._helper, None
             mark_view_below(on=False)
@@ -261,7 +266,7 @@ class Viewer:
                 self._drawn.wipe()
 
     def end(self, summary: Summary) -> None:
-        """Stop, and say how the run ended."""
+        """Stop the viewer, and show the summary."""
         self.stop()
         if self._json:
             self.tell("run-finished", summary.model_dump(mode="json"))
@@ -269,18 +274,21 @@ class Viewer:
             logging.getLogger(END).info("%s", render(summary))
 
     def tell(self, name: str, facts: dict[str, Any]) -> None:
-        """Tell an event of the run as a whole, where events are asked for."""
+        """Write an event of the run, if events are requested."""
         if self._json:
+            # A reader that stops reading events must not fail the run.
             with suppress(BrokenPipeError):
                 write_all(sys.stdout.fileno(), event(name, facts))
 
 
 def _view(run: Run, display: Display, parent: int) -> None:
-    """Show the run until told to end, or the parent is gone."""
+    """Show the run until a signal arrives or the parent has ended."""
     try:
+        # The fork copied the lock of the batch: the viewer must not keep it.
         run.release()
         follow(RunFollower(run), display, lambda: os.getppid() != parent, heeds_interrupt=False)
     except OSError as error:
-        log.debug("nobody looks at the view any more: %s", error)
-    except Exception:  # a view that fails must not look like a run that does
-        log.warning("the view ended early; the run goes on", exc_info=True)
+        log.debug("the output of the progress view was closed: %s", error)
+    except Exception:
+        # An error of the view must not look like one of the run.
+        log.warning("the progress view failed; the run continues without it", exc_info=True)

@@ -1,4 +1,4 @@
-"""What a run is at, read from its folder; and the lines that show it."""
+"""The state of a run, read from its folder, and the lines that show it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dpp.settings import Settings
 from dpp.workspace.ledger import Ledger, Record
 from rich.cells import cell_len
 
-NOBODY = 2**22 + 1  # more than Linux ever gives to a process, so that none can have got it anew
+NOBODY = 2**22 + 1  # above the highest process id of Linux, so that no process has it
 
 
 def outcome(number, status="ok", **fields):
@@ -31,7 +31,7 @@ def outcome(number, status="ok", **fields):
 
 @pytest.fixture
 def run(tmp_path):
-    """The folder of a run of ten files with a pre-processor and no post-processor."""
+    """Make the folder of a run of ten files, with a pre-processor and no post-processor."""
     folder = tmp_path / "batches" / "b" / "runs" / "1"
     (tmp_path / "batches" / "b" / "manifest" / "progress").mkdir(parents=True)
     folder.mkdir(parents=True)
@@ -172,7 +172,7 @@ def test_no_line_is_wider_than_the_terminal_and_none_too_many(width, encoding):
 
 
 def strip(line):
-    """Return a line without the colors that rich gave it."""
+    """Return a line without its colors."""
     return re.sub(r"\x1b\[[0-9;]*m", "", line)
 
 

@@ -1,4 +1,4 @@
-"""The live view in a real terminal, and what takes its place where there is none."""
+"""The live view in a real terminal, and the log lines and events used instead."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import http_site
 import terminal
 
 BIN = Path(sys.executable).parent
-RUN = "dpp run x.json --chunk-size 100"  # one chunk, so that what is held back keeps no other file waiting
+RUN = "dpp run x.json --chunk-size 100"  # one chunk, so that the files that are held back do not keep others waiting
 SPEAKS = """\
 import logging
 class Speaks:
@@ -32,7 +32,7 @@ class Speaks:
 
 @pytest.fixture
 def held(site, manifest):
-    """Write a manifest of files, of which one is missing and two are held back until told."""
+    """Write a manifest of files, one of which is missing and two of which wait until the test releases them."""
     release = threading.Event()
 
     def write(count: int) -> threading.Event:
@@ -55,7 +55,8 @@ def test_a_run_is_drawn_while_it_lasts_and_leaves_the_summary(held, tmp_path, co
     with terminal.opened(tmp_path) as shown:
         shown.type(f"{command}; echo ended with $?")
         shown.wait_for("slow-1  download", "slow-2  download", f"{count + 1} of {count + 3} files", "1 failed", "http-404")
-        line = rf"^download +{count} +2 +0 +1$"  # where files are is told twice a second, so a frame may be ahead of that
+        # Snapshots are written only twice a second, so the stages may lag behind the outcomes.
+        line = rf"^download +{count} +2 +0 +1$"
         shown.wait_until(lambda screen: re.search(line, screen, re.MULTILINE), line)
         release.set()
         screen = shown.wait_for("ended with 1")
@@ -92,7 +93,8 @@ def test_a_terminal_may_change_its_size(held, tmp_path):
 
 def test_an_interrupted_run_says_how_to_go_on(held, site, tmp_path):
     release = held(97)
-    site.script("/slow-2", http_site.silent())  # so that there is something left, whenever the run takes note of the interrupt
+    # A file that never ends, so that the run is incomplete whenever it handles the interrupt.
+    site.script("/slow-2", http_site.silent())
     with terminal.opened(tmp_path) as shown:
         shown.type(f"{RUN} --download-threads 1; echo ended with $?")
         shown.wait_for("slow-1  download")
@@ -197,7 +199,7 @@ def test_a_run_in_the_background_does_not_draw(held, tmp_path):
 
 @pytest.fixture
 def batch(site, manifest):
-    """A batch of 40 files, of which two are missing."""
+    """Write the manifest of a batch of 40 files, two of which are missing."""
     urls = [site.add(f"/f{n}", f"{n}") for n in range(38)] + [f"{site.url}/missing{n}" for n in (1, 2)]
     return manifest([{"url": url} for url in urls])
 
