@@ -1,1 +1,1 @@
-"""Verifying and cleaning a workspace, and telling what a run would do or did."""
+"""Verify and clean a workspace, predict a run, and show the history of a file."""

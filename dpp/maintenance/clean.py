@@ -1,4 +1,4 @@
-"""The cleaner: what of a workspace can be freed, and freeing it."""
+"""The cleaner: find and remove data of a workspace that is no longer needed."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from dpp.workspace.locks import BatchLock
 
 CLEANABLE = {
     "downloads": "downloads of files that are ok",
-    "pre_processed": "what pre-processors made of files that are ok",
+    "pre_processed": "pre-processed files of files that are ok",
     "parts": "partial downloads, which a run would continue",
-    "temporary": "temporary files of processes that are no more, and lists of files of runs that were killed",
-    "results": "batches that a newer version of a step replaced, and targets that no batch uses",
-    "runs": "runs that newer ones of their batch followed",
+    "temporary": "temporary files of processes that no longer exist, and file lists of killed runs",
+    "results": "batches replaced by a newer version of a step, and targets that no batch uses",
+    "runs": "older runs of each batch",
 }
 
 
 class Item(NamedTuple):
-    """Something that can be freed.
+    """A file or folder that can be removed.
 
     Attributes:
         kind: One of ``CLEANABLE``.
-        path: A file or a folder.
-        files: How many files it is.
+        path: The file or folder.
+        files: Number of files.
         bytes: Their size.
     """
 
@@ -45,11 +45,11 @@ class Item(NamedTuple):
 
 
 class Cleaner:
-    """Find what can be freed, and free it.
+    """Find and remove data that is no longer needed.
 
     Args:
         root: The workspace.
-        keep_runs: How many runs of each batch are kept, the newest ones.
+        keep_runs: Number of newest runs to keep of each batch.
     """
 
     def __init__(self, root: Path, keep_runs: int = 1) -> None:
@@ -60,10 +60,10 @@ class Cleaner:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep all batches of the workspace from being run meanwhile.
+        """Lock all batches of the workspace.
 
         Raises:
-            LockedError: One of them is being run.
+            LockedError: Another process runs one of them.
         """
         with ExitStack() as stack:
             for run in self._last:
@@ -73,7 +73,7 @@ class Cleaner:
             yield
 
     def items(self, kinds: Collection[str]) -> Iterator[Item]:
-        """Yield what can be freed of these kinds."""
+        """Yield the items of these kinds that can be removed."""
         found = {
             "downloads": self._downloads,
             "pre_processed": self._prepared,
@@ -86,10 +86,10 @@ class Cleaner:
             yield from (Item(kind, path, *_measure_item(path)) for path in found[kind]())
 
     def free(self, item: Item) -> bool:
-        """Remove something; return whether nobody else was at it.
+        """Remove an item; return False if another process is using it.
 
         Raises:
-            EnvironmentStop: It can't be removed.
+            EnvironmentStop: It cannot be removed.
         """
         if item.kind in ("downloads", "parts"):
             return _free_download(item)
@@ -129,12 +129,10 @@ class Cleaner:
         yield from filter(Path.exists, self._workfiles)
 
     def _results(self) -> Iterator[Path]:
-        """Yield batches that a newer version of a step replaced, and the folders of fingerprints that no other batch has.
-
-        None where some run does not say which fingerprints it had.
-        """
+        """Yield batches replaced by a newer version of a step, and folders of targets that no other batch uses."""
         kept, replaced = _by_age(self._last)
         used = [run.info.fingerprints for run in kept]
+        # If one run does not record its fingerprints, any folder may be in use.
         if not all(used) or not used:
             return
         yield from (run.folder.parent.parent for run in replaced)
@@ -148,8 +146,9 @@ class Cleaner:
 
 
 class _Known:
-    """What the last runs say of downloads and of pre-processed files: hashes only, as there may be many."""
+    """The outcomes in the last runs of all batches."""
 
+    # Only hashes of URLs and keys, as there may be millions.
     def __init__(self) -> None:
         self._ok: set[int] = set()
         self._wanted: set[int] = set()
@@ -164,7 +163,7 @@ class _Known:
         (self._prepared if outcome.ok else self._to_do)[chain].add(names.mark(outcome.key))
 
     def is_done(self, sidecar: dict[str, object]) -> bool:
-        """Whether a download is of a file that is ok, and of none that failed."""
+        """Return whether a download belongs to a file that is ok, and to no file that failed."""
         url = str(sidecar.get("url"))
         return names.mark(f"{sidecar.get('sha256')} {url}") in self._ok and names.mark(url) not in self._wanted
 
@@ -173,7 +172,7 @@ class _Known:
 
 
 def _by_age(newest_first: Iterable[RunFolder]) -> tuple[list[RunFolder], list[RunFolder]]:
-    """Return the last runs of batches that count, and of those that a batch of the same files with newer steps replaced."""
+    """Return the last runs of current batches, and those of batches replaced by one with the same files and newer steps."""
     kept: dict[str, RunFolder] = {}
     replaced = []
     for run in newest_first:
@@ -186,7 +185,7 @@ def _by_age(newest_first: Iterable[RunFolder]) -> tuple[list[RunFolder], list[Ru
 
 
 def _free_download(item: Item) -> bool:
-    """Remove a download or its part, unless a run of another batch is at it."""
+    """Remove a download or its part; return False if another process is using it."""
     name = item.path.name.removesuffix(PART_SUFFIX) if item.kind == "parts" else item.path.name
     paths = DownloadPaths(str(item.path.parent), name)
     hold = paths.hold()
@@ -201,7 +200,8 @@ def _free_download(item: Item) -> bool:
 
 
 def _measure_item(path: Path) -> tuple[int, int]:
-    """Return how many files there are, and the bytes that go with them: a link is a file of its own, as what it leads to stays."""
+    """Return the number of files that would be removed, and their size in bytes."""
+    # A link counts as a file: it is removed, its target is not.
     if path.is_dir() and not path.is_symlink():
         sizes = [os.lstat(Path(folder, name)).st_size for folder, _, files in os.walk(path) for name in files]
         return len(sizes), sum(sizes)

@@ -1,4 +1,4 @@
-"""What a run would do with each file of a batch, and why; nothing is fetched or written."""
+"""Predict what a run would do with each file of a batch, and why."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Prediction(BaseModel):
     Attributes:
         id: The file's id.
         url: Its URL without secrets.
-        action: The stage it would begin with; ``nothing`` where it is done.
-        reason: Why, in words that files have in common.
-        bytes: What would be downloaded, where that is known.
-        have: How much of the download there is to continue.
+        action: The first stage that would run; ``nothing`` if the file is done.
+        reason: Why; the same text for all files with the same reason.
+        bytes: Bytes to download; None if unknown.
+        have: Bytes of a partial download that would be continued.
     """
 
     id: str
@@ -47,14 +47,14 @@ class Prediction(BaseModel):
 
 
 class Group(BaseModel):
-    """Files with which a run would do the same.
+    """Files with the same action and reason.
 
     Attributes:
-        action: What it would begin with.
+        action: The first stage that would run.
         reason: Why.
-        files: How many there are.
-        bytes: What would be downloaded of them, as far as it is known.
-        unknown: How many would be downloaded whose size is not known.
+        files: Number of files.
+        bytes: Bytes to download, for files of known size.
+        unknown: Number of downloads of unknown size.
     """
 
     action: Action
@@ -76,11 +76,11 @@ class PlanSummary(BaseModel):
     Attributes:
         batch: The batch's name.
         total: Files in the batch.
-        skipped: Files that are left out, as they are where they should get to (``skip_existing``).
-        groups: What would be done with them and why, the largest group first.
-        bytes: What would be downloaded, as far as it is known.
-        unknown: How many would be downloaded whose size is not known.
-        free: Free bytes of the file system that the workspace is on.
+        skipped: Files skipped because the destination has them (``skip_existing``).
+        groups: Files by action and reason, the largest group first.
+        bytes: Bytes to download, for files of known size.
+        unknown: Number of downloads of unknown size.
+        free: Free bytes in the file system of the workspace.
     """
 
     batch: str
@@ -93,16 +93,16 @@ class PlanSummary(BaseModel):
 
 
 class DryRun:
-    """What a run of a batch would do. A context manager: the checked manifest lies in a private folder meanwhile.
+    """What a run of a batch would do, as a context manager.
 
     Args:
         files: The manifest, as for a run.
         settings: The settings.
         registry: The plugins.
-        name: What people call the batch; the manifest's name if empty.
+        name: The name of the batch; the manifest's name if empty.
 
     Raises:
-        InputError: The manifest, a setting or a plugin is wrong.
+        InputError: The manifest, a setting or a plugin is invalid.
     """
 
     def __init__(self, files: Files, settings: Settings, registry: Registry, name: str = "") -> None:
@@ -110,6 +110,7 @@ class DryRun:
         registry.check_fetchers(settings)
         self.batch = batch_name(files, steps, name)
         self._pipeline = Pipeline(settings, registry, steps=steps)
+        # Nothing is written to the workspace, and the manifest may be too large for memory.
         self._folder = tempfile.TemporaryDirectory(prefix="dpp-plan-")
         try:
             listed = write_listing(Path(self._folder.name, "files.jsonl"), files, settings, registry)
@@ -127,7 +128,7 @@ class DryRun:
         self._folder.cleanup()
 
     def predictions(self) -> Iterator[Prediction]:
-        """Yield what would be done with each file, counting it, in the order of the manifest."""
+        """Yield the prediction for each file in the order of the manifest, and count it for the summary."""
         for file in read_catalog(Path(self._folder.name, "files.jsonl"), Chunk(0, self.total)):
             found = predict(file, self._pipeline)
             group = self._groups.setdefault((found.action, found.reason), Group(action=found.action, reason=found.reason))
@@ -135,7 +136,7 @@ class DryRun:
             yield found
 
     def summary(self) -> PlanSummary:
-        """Return what would be done with the files that :meth:`predictions` has yielded."""
+        """Return the summary of the files that :meth:`predictions` has yielded."""
         groups = sorted(self._groups.values(), key=lambda group: -group.files)
         return PlanSummary(
             batch=self.batch,
@@ -149,24 +150,25 @@ class DryRun:
 
 
 def _free_bytes(folder: Path) -> int:
-    """Return the free bytes of the file system that a folder is on, or will be."""
+    """Return the free bytes in the file system of a folder."""
+    # The folder may not exist yet.
     there = next(path for path in (folder, *folder.parents) if path.exists())
     try:
         return shutil.disk_usage(there).free
     except OSError as error:
-        raise EnvironmentStop(f"cannot tell the free space of {there}: {error.strerror}") from error
+        raise EnvironmentStop(f"cannot determine the free space of {there}: {error.strerror}") from error
 
 
 def predict(file: FileData, pipeline: Pipeline) -> Prediction:
     """Return what a run would do with a file."""
     said = {"id": file.id, "url": redact_url(file.url)}
     if pipeline.recall(Job(file)):
-        return Prediction(**said, action="nothing", reason="done before")
+        return Prediction(**said, action="nothing", reason="already done")
     failed = _last_failure(file, pipeline)
     if not pipeline.has_download(file):
         return _download(file, pipeline, failed, said)
     if not pipeline.has_prepared(file):
-        action, reason = "pre-process", _missing(pipeline, "pre_processed", file, "another chain of pre-processors")
+        action, reason = "pre-process", _missing(pipeline, "pre_processed", file, "other pre-processors")
     elif not pipeline.has_result(file):
         action, reason = "process", _missing(pipeline, "processed", file, "another step, version or options")
     else:
@@ -180,18 +182,18 @@ def _download(file: FileData, pipeline: Pipeline, failed: Outcome | None, said: 
     part.open_for((file.urls or [file.url])[-1])
     have, total = part.offset, file.size if file.size is not None else part.total
     there = os.path.exists(paths.body)
-    reason = _failed_in(failed) if failed else "not as the manifest or its sidecar says" if there else "new"
+    reason = _failed_in(failed) if failed else "differs from the manifest or its sidecar" if there else "new"
     return Prediction(
         **said,
         action="download",
-        reason=f"{reason}, continued" if have else reason,
+        reason=f"{reason}, partial download continues" if have else reason,
         bytes=None if total is None else max(0, total - have),
         have=have,
     )
 
 
 def _last_failure(file: FileData, pipeline: Pipeline) -> Outcome | None:
-    """Return how a file failed in an earlier run."""
+    """Return the outcome of a file that failed in an earlier run; None if it did not."""
     outcome = read_outcome(pipeline.report_path(file))
     return None if outcome is None or outcome.ok else outcome
 
@@ -201,5 +203,5 @@ def _failed_in(outcome: Outcome) -> str:
 
 
 def _missing(pipeline: Pipeline, kind: str, file: FileData, other: str) -> str:
-    """Return why there is no target: there never was one, or it is that of other steps."""
-    return f"was done with {other}" if pipeline.workspace.has_others(kind, file) else "not done yet"
+    """Return the reason why there is no target: other steps made it, or none did."""
+    return f"done with {other}" if pipeline.workspace.has_others(kind, file) else "not done yet"

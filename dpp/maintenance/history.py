@@ -1,4 +1,4 @@
-"""A file's history: what each stage did to it, what there is of that now, and whether a run would do anything."""
+"""The history of a file: what each stage did, the state of its targets, and whether a run would process it again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dpp.selection import Selection
 from dpp.workspace.atomic import read_json
 from dpp.workspace.layout import SIDECAR_SUFFIX, DownloadPaths, Workspace
 
-WHOLE, ABSENT = "whole", "not there"
+WHOLE, ABSENT = "complete", "missing"
 
 
 class StageRecord(BaseModel):
@@ -30,11 +30,11 @@ class StageRecord(BaseModel):
 
     Attributes:
         stage: The stage.
-        steps: Who did it: name, version, and a digest of the options.
-        input: Digest (SHA-256) of what it worked on.
-        output: Digest of what it made; of a folder, of the list of its files as ``sha256sum`` would print it.
-        seconds: How long it took, in the run that did it.
-        state: ``whole``, or what is the matter with its target.
+        steps: Its steps: name, version, and a digest of the options.
+        input: SHA-256 digest of its input.
+        output: SHA-256 digest of its output; for a folder, of the list of its files as ``sha256sum`` would print it.
+        seconds: Seconds it took, in the run that ran it.
+        state: ``complete``, or what is wrong with its target.
         path: The target.
     """
 
@@ -48,13 +48,13 @@ class StageRecord(BaseModel):
 
 
 class FileHistory(BaseModel):
-    """What is known of a file.
+    """The history of a file.
 
     Attributes:
-        batch: The batch, and the run that is looked at.
-        outcome: What became of the file.
+        batch: The batch and the run.
+        outcome: The outcome of the file.
         stages: What each stage did, in order.
-        again: Whether ``dpp run`` would do anything for it.
+        again: Whether ``dpp run`` would process the file again.
         why: Why it would or would not.
     """
 
@@ -66,10 +66,10 @@ class FileHistory(BaseModel):
 
 
 def find_outcome(run: RunFolder, file_id: str) -> Outcome:
-    """Return a file's outcome in a run.
+    """Return the outcome of a file in a run.
 
     Raises:
-        ConfigurationError: The run has no outcome of a file with this id.
+        ConfigurationError: The run has no file with this id that has an outcome.
     """
     found = next((outcome for outcome in run.results() if outcome.id == file_id), None)
     if found is not None:
@@ -77,12 +77,12 @@ def find_outcome(run: RunFolder, file_id: str) -> Outcome:
     near = names.close_match(file_id, (outcome.id for outcome in run.results()))
     hint = f"did you mean {near!r}? " if near else ""
     raise ConfigurationError(
-        f"run {run.label} has no outcome of a file {file_id!r}; {hint}dpp report {run.batch} --format jsonl lists them"
+        f"run {run.label} has no outcome of a file {file_id!r}; {hint}to list all files: dpp report {run.batch} --format jsonl"
     )
 
 
 def file_history(run: RunFolder, outcome: Outcome) -> FileHistory:
-    """Return what is known of a file with this outcome, from what is stored."""
+    """Return the history of a file with this outcome, from the workspace."""
     stages = list(_Targets(run, outcome).stages())
     again, why = _verdict(outcome, stages, run)
     return FileHistory(batch=run.label, outcome=outcome, stages=stages, again=again, why=why)
@@ -92,16 +92,16 @@ def _verdict(outcome: Outcome, stages: list[StageRecord], run: RunFolder) -> tup
     download, report = stages[0], stages[-1]
     if not outcome.ok:
         words = [] if Selection().picks(outcome) else ["--class", outcome.error_class or ""]
-        return True, f"it failed in {outcome.stage}: {outcome.error_class}; {spell_retry(run.batch, run.folder, *words)} tries it again"
+        return True, f"it failed in {outcome.stage}: {outcome.error_class}; to retry it: {spell_retry(run.batch, run.folder, *words)}"
     if report.state != WHOLE:
         return True, f"its report is {report.state}"
     if download.state not in (WHOLE, ABSENT) and os.path.exists(download.path):
         return True, f"its download is {download.state}"
-    return False, "its report says ok"
+    return False, "its report is ok"
 
 
 class _Targets:
-    """Where a file has left targets."""
+    """The targets of a file."""
 
     def __init__(self, run: RunFolder, outcome: Outcome) -> None:
         self._outcome = outcome
@@ -133,10 +133,11 @@ class _Targets:
         return f"failed: {self._outcome.error_class}" if self._outcome.stage == stage else "done" if self._outcome.ok else "not reached"
 
     def _download_paths(self) -> DownloadPaths:
-        """Return where the download lies; one whose key has a secret in it is found by its sidecar."""
+        """Return the paths of the download."""
         paths = self._workspace.download(self._file)
         if os.path.exists(paths.folder):
             return paths
+        # The folder is named by a digest of the URL. If the URL has a secret, which the outcome does not store, search the sidecars.
         for path in self._workspace.root.glob(f"downloads/*/{names.slug(names.stem(self._file.url))}-*/*{SIDECAR_SUFFIX}"):
             sidecar = read_json(path)
             if isinstance(sidecar, dict) and (sidecar.get("url"), sidecar.get("sha256")) == (self._file.url, self._outcome.sha256):
@@ -152,10 +153,10 @@ class _Targets:
     def _download_state(self) -> str:
         if self._download is not None:
             expected = self._outcome.bytes
-            return WHOLE if expected in (None, self._download.size) else f"of {self._download.size} bytes, its report says {expected}"
+            return WHOLE if expected in (None, self._download.size) else f"{self._download.size} bytes, expected {expected}"
         sidecar = read_json(self._paths.sidecar)
         if isinstance(sidecar, dict) and os.path.exists(self._paths.body):
-            return f"cut: {os.stat(self._paths.body).st_size} of {sidecar.get('size')} bytes"
+            return f"damaged: {os.stat(self._paths.body).st_size} of {sidecar.get('size')} bytes"
         if os.path.exists(self._paths.part):
             return f"partial: {os.stat(self._paths.part).st_size} bytes"
         return ABSENT
@@ -165,7 +166,7 @@ class _Targets:
         download = self._download or Download(Path(self._paths.body), self._outcome.bytes or 0, self._outcome.sha256 or "")
         made = load_prepared(self._file, path, download)
         digest = _digest(made.local_path) if made and made.local_path else None
-        state = WHOLE if made else "not whole, or of another download" if path.exists() else ABSENT
+        state = WHOLE if made else "damaged, or of another download" if path.exists() else ABSENT
         return self._record("pre-process", "pre-processor", input=download.sha256 or None, output=digest, state=state, path=str(path))
 
     def _processed(self, made: StageRecord | None) -> StageRecord:
@@ -173,7 +174,7 @@ class _Targets:
         stored = read_json(path)
         digest = stored.get(INPUT) if isinstance(stored, dict) else None
         fits = digest is not None and digest == (self._outcome.sha256 or digest)
-        state = WHOLE if fits else "cut, or of another download" if path.exists() else ABSENT
+        state = WHOLE if fits else "damaged, or of another download" if path.exists() else ABSENT
         return self._record(
             "process", "processor", input=made.output if made else digest, output=_digest(path), state=state, path=str(path)
         )
@@ -182,10 +183,10 @@ class _Targets:
         path = Path(self._workspace.keyed("reports", self._fingerprints[2], self._outcome.key) + ".json")
         stored = read_json(path)
         status = stored.get("status") if isinstance(stored, dict) else None
-        state = WHOLE if status == self._outcome.status else f"{status or 'cut'}" if path.exists() else ABSENT
+        state = WHOLE if status == self._outcome.status else f"{status or 'damaged'}" if path.exists() else ABSENT
         return StageRecord(stage="report", output=_digest(path), state=state, path=str(path))
 
 
 def _digest(path: Path) -> str | None:
-    """Return the digest of a file or folder; None where there is none."""
+    """Return the digest of a file or folder; None if it does not exist."""
     return content_digest(path) if path.is_dir() or path.is_file() else None

@@ -1,4 +1,4 @@
-"""The checker: whether what lies in a workspace is what it says of itself. It writes nothing."""
+"""The checker: compare the files of a workspace with their records, without changing anything."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ _AHEAD = 16
 
 
 class Problem(NamedTuple):
-    """Something that is not as it should be.
+    """A problem in a workspace.
 
     Attributes:
-        path: Where, in the workspace.
-        text: What.
+        path: Path in the workspace.
+        text: What is wrong.
         advice: What to do.
     """
 
@@ -58,18 +58,15 @@ class Problem(NamedTuple):
 class Checker:
     """Check the targets, the results and the layout of a workspace.
 
-    What a process that was killed leaves behind, and the next run takes up or clears away, is no problem: it is counted as
-    left over.
-
     Args:
         root: The workspace.
-        batch: Beginning of the name of the only batch that is looked at; everything if empty.
-        threads: How many files are read at once.
+        batch: Prefix of the name of the batch to check; everything if empty.
+        threads: Number of files read at once.
 
     Attributes:
-        files: How many files were checked so far.
-        bytes: How many bytes were digested so far.
-        left_over: What was left behind by processes that are no more, or is being worked on.
+        files: Number of files checked so far.
+        bytes: Number of bytes hashed so far.
+        left_over: Files of killed processes, which are no problem as the next run continues or removes them, and files in use.
     """
 
     def __init__(self, root: Path, batch: str = "", threads: int = 4) -> None:
@@ -84,7 +81,7 @@ class Checker:
         self._lock = threading.Lock()
 
     def problems(self) -> Iterator[Problem]:
-        """Yield what is wrong, as it is found."""
+        """Yield each problem when it is found."""
         for run in latest_runs(self._root):
             if run.batch.startswith(self._batch):
                 yield from self._batch_problems(run)
@@ -105,7 +102,7 @@ class Checker:
             if folder.name.isdigit():
                 yield from self._run_problems(RunFolder(folder))
         if last.summary() is None:
-            self.left_over.append(f"{self._path(last.folder)}: {'is under way' if last.is_held() else 'was not summed up'}")
+            self.left_over.append(f"{self._path(last.folder)}: {'in progress' if last.is_held() else 'has no summary'}")
         fingerprints = last.info.fingerprints
         for row in read_records(last.folder / "results.jsonl"):
             self._keys.add(names.mark(row.outcome.key))
@@ -114,7 +111,7 @@ class Checker:
                 yield from self._row_problems(row.outcome, fingerprints)
 
     def _run_problems(self, run: RunFolder) -> Iterator[Problem]:
-        """Yield where the results of a run, its summary and what was asked differ."""
+        """Yield the differences between the results, the summary and ``run.json`` of a run."""
         results, said = run.folder / "results.jsonl", run.summary()
         if said is None:
             return
@@ -122,30 +119,30 @@ class Checker:
         rows = sum(1 for _ in fold(found, read_records(results)))
         self.files += 2
         if rows != (lines := _count_lines(results)):
-            yield Problem(self._path(results), f"{lines} lines, {rows} of them an outcome of a file of its own", RUN_AGAIN)
+            yield Problem(self._path(results), f"{lines} lines, but outcomes of {rows} files", RUN_AGAIN)
         for name in ("total", "ok", "cached", "failed", "remembered", "missing", "bytes"):
             if getattr(found, name) != getattr(said, name):
-                text = f"says {name} {getattr(said, name)}, the results say {getattr(found, name)}"
+                text = f"expected {name} {getattr(found, name)} from run.json and results.jsonl, got {getattr(said, name)}"
                 yield Problem(self._path(run.folder / "summary.json"), text, RUN_AGAIN)
 
     def _row_problems(self, row: Outcome, fingerprints: list[str]) -> Iterator[Problem]:
-        """Yield where a file's row and its report or result differ; a report of a later run of another batch may."""
+        """Yield the differences between a file's row in the results and its report and stored result."""
         path = self._workspace.keyed("reports", fingerprints[2], row.key) + ".json"
         report = read_outcome(path)
         if report is None:
-            yield Problem(self._path(path), f"no report of {row.id}, whose result is in the last run", RUN_AGAIN)
+            yield Problem(self._path(path), f"missing report of {row.id}, which is in the results of the last run", RUN_AGAIN)
         elif _contradict(report, row):
-            yield Problem(self._path(path), f"is not what the last run says of {row.id}", RUN_AGAIN)
+            yield Problem(self._path(path), f"differs from the results of the last run for {row.id}", RUN_AGAIN)
         path = self._workspace.keyed("processed", fingerprints[1], row.key) + ".json"
         stored = read_json(path)
         if row.ok and isinstance(stored, dict) and stored.get(INPUT) == row.sha256 and not _is_result_of(row, stored):
-            yield Problem(self._path(path), f"is not the result that the last run says of {row.id}", ANEW)
+            yield Problem(self._path(path), f"differs from the result that the last run recorded for {row.id}", ANEW)
 
     def _path(self, path: str | Path) -> str:
         return os.path.relpath(path, self._root)
 
     def _targets(self) -> Iterator[Path]:
-        """Yield the path of every file that is to be looked at."""
+        """Yield the path of every file to check."""
         for folder, folders, files in os.walk(self._root):
             if Path(folder) == self._root and SIMULATED in folders:
                 folders.remove(SIMULATED)
@@ -156,7 +153,7 @@ class Checker:
             yield from (Path(folder, name) for name in sorted(files))
 
     def _digested(self, paths: Iterator[Path]) -> Iterator[Problem]:
-        """Yield the problems of single files, several of which are read at once, in order."""
+        """Yield the problems of single files in order, reading several files at once."""
         with ThreadPoolExecutor(self._threads, "verify") as threads:
             waiting: deque[Future[Problem | None]] = deque()
             for path in paths:
@@ -167,23 +164,24 @@ class Checker:
                 yield from filter(None, [future.result()])
 
     def _target(self, path: Path) -> Problem | None:
-        """Return what is wrong with one file."""
+        """Return the problem of one file, if there is one."""
         where = self._path(path)
         if is_temporary(path.name) or _PASSING.match(where):
             self.left_over.append(where)
             return None
         if not _KNOWN.fullmatch(where):
-            return None if self._batch else Problem(where, "is nothing that dpp put there", "move it out of the workspace, or remove it")
+            return None if self._batch else Problem(where, "unknown file, not written by dpp", "move it out of the workspace, or remove it")
         kind = where.partition("/")[0]
         look = {"downloads": self._download, "pre_processed": self._prepared, "processed": self._result, "reports": self._report}.get(kind)
         try:
             if not stat.S_ISREG(path.stat().st_mode):
-                return Problem(where, "is no file", ANEW)
+                return Problem(where, "not a regular file", ANEW)
             return look(path) if look else None
-        except FileNotFoundError:  # a run that is under way, or its cleanup, was faster
+        except FileNotFoundError:
+            # A run in progress has renamed or removed it.
             return None
         except OSError as error:
-            return Problem(where, f"can't be read: {error.strerror}", ANEW)
+            return Problem(where, f"cannot be read: {error.strerror}", ANEW)
 
     def _concerns(self, key: str) -> bool:
         return not self._batch or names.mark(key) in self._keys
@@ -219,7 +217,7 @@ class Checker:
             self.bytes += size
 
     def _prepared(self, path: Path) -> Problem | None:
-        """Return what is wrong with a record; the files that it tells of are looked at with it."""
+        """Return the problem of a record of pre-processed files, or of the files that it describes."""
         kind, fingerprint, shard, name, *inner = path.relative_to(self._root).parts
         if inner or path.suffix != ".json":
             if not Path(self._root, kind, fingerprint, shard, f"{name}.json").exists():
@@ -231,15 +229,15 @@ class Checker:
         self._count()
         record = read_json(path)
         if not isinstance(record, dict) or not set(record) >= _RECORDED:
-            return Problem(self._path(path), "is no record", ANEW)
+            return Problem(self._path(path), "invalid record", ANEW)
         return self._made(final / record["local_path"], record) if record["local_path"] else None
 
     def _made(self, made: Path, record: dict[str, Any]) -> Problem | None:
-        """Return what is wrong with a file or folder that pre-processors made."""
+        """Return the problem of a file or folder that pre-processors made."""
         if not is_as_recorded(made, record):
-            return Problem(self._path(made), f"expected {record['extent']} (files, bytes) as its record says", ANEW)
+            return Problem(self._path(made), f"expected {record['extent']} (files, bytes) according to its record", ANEW)
         if (digest := content_digest(made)) != record["sha256"]:
-            return Problem(self._path(made), f"expected sha256 {record['sha256']} as its record says, got {digest}", ANEW)
+            return Problem(self._path(made), f"expected sha256 {record['sha256']} according to its record, got {digest}", ANEW)
         return None
 
     def _result(self, path: Path) -> Problem | None:
@@ -248,7 +246,7 @@ class Checker:
         self._count()
         stored = read_json(path)
         whole = isinstance(stored, dict) and {"result", INPUT} <= set(stored)
-        return None if whole else Problem(self._path(path), "is no result", ANEW)
+        return None if whole else Problem(self._path(path), "invalid result", ANEW)
 
     def _report(self, path: Path) -> Problem | None:
         if not self._concerns(path.stem):
@@ -257,7 +255,7 @@ class Checker:
         report = read_outcome(path)
         if report is not None and report.key == path.stem:
             return None
-        return Problem(self._path(path), "is no report" if report is None else f"is a report of {report.id}", RUN_AGAIN)
+        return Problem(self._path(path), "invalid report" if report is None else f"is the report of another file, {report.id}", RUN_AGAIN)
 
 
 def _count_lines(path: Path) -> int:
@@ -269,7 +267,8 @@ def _count_lines(path: Path) -> int:
 
 
 def _contradict(report: Outcome, row: Outcome) -> bool:
-    """Whether a report is not what a run says of its file; a later run of another batch may have reported it again."""
+    """Return whether a report contradicts the row of its file in the results of a run."""
+    # A later run of another batch may have written the report again.
     if report.run == row.run or report.at == row.at:
         return report.model_copy(update={"cached": row.cached}) != row
     return report.at < row.at and _compared_fields(report) != _compared_fields(row)

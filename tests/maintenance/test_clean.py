@@ -1,4 +1,4 @@
-"""``dpp clean``: what is freed is not needed, and what is needed stays."""
+"""``dpp clean``: only data that is no longer needed is removed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CHAIN = ("--pre-processors", "cleaning:Copies", "--processor", "cleaning:Fails")
 
 @pytest.fixture
 def root(site, manifest, dpp, tmp_path):
-    """A workspace where one file is ok, one fails in its processor, and one stays partial."""
+    """Make a workspace where one file is ok, one failed in its processor, and one has a partial download."""
     (tmp_path / "cleaning.py").write_text(STEPS)
     site.script("/part", cut(b"x" * 100_000, 70_000))
     urls = [site.add("/good", "good one"), site.add("/bad", "bad one"), f"{site.url}/part"]

@@ -1,4 +1,4 @@
-"""``dpp plan``: what a run would do, told without doing any of it."""
+"""``dpp plan``: what a run would do."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BIG = b"x" * 100_000
 
 @pytest.fixture
 def planned(dpp):
-    """Plan a batch; return action, reason, bytes and what there is, by id."""
+    """Run ``dpp plan``; return action, reason, bytes to download and bytes of a partial download, by id."""
 
     def plan(*arguments):
         code, out, err = dpp("plan", *arguments, "--format", "jsonl")
@@ -44,9 +44,9 @@ def test_what_is_done_failed_or_begun_is_told_and_left_as_it_is(site, manifest, 
     dpp("run", files, "--attempts", 1)
     before = listing(tmp_path / "dpp-workspace")
     assert planned(files) == {
-        "fine": ("nothing", "done before", None, 0),
+        "fine": ("nothing", "already done", None, 0),
         "busy": ("download", "failed before: http-503", None, 0),
-        "big": ("download", "failed before: truncated, continued", 30_000, 70_000),
+        "big": ("download", "failed before: truncated, partial download continues", 30_000, 70_000),
     }
     assert listing(tmp_path / "dpp-workspace") == before
 
@@ -61,19 +61,19 @@ def test_other_steps_begin_with_what_is_there(site, manifest, dpp, planned, tmp_
     dpp("run", files)
     assert planned(files, "--options", '{"checksum": {"algorithm": "md5"}}')["a"][:2] == (
         "process",
-        "was done with another step, version or options",
+        "done with another step, version or options",
     )
-    assert planned(files, "--post-processors", "planning:Seen")["a"][:2] == ("report", "was done with other post-processors")
+    assert planned(files, "--post-processors", "planning:Seen")["a"][:2] == ("report", "done with other post-processors")
     assert planned(files, "--pre-processors", "planning:Copies")["a"][:2] == ("pre-process", "not done yet")
     dpp("run", files, "--processor", "planning:Fails")
     assert planned(files, "--processor", "planning:Fails")["a"][:2] == ("process", "failed before: ValueError")
     dpp("run", files, "--pre-processors", "planning:Copies")
-    assert planned(files, "--pre-processors", "planning:Copies,planning:Copies")["a"][1] == "was done with another chain of pre-processors"
+    assert planned(files, "--pre-processors", "planning:Copies,planning:Copies")["a"][1] == "done with other pre-processors"
 
 
 def test_a_download_that_is_not_what_is_expected_is_fetched_again(site, manifest, dpp, planned):
     dpp("run", manifest([{"url": site.add("/a", "a")}]))
-    assert planned(manifest([{"url": f"{site.url}/a", "size": 7}]))["a"] == ("download", "not as the manifest or its sidecar says", 7, 0)
+    assert planned(manifest([{"url": f"{site.url}/a", "size": 7}]))["a"] == ("download", "differs from the manifest or its sidecar", 7, 0)
 
 
 def test_totals_group_files_and_tell_the_room(site, manifest, dpp):

@@ -1,9 +1,10 @@
-"""``dpp why``: what is known of a file, from its targets and its outcome."""
+"""``dpp why``: the history of a file, from its targets and its outcome."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -51,8 +52,8 @@ def test_each_stage_of_a_chain_tells_step_digests_and_target(site, manifest, dpp
     assert by_stage["download"]["output"] == by_stage["pre-process"]["input"] == hashlib.sha256(b"body").hexdigest()
     assert by_stage["pre-process"]["output"] == by_stage["process"]["input"] == hashlib.sha256(b"BODY").hexdigest()
     assert by_stage["process"]["output"] == hashlib.sha256(Path(by_stage["process"]["path"]).read_bytes()).hexdigest()
-    assert [record["state"] for record in found["stages"]] == ["whole", "whole", "whole", "done", "whole"]
-    assert (found["again"], found["why"], found["outcome"]["attempts"]) == (False, "its report says ok", 1)
+    assert [record["state"] for record in found["stages"]] == ["complete", "complete", "complete", "done", "complete"]
+    assert (found["again"], found["why"], found["outcome"]["attempts"]) == (False, "its report is ok", 1)
     assert "upper\t3\t-" in dpp("why", "a")[1]
 
 
@@ -60,15 +61,15 @@ def test_a_failed_file_says_how_it_is_tried_again(site, manifest, dpp):
     site.script("/busy", status(503))
     dpp("run", manifest([{"url": f"{site.url}/missing"}, {"url": f"{site.url}/busy"}]), "--attempts", 1)
     found, by_stage = stages(dpp, "busy")
-    assert (found["again"], by_stage["download"]["state"]) == (True, "not there")
-    assert found["why"].endswith("tries it again")
-    assert stages(dpp, "missing")[0]["why"].endswith("--class http-404 tries it again")
+    assert (found["again"], by_stage["download"]["state"]) == (True, "missing")
+    assert re.search(r"; to retry it: dpp retry x-\w+$", found["why"])
+    assert stages(dpp, "missing")[0]["why"].endswith(" --class http-404")
     assert "failed in download: http-503: the server responded with 503" in dpp("why", "busy")[1]
 
 
 @pytest.fixture
 def done(site, manifest, dpp, tmp_path):
-    """The download of a batch of one file that is ok."""
+    """Run a batch of one file, which is ok; return the path of its download."""
     assert dpp("run", manifest([{"url": site.add("/a.txt", "body")}]))[0] == 0
     return next((tmp_path / "dpp-workspace" / "downloads").rglob("a.txt"))
 
@@ -76,8 +77,8 @@ def done(site, manifest, dpp, tmp_path):
 @pytest.mark.parametrize(
     ("name", "body", "state", "again"),
     [
-        ("other", "", "not there", False),
-        ("a.txt", "b", "cut: 1 of 4 bytes", True),
+        ("other", "", "missing", False),
+        ("a.txt", "b", "damaged: 1 of 4 bytes", True),
         ("a.txt.part", "bo", "partial: 2 bytes", False),
     ],
 )
@@ -90,7 +91,7 @@ def test_what_happened_to_a_download_is_told(done, dpp, name, body, state, again
 
 
 @pytest.mark.parametrize(
-    ("folder", "stage", "state"), [("reports", "report", "cut"), ("processed", "process", "cut, or of another download")]
+    ("folder", "stage", "state"), [("reports", "report", "damaged"), ("processed", "process", "damaged, or of another download")]
 )
 def test_what_happened_to_a_report_or_result_is_told(done, dpp, tmp_path, folder, stage, state):
     (path,) = (tmp_path / "dpp-workspace" / folder).rglob("*.json")
@@ -102,7 +103,7 @@ def test_what_happened_to_a_report_or_result_is_told(done, dpp, tmp_path, folder
 def test_a_download_whose_address_is_secret_is_found(site, manifest, dpp):
     dpp("run", manifest([{"url": site.add("/a.txt", "one") + "?sig=s3cret"}, {"url": f"{site.url}/a.txt?sig=other", "id": "b"}]))
     found, by_stage = stages(dpp, "a")
-    assert by_stage["download"]["state"] == "whole"
+    assert by_stage["download"]["state"] == "complete"
     assert "s3cret" not in json.dumps(found)
 
 

@@ -1,4 +1,4 @@
-"""``dpp verify``: what is wrong is found, what is right is left in peace."""
+"""``dpp verify``: every damage is found, and nothing else is reported."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def found(root, batch=""):
 
 @pytest.fixture(scope="module")
 def server():
-    """The server of the files in the workspace."""
+    """Run the server of the files in the workspace."""
     with http_site.serving() as site:
         yield site
 
 
 @pytest.fixture(scope="module")
 def made(server, launcher, tmp_path_factory):
-    """A folder with a workspace that has two runs of a batch with every kind of target."""
+    """Make a workspace with two runs of a batch and every kind of target; return its parent folder."""
     folder = tmp_path_factory.mktemp("made")
     (folder / "copying.py").write_text(STEPS)
     server.script("/busy", status(503))
@@ -63,7 +63,7 @@ def made(server, launcher, tmp_path_factory):
 
 @pytest.fixture
 def root(made, tmp_path):
-    """A copy of the workspace."""
+    """Return a copy of the workspace."""
     return shutil.copytree(made, tmp_path, symlinks=True, dirs_exist_ok=True) / "dpp-workspace"
 
 
@@ -90,40 +90,64 @@ def replaced(path, make):
 
 SPOILT = {
     "a byte of a download": ("downloads/*/*/a.txt", lambda path: path.write_text("bodY a"), "expected 6 bytes with sha256"),
-    "a pipe for a download": ("downloads/*/*/a.txt", lambda path: replaced(path, os.mkfifo), "is no file"),
-    "a pipe for a result": ("processed/*/*/*.json", lambda path: replaced(path, os.mkfifo), "is no file"),
-    "a link to itself": ("downloads/*/*/a.txt", lambda path: replaced(path, lambda link: link.symlink_to(link)), "can't be read"),
+    "a pipe for a download": ("downloads/*/*/a.txt", lambda path: replaced(path, os.mkfifo), "not a regular file"),
+    "a pipe for a result": ("processed/*/*/*.json", lambda path: replaced(path, os.mkfifo), "not a regular file"),
+    "a link to itself": ("downloads/*/*/a.txt", lambda path: replaced(path, lambda link: link.symlink_to(link)), "cannot be read"),
     "a sidecar": ("downloads/*/*/a.txt.dpp.json", lambda path: rewritten(path, sha256="0"), "expected 6 bytes with sha256 0, got 6"),
     "a copy": ("pre_processed/*/*/a-*/0/copy.txt", lambda path: path.write_text(""), "expected [1, 6] (files, bytes)"),
-    "a byte of a copy": ("pre_processed/*/*/a-*/0/copy.txt", lambda path: path.write_text("bodY a"), "as its record says, got"),
-    "a record of something else": ("pre_processed/*/*/*.json", lambda path: path.write_text("{}"), "is no record"),
-    "a record": ("pre_processed/*/*/*.json", lambda path: path.write_text("["), "is no record"),
-    "a result": ("processed/*/*/*.json", lambda path: path.write_text("{"), "is no result"),
-    "another result": ("processed/*/*/*.json", lambda path: rewritten(path, result=5), "is not the result that the last run says of"),
-    "a report": ("reports/*/*/*.json", lambda path: path.write_text("{"), "is no report"),
-    "no report": ("reports/*/*/*.json", Path.unlink, "no report of"),
-    "another report": ("reports/*/*/*.json", lambda path: rewritten(path, message="?", bytes=1), "is not what the last run says of"),
-    "a report elsewhere": ("reports/*/*/a-*.json", lambda path: path.rename(path.with_name(f"b-{'0' * 16}.json")), "is a report of a"),
+    "a byte of a copy": ("pre_processed/*/*/a-*/0/copy.txt", lambda path: path.write_text("bodY a"), "according to its record, got"),
+    "a record of something else": ("pre_processed/*/*/*.json", lambda path: path.write_text("{}"), "invalid record"),
+    "a record": ("pre_processed/*/*/*.json", lambda path: path.write_text("["), "invalid record"),
+    "a result": ("processed/*/*/*.json", lambda path: path.write_text("{"), "invalid result"),
+    "another result": (
+        "processed/*/*/*.json",
+        lambda path: rewritten(path, result=5),
+        "differs from the result that the last run recorded for",
+    ),
+    "a report": ("reports/*/*/*.json", lambda path: path.write_text("{"), "invalid report"),
+    "no report": ("reports/*/*/*.json", Path.unlink, "missing report of"),
+    "another report": (
+        "reports/*/*/*.json",
+        lambda path: rewritten(path, message="?", bytes=1),
+        "differs from the results of the last run for",
+    ),
+    "a report elsewhere": (
+        "reports/*/*/a-*.json",
+        lambda path: path.rename(path.with_name(f"b-{'0' * 16}.json")),
+        "is the report of another file, a",
+    ),
     "a row less": (
         "batches/*/runs/1/results.jsonl",
         lambda path: path.write_text("\n".join(path.read_text().splitlines()[1:]) + "\n"),
-        "says ",
+        "from run.json and results.jsonl, got",
     ),
-    "a torn row": ("batches/*/runs/2/results.jsonl", lambda path: path.write_text(path.read_text()[:-9] + "\n"), "5 lines, 4 of them"),
+    "a torn row": (
+        "batches/*/runs/2/results.jsonl",
+        lambda path: path.write_text(path.read_text()[:-9] + "\n"),
+        "5 lines, but outcomes of 4 files",
+    ),
     "a row twice": (
         "batches/*/runs/2/results.jsonl",
         lambda path: path.write_text(path.read_text() + path.read_text()),
-        "10 lines, 5 of them",
+        "10 lines, but outcomes of 5 files",
     ),
     "no rows but a folder": (
         "batches/*/runs/1/results.jsonl",
         lambda path: (path.unlink(), path.mkdir()),
-        "says ok 2, the results say 0",
+        "expected ok 0 from run.json and results.jsonl, got 2",
     ),
-    "no run but a file": ("batches/*/runs/2", lambda path: (shutil.rmtree(path), path.touch()), "is nothing that dpp put there"),
-    "a summary": ("batches/*/runs/1/summary.json", lambda path: rewritten(path, ok=5), "says ok 5, the results say 2"),
-    "what was asked": ("batches/*/runs/2/run.json", lambda path: rewritten(path, total=9), "says total 5, the results say 9"),
-    "a stray file": ("downloads", lambda path: (path / "notes.txt").write_text("x"), "is nothing that dpp put there"),
+    "no run but a file": ("batches/*/runs/2", lambda path: (shutil.rmtree(path), path.touch()), "unknown file, not written by dpp"),
+    "a summary": (
+        "batches/*/runs/1/summary.json",
+        lambda path: rewritten(path, ok=5),
+        "expected ok 2 from run.json and results.jsonl, got 5",
+    ),
+    "what was asked": (
+        "batches/*/runs/2/run.json",
+        lambda path: rewritten(path, total=9),
+        "expected total 9 from run.json and results.jsonl, got 5",
+    ),
+    "a stray file": ("downloads", lambda path: (path / "notes.txt").write_text("x"), "unknown file, not written by dpp"),
 }
 
 
@@ -185,10 +209,10 @@ def test_a_run_that_was_killed_leaves_no_problem(site, manifest, command, tmp_pa
     (tmp_path / "killing.py").write_text(KILLS)
     files = manifest([{"url": site.add(f"/{n}", str(n))} for n in range(40)])
     assert command("dpp", "run", files, "--processor", "killing:Kills").returncode == -signal.SIGKILL
-    wait_until(lambda: not latest_runs(tmp_path / "dpp-workspace")[0].is_held())  # the lock goes with the last child
+    wait_until(lambda: not latest_runs(tmp_path / "dpp-workspace")[0].is_held())  # the last child to end releases the lock
     problems, checker = found(tmp_path / "dpp-workspace")
     assert problems == []
-    assert [path for path in checker.left_over if path.endswith("was not summed up")]
+    assert [path for path in checker.left_over if path.endswith("has no summary")]
     assert [path for path in checker.left_over if "/manifest/" in path]
 
 
