@@ -1,8 +1,7 @@
-"""The interface of dpp's predecessor: one class, threads in this process, no Luigi.
+"""The interface of dpp's predecessor: one class that runs a batch with threads of this process, without Luigi.
 
-A program that used ``download-pipeline-processor`` keeps its classes and its command line. What differs: a file
-that failed makes the exit code 1, a pre-processor that returns None fails its file, and a constructor that raises
-loses no file.
+Differences from ``download-pipeline-processor``: the exit code is 1 if a file failed, a pre-processor that returns None fails
+its file, and a constructor that raises loses no files.
 """
 
 from __future__ import annotations
@@ -38,18 +37,18 @@ class ProcessingPipeline:
         pre_processor_class: A class with ``pre_process(file)``, or None for none.
         processor_class: A class with ``process(file)``, or None for the built-in ``checksum``.
         post_processor_class: A class with ``post_process(result, file)``, or None for none.
-        processing_limit: Files processed at once.
-        download_queue_size: Downloaded files that may wait.
-        pre_processing_queue_size: Pre-processed files that may wait.
-        download_cache: Folder for downloads and results, with which a second run does only what is missing;
-            without one, ``$CACHE_DIR`` or a temporary folder that is removed at the end.
-        simulate_downloads: Download nothing; sleep 1 to 3 s a file unless ``PIPELINE_NO_SLEEP`` is set.
-        debug: Detailed logs with thread names; handed to classes that take it.
-        log_file: Append the log to this file as well.
-        attempts: How often a URL is tried.
+        processing_limit: Maximum files processed at once.
+        download_queue_size: Maximum downloaded files waiting.
+        pre_processing_queue_size: Maximum pre-processed files waiting.
+        download_cache: Folder that keeps downloads and results, so that a second run does only what is missing; by default
+            ``$CACHE_DIR``, or a temporary folder that is removed at the end.
+        simulate_downloads: Download nothing; sleep 1 to 3 seconds per file unless ``PIPELINE_NO_SLEEP`` is set.
+        debug: Write detailed logs with thread names; passed to classes that accept ``debug``.
+        log_file: File to append the log to as well.
+        attempts: Maximum attempts per URL.
 
     Attributes:
-        summary: What became of the last run.
+        summary: The summary of the last run; None before the first.
     """
 
     def __init__(
@@ -86,13 +85,14 @@ class ProcessingPipeline:
             files: A manifest, or a list of dicts, each with at least a ``url``.
 
         Returns:
-            0 where every file is ok, 1 where one failed, 130 where the user interrupted.
+            0 if every file is ok, 1 if a file failed, 130 if the user interrupted the run.
 
         Raises:
-            InputError: The manifest or a class makes no sense; nothing was fetched.
-            EnvironmentStop: The surroundings stopped the run.
+            InputError: The manifest or a class is invalid; nothing was fetched.
+            EnvironmentStop: The environment stopped the run, such as a full disk.
         """
         with self._workspace() as folder:
+            # One chunk: all files are run in this process.
             settings = make_settings({**self._values, "workspace": folder, "chunk_size": 1_000_000_000})
             set_up_logging(settings)
             steps = self._steps(settings)
@@ -108,8 +108,9 @@ class ProcessingPipeline:
             run.work(pipeline, self._files(run), "files")
         except KeyboardInterrupt:
             interrupted = True
-            log.warning("interrupted; run again to do the rest")
+            log.warning("interrupted; run again to finish the rest")
         summary, code = run.conclude(interrupted=interrupted)
+        # The temporary folder is removed with the results in it.
         self.summary = summary if self._cache else summary.model_copy(update={"folder": ""})
         return code
 
