@@ -1,1 +1,1 @@
-"""The outcomes of a run, summarized, drawn and exported."""
+"""Summarize, draw and export the outcomes of a run."""

@@ -1,7 +1,6 @@
-"""Charts of a run: how fast its files came through, and how long its stages took.
+"""Charts of a run: files and bytes per second, and the duration of each stage. A template draws them."""
 
-What is kept of a run is of one size, however many files it has. Positions are fractions of their width and height; a template draws them.
-"""
+# The data of the charts has a fixed size, however many files a run has.
 
 from __future__ import annotations
 
@@ -26,14 +25,14 @@ _ROUND_SECONDS = (60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 21600, 43200
 
 
 class Tick(NamedTuple):
-    """A mark on an axis: where, from 0 to 1, and what it says."""
+    """A mark on an axis: its position from 0 to 1, and its label."""
 
     at: float
     text: str
 
 
 class Segment(NamedTuple):
-    """A part of a bar: which kind of thing it counts, where it begins above the axis, and its height."""
+    """A part of a bar: the index of what it counts, its distance from the axis and its height, both as fractions of the plot."""
 
     kind: int
     bottom: float
@@ -41,7 +40,7 @@ class Segment(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """A bar: its left edge, its width, its segments from the bottom up, and what it says."""
+    """A bar: its left edge and width as fractions of the plot, its segments from the bottom up, and its tooltip."""
 
     left: float
     width: float
@@ -58,7 +57,7 @@ class Plot(NamedTuple):
 
 
 class Stretch:
-    """What ended in a stretch of time."""
+    """The files that ended in a period of time."""
 
     __slots__ = ("bytes", "failed", "ok")
 
@@ -66,17 +65,17 @@ class Stretch:
         self.ok = self.failed = self.bytes = 0
 
     def take(self, other: Stretch) -> None:
-        """Take in what ended in a part of this stretch."""
+        """Add the files of a part of this period."""
         self.ok += other.ok
         self.failed += other.failed
         self.bytes += other.bytes
 
 
 class Timeline:
-    """Files and bytes over time, in at most 128 stretches that become longer as the run does.
+    """Files and bytes over time, in at most 128 periods of equal length.
 
     Args:
-        start: When the run began, in seconds since 1970-01-01 UTC.
+        start: Start of the run, in seconds since 1970-01-01 UTC.
     """
 
     def __init__(self, start: float) -> None:
@@ -88,7 +87,8 @@ class Timeline:
         return bool(self._stretches)
 
     def add(self, outcome: Outcome) -> None:
-        """Count a file of this run; one that ended before it, by another machine's clock, counts as its first."""
+        """Count a file of this run."""
+        # Negative if the clock of another machine is behind: such a file counts in the first period.
         seconds = outcome.at - self._start
         while seconds >= BARS * self._width:
             self._lengthen()
@@ -106,11 +106,11 @@ class Timeline:
             self._stretches[place // 2].take(stretch)
 
     def files(self) -> Plot:
-        """Return the chart of files a second: those that are ok, with those that failed upon them."""
+        """Return the chart of files per second: ok, with failed on top."""
         return self._plot(lambda stretch: (stretch.ok, stretch.failed), _files_a_second, _format_number, 1000)
 
     def bytes(self) -> Plot:
-        """Return the chart of bytes a second, of files that are ok."""
+        """Return the chart of bytes per second, for files that are ok."""
         return self._plot(lambda stretch: (stretch.bytes,), _bytes_a_second, human_bytes, 1024)
 
     def _plot(
@@ -136,12 +136,12 @@ class Timeline:
 
 
 class Durations:
-    """How long one stage took for each file, in buckets of a fifth of a decade.
+    """A histogram of the seconds that one stage took per file, with five buckets per power of ten.
 
     Attributes:
-        files: How many files went through the stage.
-        total: Seconds of all of them.
-        longest: Seconds of the slowest.
+        files: Number of files that completed the stage.
+        total: Seconds of all files.
+        longest: Seconds of the slowest file.
     """
 
     def __init__(self) -> None:
@@ -151,7 +151,7 @@ class Durations:
         self._counts: Counter[int] = Counter()
 
     def add(self, seconds: Sequence[float]) -> None:
-        """Count files."""
+        """Count files by the seconds that each took."""
         self.files += len(seconds)
         self.total += sum(seconds)
         self.longest = max(self.longest, *seconds)
@@ -163,7 +163,7 @@ class Durations:
         return min(self._counts), max(self._counts) + 1
 
     def quantile(self, part: float) -> float:
-        """Return about how many seconds this part of the files took at most: as near as a bucket is wide."""
+        """Return the seconds within which this fraction of the files completed, with an error of at most one bucket."""
         wanted, below = part * self.files, 0
         for bucket, count in sorted(self._counts.items()):
             if below + count >= wanted:
@@ -172,7 +172,7 @@ class Durations:
         return self.longest
 
     def plot(self, ends: tuple[int, int]) -> Plot:
-        """Return the histogram, over an axis that all stages share."""
+        """Return the histogram over the buckets from ``ends``, which all stages share."""
         first, end = ends
         top = max(self._counts.values())
         bars = [_bar(bucket - first, end - first, [count / top], _span(bucket, count)) for bucket, count in sorted(self._counts.items())]
@@ -182,10 +182,10 @@ class Durations:
 
 
 class Charts:
-    """What the charts of a run are made from. What an earlier run did is left out.
+    """The data of the charts of a run.
 
     Args:
-        start: When the run began, in seconds since 1970-01-01 UTC.
+        start: Start of the run, in seconds since 1970-01-01 UTC.
     """
 
     def __init__(self, start: float) -> None:
@@ -194,20 +194,21 @@ class Charts:
         self._seconds: list[dict[str, float]] = []
 
     def add(self, outcome: Outcome) -> None:
-        """Take in a file, which counts from the next :meth:`settle` on."""
+        """Add a file, which :meth:`settle` counts; files from an earlier run are ignored."""
         if not outcome.cached:
             self.timeline.add(outcome)
             self._seconds.append(outcome.seconds)
 
     def settle(self) -> None:
-        """Count the times that were taken in: many at once, which is cheaper than one by one."""
+        """Count the files that were added."""
+        # Many at once, which is faster than one by one.
         for stage, durations in self._stages.items():
             if several := [seconds[stage] for seconds in self._seconds if stage in seconds]:
                 durations.add(several)
         self._seconds.clear()
 
     def stages(self) -> list[tuple[str, Durations, Plot]]:
-        """Return the stages that files went through, each with its histogram."""
+        """Return the stages that files completed, each with its histogram."""
         used = {stage: durations for stage, durations in self._stages.items() if durations.files}
         ends = [durations.ends() for durations in used.values()]
         shared = (min((first for first, _ in ends), default=0), max((end for _, end in ends), default=1))
@@ -215,7 +216,7 @@ class Charts:
 
 
 def fine_seconds(seconds: float) -> str:
-    """Return a time with the unit that suits it, fractions of a second as well.
+    """Return a duration with a suitable unit, from microseconds to hours.
 
     Example:
         >>> fine_seconds(0.00034), fine_seconds(75)
@@ -223,7 +224,8 @@ def fine_seconds(seconds: float) -> str:
     """
     if seconds < 60:  # noqa: PLR2004 - a minute
         for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-            if seconds >= size * 0.9995:  # which three digits would make 1000 of the smaller unit
+            # From 0.9995 on, three digits would round to 1000 of the smaller unit.
+            if seconds >= size * 0.9995:
                 return f"{seconds / size:.3g} {unit}"
         return "0 s"
     return human_seconds(seconds)
@@ -260,7 +262,7 @@ def _bytes_a_second(rates: Sequence[float]) -> str:
 
 
 def _format_number(count: float) -> str:
-    return f"{count:,.0f}" if count >= 10 else f"{count:.3g}"  # noqa: PLR2004 - where decimals begin to matter
+    return f"{count:,.0f}" if count >= 10 else f"{count:.3g}"  # noqa: PLR2004 - decimals matter only below 10
 
 
 def _marks(end: float, step: float) -> list[float]:
@@ -268,7 +270,8 @@ def _marks(end: float, step: float) -> list[float]:
 
 
 def _tick_step(top: float, thousand: int) -> float:
-    """Return 1, 2 or 5 times a power of ten, of the unit that suits (bytes have thousands of 1,024), that makes about four marks."""
+    """Return a step of 1, 2 or 5 times a power of ten that makes about four marks."""
+    # In multiples of the unit of the labels: bytes are labelled in powers of 1,024.
     unit = float(thousand ** max(0, int(math.log(max(top, 1), thousand))))
     rough = top / unit / TICKS
     power = 10.0 ** math.floor(math.log10(rough))

@@ -1,4 +1,4 @@
-"""The results of a run as a file for other programs: CSV, JSON Lines, Parquet."""
+"""Export the results of a run as CSV, JSON Lines or Parquet."""
 
 from __future__ import annotations
 
@@ -18,22 +18,20 @@ from dpp.workspace.ledger import read_ledger
 FORMAT_OF_SUFFIX = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 FORMATS = ("csv", "jsonl", "parquet")
 GROUP_ROWS = 10_000
-# OWASP, "CSV Injection": a cell that begins with one of these may be taken for a formula
+# OWASP, "CSV Injection": a cell that starts with one of these may be taken for a formula
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def guess_format(path: Path | None) -> str:
-    """Return the format that a file's suffix stands for; CSV where there is no file.
+    """Return the format for the suffix of a file; CSV without a file.
 
     Raises:
-        ConfigurationError: The suffix stands for none.
+        ConfigurationError: The suffix is unknown.
     """
     if path is None:
         return "csv"
     if path.suffix.lower() not in FORMAT_OF_SUFFIX:
-        raise ConfigurationError(
-            f"{path}: no format is known for suffix {path.suffix!r}; {suggestion(path.suffix, FORMAT_OF_SUFFIX)}, or say --format"
-        )
+        raise ConfigurationError(f"{path}: unknown suffix {path.suffix!r}; set --format, or {suggestion(path.suffix, FORMAT_OF_SUFFIX)}")
     return FORMAT_OF_SUFFIX[path.suffix.lower()]
 
 
@@ -41,12 +39,12 @@ def table_of(results: Path, only: Literal["ok", "failed"] | None = None, *, flat
     """Return the outcomes of a run as a table.
 
     Args:
-        results: The outcomes, one line per file. It must not change while the table is read.
-        only: Which files; all of them if None.
-        flat: Whether the fields of results are columns of their own.
+        results: File with the outcomes, one line per file. It must not change while the table is read.
+        only: Status of the files to include; all files if None.
+        flat: Whether the fields of results become columns.
 
     Raises:
-        ConfigurationError: There are more columns than anybody can read.
+        ConfigurationError: There are more than 1,000 columns.
     """
     return make_table(lambda: (outcome for outcome in read_ledger(results) if only in (None, outcome.status)), flat=flat)
 
@@ -56,9 +54,9 @@ def write_table(form: str, table: Table, stream: IO[bytes], *, raw: bool = False
 
     Args:
         form: ``csv``, ``jsonl`` or ``parquet``.
-        table: What to write.
-        stream: Takes the bytes; it need not be one that can be gone back in.
-        raw: Whether text in CSV that a spreadsheet may take for a formula is left as it is.
+        table: The table.
+        stream: Binary stream to write to; it need not be seekable.
+        raw: Whether to write text that a spreadsheet may take for a formula without a ``'`` before it (CSV).
 
     Raises:
         ConfigurationError: pyarrow, which Parquet needs, is not installed.
@@ -75,14 +73,14 @@ def lines_of(form: str, table: Table, *, raw: bool = False) -> Iterator[str]:
 
 
 class _Echo:
-    """Give back what a CSV writer writes."""
+    """A stream for a CSV writer that returns each line instead of storing it."""
 
     def write(self, text: str) -> str:
         return text
 
 
 def _csv_lines(table: Table, raw: bool) -> Iterator[str]:
-    """Yield CSV after RFC 4180, with a header; what is None is empty."""
+    """Yield lines of CSV as in RFC 4180, with a header; None is an empty cell."""
     writer: Any = csv.writer(_Echo())
     yield writer.writerow(table.columns)
     for row in table.rows():
@@ -100,12 +98,12 @@ def _csv_cell(kind: str, value: Any, raw: bool) -> Any:
 
 
 def _iso(moment: Any) -> str:
-    """Return a time after ISO 8601, such as 2026-01-31T12:00:00.000000Z."""
+    """Return a time as in ISO 8601, such as 2026-01-31T12:00:00.000000Z."""
     return f"{moment.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 
 def _render_json_lines(table: Table) -> Iterator[str]:
-    """Yield a JSON object a row, each with every column."""
+    """Yield one JSON object per row, each with every column."""
     for row in table.rows():
         values = {column: row.get(column) for column in table.columns}
         yield json_line({**values, "at": _iso(cell(TIME, values["at"]))}).decode()
@@ -134,4 +132,6 @@ def _arrow(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ConfigurationError(f"Parquet needs pyarrow, which can't be imported ({error}): pip install 'dpp[parquet]'") from error
+        raise ConfigurationError(
+            f"Parquet requires pyarrow, which cannot be imported ({error}); install it: pip install 'dpp[parquet]'"
+        ) from error

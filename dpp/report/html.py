@@ -1,8 +1,10 @@
-"""The page of a run, ``report.html``: one file for a browser, which needs nothing else and asks for nothing.
+"""The report page of a run, ``report.html``: one file for a browser, without network requests.
 
-Its rows are those of ``results.jsonl``, packed in blocks of a mebibyte that the browser unpacks one by one. They are packed while
-the results are written, and kept in a file without a name until the summary is known, which stands above them.
+It contains the rows of ``results.jsonl``, compressed in blocks of 1 MiB that the browser decompresses one by one.
 """
+
+# Rows are compressed while the results are written, into a temporary file: the summary, which comes before them on the page,
+# is known only at the end.
 
 from __future__ import annotations
 
@@ -48,23 +50,23 @@ _HERE = "<!-- rows -->"
 
 
 class Text(NamedTuple):
-    """A style sheet or script of the page, and what its policy calls it."""
+    """A style sheet or script of the page, and its hash for the Content-Security-Policy."""
 
     body: str
     source: str
 
 
 class Page:
-    """Take in a run's rows, then write its page; within a ``with`` block.
+    """The report page of a run, as a context manager: add the rows, then write the page.
 
     Args:
-        path: Where the page is to lie.
-        info: How the run was asked for.
+        path: Path of the page.
+        info: The description of the run.
 
     Attributes:
-        cut: Rows that the page has without what is long in them.
-        left_out: Rows that the page has not.
-        charts: What its charts are made from.
+        cut: Number of rows that are shortened on the page.
+        left_out: Number of rows that the page does not contain.
+        charts: The data of its charts.
     """
 
     def __init__(self, path: Path, info: RunInfo) -> None:
@@ -85,11 +87,12 @@ class Page:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with stops_run(self._path):  # closing writes what is buffered
+        # Closing the file writes its buffer.
+        with stops_run(self._path):
             self._open.close()
 
     def take(self, rows: Iterable[Record]) -> Iterator[Record]:
-        """Take in rows, each of another file, while passing them on."""
+        """Yield the rows, each of a different file, and add them to the page."""
         size, longest = 0, LONGEST_ROW
         for row in rows:
             self.charts.add(row.outcome)
@@ -105,7 +108,8 @@ class Page:
         self._template = self._beside(_load_template)
 
     def _carried(self, row: Record) -> bytes:
-        """Return a row without what is long, or nothing where the page is full."""
+        """Return the line of a row, shortened if the page becomes large; empty if it is full."""
+        # Failed files are kept longer than those that are ok.
         if self._size > (ALL_ROWS if row.outcome.ok else FAILED_ROWS):
             self.left_out += 1
             return b""
@@ -114,17 +118,19 @@ class Page:
         return line
 
     def _pack(self) -> None:
-        """Have another thread pack a block: zlib lets go of the interpreter, so that the next block can be read meanwhile."""
+        """Compress the rows in another thread."""
+        # zlib releases the interpreter lock, so that the next rows are read at the same time.
         self._settle()
         self.charts.settle()
         lines, self._lines = list(filter(None, self._lines)), []
         self._packing = self._beside(_packed, lines) if lines else None
 
     def _beside(self, work: Callable[..., T], *arguments: Any) -> Future[T]:
-        """Let another thread do something, or do it here and now: while the interpreter ends, as after a signal, it starts no thread."""
+        """Call a function in another thread, or here if no thread can be started."""
         try:
             return self._packer.submit(work, *arguments)
         except RuntimeError:
+            # While the interpreter shuts down, as after a signal, it starts no threads.
             done: Future[T] = Future()
             done.set_result(work(*arguments))
             return done
@@ -140,15 +146,16 @@ class Page:
         """Write the page.
 
         Args:
-            summary: What became of the run.
-            ended: Whether it has ended.
-            stopped: Why it was stopped, where it was.
+            summary: The summary of the run.
+            ended: Whether the run has ended.
+            stopped: Why the run was stopped; "" if it was not.
 
         Raises:
-            EnvironmentStop: It can't be written.
+            EnvironmentStop: The page cannot be written.
         """
         head, _, foot = self._rendered(summary, ended=ended, stopped=stopped).partition(_HERE)
-        with stops_run(self._path):  # seeking writes what is buffered
+        # Seeking writes the buffer of the file.
+        with stops_run(self._path):
             self._rows.seek(0)
         write_stream(self._path, chain([head.encode()], iter(lambda: self._rows.read(BLOCK), b""), [foot.encode()]))
 
@@ -167,25 +174,26 @@ class Page:
 
 
 def _load_template() -> Template:
-    """Load the template, which takes some 30 ms: beside others, as it is done while results are on their way to the disk."""
+    """Load the template of the page."""
+    # This takes about 30 ms; a thread does it while the results are written to the disk.
     from jinja2 import Environment, PackageLoader  # noqa: PLC0415 - most processes write no page
 
-    environment = Environment(  # not optimized: that takes longer than it saves on one page
-        loader=PackageLoader("dpp"), autoescape=True, trim_blocks=True, lstrip_blocks=True, optimized=False
-    )
+    # Optimizing the template takes longer than it saves for one page.
+    environment = Environment(loader=PackageLoader("dpp"), autoescape=True, trim_blocks=True, lstrip_blocks=True, optimized=False)
     environment.filters |= {"seconds": fine_seconds, "bytes": human_bytes, "count": "{:,}".format, "moment": _moment}
     return environment.get_template("report.html.j2")
 
 
 def _packed(lines: list[bytes]) -> bytes:
-    """Return lines as an element that no browser runs, and whose letters (base64) end no element."""
+    """Return lines, compressed, as an element of the page."""
+    # Browsers do not run a script of this type, and base64 cannot contain the end of the element.
     packer = zlib.compressobj(1, zlib.DEFLATED, _GZIP)
     packed = packer.compress(b"".join(lines)) + packer.flush()
     return b'<script type="text/plain" data-rows="%d">%s</script>\n' % (len(lines), binascii.b2a_base64(packed, newline=False))
 
 
 def _shorten_record(row: Record) -> bytes:
-    """Return a row without its result, and the beginning of its message and the end of its traceback."""
+    """Return the line of a row without its result, with the start of its message and the end of its traceback."""
     outcome = row.outcome
     changes = {
         "result": None,
@@ -202,7 +210,8 @@ def _part(name: str) -> Text:
 
 
 def _changed(settings: dict[str, Any]) -> dict[str, str]:
-    """Return the settings that are not the defaults, without secrets, as people write them; steps are told of by themselves."""
+    """Return the settings that differ from their defaults as text, without secrets."""
+    # The steps have rows of their own, so they count as defaults here.
     known = {**Settings().model_dump(mode="json"), **{name: settings.get(name) for name in _STEPS}}
     return {name: _display_setting(value) for name, value in settings.items() if value != known.get(name)}
 
@@ -212,5 +221,5 @@ def _display_setting(value: Any) -> str:
 
 
 def _moment(seconds: float) -> str:
-    """Return a moment in UTC as RFC 3339 has it, which browsers read."""
+    """Return a time in UTC as in RFC 3339, which browsers parse."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,4 +1,4 @@
-"""What ``run.json`` holds: how a run was asked for, when and where it began; without secrets."""
+"""The content of ``run.json``: how, when and where a run was started, without secrets."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from dpp.workspace.atomic import read_bytes
 
 
 class RunInfo(BaseModel):
-    """A run, as ``run.json`` describes it; what a file of another version does not say has its default.
+    """The description of a run in ``run.json``.
 
     Attributes:
         batch: Name of the batch.
-        run: Number of the run; 0 where ``run.json`` is missing or damaged.
-        files: What messages call the manifest.
-        total: Files in the batch.
-        started: When it began, as ISO 8601 text in UTC.
-        started_at: The same in seconds since 1970-01-01 UTC.
-        started_clock: The same on the clock of its machine that nobody sets (``CLOCK_BOOTTIME``), in seconds.
-        host: Its machine.
-        pid: Its process there.
-        dpp: The version of dpp.
+        run: Number of the run; 0 if ``run.json`` is missing or damaged.
+        files: Name of the manifest for messages.
+        total: Number of files in the batch.
+        started: Start of the run, as ISO 8601 text in UTC.
+        started_at: Start of the run, in seconds since 1970-01-01 UTC.
+        started_clock: Start of the run on the ``CLOCK_BOOTTIME`` of its machine, in seconds.
+        host: Name of the machine.
+        pid: Id of the process.
+        dpp: Version of dpp.
         plugins: The steps, with kind, name, version and a digest of their options.
-        fingerprints: Of the pre-processors, of these with the processor, of all steps: they name the folders of targets.
-        name: What its user calls the batch; "" where that is the manifest's name.
-        source: Where the manifest can be read again; "" where it can't, or where that has a secret.
+        fingerprints: Names of the folders of targets: of the pre-processors, of these with the processor, of all steps.
+        name: Name that the user gave the batch; "" if it has the manifest's name.
+        source: Path or URL of the manifest; "" if it cannot be read again or contains a secret.
         settings: The settings, without the options of plugins.
         options: The options that were given, without secrets.
-        withheld: Names of options and settings that are left out, as they may be secret.
-        selection: Which failures of earlier runs are tried again; all if None.
-        skipped: Files that the destination had already (``skip_existing``).
+        withheld: Names of options and settings that are not stored because they may be secret.
+        selection: Which failures of earlier runs are retried; all if None.
+        skipped: Files skipped because the destination has them (``skip_existing``).
     """
 
+    # Every field has a default, so that the file of another version of dpp can be read.
     batch: str = ""
     run: int = 0
     files: str = ""
@@ -59,14 +60,15 @@ class RunInfo(BaseModel):
     skipped: int = 0
 
     def elapsed(self) -> float:
-        """Return the seconds since the run began; on its own machine by a clock that nobody sets."""
+        """Return the seconds since the start of the run."""
+        # CLOCK_BOOTTIME cannot be set, unlike the time of day, but is valid only on the machine of the run.
         if self.started_clock is not None and self.host == socket.gethostname():
             return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - self.started_clock)
         return max(0.0, time.time() - self.started_at) if self.started_at else 0.0
 
 
 def read_info(folder: Path) -> RunInfo:
-    """Return what the ``run.json`` of a run's folder holds; all defaults where it is missing or damaged."""
+    """Return the content of ``run.json`` in the folder of a run; only defaults if it is missing or damaged."""
     try:
         return RunInfo.model_validate_json(read_bytes(folder / "run.json"))
     except (OSError, ValidationError):

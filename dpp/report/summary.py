@@ -1,4 +1,4 @@
-"""Summing up a run: counts, failures grouped, results of all files in one place."""
+"""The summary of a run: counts, groups of failures, and the text shown at its end."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class FailureGroup(BaseModel):
     """Failures of one kind.
 
     Attributes:
-        stage: The stage they failed in.
-        error_class: Their class.
-        count: How many files.
-        example: Id, URL and message of the first of them.
+        stage: The stage in which the files failed.
+        error_class: Their error class.
+        count: Number of files.
+        example: Id, URL and message of the first file.
     """
 
     stage: str
@@ -39,22 +39,22 @@ class FailureGroup(BaseModel):
 
 
 class Summary(BaseModel):
-    """What became of a run: ``summary.json``.
+    """The summary of a run, in ``summary.json``.
 
     Attributes:
         batch: Name of the batch.
         run: Number of the run.
-        total: Files in the batch.
-        ok: Files that went through, now or in an earlier run.
-        cached: How many of those an earlier run had done.
+        total: Number of files in the batch.
+        ok: Files that are ok, from this run or an earlier one.
+        cached: How many of those are from an earlier run.
         failed: Files that failed.
-        remembered: How many of those failed in an earlier run and were not tried again (``dpp retry``).
-        skipped: Files that were left out, as they are where they should get to (``skip_existing``).
-        missing: Files without an outcome: the run was stopped.
-        bytes: Size of this run's downloads that went through.
-        seconds: From the start of the run to its summary.
-        failures: The failures, grouped by stage and class, the largest group first.
-        folder: Where summary and results lie; empty where they were not kept.
+        remembered: How many of those failed in an earlier run and were not retried (``dpp retry``).
+        skipped: Files skipped because the destination has them (``skip_existing``).
+        missing: Files without an outcome, because the run was stopped.
+        bytes: Bytes downloaded by this run, for files that are ok.
+        seconds: Seconds from the start of the run to its summary.
+        failures: Failures grouped by stage and error class, the largest group first.
+        folder: Folder of the summary and the results; empty if they were not kept.
     """
 
     batch: str
@@ -73,17 +73,17 @@ class Summary(BaseModel):
 
     @property
     def complete(self) -> bool:
-        """Whether every file of the batch went through."""
+        """Whether every file of the batch is ok."""
         return not self.failed and not self.missing
 
     @property
     def state(self) -> str:
-        """How the run ended: ``ok``, ``failed``, or ``stopped`` where some files have no outcome."""
+        """How the run ended: ``ok``, ``failed``, or ``stopped`` if some files have no outcome."""
         return "stopped" if self.missing else "failed" if self.failed else "ok"
 
 
 def fold(summary: Summary, rows: Iterable[Record]) -> Iterator[Record]:
-    """Count the rows of ledgers into a summary while passing them on, each file once."""
+    """Yield the rows of ledgers, each file only once, and count them in a summary."""
     seen: set[int] = set()
     groups: dict[tuple[str, str], FailureGroup] = {}
     for row in rows:
@@ -111,7 +111,7 @@ def _count(summary: Summary, groups: dict[tuple[str, str], FailureGroup], outcom
 
 
 def render(summary: Summary) -> str:
-    """Return a summary as lines of text for people: what became of the files, where to read on, and how to go on."""
+    """Return a summary as text: counts, failures, paths of the results, and the command to run next."""
     lines = [f"batch {summary.batch}, run {summary.run}: {_counts(summary)}"]
     lines += [_group(group) for group in summary.failures[:SHOWN_GROUPS]]
     if len(summary.failures) > SHOWN_GROUPS:
@@ -120,45 +120,50 @@ def render(summary: Summary) -> str:
 
 
 def _where(summary: Summary) -> list[str]:
-    """Return lines that say where results, report and log lie, and what to run next."""
+    """Return lines with the paths of results, report and log, and the command to run next."""
     if not summary.folder:
         return ["results were not kept"]
     folder = Path(summary.folder)
     kept = [("report", folder / PAGE), ("log", folder / "log.txt")]
     lines = [f"{name}: {path}" for name, path in kept if path.exists() and (name == "report" or not summary.complete)]
-    again = [] if summary.complete else [f"{'go on' if summary.missing else 'retry'}: {_how_to_retry(summary)}"]
+    again = [] if summary.complete else [f"{'continue' if summary.missing else 'retry'}: {_how_to_retry(summary)}"]
     return [f"results: {folder / 'results.jsonl'}", *lines, *again]
 
 
 def _how_to_retry(summary: Summary) -> str:
-    """Return the command that retries, or what does where the files came from a list, a pipe or a URL with a secret."""
+    """Return the command that retries, or an explanation if there is none."""
     info = read_info(Path(summary.folder))
+    # A list from Python, a pipe, or a URL with a secret is not stored, so dpp retry cannot read it.
     can_be_read_again = info.source or not info.run
-    return retry_command(summary) if can_be_read_again else f"run the same again; dpp retry can't, as it can't read the {info.files}"
+    return retry_command(summary) if can_be_read_again else f"start the same run again; dpp retry cannot read the {info.files}"
 
 
 def retry_command(summary: Summary) -> str:
-    """Return the command that does what this run has left undone; with ``--all`` where it would leave all failures as they are."""
+    """Return the command that continues a run or retries its failures."""
+    # Without --all, dpp retry would retry none of these failures.
     are_gone = not summary.missing and all(group.error_class in GONE for group in summary.failures)
     return spell_retry(summary.batch, Path(summary.folder), *(["--all"] if are_gone else []))
 
 
 def spell_retry(batch: str, folder: Path, *words: str) -> str:
-    """Return a command that retries a batch, one of whose runs lies in a folder."""
+    """Return a command that retries a batch.
+
+    Args:
+        batch: Name of the batch.
+        folder: Folder of one of its runs.
+        words: Further options.
+    """
     workspace = folder.parents[3]
     where = [] if workspace == Settings().workspace else ["--workspace", str(workspace)]
     return shlex.join(["dpp", "retry", batch, *words, *where])
 
 
 def _counts(summary: Summary) -> str:
-    parts = [f"{summary.ok} of {summary.total} ok"]
-    if summary.cached:
-        parts.append(f"{summary.cached} of them done before")
-    parts.append(f"{summary.failed} failed")
-    if summary.remembered:
-        parts.append(f"{summary.remembered} of them not tried again")
+    done = f" ({summary.cached} already done)" if summary.cached else ""
+    kept = f" ({summary.remembered} not retried)" if summary.remembered else ""
+    parts = [f"{summary.ok} of {summary.total} ok{done}", f"{summary.failed} failed{kept}"]
     if summary.skipped:
-        parts.append(f"{summary.skipped} left out, as they are there")
+        parts.append(f"{summary.skipped} skipped (already at the destination)")
     if summary.missing:
         parts.append(f"{summary.missing} not done")
     return f"{', '.join(parts)}; {human_bytes(summary.bytes)} in {summary.seconds:.1f} s"
@@ -166,11 +171,12 @@ def _counts(summary: Summary) -> str:
 
 def _group(group: FailureGroup) -> str:
     example = group.example
-    return f"  {group.count} x {group.stage}: {group.error_class}, such as {example['id']} ({example['url']}): {example['message']}"
+    failures = f"{group.count} failed in {group.stage} ({group.error_class})"
+    return f"  {failures}, for example {example['id']} ({example['url']}): {example['message']}"
 
 
 def human_seconds(seconds: float) -> str:
-    """Return a time in hours and minutes, or minutes and seconds."""
+    """Return a duration in hours and minutes, or minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     parts = [(hours, "h"), (minutes, "min"), (0 if hours else rest, "s")]

@@ -1,4 +1,4 @@
-"""Outcomes as a table: a result's fields become columns, each of one kind."""
+"""Outcomes as a table: the fields of results become columns, each with one type."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _LONG = range(-(2**63), 2**63)
 
 @dataclass
 class Table:
-    """Rows and columns.
+    """A table of outcomes.
 
     Attributes:
-        columns: The kind of each column: ``text``, ``integer``, ``number``, ``boolean``, ``time`` (seconds since 1970-01-01
-            UTC) or ``json``, for lists and for values of several kinds.
-        rows: Called to go through the rows: the values by column; what is None may be left out.
+        columns: The type of each column: ``text``, ``integer``, ``number``, ``boolean``, ``time`` (seconds since 1970-01-01
+            UTC) or ``json``, for lists and for values of several types.
+        rows: Function that returns an iterator over the rows, each with its values by column; None may be omitted.
     """
 
     columns: dict[str, str]
@@ -34,14 +34,14 @@ class Table:
 
 
 def make_table(outcomes: Callable[[], Iterable[Outcome]], *, flat: bool = True) -> Table:
-    """Return outcomes as a table, which keeps none of them in memory.
+    """Return outcomes as a table, without keeping them in memory.
 
     Args:
-        outcomes: Called to go through them, once here for the columns and once for the rows.
-        flat: Whether the fields of results are columns of their own, such as ``result.lines``; else ``result`` is one.
+        outcomes: Function that returns the outcomes; called once here for the columns, and once for the rows.
+        flat: Whether the fields of results become columns such as ``result.lines``; otherwise ``result`` is one column.
 
     Raises:
-        ConfigurationError: There are more columns than anybody can read.
+        ConfigurationError: There are more than 1,000 columns.
     """
 
     def rows() -> Iterator[dict[str, Any]]:
@@ -51,7 +51,7 @@ def make_table(outcomes: Callable[[], Iterable[Outcome]], *, flat: bool = True) 
 
 
 def flatten(outcome: Outcome, *, flat: bool = True) -> dict[str, Any]:
-    """Return an outcome's values by column; a list stays one value, and an empty object is none."""
+    """Return the values of an outcome by column; a list is one value, and an empty object has no column."""
     row: dict[str, Any] = {}
     for field, value in outcome.model_dump().items():
         if field in NESTED and (flat or field != "result"):
@@ -70,7 +70,8 @@ def _leaves(column: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _columns(rows: Iterable[Mapping[str, Any]], flat: bool) -> dict[str, str]:
-    """Return the columns in the order of an outcome's fields, those of one field by name, so that the order is always the same."""
+    """Return the types of the columns, in the order of an outcome's fields, and those of one field by name."""
+    # A fixed order: it must not depend on which file ended first.
     found: dict[str, str] = {}
     for row in rows:
         for column, value in row.items():
@@ -79,7 +80,7 @@ def _columns(rows: Iterable[Mapping[str, Any]], flat: bool) -> dict[str, str]:
                 found[column] = _common_type(found.get(column, kind), kind)
         if len(found) > COLUMN_LIMIT:
             raise ConfigurationError(
-                f"the results have more than {COLUMN_LIMIT} fields, too many for columns; --no-flatten leaves them in one column"
+                f"the results have more than {COLUMN_LIMIT} fields, the limit for columns; use --no-flatten to write them as one column"
             )
     kinds = (
         {field: "text" for field in Outcome.model_fields if field not in NESTED}
@@ -92,7 +93,8 @@ def _columns(rows: Iterable[Mapping[str, Any]], flat: bool) -> dict[str, str]:
 
 
 def kind_of(value: Any) -> str:
-    """Return what kind of column a value wants; an integer of more than 64 bits is no number anywhere but in JSON."""
+    """Return the column type for a value."""
+    # Parquet and most readers of CSV have no integers of more than 64 bits.
     if isinstance(value, bool):
         return "boolean"
     if isinstance(value, int):
@@ -107,7 +109,7 @@ def _common_type(one: str, other: str) -> str:
 
 
 def cell(kind: str, value: Any) -> Any:
-    """Return a value as its column has it: JSON as text, a time with its zone."""
+    """Return a value in the type of its column: JSON as text, a time with its time zone."""
     if value is None:
         return None
     if kind == MIXED:

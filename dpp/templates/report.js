@@ -1,11 +1,11 @@
 "use strict";
 (() => {
-  // What a file is called, or failed with, is foreign: it gets into the page as text only, never as markup.
+  // Names, URLs and messages come from outside: they are added to the page as text only, never as markup.
   const byId = (id) => document.getElementById(id);
   const blocks = [...document.querySelectorAll("script[data-rows]")];
   const total = blocks.reduce((sum, block) => sum + Number(block.dataset.rows), 0);
   const view = { state: "all", words: [], group: null, sort: null, down: false, page: 0, size: 50 };
-  const TOLD = 16; // blocks: to paint the page anew costs more than to read one
+  const TOLD = 16; // blocks between updates of the status: painting the page takes longer than reading a block
   const files = [];
   let found = [];
   let loaded = false;
@@ -46,7 +46,8 @@
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "local time";
   const both = (at) => (zone === "UTC" ? utc(at) : `${local(at)} ${zone}; ${utc(at)}`);
 
-  // Rows: a block is a gzip member in base64. The table keeps what it shows; the rest is unpacked again when it is asked for.
+  // Rows: a block is a gzip member in base64. The table keeps only the fields that it shows, to save memory; details are
+  // decompressed again on request.
 
   async function unpacked(block) {
     const packed = Uint8Array.fromBase64?.(block.textContent) ?? Uint8Array.from(atob(block.textContent), (letter) => letter.charCodeAt(0));
@@ -67,7 +68,7 @@
     };
   }
 
-  const states = { ok: "ok", failed: "failed", before: "before" };
+  const states = { ok: "ok", failed: "failed", before: "already done" };
   const failure = (file) => (file.state === "failed" ? `${file.stage}: ${file.kind}: ${file.message}` : "");
   const text = (file) => (file.text ??= [file.id, file.name, file.url, failure(file)].join("\n").toLowerCase());
   const fits = (file) =>
@@ -91,7 +92,7 @@
     return [...some, ...none];
   }
 
-  // Looking for files goes in slices, so that a key that is pressed meanwhile is heard, and makes this search stop.
+  // A search runs in slices, so that the page stays responsive, and a new search stops the current one.
 
   async function select(page = 0) {
     const mine = ++turn;
@@ -112,8 +113,8 @@
     const first = view.page * view.size;
     const part = found.slice(first, first + view.size);
     document.querySelector("#table tbody").replaceChildren(...part.map(line));
-    const range = part.length ? `Files ${count(first + 1)} to ${count(first + part.length)} of ${count(found.length)}` : "No file fits";
-    byId("status").textContent = loaded ? range : `${range}; ${count(files.length)} of ${count(total)} are read`;
+    const range = part.length ? `Files ${count(first + 1)} to ${count(first + part.length)} of ${count(found.length)}` : "No file matches";
+    byId("status").textContent = loaded ? range : `${range}; ${count(files.length)} of ${count(total)} files loaded`;
     byId("page").value = view.page + 1;
     byId("page").max = pages;
     byId("pages").textContent = `of ${count(pages)}`;
@@ -151,7 +152,7 @@
       coming = blocks[number + 1] && unpacked(blocks[number + 1]);
       JSON.parse(`[${lines.join()}]`).forEach((row, place) => files.push(listed(row, block, place)));
       if (!number) show(found = files.slice());
-      else if (number % TOLD === 0) byId("status").textContent = `${count(files.length)} of ${count(total)} files are read`;
+      else if (number % TOLD === 0) byId("status").textContent = `${count(files.length)} of ${count(total)} files loaded`;
     }
     loaded = true;
     countStates();
@@ -160,8 +161,9 @@
     await follow();
   }
 
-  // The details of a file: all that the page knows of it.
+  // The details of a file.
 
+  // Numbers that JavaScript cannot represent exactly keep their original text.
   const exact = (_, value, context) =>
     typeof value === "number" && context?.source && JSON.rawJSON && String(value) !== context.source ? JSON.rawJSON(context.source) : value;
 
@@ -175,7 +177,7 @@
     const steps = row.plugins.filter((step) => step.kind === kinds[stage]);
     const spent = row.seconds[stage];
     const failed = row.status === "failed" && row.stage === stage;
-    const note = failed ? row.error_class : spent === undefined ? (stage === "download" && row.cached ? "done before" : "not run") : "ok";
+    const note = failed ? row.error_class : spent === undefined ? (stage === "download" && row.cached ? "already done" : "not run") : "ok";
     return element("tr", {},
       element("th", { scope: "row" }, stage),
       element("td", {}, steps.map((step) => step.name).join(", ") || (stage === "download" ? "by the URL's scheme" : "none")),
@@ -201,13 +203,13 @@
     const close = element("button", { type: "button" }, "Close");
     close.addEventListener("click", () => byId("details").close());
     const turns = [["Previous", -1], ["Next", 1]].map(([label, way]) => {
-      const button = element("button", { type: "button", "aria-label": `${label} file of the table` }, label);
+      const button = element("button", { type: "button", "aria-label": `${label} file in the table` }, label);
       const other = found[found.indexOf(file) + way];
       button.setAttribute("aria-disabled", !found.includes(file) || !other);
       button.addEventListener("click", () => other && location.replace(`#file=${encodeURIComponent(other.id)}`));
       return button;
     });
-    const state = element("span", { class: `status ${file.state}` }, file.state === "before" ? "ok, done before" : states[file.state]);
+    const state = element("span", { class: `status ${file.state}` }, file.state === "before" ? "ok, already done" : states[file.state]);
     const facts = pairs([
       ["name", row.name], ["URL", row.url], ["size", row.bytes === null ? "" : `${count(row.bytes)} bytes (${size(row.bytes)})`],
       ["SHA-256", row.sha256 && element("code", {}, row.sha256)], ["attempts", String(row.attempts)], ["HTTP status", row.http_status && String(row.http_status)],
@@ -216,7 +218,7 @@
     const failed = row.status === "failed" ? titled(`Failed: ${row.stage}, ${row.error_class}`, element("pre", {}, row.message ?? ""),
       ...(row.traceback ? [element("h4", {}, "Traceback"), element("pre", {}, row.traceback)] : [])) : [];
     const note = row.whole ? [element("p", { class: "notice" },
-      `This file's line has ${size(row.whole)}: its result is left out here, a long message or traceback is cut. All of it is in results.jsonl.`)] : [];
+      `The record of this file has ${size(row.whole)}: its result is omitted here, and a long message or traceback is shortened. The full record is in results.jsonl.`)] : [];
     const result = row.result === null || row.result === undefined ? [] : titled("Result", element("pre", {}, JSON.stringify(row.result, null, 2)));
     return [element("header", {}, element("h2", { id: "details-title" }, row.id), state, ...turns, close),
       facts, ...note, ...failed, ...titled("Stages", stageTable(row)), ...result];
@@ -228,7 +230,7 @@
     if (!asked) return dialog.open && dialog.close();
     const id = decoded(asked[1]);
     const file = files.find((one) => one.id === id);
-    if (!file) return loaded && (byId("status").textContent = `This page has no file ${id}`);
+    if (!file) return loaded && (byId("status").textContent = `This page does not contain file ${id}`);
     const held = document.activeElement?.getAttribute("aria-label");
     const written = (await unpacked(file.block))[file.place];
     dialog.replaceChildren(...details(file, { ...JSON.parse(written), result: JSON.parse(written, exact).result }));
@@ -241,7 +243,7 @@
     try { return decodeURIComponent(part); } catch { return part; }
   }
 
-  // What people do.
+  // Event handlers.
 
   function sortBy(button) {
     view.down = view.sort === button.dataset.sort && !view.down;
@@ -294,6 +296,6 @@
   byId("browser").hidden = false;
   listen();
   load().catch((error) => {
-    byId("status").textContent = `This browser can't unpack the files (${error.message}); they are in results.jsonl`;
+    byId("status").textContent = `This browser cannot decompress the list of files (${error.message}); they are in results.jsonl`;
   });
 })();

@@ -87,7 +87,7 @@ def test_a_wrong_value_in_luigi_cfg_is_said_in_one_line(command, tmp_path, text,
 def test_report_names_each_failure(dpp, failed_batch):
     code, out, _ = dpp("report")
     assert code == 0
-    assert "2 of 3 ok (0 done before), 1 failed, 0 not done" in out
+    assert "2 of 3 ok (0 already done), 1 failed, 0 not done" in out
     assert "download: http-404: the server responded with 404" in out
 
 

@@ -87,7 +87,7 @@ def test_a_failed_file_ends_it_with_1_and_the_post_processor_hears_of_it(classes
     run = command(COMMAND, "--files", files, "--processor", "mine:Read", "--post-processor", "mine:Note")
     assert run.returncode == 1
     assert "1 of 2 ok, 1 failed" in run.stdout
-    assert "1 x download: http-404, such as b" in run.stdout
+    assert "1 failed in download (http-404), for example b" in run.stdout
     assert sorted((tmp_path / "notes.txt").read_text().splitlines()) == ["a aaa None", "b None http-404"]
 
 
@@ -95,7 +95,7 @@ def test_a_cache_is_resumed(site, files, command):
     for _ in range(2):
         run = command(COMMAND, "--files", files, "--download-cache", "cache")
         assert run.returncode == 0, run.stderr
-    assert "3 of 3 ok, 3 of them done before" in run.stdout
+    assert "3 of 3 ok (3 already done)" in run.stdout
     assert sum(site.counts().values()) == 3
 
 
@@ -226,7 +226,7 @@ def test_a_signal_lets_the_file_on_its_way_end(gates, tmp_path, site, command, r
     site.forget()
     run = command(COMMAND, "--files", "x.json", "--processor", "gate:Gate", "--download-cache", "cache")
     assert run.returncode == 0, run.stderr
-    assert "3 of 3 ok, 1 of them done before" in run.stdout
+    assert "3 of 3 ok (1 already done)" in run.stdout
     assert sum(count for path, count in site.counts().items() if path.startswith("/gate/")) == 2
 
 

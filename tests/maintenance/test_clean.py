@@ -65,7 +65,7 @@ def test_downloads_of_files_that_are_ok_are_freed_and_these_are_not_run_again(ro
     assert "freed: 8 B" in dpp("clean", "--downloads")[1]
     assert names(root, "downloads") == {"bad", "bad.dpp.json", "part.part", "part.part.dpp.json"}
     site.forget()
-    assert "1 of 3 ok, 1 of them done before" in dpp("run", "x.json", *CHAIN, "--attempts", 1)[1]
+    assert "1 of 3 ok (1 already done)" in dpp("run", "x.json", *CHAIN, "--attempts", 1)[1]
     assert "/good" not in site.counts()
     assert dpp("verify")[0] == 0
 

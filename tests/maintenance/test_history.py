@@ -87,7 +87,7 @@ def test_what_happened_to_a_download_is_told(done, dpp, name, body, state, again
     done.with_name(name).write_text(body)
     found, by_stage = stages(dpp, "a")
     assert (by_stage["download"]["state"], found["again"]) == (state, again)
-    assert (dpp("run", "x.json")[1].find("1 of them done before") < 0) is again
+    assert (dpp("run", "x.json")[1].find("(1 already done)") < 0) is again
 
 
 @pytest.mark.parametrize(

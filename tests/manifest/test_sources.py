@@ -165,7 +165,7 @@ def test_files_that_are_there_are_left_out(folder, tmp_path, run_batch, results)
     (tmp_path / "out" / "b.csv").write_text("there")
     run = run_batch(folder, "--skip-existing", "out")
     assert run.returncode == 0, run.stderr
-    assert "3 of 3 ok, 0 failed, 1 left out, as they are there" in run.stderr
+    assert "3 of 3 ok, 0 failed, 1 skipped (already at the destination)" in run.stderr
     assert sorted(results()) == ["a.csv", "sub/c.csv", "sub/d.txt"]
     assert json.loads(next(tmp_path.glob("dpp-workspace/batches/*/runs/1/summary.json")).read_text())["skipped"] == 1
 

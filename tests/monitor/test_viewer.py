@@ -100,7 +100,7 @@ def test_an_interrupted_run_says_how_to_go_on(held, site, tmp_path):
         shown.wait_for("slow-1  download")
         shown.press("C-c")
         release.set()
-        screen = shown.wait_for("ended with 130", "go on: dpp retry x-")
+        screen = shown.wait_for("ended with 130", "continue: dpp retry x-")
     assert "Traceback" not in screen
     assert "waiting" not in screen
 

@@ -1,4 +1,4 @@
-"""What the charts of a run are made from."""
+"""The data of the charts of a run."""
 
 from __future__ import annotations
 

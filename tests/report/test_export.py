@@ -1,4 +1,4 @@
-"""The results of a run for other programs: what is read back is what was written."""
+"""Export of results: reading a file back gives the values that were written."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def failure(number):
 
 @pytest.fixture
 def make_run(tmp_path):
-    """Write a run of a batch as it lies in a workspace, with these outcomes."""
+    """Write the folder of a run with these outcomes to a workspace."""
 
     def make(outcomes, *, ended=True):
         run = Run(tmp_path / "dpp-workspace/batches/x-0123456789/runs/1", registry())
@@ -141,7 +141,7 @@ def test_the_suffix_says_the_format(name, form):
 
 def test_a_suffix_that_says_nothing_is_refused():
     assert guess_format(None) == "csv"
-    with pytest.raises(ConfigurationError, match=r"'\.parqet'; did you mean '\.parquet'\?, or say --format"):
+    with pytest.raises(ConfigurationError, match=r"unknown suffix '\.parqet'; set --format, or did you mean '\.parquet'"):
         guess_format(Path("x.parqet"))
 
 
@@ -178,7 +178,7 @@ def test_a_reader_that_has_enough_ends_it_quietly(make_run, form):
 
 def test_parquet_is_not_written_to_a_terminal(three, command):
     shown = command("script", "-qec", f"{DPP} export --format parquet", "/dev/null")
-    assert (shown.returncode, "name a file with --output" in shown.stdout) == (2, True)
+    assert (shown.returncode, "write it to a file with --output" in shown.stdout) == (2, True)
 
 
 def test_what_a_server_sent_does_not_steer_a_terminal(make_run, command):

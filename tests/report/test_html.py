@@ -1,4 +1,4 @@
-"""The page of a run: what it carries, what it leaves out, and that foreign text stays text."""
+"""The report page of a run: its content, its limits, and that no text becomes markup."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def failed(key: object, **more: object) -> Record:
 
 @pytest.fixture
 def write(tmp_path):
-    """Write the page of these rows; return its text."""
+    """Write the page with these rows; return its text."""
 
     def to_text(*rows: Record, asked: dict[str, object] | None = None) -> str:
         summary = Summary(batch="b", run=1, total=len(rows), folder="/w/runs/1", seconds=2)
@@ -95,7 +95,7 @@ def test_a_full_page_carries_what_failed_and_says_how_many_rows_it_has_not(write
     late = [one["status"] for one in found if int(one["id"]) > 150]
     assert late
     assert set(late) == {"failed"}
-    assert f"This page has {len(found)} of 200 files" in text
+    assert f"This page contains {len(found)} of 200 files" in text
 
 
 def test_names_that_look_like_markup_are_text(write):
@@ -119,13 +119,20 @@ def test_nothing_runs_but_the_script_that_the_policy_names(write):
 
 def test_without_scripts_the_page_still_shows_outcome_failures_and_charts(write):
     text = re.sub(r"<script.*?</script>", "", write(row(1, bytes=2048), failed(2)), flags=re.DOTALL)
-    for words in ("1 of 2 files ok, 1 failed", "http-404", "gone", "Files a second over the run", "the stage download took", "<noscript>"):
+    for words in (
+        "1 of 2 files ok, 1 failed",
+        "http-404",
+        "gone",
+        "Files per second over the run",
+        "the stage download took",
+        "<noscript>",
+    ):
         assert words in text
 
 
 def test_a_run_in_which_nothing_was_done_has_a_page(write):
-    assert "No file was worked on" in write()
-    assert "Every file was done before" in write(row(1, cached=True))
+    assert "No file was processed" in write()
+    assert "Every file was already done" in write(row(1, cached=True))
 
 
 def test_settings_are_shown_where_they_are_not_the_defaults_and_without_secrets(write):
@@ -149,7 +156,7 @@ def colours(scheme: str) -> dict[str, str]:
 
 
 def luminance(colour: str) -> float:
-    """Relative luminance, as WCAG 2.2 defines it."""
+    """Return the relative luminance as defined in WCAG 2.2."""
     parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
     red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue

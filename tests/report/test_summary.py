@@ -1,4 +1,4 @@
-"""Summing up: counts, groups of failures, results, and words for people."""
+"""The summary of a run: counts, groups of failures, and its text."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_failures_are_grouped_the_largest_first_with_their_first_example():
 def test_words_for_a_run_that_went_well():
     summary, _ = folded(2, ok(1), ok(2, cached=True))
     summary.seconds = 1.25
-    assert render(summary) == "batch b, run 1: 2 of 2 ok, 1 of them done before, 0 failed; 10 B in 1.2 s\nresults were not kept"
+    assert render(summary) == "batch b, run 1: 2 of 2 ok (1 already done), 0 failed; 10 B in 1.2 s\nresults were not kept"
 
 
 def test_words_for_failures_and_files_not_done():
@@ -62,9 +62,9 @@ def test_words_for_failures_and_files_not_done():
     summary.folder = "/w x/batches/b/runs/1"
     assert render(summary).splitlines() == [
         "batch b, run 1: 1 of 4 ok, 2 failed, 1 not done; 10 B in 0.0 s",
-        "  2 x download: http-404, such as 2 (https://h/): why 2",
+        "  2 failed in download (http-404), for example 2 (https://h/): why 2",
         "results: /w x/batches/b/runs/1/results.jsonl",
-        "go on: dpp retry b --workspace '/w x'",
+        "continue: dpp retry b --workspace '/w x'",
     ]
 
 
@@ -87,7 +87,7 @@ def test_where_the_files_can_not_be_read_again_the_end_does_not_say_dpp_retry(tm
     summary, _ = folded(1, failed(1))
     (tmp_path / "run.json").write_text('{"run": 1, "source": "", "files": "list of 2 files"}')
     summary.folder = str(tmp_path)
-    assert render(summary).splitlines()[-1] == "retry: run the same again; dpp retry can't, as it can't read the list of 2 files"
+    assert render(summary).splitlines()[-1] == "retry: start the same run again; dpp retry cannot read the list of 2 files"
 
 
 @pytest.mark.parametrize(

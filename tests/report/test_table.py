@@ -1,4 +1,4 @@
-"""Outcomes as a table: columns, their order, their kinds."""
+"""Outcomes as a table: columns, their order and their types."""
 
 from __future__ import annotations
 

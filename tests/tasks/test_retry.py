@@ -43,7 +43,7 @@ def test_retry_tries_all_failures_but_what_is_not_there(broken, site, dpp, resul
     code, out, err = dpp("retry", *mode[2:])
     assert (code, set(site.counts())) == (1, {"/busy", "/wrong"})
     assert "retrying 2 of 4 failed files" in err
-    assert "run 2: 2 of 5 ok, 1 of them done before, 3 failed, 2 of them not tried again" in out
+    assert "run 2: 2 of 5 ok (1 already done), 3 failed (2 not retried)" in out
     assert outcomes(results) == {
         "fine": ("ok", None, True),
         "busy": ("ok", None, False),
