@@ -1,4 +1,4 @@
-"""Unpack compressed files and archives: a pre-processor for dpp that trusts nothing it unpacks."""
+"""A pre-processor for dpp that unpacks compressed files and untrusted archives."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ __all__ = ["Decompress", "dpp_pre_processors"]
 
 @hookimpl
 def dpp_pre_processors() -> list[type[BasePreProcessor]]:
-    """Offer the pre-processor."""
+    """Return the pre-processor of this package."""
     return [Decompress]

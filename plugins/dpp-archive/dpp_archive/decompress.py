@@ -1,4 +1,4 @@
-"""The pre-processor and its options."""
+"""The pre-processor ``decompress`` and its options."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dpp_archive.formats import HEAD, SMALLEST, Promise, detect, promised, suffi
 from dpp_archive.limits import Budget
 from dpp_archive.unpack import mismatch, too_short, unpack
 
+# These are compressed inside, but people and programs handle each one as a single document or package
 KEPT = (
     *("docx", "docm", "dotx", "xlsx", "xlsm", "xlsb", "xltx", "pptx", "pptm", "ppsx", "vsdx"),
     *("odt", "ods", "odp", "odg", "pages", "numbers", "key", "epub", "kmz", "3mf", "xps", "oxps", "npz"),
@@ -20,29 +21,29 @@ KEPT = (
 
 
 class Decompress(BasePreProcessor):
-    """Unpack a file: what is compressed becomes a file, an archive becomes a folder, anything else stays as it is."""
+    """Unpack a compressed file to a file and an archive to a folder; leave any other file unchanged."""
 
     name = "decompress"
     version = "1"
     blames_input = frozenset({f"archive-{word}" for word in ("corrupt", "limit", "mismatch", "truncated", "unsafe")})
 
     required: bool = False
-    """Fail a file that is not unpacked."""
+    """Whether a file fails if there is nothing to unpack."""
     check_suffix: bool = True
-    """Fail a file whose suffix is that of a compressed file or an archive, but whose content is not."""
+    """Whether a file fails if its suffix names a compressed format or an archive but its content does not match."""
     explode: bool = False
-    """Pass each file of an archive to the later steps as a file of its own."""
+    """Whether each file of an archive is passed to the later steps separately."""
     keep: tuple[str, ...] = KEPT
-    """Suffixes of archives that stay packed."""
+    """Suffixes of archives that are not unpacked; a new list replaces the default."""
     max_bytes: ByteSize = Field(ByteSize(100 * 1024**3), gt=0)
-    """Maximum bytes that a file unpacks to, such as ``100GiB``."""
+    """Maximum unpacked size per file, in bytes or with a unit such as ``100GiB``."""
     max_ratio: float = Field(1000, ge=1, allow_inf_nan=False)
-    """Maximum ratio of unpacked to packed bytes; 16 MiB are always allowed."""
+    """Maximum ratio of unpacked to packed size; up to 16 MiB are always allowed."""
     max_members: int = Field(100_000, ge=1)
-    """Maximum files and folders per archive."""
+    """Maximum number of files and folders per archive."""
 
     def pre_process(self, file: FileData) -> FileData:
-        """Return the file with ``local_path`` and ``name`` of what it was unpacked to."""
+        """Unpack the file into its ``output_dir`` and set ``local_path`` and ``name`` to the result."""
         path, into = file.local_path, file.output_dir
         assert path is not None
         assert into is not None
@@ -57,7 +58,7 @@ class Decompress(BasePreProcessor):
         return file
 
     def _kind(self, path: Path, promise: Promise | None) -> str | None:
-        """Return which format a file is, or None where it is to be left alone."""
+        """Return the format of a file, or None if it is not to be unpacked."""
         if path.is_dir() or suffix(path.name) in {kept.lower().lstrip(".") for kept in self.keep}:
             return None
         with path.open("rb") as source:
@@ -68,12 +69,16 @@ class Decompress(BasePreProcessor):
         size = path.stat().st_size
         if size < SMALLEST[promise.kind]:
             raise too_short(size, promise.kind)
-        if promise.kind != "tar":  # which begins with zeros where it has no members; its reader will tell
+        # A tar without members has only zeros and so no magic number; the tar reader checks it
+        if promise.kind != "tar":
             raise mismatch(promise.kind)
         return "tar"
 
     def _left_alone(self, file: FileData) -> FileData:
         if self.required:
-            reason = "it is neither compressed nor an archive, or its suffix is in keep; leave it out of the batch or set required to false"
-            raise StageError(reason, "archive-required")
+            raise StageError(
+                "the file is neither compressed nor an archive, or its suffix is listed in keep; "
+                "remove it from the batch, or set required of decompress to false",
+                "archive-required",
+            )
         return file

@@ -1,4 +1,4 @@
-"""Writing what an archive holds: below one folder, as new files and folders, and never through a link."""
+"""Write the members of an archive below one folder, only as new files and folders, and never through a link."""
 
 from __future__ import annotations
 
@@ -17,35 +17,37 @@ from dpp_archive.streams import WRITE_BLOCK
 Block = bytes | memoryview
 
 MAX_COMPONENT = 255  # bytes; NAME_MAX of Linux's file systems
-MAX_PATH = 2048  # bytes below the folder; PATH_MAX, 4096, is for the whole
-MAX_DEPTH = 100  # shutil.rmtree of Python 3.11 gives up at a thousand
+MAX_PATH = 2048  # bytes below the folder; PATH_MAX, 4096, limits the whole path
+MAX_DEPTH = 100  # shutil.rmtree of Python 3.11 recurses once per level, up to the limit of 1,000
+# O_EXCL: of two members with one name, neither overwrites the other. O_NOFOLLOW: no member is written through a link
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DRIVE = re.compile(r"[A-Za-z]:")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 def unsafe(name: str, reason: str) -> StageError:
-    """Return the refusal of a member."""
-    return StageError(f"its member {shown(name)} {reason}; nothing of the archive is kept", "archive-unsafe")
+    """Return the error for a member that is rejected."""
+    return StageError(f"the archive is rejected: its member {shown(name)} {reason}; no file of it was kept", "archive-unsafe")
 
 
 def shown(name: str) -> str:
-    """Return a member's name as a message can show it."""
+    """Return a member's name quoted and shortened for a message."""
     return repr(name if len(name) <= MAX_COMPONENT else name[:MAX_COMPONENT] + "...")
 
 
 def safe_parts(name: str) -> tuple[str, ...]:
-    """Return the components of a member's name; none where it names the folder itself.
+    """Return the components of a member's name, or an empty tuple if it names the folder itself.
 
     Raises:
-        StageError: The name leads out of the folder, or no file should be called so.
+        StageError: The name points outside the folder, is too long, or has characters that are not allowed.
     """
     reason = _objection(name)
     if reason:
         raise unsafe(name, reason)
     parts = _split(name)
     if len(parts) > MAX_DEPTH or len(name.encode()) > MAX_PATH or any(len(part.encode()) > MAX_COMPONENT for part in parts):
-        raise unsafe(name, f"has a name over {MAX_COMPONENT} bytes, a path over {MAX_PATH} bytes, or over {MAX_DEPTH} folders deep")
+        limits = f"{MAX_COMPONENT} bytes per name, {MAX_PATH} bytes per path, {MAX_DEPTH} levels of folders"
+        raise unsafe(name, f"has a path that is too long (maximum: {limits})")
     return parts
 
 
@@ -57,25 +59,22 @@ def _objection(name: str) -> str:
     if not name:
         return "has no name"
     if _UNPRINTABLE.search(name):
-        return "has a control character in its name, or a name that is not UTF-8"
+        return "has a name with a control character, or one that is not UTF-8"
     if name.startswith("/") or _DRIVE.match(name):
         return "has an absolute path"
     if "\\" in name:
-        return "has a backslash in its name, which separates folders on other systems"
+        return "has a backslash in its name, which is a path separator on Windows"
     if ".." in name.split("/"):
-        return "leads out of the folder"
+        return "has a path with '..', which may point outside the folder"
     return ""
 
 
 class Folder:
-    """The folder that one archive becomes.
-
-    Whatever is there already is refused, so that of two members with one name neither wins. Names that differ only by case
-    are two files, or refused where the file system makes no difference.
+    """The folder that one archive is unpacked to; it rejects a second member with the name of an earlier one.
 
     Args:
-        root: The folder, not there yet.
-        budget: The limits that hold for it.
+        root: The folder, which must not exist yet.
+        budget: The limits of the archive.
     """
 
     def __init__(self, root: Path, budget: Budget) -> None:
@@ -86,23 +85,24 @@ class Folder:
         os.mkdir(self._root)
 
     def add_folder(self, name: str) -> None:
-        """Make a folder, and those above it; one that the archive named before may be named again, and counts again."""
+        """Create a folder and its parents, unless the archive listed it before."""
         parts = safe_parts(name)
+        # Counted again each time, or an archive could list one folder without end
         if parts in self._folders:
             self._budget.count_member()
         self._make(parts, name)
 
     def add_file(self, name: str, blocks: Iterable[Block], *, executable: bool = False) -> None:
-        """Write a file, and make the folders above it.
+        """Write a file, and create its parent folders.
 
         Args:
             name: Its path in the archive.
-            blocks: Its content, counted against the budget by whoever makes it.
-            executable: Whether it may be executed; all else of a mode is left out.
+            blocks: Its content; the caller counts it against the budget.
+            executable: Whether the file gets execute permission, the only part of its mode that is kept.
         """
         parts = safe_parts(name)
         if not parts or name.endswith(("/", "/.")):
-            raise unsafe(name, "is a file with the name of a folder")
+            raise unsafe(name, "is a file, but its name is that of a folder")
         self._make(parts[:-1], name)
         self._budget.count_member()
         with _mapped(name):
@@ -110,15 +110,15 @@ class Folder:
         self._files.add(parts)
 
     def add_copy(self, name: str, original: str) -> None:
-        """Write a file with the content of another that the archive held before: what a hard link means.
+        """Write a copy of an earlier file of the archive, in place of a hard link to it.
 
         Args:
             name: Its path in the archive.
-            original: The path of the other one.
+            original: The earlier file's path in the archive.
         """
         parts = _split(original)
         if _objection(original) or parts not in self._files:
-            raise unsafe(name, f"is a hard link to {shown(original)}, which is no earlier file of the archive")
+            raise unsafe(name, f"is a hard link to {shown(original)}, which is not an earlier file of the archive")
         path = self._path(parts)
         self.add_file(name, self._counted(path), executable=os.access(path, os.X_OK))
 
@@ -141,10 +141,10 @@ class Folder:
 
 
 def write_new(path: str, blocks: Iterable[Block], *, executable: bool = False) -> None:
-    """Write a file that must not be there yet.
+    """Write a new file.
 
     Raises:
-        OSError: It is there, or it can't be written.
+        OSError: The path exists already, or it cannot be written.
     """
     descriptor = os.open(path, _NEW, 0o777 if executable else 0o666)
     try:
@@ -162,12 +162,14 @@ def _write_all(descriptor: int, block: Block) -> None:
 
 @contextmanager
 def _mapped(name: str) -> Iterator[None]:
-    """Refuse a member whose name the file system does not take; a full disk stays an OSError, for dpp to stop the run."""
+    """Reject a member whose name the file system does not accept."""
     try:
         yield
+    # Also two names that differ only by case, on a file system that ignores it
     except FileExistsError as error:
-        raise unsafe(name, "has the name of an earlier one, or a file where an earlier one has a folder") from error
+        raise unsafe(name, "has the same path as an earlier member, or is a file in place of an earlier folder") from error
     except OSError as error:
         if error.errno in (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL):
-            raise unsafe(name, f"has a name that this file system does not take: {error.strerror}") from error
+            raise unsafe(name, f"has a name that this file system does not accept: {error.strerror}") from error
+        # Any other error, such as a full disk, has to stop the run and not fail the file
         raise

@@ -1,4 +1,4 @@
-"""Telling what a file is by its content, what its name promises, and what to call what comes out of it."""
+"""Detect a file's format by its content and by its name, and choose the name of the unpacked file or folder."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import NamedTuple
 from dpp_archive.streams import MAGIC
 from dpp_archive.tar_headers import is_tar
 
-HEAD = 512  # bytes that tell; a block of a tar
-ZIP = (b"PK\3\4", b"PK\5\6")  # the second begins a zip without members
-SMALLEST = {"gz": 20, "bz2": 14, "xz": 32, "zst": 9, "tar": 1024, "zip": 22}  # bytes that hold nothing
+HEAD = 512  # bytes; one block of a tar, the longest of all headers
+ZIP = (b"PK\3\4", b"PK\5\6")  # the second is for a zip without members
+SMALLEST = {"gz": 20, "bz2": 14, "xz": 32, "zst": 9, "tar": 1024, "zip": 22}  # bytes of a file with no content
 
 _COMPRESSED = {"gz": "gz", "bz2": "bz2", "bz": "bz2", "xz": "xz", "zst": "zst", "zstd": "zst"}
 _COMPRESSED_TARS = {"tgz": "gz", "taz": "gz", "tbz": "bz2", "tbz2": "bz2", "tb2": "bz2", "txz": "xz", "tzst": "zst"}
@@ -17,11 +17,11 @@ SUFFIXES = {"tar", "zip", *_COMPRESSED, *_COMPRESSED_TARS}
 
 
 class Promise(NamedTuple):
-    """What a file's name says that it is.
+    """The format that a file's name announces.
 
     Attributes:
         kind: ``gz``, ``bz2``, ``xz``, ``zst``, ``tar`` or ``zip``.
-        has_tar: Whether it is a tar, or has one inside.
+        has_tar: Whether the file is a tar, compressed or not.
     """
 
     kind: str
@@ -29,7 +29,7 @@ class Promise(NamedTuple):
 
 
 def detect(head: bytes) -> str | None:
-    """Return which format a file is, from its first 512 bytes, or None."""
+    """Return the format of a file from its first 512 bytes, or None if it is not a known one."""
     for kind, magic in MAGIC.items():
         if magic.match(head):
             return kind
@@ -39,12 +39,12 @@ def detect(head: bytes) -> str | None:
 
 
 def suffix(name: str) -> str:
-    """Return what follows the last dot of a name, in lower case."""
+    """Return the part after the last dot of a name in lower case, or "" if it has no dot."""
     return name.rpartition(".")[2].lower() if "." in name else ""
 
 
 def promised(name: str) -> Promise | None:
-    """Return what a name says that the file is, or None where it says nothing."""
+    """Return the format that a file's name announces, or None."""
     last = suffix(name)
     if last in _COMPRESSED:
         return Promise(_COMPRESSED[last], has_tar=suffix(name[: -len(last) - 1]) == "tar")
@@ -54,13 +54,14 @@ def promised(name: str) -> Promise | None:
 
 
 def unpacked_name(name: str, *, folder: bool) -> str:
-    """Return what to call what comes out of a file: its name without the suffix of a format.
+    """Return the name of the unpacked file or folder: the packed file's name without the suffix of its format.
 
     Args:
-        name: The file's name.
-        folder: Whether it becomes a folder, so that a ``.tar`` goes as well.
+        name: The packed file's name.
+        folder: Whether it is unpacked to a folder, so that ``.tar`` is removed as well.
     """
     short = name[: -len(suffix(name)) - 1] if suffix(name) in SUFFIXES else name
     if folder and suffix(short) == "tar":
         short = short[: -len(".tar")]
+    # ".gz" or "..gz" would leave an empty name, or one that means a folder
     return short if short.strip(" .") else name

@@ -1,20 +1,21 @@
-"""How much one archive may become, counted while it is unpacked."""
+"""Limits of one archive, checked while it is unpacked."""
 
 from __future__ import annotations
 
 from dpp import StageError
 
+# Small files with repeated content compress by more than any useful ratio; 16 MiB do no harm
 RATIO_FLOOR = 16 * 1024 * 1024
 
 
 class Budget:
-    """What is left of the limits of one archive.
+    """Count the bytes and members of one archive against its limits.
 
     Args:
-        packed_size: Size of the archive in bytes.
-        max_bytes: Bytes that it may unpack to.
-        max_ratio: How many times its own size it may unpack to; the first 16 MiB pass in any case.
-        max_members: Files and folders that it may unpack to.
+        packed_size: Size of the archive, in bytes.
+        max_bytes: Maximum unpacked size, in bytes.
+        max_ratio: Maximum ratio of unpacked to packed size; up to 16 MiB are always allowed.
+        max_members: Maximum number of files and folders.
     """
 
     def __init__(self, packed_size: int, max_bytes: int, max_ratio: float, max_members: int) -> None:
@@ -28,7 +29,7 @@ class Budget:
         """Count bytes before they are written.
 
         Raises:
-            StageError: They would be too many.
+            StageError: They exceed a limit.
         """
         self._bytes += count
         if self._bytes > self._max_bytes:
@@ -37,19 +38,23 @@ class Budget:
             raise _too_much(f"to more than {self._max_ratio:g} times its own size", "max_ratio")
 
     def count_member(self) -> None:
-        """Count a file or a folder before it is made.
+        """Count a file or a folder before it is created.
 
         Raises:
-            StageError: It would be one too many.
+            StageError: It exceeds the limit.
         """
         self._members += 1
         self.check_members(self._members)
 
     def check_members(self, count: int) -> None:
-        """Refuse an archive that says by itself that it has too many members."""
+        """Reject an archive that lists too many members.
+
+        Raises:
+            StageError: The count exceeds the limit.
+        """
         if count > self._max_members:
             raise _too_much(f"to more than {self._max_members} files and folders", "max_members")
 
 
 def _too_much(what: str, option: str) -> StageError:
-    return StageError(f"it would unpack {what}; if that is to be trusted, raise {option} of decompress", "archive-limit")
+    return StageError(f"the file would unpack {what}; if you trust it, raise {option} of decompress", "archive-limit")

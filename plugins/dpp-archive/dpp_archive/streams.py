@@ -1,7 +1,4 @@
-"""Compressed streams: their content block by block, and whether they are whole.
-
-Memory does not grow with a stream: at most 64 KiB go into a decompressor at once and 1 MiB comes out.
-"""
+"""Decompress streams block by block, and check that they are complete."""
 
 from __future__ import annotations
 
@@ -20,10 +17,11 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+# A decompressor gets 64 KiB at a time and returns at most 1 MiB, so that memory does not grow with the stream
 READ_BLOCK = 64 * 1024
 WRITE_BLOCK = 1024 * 1024
-XZ_MEMORY = 256 * 1024 * 1024  # xz -9 needs 65 MiB; a header may ask for 4 GiB
-GZIP_WINDOW = 16 + zlib.MAX_WBITS  # zlib reads header and trailer, and checks both CRC and size (RFC 1952)
+XZ_MEMORY = 256 * 1024 * 1024  # bytes; xz -9 needs 65 MiB, but a header may require 4 GiB
+GZIP_WINDOW = 16 + zlib.MAX_WBITS  # zlib reads header and trailer, and checks CRC and size (RFC 1952)
 RAW_WINDOW = -zlib.MAX_WBITS
 LONGEST_MAGIC = 10
 
@@ -31,19 +29,20 @@ MAGIC = {
     "gz": re.compile(rb"\x1f\x8b\x08[\x00-\x1f]"),
     "bz2": re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)"),
     "xz": re.compile(rb"\xfd7zXZ\x00"),
-    "zst": re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"),  # a frame, or a skippable one (RFC 8878, section 3.1)
+    # A Zstandard frame or a skippable frame (RFC 8878, section 3.1)
+    "zst": re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"),
 }
 
 
 class Source(Protocol):
-    """Where packed bytes come from."""
+    """A source of packed bytes, such as an open file."""
 
     def read(self, size: int, /) -> bytes:
-        """Return at most so many bytes, and none at the end."""
+        """Return at most ``size`` bytes, and ``b""`` at the end."""
 
 
 class Codec(Protocol):
-    """A decompressor of one stream, as those of bz2, lzma and zstd are."""
+    """A decompressor of one stream with the interface of those in bz2, lzma and zstd."""
 
     @property
     def eof(self) -> bool:
@@ -51,21 +50,21 @@ class Codec(Protocol):
 
     @property
     def needs_input(self) -> bool:
-        """Whether nothing more comes out before something goes in."""
+        """Whether it needs more input before it returns more output."""
 
     @property
     def unused_data(self) -> bytes:
-        """What went in after the end of the stream."""
+        """Input after the end of the stream."""
 
     def decompress(self, data: bytes, max_length: int, /) -> bytes:
-        """Return at most so many bytes; to be given nothing while ``needs_input`` is false."""
+        """Return at most ``max_length`` bytes; ``data`` must be empty while ``needs_input`` is false."""
 
 
 class _Inflater:
-    """zlib's decompressor with the manners of the others.
+    """zlib's decompressor with the interface of ``Codec``.
 
     Args:
-        window: What zlib calls wbits: which header and trailer to expect.
+        window: zlib's ``wbits``, which selects the header and trailer to expect.
     """
 
     def __init__(self, window: int) -> None:
@@ -100,16 +99,14 @@ CODECS: dict[str, Callable[[], Codec]] = {
 
 
 def decompressed(source: Source, kind: str) -> Iterator[bytes]:
-    """Yield the content of a compressed file: of all its members, streams or frames.
-
-    Zeros may follow, as gzip(1) allows it; anything else may not.
+    """Yield the content of a compressed file with one or more members, streams or frames.
 
     Args:
-        source: The file, at its beginning.
+        source: The file, at its start.
         kind: ``gz``, ``bz2``, ``xz`` or ``zst``.
 
     Raises:
-        StageError: It is cut short, damaged, or followed by something else.
+        StageError: It is truncated, damaged, or followed by data other than zeros.
     """
     data = source.read(READ_BLOCK)
     while data:
@@ -118,22 +115,22 @@ def decompressed(source: Source, kind: str) -> Iterator[bytes]:
 
 
 def one_stream(source: Source, kind: str, data: bytes = b"") -> Generator[bytes, None, bytes]:
-    """Yield the content of one stream, and return what was read beyond its end.
+    """Yield the content of one stream, and return the bytes that were read after its end.
 
     Args:
-        source: Where the stream goes on.
-        kind: Which of ``CODECS`` it is.
-        data: Its first bytes, where they were read already.
+        source: The source of the stream.
+        kind: A key of ``CODECS``.
+        data: The first bytes of the stream, if they were read already.
 
     Raises:
-        StageError: It is cut short or damaged.
+        StageError: The stream is truncated or damaged.
     """
     codec = CODECS[kind]()
     while not codec.eof:
         if codec.needs_input and not data:
             data = source.read(READ_BLOCK)
             if not data:
-                raise StageError(f"it is cut short: the {kind} data has no end; fetch it again", "archive-truncated")
+                raise StageError(f"the {kind} data is truncated; download the file again", "archive-truncated")
         made = _step(codec, kind, data)
         data = b""
         if made:
@@ -144,17 +141,21 @@ def one_stream(source: Source, kind: str, data: bytes = b"") -> Generator[bytes,
 def _step(codec: Codec, kind: str, data: bytes) -> bytes:
     try:
         return codec.decompress(data, WRITE_BLOCK)
-    except (zlib.error, lzma.LZMAError, zstd.ZstdError, OSError, ValueError, EOFError) as error:  # bz2 raises OSError
+    # OSError: bz2 has no error class of its own
+    except (zlib.error, lzma.LZMAError, zstd.ZstdError, OSError, ValueError, EOFError) as error:
+        # lzma and zstd report a limit by the text of the error only
         if "memory" in str(error).lower():
-            raise StageError(f"its {kind} data needs more memory to unpack than is granted: {error}", "archive-limit") from error
-        raise StageError(f"its {kind} data is damaged: {error}", "archive-corrupt") from error
+            raise StageError(f"the {kind} data needs more memory to unpack than allowed: {error}", "archive-limit") from error
+        raise StageError(f"the {kind} data is damaged: {error}; ask the sender for a new copy", "archive-corrupt") from error
 
 
 def _next_stream(source: Source, kind: str, data: bytes) -> bytes:
-    """Return the beginning of the next stream of the file, or nothing where only zeros are left."""
+    """Return the start of the next stream of the file, or ``b""`` if only zeros are left."""
+    # gzip(1) allows zeros after the end: tapes and block devices pad files with them
     data = data.lstrip(b"\0")
     while len(data) < LONGEST_MAGIC and (more := source.read(READ_BLOCK)):
         data = (data + more).lstrip(b"\0")
-    if len(data) >= LONGEST_MAGIC and not MAGIC[kind].match(data):  # less is the beginning of a stream that is cut, or no stream
-        raise StageError(f"something that is no {kind} follows the end of the {kind} data", "archive-corrupt")
+    # Fewer bytes may be the start of a truncated stream; the decompressor decides
+    if len(data) >= LONGEST_MAGIC and not MAGIC[kind].match(data):
+        raise StageError(f"the {kind} data is followed by other data; ask the sender for a new copy", "archive-corrupt")
     return data

@@ -1,8 +1,7 @@
-"""Headers of tar archives: old ones, ustar, GNU and pax (POSIX.1-2017, pax, "EXTENDED DESCRIPTION").
+"""Parse headers of tar archives: v7, ustar, GNU and pax (POSIX.1-2017, pax, "EXTENDED DESCRIPTION")."""
 
-Parsed here and not by tarfile, which takes a damaged header for the end of the archive, reads extended headers of any size
-into memory, and does not say whether the end was reached.
-"""
+# Not tarfile: it treats a damaged header as the end of the archive, reads extended headers of any size into memory, and
+# does not report whether it reached the end.
 
 from __future__ import annotations
 
@@ -24,8 +23,8 @@ EXTENDED = (*PAX, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 _USTAR = b"ustar\0"
 _MAGIC = slice(257, 263)
 _CHECKSUM = slice(148, 156)
-_OCTAL = re.compile(rb" *([0-7]*) *(?:\0.*)?", re.DOTALL)  # what follows a NUL is left over
-_BINARY = 0x80  # GNU: the rest of the field is a number with the highest byte first
+_OCTAL = re.compile(rb" *([0-7]*) *(?:\0.*)?", re.DOTALL)  # bytes after a NUL have no meaning
+_BINARY = 0x80  # GNU: the rest of the field is a big-endian number
 _NEGATIVE = 0xFF
 _RECORD = re.compile(rb"([0-9]{1,9}) ([^=]+)=")
 _DECIMAL = re.compile(r"[0-9]{1,18}")
@@ -33,13 +32,13 @@ _DECIMAL = re.compile(r"[0-9]{1,18}")
 
 @dataclass(frozen=True)
 class Header:
-    """What a tar says of a member.
+    """The header of one member of a tar.
 
     Attributes:
-        name: Its path; what is not UTF-8 has become lone surrogates.
+        name: Its path; bytes that are not UTF-8 are lone surrogates.
         kind: The type flag, one byte.
-        size: Bytes of data that follow.
-        link: What a link leads to.
+        size: Size of its data, in bytes.
+        link: The target of a link.
         executable: Whether its owner may execute it.
     """
 
@@ -51,12 +50,12 @@ class Header:
 
 
 def corrupt(what: str) -> StageError:
-    """Return the refusal of a damaged tar."""
-    return StageError(f"the tar is damaged: {what}", "archive-corrupt")
+    """Return the error for a damaged tar."""
+    return StageError(f"the tar is damaged: {what}; ask the sender for a new copy", "archive-corrupt")
 
 
 def is_tar(block: bytes) -> bool:
-    """Whether a file that begins with this block is a tar: it has ustar's magic, or an older header with a valid checksum."""
+    """Return whether the first block of a file is a tar header: it has ustar's magic or a valid checksum."""
     if len(block) < BLOCK or block == ZEROS:
         return False
     return block[_MAGIC][:5] == _USTAR[:5] or _checksum_fits(block)
@@ -66,11 +65,12 @@ def parse(block: bytes) -> Header:
     """Return the header in a block of 512 bytes.
 
     Raises:
-        StageError: It is none.
+        StageError: It is not a valid header.
     """
     if not _checksum_fits(block):
-        raise corrupt("the checksum of a header does not fit")
-    prefix = _text(block[345:500]) if block[_MAGIC] == _USTAR else ""  # GNU's own magic has times there
+        raise corrupt("the checksum of a header does not match")
+    # GNU's own format has access and change times at this place
+    prefix = _text(block[345:500]) if block[_MAGIC] == _USTAR else ""
     name = _text(block[:100])
     return Header(
         name=f"{prefix}/{name}" if prefix else name,
@@ -86,7 +86,8 @@ def _checksum_fits(block: bytes) -> bool:
     if expected is None or not expected[1]:
         return False
     unsigned = sum(block) - sum(block[_CHECKSUM]) + 8 * ord(" ")
-    signed = unsigned - 256 * sum(byte >= _BINARY for byte in block[: _CHECKSUM.start] + block[_CHECKSUM.stop :])  # as old tars did
+    # Some old tars added the bytes as signed numbers
+    signed = unsigned - 256 * sum(byte >= _BINARY for byte in block[: _CHECKSUM.start] + block[_CHECKSUM.stop :])
     return int(expected[1], 8) in (unsigned, signed)
 
 
@@ -95,7 +96,7 @@ def _text(field: bytes) -> str:
 
 
 def decoded(name: bytes) -> str:
-    """Return a name as text, with what is not UTF-8 as lone surrogates."""
+    """Return a name as text, with bytes that are not UTF-8 as lone surrogates."""
     return name.decode("utf-8", "surrogateescape")
 
 
@@ -106,15 +107,15 @@ def _number(field: bytes) -> int:
         return int.from_bytes(field, "big") - (_BINARY << 8 * (len(field) - 1))
     octal = _OCTAL.fullmatch(field)
     if octal is None:
-        raise corrupt("a header has a number that is none")
+        raise corrupt("a header has an invalid number")
     return int(octal[1] or b"0", 8)
 
 
 def pax_records(data: bytes) -> dict[str, str]:
-    """Return the records of an extended header: ``LENGTH KEYWORD=VALUE`` and a line feed, one after another.
+    """Return the records of a pax header, each ``LENGTH KEYWORD=VALUE`` and a line feed.
 
     Raises:
-        StageError: They are none, or describe a sparse file.
+        StageError: A record is invalid.
     """
     data = data.rstrip(b"\0")
     records, start = {}, 0
@@ -122,22 +123,25 @@ def pax_records(data: bytes) -> dict[str, str]:
         match = _RECORD.match(data, start)
         end = start + int(match[1]) if match else 0
         if match is None or not match.end() < end <= len(data) or data[end - 1 : end] != b"\n":
-            raise corrupt("an extended header is no list of records")
+            raise corrupt("an extended header has an invalid record")
         records[decoded(match[2])] = decoded(data[match.end() : end - 1])
         start = end
     return records
 
 
 def extended(header: Header, records: Mapping[str, str]) -> Header:
-    """Return a header with what extended headers before it say in its place.
+    """Return a header with the name, size and link of the extended headers before it.
 
     Raises:
-        StageError: They say something that no size is, or describe a sparse file.
+        StageError: The size is invalid, or the member is a sparse file.
     """
     if any(keyword.startswith("GNU.sparse.") for keyword in records):
-        raise StageError(f"its member {header.name!r} is a sparse file; pack it without tar's --sparse", "archive-unsupported")
+        raise StageError(
+            f"the tar member {header.name!r} is a sparse file, which is not supported; pack it without tar's --sparse",
+            "archive-unsupported",
+        )
     size = records.get("size") or str(header.size)
     if not _DECIMAL.fullmatch(size):
-        raise corrupt("an extended header has a size that is none")
+        raise corrupt("an extended header has an invalid size")
     name, link = records.get("path") or header.name, records.get("linkpath") or header.link
     return Header(name, header.kind, int(size), link, header.executable)

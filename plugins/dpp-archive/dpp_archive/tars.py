@@ -1,4 +1,4 @@
-"""Unpacking a tar as it streams by, to its very end."""
+"""Unpack a tar from a stream, and check that it is complete."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _REFUSED = {
 
 
 class Stream:
-    """Blocks of any size, to be taken in pieces of a wanted size.
+    """Read pieces of a given size from blocks of any size.
 
     Args:
         blocks: The blocks.
-        budget: Counts them when they come.
+        budget: The limits that each block counts against when it is read.
     """
 
     def __init__(self, blocks: Iterator[bytes], budget: Budget) -> None:
@@ -52,33 +52,31 @@ class Stream:
         return memoryview(block)
 
     def peek(self, size: int) -> bytes:
-        """Return the next bytes without taking them; fewer at the end."""
+        """Return the next ``size`` bytes without removing them; fewer at the end."""
         while len(self._buffer) < size and (more := self._next()):
             self._buffer = memoryview(bytes(self._buffer) + more)
         return bytes(self._buffer[:size])
 
     def rest(self) -> Iterator[memoryview]:
-        """Take all that is left."""
+        """Yield the remaining bytes."""
         while len(self._buffer) or len(self._fill()):
             yield self._cut(len(self._buffer))
 
     def take(self, size: int) -> Iterator[memoryview]:
-        """Take the next bytes.
+        """Yield the next ``size`` bytes.
 
         Raises:
-            StageError: There are fewer.
+            StageError: The stream ends before.
         """
         while size:
             if not len(self._buffer) and not len(self._fill()):
-                raise StageError(
-                    f"the tar is cut short: {size} bytes of a member or its end are missing; fetch it again", "archive-truncated"
-                )
+                raise StageError(f"the tar is truncated: at least {size} bytes are missing; download the file again", "archive-truncated")
             piece = self._cut(size)
             size -= len(piece)
             yield piece
 
     def exactly(self, size: int) -> bytes:
-        """Return the next bytes, in one piece."""
+        """Return the next ``size`` bytes in one piece; raise StageError if the stream ends before."""
         return b"".join(self.take(size))
 
     def _fill(self) -> memoryview:
@@ -95,7 +93,7 @@ def unpack_tar(stream: Stream, folder: Folder) -> None:
     """Unpack a tar into a folder.
 
     Raises:
-        StageError: It is cut short, damaged, too large, or has a member that is refused.
+        StageError: It is truncated, damaged, too large, or has a member that is rejected.
     """
     records: dict[str, str] = {}
     while (block := stream.exactly(BLOCK)) != ZEROS:
@@ -109,9 +107,9 @@ def unpack_tar(stream: Stream, folder: Folder) -> None:
 
 
 def _records(header: Header, stream: Stream) -> dict[str, str]:
-    """Return what an extended header says of the next member."""
+    """Return the records of an extended header, which describe the next member."""
     if header.size > MAX_EXTENDED:
-        raise StageError(f"the tar has an extended header of {header.size} bytes; {MAX_EXTENDED} are granted", "archive-limit")
+        raise StageError(f"the tar has an extended header of {header.size} bytes; the maximum is {MAX_EXTENDED}", "archive-limit")
     data = stream.exactly(header.size)
     _skip_padding(header, stream)
     if header.kind not in PAX:
@@ -120,7 +118,7 @@ def _records(header: Header, stream: Stream) -> dict[str, str]:
     if header.kind != tarfile.XGLTYPE:
         return records
     if not records.keys().isdisjoint(("path", "linkpath", "size")):
-        raise corrupt("a global header gives all members one name or size")
+        raise corrupt("a global header sets one name or size for all members")
     return {}
 
 
@@ -133,9 +131,9 @@ def _unpack_member(header: Header, stream: Stream, folder: Folder) -> None:
     if header.kind in _REFUSED:
         raise unsafe(header.name, _REFUSED[header.kind])
     if not is_folder and header.kind != tarfile.LNKTYPE:
-        raise StageError(f"its member {shown(header.name)} is of a type that is not supported: {header.kind!r}", "archive-unsupported")
+        raise StageError(f"the tar member {shown(header.name)} has an unsupported type: {header.kind!r}", "archive-unsupported")
     if header.size:
-        raise corrupt(f"{shown(header.name)}, which is no file, says that it has data")
+        raise corrupt(f"{shown(header.name)} is a folder or a link, but has a size of {header.size} bytes")
     if is_folder:
         folder.add_folder(header.name)
     else:
@@ -147,12 +145,13 @@ def _skip_padding(header: Header, stream: Stream) -> None:
 
 
 def _check_end(stream: Stream, records: dict[str, str]) -> None:
-    """Make sure that a second block of zeros follows the first, and nothing but zeros up to the end."""
+    """Check that a second block of zeros follows the first, and only zeros up to the end."""
     if records:
-        raise corrupt("an extended header has no member")
+        raise corrupt("the last extended header has no member")
+    # A damaged block may become zeros; two of them mark the end of every complete tar
     if stream.exactly(BLOCK) != ZEROS:
-        raise corrupt("its end, two blocks of zeros, is only one")
+        raise corrupt("expected two blocks of zeros at its end, got one")
     if any(bytes(piece).strip(b"\0") for piece in stream.rest()):
-        raise corrupt("something follows its end")
+        raise corrupt("data follows its end")
     if stream.position % BLOCK:
-        raise StageError("the tar is cut short within its last block; fetch it again", "archive-truncated")
+        raise StageError("the tar is truncated in its last block; download the file again", "archive-truncated")

@@ -1,4 +1,4 @@
-"""One file unpacked, whatever format it is: wholly, or not at all."""
+"""Unpack one file of any format, completely or not at all."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def unpack(path: Path, kind: str, into: Path, budget: Budget, promise: Promise |
 
     Args:
         path: The file.
-        kind: Its format.
+        kind: Its format, as ``formats.detect`` returns it.
         into: The folder to write into.
-        budget: The limits that hold for it.
-        promise: What the file has to be, where that matters.
+        budget: The limits of the file.
+        promise: The format that its content has to match, or None for any.
 
     Returns:
-        The file or the folder that came out of it.
+        The unpacked file or folder.
 
     Raises:
-        StageError: It is refused; nothing is left of it.
-        OSError: It can't be read, or what is in it can't be written.
+        StageError: The file is rejected; nothing is left in ``into``.
+        OSError: The file cannot be read, or its content cannot be written.
     """
     with path.open("rb") as source:
         if kind == "zip":
@@ -57,7 +57,7 @@ def _blocks(source: BinaryIO) -> Iterator[bytes]:
 
 
 def _holds_tar(stream: Stream, promise: Promise | None) -> bool:
-    """Whether a stream is a tar, by its beginning or by its promise; zeros are a tar without members."""
+    """Return whether a stream is a tar, by its first block or by the file's name."""
     head = stream.peek(HEAD)
     if is_tar(head):
         return True
@@ -65,27 +65,31 @@ def _holds_tar(stream: Stream, promise: Promise | None) -> bool:
         return False
     if len(head) < HEAD:
         raise too_short(len(head), "tar")
+    # A tar without members has only zeros
     if head != ZEROS:
         raise mismatch("tar")
     return True
 
 
 def too_short(size: int, kind: str) -> StageError:
-    """Return the refusal of a file with fewer bytes than one of its format can have."""
-    return StageError(f"it is cut short: it has {size} bytes, a {kind} at least {SMALLEST[kind]}; fetch it again", "archive-truncated")
+    """Return the error for a file with fewer bytes than its format needs."""
+    return StageError(
+        f"the {kind} is truncated: expected at least {SMALLEST[kind]} bytes, got {size}; download the file again", "archive-truncated"
+    )
 
 
 def mismatch(kind: str) -> StageError:
-    """Return the refusal of a file that is not what its name says."""
+    """Return the error for a file whose content does not match its name."""
     return StageError(
-        f"its name says that it is a {kind}, and its content is none; if it is to pass as it is, set check_suffix of decompress to false",
+        f"expected a {kind} because of the file's name, but the content is not a {kind}; "
+        "to accept such files, set check_suffix of decompress to false",
         "archive-mismatch",
     )
 
 
 @contextmanager
 def _whole(target: Path) -> Iterator[Path]:
-    """Leave nothing of what was begun, unless all of it is there."""
+    """Remove an incomplete file or folder when an error ends the block."""
     try:
         yield target
     except BaseException:

@@ -1,9 +1,11 @@
-"""Unpacking a zip, with what its central directory says held against what is there.
+"""Unpack a zip, and check its members against its central directory.
 
-Sections are those of PKWARE's APPNOTE 6.3.10. The directory is read by zipfile, once it is known where it lies, that it ends
-where the archive ends, and how many members it has. The members are read here: zipfile gives what a directory promises of
-a member, and does not say whether there was more.
+Numbers in comments are sections of PKWARE's APPNOTE 6.3.10.
 """
+
+# zipfile parses the central directory, but only after this module has checked its place, its end and its number of entries:
+# zipfile accepts data before and after a zip, and makes an object per entry before anything can be limited. Members are read
+# here, because zipfile stops at the size in the directory and does not report that a member has more data.
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ from dpp_archive.folder import Folder, shown, unsafe
 from dpp_archive.limits import Budget
 from dpp_archive.streams import READ_BLOCK, one_stream
 
-METHODS = {0: "", 8: "deflate", 12: "bz2", 93: "zst", 95: "xz"}  # 4.4.5; the first is stored as it is
+METHODS = {0: "", 8: "deflate", 12: "bz2", 93: "zst", 95: "xz"}  # 4.4.5; 0 is stored without compression
 
 _END = struct.Struct("<4s4H2LH")  # 4.3.16
 _END64_LOCATOR = struct.Struct("<4sLQL")  # 4.3.15
@@ -30,7 +32,7 @@ _END64 = struct.Struct("<4sQ2H2L4Q")  # 4.3.14
 _ENTRY = struct.Struct("<4s24x3H12x")  # 4.3.12
 _LOCAL = struct.Struct("<4s2xHH16xHH")  # 4.3.7
 _MAX_COMMENT = 0xFFFF
-_MAX_DIRECTORY = 256 * 1024 * 1024  # bytes; zipfile reads all of it into memory
+_MAX_DIRECTORY = 256 * 1024 * 1024  # bytes; zipfile reads the whole directory into memory
 _COUNT_WRAPS = 0x10000
 _ENCRYPTED, _UTF8, _MASKED = 0x1, 0x800, 0x2000  # 4.4.4
 _AES = 99
@@ -40,13 +42,13 @@ _REFUSED |= {stat.S_IFIFO: "is a named pipe", stat.S_IFSOCK: "is a socket"}
 
 @dataclass(frozen=True)
 class Directory:
-    """Where the central directory lies.
+    """The place of the central directory.
 
     Attributes:
-        start: Its offset.
-        end: The offset of what follows it.
-        count: How many members it is said to have.
-        wraps: Whether the count is one of 16 bits.
+        start: Offset of its first byte.
+        end: Offset of the first byte after it.
+        count: Number of entries in the end record.
+        wraps: Whether that number has 16 bits only.
     """
 
     start: int
@@ -56,7 +58,7 @@ class Directory:
 
 
 class _Section:
-    """A part of a file, to be read once."""
+    """A part of a file that can be read once."""
 
     def __init__(self, source: BinaryIO, start: int, size: int) -> None:
         self._source = source
@@ -70,22 +72,23 @@ class _Section:
 
 
 def corrupt(what: str) -> StageError:
-    """Return the refusal of a damaged zip."""
-    return StageError(f"the zip is damaged: {what}", "archive-corrupt")
+    """Return the error for a damaged zip."""
+    return StageError(f"the zip is damaged: {what}; ask the sender for a new copy", "archive-corrupt")
 
 
 def unpack_zip(source: BinaryIO, folder: Folder, budget: Budget) -> None:
     """Unpack a zip into a folder.
 
     Raises:
-        StageError: It is cut short, damaged, encrypted, too large, or has a member that is refused.
+        StageError: It is truncated, damaged, encrypted, too large, or has a member that is rejected.
     """
     directory = _find_directory(source)
     _count_members(source, directory, budget)
+    # In order of their offsets, so that members which share bytes are found: that is how the densest zip bombs work
     free = 0
     for member in sorted(_members(source), key=lambda member: member.header_offset):
         if member.header_offset < free:
-            raise unsafe(member.orig_filename, "overlaps another one")
+            raise unsafe(member.orig_filename, "overlaps another member")
         start = _data_start(source, member, directory)
         free = start + member.compress_size
         if free > directory.start:
@@ -94,31 +97,31 @@ def unpack_zip(source: BinaryIO, folder: Folder, budget: Budget) -> None:
 
 
 def _find_directory(source: BinaryIO) -> Directory:
-    """Return where the central directory lies: before its end record, which is the end of the file."""
+    """Return the place of the central directory, from the end record at the end of the file."""
     size = source.seek(0, os.SEEK_END)
     tail_start = source.seek(max(0, size - _MAX_COMMENT - _END.size))
     tail = source.read()
     at = tail.rfind(b"PK\5\6")
     if at < 0 or len(tail) - at < _END.size:
-        raise StageError("the zip is cut short: it has no end record; fetch it again", "archive-truncated")
+        raise StageError("the zip is truncated: its end record is missing; download the file again", "archive-truncated")
     _, disk, first_disk, _, count, length, start, comment = _END.unpack_from(tail, at)
     surplus = len(tail) - at - _END.size - comment
     if surplus < 0:
-        raise StageError(f"the zip is cut short: {-surplus} bytes of its comment are missing; fetch it again", "archive-truncated")
+        raise StageError(f"the zip is truncated: {-surplus} bytes of its comment are missing; download the file again", "archive-truncated")
     if surplus:
         raise corrupt(f"{surplus} bytes follow its end")
     found = _find_directory64(source, tail_start + at)
     if found:
         return found
     if disk or first_disk:
-        raise StageError("the zip is one part of several; join them first", "archive-unsupported")
+        raise StageError("the zip is one part of a split archive; join the parts first", "archive-unsupported")
     if start + length != tail_start + at:
-        raise corrupt("its central directory is not where its end record says; it was cut, or joined to something else")
+        raise corrupt("its central directory does not end where its end record starts; bytes are missing or were added")
     return Directory(start, tail_start + at, count, wraps=True)
 
 
 def _find_directory64(source: BinaryIO, end: int) -> Directory | None:
-    """Return what a zip64 end record before the end record says, where there is one."""
+    """Return the place of the central directory from the zip64 end record, or None if there is none."""
     if end < _END64_LOCATOR.size + _END64.size:
         return None
     source.seek(end - _END64_LOCATOR.size - _END64.size)
@@ -128,28 +131,30 @@ def _find_directory64(source: BinaryIO, end: int) -> Directory | None:
     signature, *_, count, length, start = _END64.unpack(record)
     at = end - _END64_LOCATOR.size - _END64.size
     if signature != b"PK\6\6" or start + length != at:
-        raise corrupt("its zip64 end record is not where it should be")
+        raise corrupt("its zip64 end record is not before its locator and after the central directory")
     return Directory(start, at, count, wraps=False)
 
 
 def _count_members(source: BinaryIO, directory: Directory, budget: Budget) -> None:
-    """Walk through the directory, before zipfile makes an object of each entry, and make sure that it is whole."""
+    """Check that the central directory is complete and does not exceed the limits, before zipfile reads it."""
     if directory.end - directory.start > _MAX_DIRECTORY:
-        raise StageError(f"the zip has a central directory of more than {_MAX_DIRECTORY} bytes", "archive-limit")
+        size = directory.end - directory.start
+        raise StageError(f"the zip has a central directory of {size} bytes; the maximum is {_MAX_DIRECTORY}", "archive-limit")
     source.seek(directory.start)
     count, position = 0, directory.start
     while position < directory.end:
         entry = source.read(_ENTRY.size)
         if len(entry) < _ENTRY.size or not entry.startswith(b"PK\1\2"):
-            raise corrupt("its central directory has an entry that is none")
+            raise corrupt("its central directory has an invalid entry")
         lengths = sum(_ENTRY.unpack(entry)[1:])
         source.seek(lengths, os.SEEK_CUR)
         position += _ENTRY.size + lengths
         count += 1
         budget.check_members(count)
-    counted = count % _COUNT_WRAPS if directory.wraps else count  # some writers begin again at zero
+    # Some writers let the 16-bit number overflow and write no zip64 record
+    counted = count % _COUNT_WRAPS if directory.wraps else count
     if position != directory.end or counted != directory.count:
-        raise corrupt(f"its central directory should have {directory.count} entries, and has {count}")
+        raise corrupt(f"expected {directory.count} entries in its central directory, got {count}")
 
 
 def _members(source: BinaryIO) -> list[ZipInfo]:
@@ -157,24 +162,27 @@ def _members(source: BinaryIO) -> list[ZipInfo]:
         with ZipFile(source) as archive:
             members = archive.infolist()
     except (BadZipFile, NotImplementedError, ValueError, EOFError, struct.error, OverflowError) as error:
-        raise corrupt(f"its central directory makes no sense: {error}") from error
+        raise corrupt(f"its central directory is invalid: {error}") from error
     encrypted = next((member for member in members if member.flag_bits & (_ENCRYPTED | _MASKED) or member.compress_type == _AES), None)
     if encrypted:
         name = shown(encrypted.orig_filename)
-        raise StageError(f"its member {name} needs a password; decrypt the archive in a step before", "archive-encrypted")
+        raise StageError(
+            f"the zip member {name} is encrypted with a password; decrypt the archive in a step before decompress", "archive-encrypted"
+        )
     return members
 
 
 def _data_start(source: BinaryIO, member: ZipInfo, directory: Directory) -> int:
-    """Return the offset of a member's data, which its local header says, and make sure that it is the same member's."""
-    source.seek(min(member.header_offset, directory.start))  # an offset may be one that no file has
+    """Return the offset of a member's data, and check that its local header belongs to the same member."""
+    # A zip64 offset may be larger than seek() accepts
+    source.seek(min(member.header_offset, directory.start))
     header = source.read(_LOCAL.size)
     if len(header) < _LOCAL.size or not header.startswith(b"PK\3\4"):
-        raise corrupt(f"{shown(member.orig_filename)} is not where the central directory says")
+        raise corrupt(f"there is no local header at the offset that its central directory gives for {shown(member.orig_filename)}")
     _, flags, method, name_length, extra_length = _LOCAL.unpack(header)
     name = source.read(name_length).decode("utf-8" if member.flag_bits & _UTF8 else "cp437", "replace")
     if name != member.orig_filename or method != member.compress_type or flags & _ENCRYPTED:
-        raise corrupt(f"{shown(member.orig_filename)} is another member where it lies than in the central directory")
+        raise corrupt(f"the local header of {shown(member.orig_filename)} differs from its entry in the central directory")
     return int(member.header_offset + _LOCAL.size + name_length + extra_length)
 
 
@@ -183,8 +191,10 @@ def _unpack_member(member: ZipInfo, section: _Section, folder: Folder, budget: B
     if stat.S_IFMT(mode) in _REFUSED:
         raise unsafe(name, _REFUSED[stat.S_IFMT(mode)])
     if member.compress_type not in METHODS:
+        supported = ", ".join(map(str, METHODS))
         raise StageError(
-            f"its member {shown(name)} is packed by method {member.compress_type}, which is not supported", "archive-unsupported"
+            f"the zip member {shown(name)} has compression method {member.compress_type}; supported are {supported}",
+            "archive-unsupported",
         )
     blocks = _verified(member, _content(member, section), budget)
     if not name.endswith("/"):
@@ -192,22 +202,22 @@ def _unpack_member(member: ZipInfo, section: _Section, folder: Folder, budget: B
         return
     folder.add_folder(name)
     if member.file_size or any(blocks):
-        raise corrupt(f"{shown(name)}, which is a folder, has data")
+        raise corrupt(f"{shown(name)} is a folder, but has data")
 
 
 def _content(member: ZipInfo, section: _Section) -> Iterator[bytes]:
-    """Yield what a member's data unpacks to, all of it."""
+    """Yield the unpacked data of a member, without a limit."""
     kind = METHODS[member.compress_type]
     if not kind:
         yield from iter(lambda: section.read(READ_BLOCK), b"")
         return
     rest = yield from one_stream(section, kind)
     if rest or section.left:
-        raise corrupt(f"something follows the data of {shown(member.orig_filename)}")
+        raise corrupt(f"bytes follow the data of {shown(member.orig_filename)}")
 
 
 def _verified(member: ZipInfo, blocks: Iterator[bytes], budget: Budget) -> Iterator[bytes]:
-    """Yield a member's content, and make sure that it is as long as the directory says and has its CRC."""
+    """Yield a member's content, and check its size and CRC against the central directory."""
     size = crc = 0
     for block in blocks:
         budget.spend(len(block))
@@ -216,4 +226,4 @@ def _verified(member: ZipInfo, blocks: Iterator[bytes], budget: Budget) -> Itera
             break
         yield block
     if (size, crc) != (member.file_size, member.CRC):
-        raise corrupt(f"{shown(member.orig_filename)} is not what the central directory says, by its size or CRC")
+        raise corrupt(f"the size or CRC of {shown(member.orig_filename)} differs from the central directory")

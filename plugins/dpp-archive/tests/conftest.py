@@ -1,4 +1,4 @@
-"""Unpacking made files in folders of their own, and looking at all that is left."""
+"""Unpack generated files in separate folders, and compare what is left afterwards."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from dpp_archive import Decompress
 
 
 def listing(folder: Path) -> dict[str, bytes | None]:
-    """Return the content of every file below a folder, and None for whatever else there is."""
+    """Return the content of every file below a folder, and None for everything else, by relative path."""
     found = {str(path.relative_to(folder)): path for path in folder.rglob("*")}
     return {name: path.read_bytes() if path.is_file() and not path.is_symlink() else None for name, path in found.items()}
 
 
 class Bench:
-    """A folder with ``in``, ``out`` and nothing else for each file that is unpacked."""
+    """Create a folder with only ``in`` and ``out`` for each file that is unpacked."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -36,13 +36,13 @@ class Bench:
         return Decompress(**options).pre_process(self.file(data, name))
 
     def content(self, data: bytes, name: str, **options: object) -> dict[str, bytes | None]:
-        """Return what a file is unpacked to, by path below output_dir."""
+        """Return the unpacked content of a file, by path below output_dir."""
         file = self.file(data, name)
         Decompress(**options).pre_process(file)
         return listing(file.output_dir)
 
     def refusal(self, data: bytes, name: str, **options: object) -> StageError:
-        """Return the error of a file that is refused, with nothing left of it anywhere."""
+        """Return the error of a file that is rejected, and check that nothing was written."""
         file = self.file(data, name)
         with pytest.raises(StageError) as caught:
             Decompress(**options).pre_process(file)
@@ -50,7 +50,7 @@ class Bench:
         return caught.value
 
     def attempt(self, data: bytes, name: str, **options: object) -> dict[str, bytes | None] | str:
-        """Return what a file is unpacked to, or the class of the error by which it is refused."""
+        """Return the unpacked content of a file, or the class of its error."""
         file = self.file(data, name)
         try:
             Decompress(**options).pre_process(file)
@@ -61,5 +61,5 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
-    """Return what unpacks made files."""
+    """Return a bench in the test's own folder."""
     return Bench(tmp_path / "bench")

@@ -1,4 +1,4 @@
-"""Batches that unpack, as users run them."""
+"""Batches with ``decompress``, run from the command line as users do."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def zipped(**contents: bytes) -> bytes:
 
 @pytest.fixture(autouse=True)
 def sizes(tmp_path):
-    """Write a processor that takes files and folders."""
+    """Write a processor that accepts files and folders."""
     (tmp_path / "sizes.py").write_text(SIZES)
 
 
 @pytest.fixture
 def files(site, manifest):
-    """Serve files of all kinds, three of them broken, and return a manifest of them."""
+    """Serve files of all formats, three of them broken, and return their manifest."""
     bodies = {
         "plain.txt": b"plain\n",
         "one.csv.gz": gzip.compress(b"a\nb\n"),

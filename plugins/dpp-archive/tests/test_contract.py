@@ -1,4 +1,4 @@
-"""The contract of pre-processors."""
+"""The contract tests of pre-processors, run for ``decompress``."""
 
 from __future__ import annotations
 

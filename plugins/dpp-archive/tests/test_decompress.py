@@ -1,4 +1,4 @@
-"""The pre-processor: what it takes, what it leaves alone, what it calls things, and its options."""
+"""The pre-processor: which files it unpacks and skips, the names of its results, and its options."""
 
 from __future__ import annotations
 

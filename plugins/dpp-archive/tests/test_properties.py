@@ -1,4 +1,4 @@
-"""Whatever an archive holds, nothing appears outside of its folder, and what is unpacked is what was packed."""
+"""No archive writes outside its folder, and unpacking returns what was packed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_tars_stay_in_their_folder(members, dialect):
             member.size = len(content) if kind == tarfile.REGTYPE else 0
             try:
                 archive.addfile(member, io.BytesIO(content))
-            except (ValueError, UnicodeError):  # a name that this dialect cannot have
+            except (ValueError, UnicodeError):  # a name that is not valid in this dialect
                 continue
     unpack(made.getvalue(), "x.tar")
 

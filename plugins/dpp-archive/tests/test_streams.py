@@ -1,4 +1,4 @@
-"""Compressed files: whole ones, cut ones, damaged ones, and such as ask for too much."""
+"""Compressed files that are complete, truncated, damaged, or over a limit."""
 
 from __future__ import annotations
 

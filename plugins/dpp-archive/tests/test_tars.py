@@ -1,4 +1,4 @@
-"""Tars: every dialect, every cut, and every member that should not be written."""
+"""Tars: all dialects, truncation at any byte, and members that must be rejected."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def tar(*members: tuple[tarfile.TarInfo, bytes], dialect: str = "pax", **options
 
 
 def patched(data: bytes, at: int, field: bytes) -> bytes:
-    """Return a tar with a field of its first header overwritten, and the checksum put right."""
+    """Return a tar with a field of its first header replaced, and its checksum corrected."""
     header = bytearray(data[:512])
     header[at : at + len(field)] = field
     header[148:156] = b" " * 8
@@ -45,7 +45,7 @@ def patched(data: bytes, at: int, field: bytes) -> bytes:
 
 @pytest.fixture
 def gnu_tar(tmp_path):
-    """Pack files of a folder with GNU tar."""
+    """Return a function that packs the files of its ``folder`` with GNU tar."""
     program = shutil.which("tar") or pytest.fail("GNU tar is needed: apt-get install tar")
     folder = tmp_path / "gnu"
     folder.mkdir()
@@ -80,7 +80,8 @@ def test_long_names_are_unpacked(bench, gnu_tar, dialect):
 def test_times_in_a_gnu_header_are_no_part_of_a_name(bench, gnu_tar):
     (gnu_tar.folder / "a.txt").write_bytes(b"x")
     packed = gnu_tar("--format=gnu", f"--listed-incremental={gnu_tar.folder.parent}/snapshot")
-    assert bench.refusal(packed, "a.tar").error_class == "archive-unsupported"  # its folders list names that were deleted
+    # An incremental archive has folders of a type of its own, with a list of their files
+    assert bench.refusal(packed, "a.tar").error_class == "archive-unsupported"
     assert bench.content(patched(tar(member("a.txt"), dialect="gnu"), 345, b"14700000000"), "a.tar") == {"a": None, "a/a.txt": b"x"}
 
 
@@ -248,7 +249,7 @@ def test_no_flipped_bit_of_a_header_changes_what_is_unpacked(bench):
     for position in range(512):
         flipped = bytearray(packed)
         flipped[position] ^= 1 << position % 8
-        same = position in (148, 155)  # a leading zero and what follows the digits of the checksum
+        same = position in (148, 155)  # a leading zero, and the byte after the digits of the checksum
         made = bench.attempt(bytes(flipped), "a.tar")
         assert made == {"a": None, "a/a": b"x"} if same else made in ("archive-corrupt", "archive-mismatch"), position
 

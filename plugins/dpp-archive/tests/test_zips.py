@@ -1,4 +1,4 @@
-"""Zips: every cut, every lie of a directory, and every member that should not be written."""
+"""Zips: truncation at any byte, wrong central directories, and members that must be rejected."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def zipped(*members: tuple[str | zipfile.ZipInfo, bytes], method: int = zipfile.
 
 
 def by_hand(method: int, packed: bytes, content: bytes, size: int | None = None, local: bytes = b"a", *, again: int = 0) -> bytes:
-    """Return a zip with one member ``a`` of any method, listed again as often as is asked."""
+    """Return a zip with one member ``a`` of any method, listed ``again`` more times under other names."""
     facts = struct.pack("<HHHHHIII", 20, 0, method, 0, 33, zlib.crc32(content), len(packed), len(content) if size is None else size)
     body = b"PK\3\4" + facts + struct.pack("<HH", len(local), 0) + local + packed
     entries = b"".join(
@@ -198,7 +198,7 @@ def test_members_that_share_bytes_are_refused(bench):
 def test_overlapping_members_are_refused(bench):
     inner = zipped(("b", b"x"), method=zipfile.ZIP_STORED)
     packed = bytearray(zipped(("a", inner), ("b", b"x"), method=zipfile.ZIP_STORED))
-    struct.pack_into("<L", packed, packed.rindex(b"PK\1\2") + 42, 31)  # where the inner zip has its b
+    struct.pack_into("<L", packed, packed.rindex(b"PK\1\2") + 42, 31)  # the offset of b in the inner zip
     error = bench.refusal(bytes(packed), "a.zip")
     assert (error.error_class, "overlaps" in str(error)) == ("archive-unsafe", True)
 
