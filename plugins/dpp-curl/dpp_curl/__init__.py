@@ -1,8 +1,4 @@
-"""Fetch http and https with libcurl: a faster fetcher for dpp.
-
-Installed, it takes the place of dpp's own fetcher, which is made of requests; the rules of HTTP are the same
-ones, from :mod:`dpp.http`.
-"""
+"""A fetcher for dpp that downloads ``http`` and ``https`` URLs with libcurl, in place of dpp's own fetcher."""
 
 from __future__ import annotations
 
@@ -17,5 +13,5 @@ __all__ = ["CurlFetcher", "dpp_fetchers"]
 
 @hookimpl
 def dpp_fetchers() -> Mapping[str, type[BaseFetcher]]:
-    """Offer http and https."""
+    """Return the fetcher for ``http`` and ``https``."""
     return {"http": CurlFetcher, "https": CurlFetcher}

@@ -1,4 +1,4 @@
-"""One libcurl handle a thread, its connections kept, and its answers judged by the rules of dpp."""
+"""Download with one libcurl handle per thread; :mod:`dpp.http` checks the responses, as for dpp's own fetcher."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from requests.utils import get_environ_proxies, select_proxy
 
 AGENT = f"dpp/{__version__} {pycurl.version.split()[0]} libcurl/{pycurl.version_info()[1]}"
 DISCARDED_BYTES = 64 * 1024
-GATHERED_BYTES = 256 * 1024  # libcurl hands over 16 KiB at a time: 16,000 calls for a file of 256 MiB
+GATHERED_BYTES = 256 * 1024  # libcurl passes 16 KiB per call: 16,000 calls for a file of 256 MiB
 CHECK_SECONDS = 0.05
-_E_PROXY = 97  # CURLE_PROXY, which pycurl has no name for
-_SUPPRESS_CONNECT_HEADERS = 265  # CURLOPT_SUPPRESS_CONNECT_HEADERS, likewise
+# Constants of libcurl that pycurl does not define: CURLE_PROXY, CURLOPT_SUPPRESS_CONNECT_HEADERS
+_E_PROXY = 97
+_SUPPRESS_CONNECT_HEADERS = 265
 
 _STATUS = re.compile(rb"HTTP/\S+ (\d{3})\s")
 _PLAIN = re.compile(r"[!-~]*")
@@ -46,10 +47,10 @@ _BROKEN = {pycurl.E_PARTIAL_FILE, pycurl.E_RECV_ERROR}
 
 
 class CurlFetcher(BaseFetcher):
-    """Fetch over http and https with libcurl.
+    """Download ``http`` and ``https`` URLs with libcurl.
 
-    TLS is verified always, against ``$REQUESTS_CA_BUNDLE``, ``$CURL_CA_BUNDLE`` or certifi's list. Proxies come from
-    the environment, ``~/.netrc`` counts where the manifest gives no credentials, cookies are not kept.
+    TLS certificates are always verified, against ``$REQUESTS_CA_BUNDLE``, ``$CURL_CA_BUNDLE`` or certifi's list. Proxies come
+    from the environment. ``~/.netrc`` is used if the manifest gives no credentials. Cookies are not stored.
     """
 
     settings: Settings
@@ -62,7 +63,7 @@ class CurlFetcher(BaseFetcher):
         self._proxy = functools.lru_cache(maxsize=1024)(_proxy)
 
     def fetch(self, url: str, file: FileData, part: Part) -> None:
-        """Write the whole of a URL into the part; see :class:`dpp.BaseFetcher`."""
+        """Download a URL into the part; see :class:`dpp.BaseFetcher`."""
         timer = http.TransferTimer(self.settings, part)
         asked = part.offset
         headers = http.request_headers(file.headers, part, AGENT)
@@ -75,10 +76,10 @@ class CurlFetcher(BaseFetcher):
                 answer.finish(file.size)
                 return
             url, headers = http.next_hop(url, answer.headers.get("Location"), headers)
-        raise FetchError(f"was redirected more than {http.MAX_REDIRECTS} times", "redirect")
+        raise FetchError(f"the request was redirected more than {http.MAX_REDIRECTS} times", "redirect")
 
     def _perform(self, url: str, headers: Mapping[str, str], answer: _Answer, timer: http.TransferTimer) -> None:
-        """Send one request and let the answer take what comes."""
+        """Send one request and pass the response to ``answer``."""
         handle, kept = self._handle()
         handle.setopt(pycurl.URL, url if _PLAIN.fullmatch(url) else _encoded(url))
         handle.setopt(pycurl.HTTPHEADER, _header_lines(headers))
@@ -101,16 +102,18 @@ class CurlFetcher(BaseFetcher):
             kept.add(handle.getinfo(pycurl.ACTIVESOCKET))
 
     def _mapped(self, answer: _Answer, code: int, message: str) -> FetchError:
-        """Return what libcurl's error means; its own texts may hold the URL."""
+        """Return the error for a failed transfer."""
+        # libcurl's own messages may contain the URL and its secrets, so only those about TLS are shown
         if code == pycurl.E_OPERATION_TIMEDOUT:
-            limit = f"total_timeout, {self.settings.total_timeout:g} s" if answer.has_begun else "connect_timeout or total_timeout"
-            return FetchError(f"the server did not answer in time ({limit})", "timeout", retryable=True)
+            limit = f"total_timeout ({self.settings.total_timeout:g} s)" if answer.has_begun else "connect_timeout or total_timeout"
+            return FetchError(f"there was no complete response within {limit}", "timeout", retryable=True)
         if code in _DNS:
             return FetchError("the host's name does not resolve", "dns", retryable=True)
+        # A connection that breaks during the handshake is worth a retry; a certificate that is rejected is not
         if code == pycurl.E_SSL_CONNECT_ERROR and _BROKEN_HANDSHAKE.search(message):
             code = pycurl.E_RECV_ERROR
         if code in _TLS:
-            return FetchError(f"the TLS certificate or handshake was refused: {message}", "tls")
+            return FetchError(f"the TLS handshake failed or the certificate is not trusted: {message}", "tls")
         if code in _BROKEN and answer.has_begun:
             return FetchError("the connection broke before the body was complete", "truncated", retryable=True)
         if code in _CONNECTION | _BROKEN:
@@ -118,11 +121,13 @@ class CurlFetcher(BaseFetcher):
             if refusal := _PROXY_REFUSAL.search(message):
                 reason = f"the proxy answered {refusal[1]}"
             return FetchError(reason, "connection", retryable=True)
-        return FetchError(f"the answer or the URL makes no sense to libcurl (error {code})", "protocol")
+        return FetchError(f"the URL or the response is not valid for libcurl (curl error {code})", "protocol")
 
     def _handle(self) -> tuple[pycurl.Curl, _Kept]:
-        """Return this thread's handle and the connections that it keeps; a new one where one of them is not to be used again."""
+        """Return this thread's handle and its open connections, or a new handle if one of them cannot be used again."""
         known: tuple[pycurl.Curl, _Kept] | None = getattr(self._local, "known", None)
+        # libcurl would take bytes after the end of a response for the next response: it checks idle connections once a
+        # second at most
         if known and known[1].are_silent():
             return known
         if known:
@@ -148,29 +153,26 @@ class CurlFetcher(BaseFetcher):
         return handle
 
     def close(self) -> None:
-        """Close all connections but those of threads that were left behind in the middle of a transfer."""
+        """Close all connections, except those of threads whose transfer was abandoned and still runs."""
         while self._handles:
+            # pycurl refuses to close a handle that another thread is using
             with suppress(pycurl.error):
                 self._handles.pop().close()
 
 
 class _Kept:
-    """The sockets of the connections that a handle keeps.
-
-    What an answer sends behind its length would be taken for the answer to the next request: libcurl looks for it once a
-    second at most.
-    """
+    """The sockets of the open connections of a handle."""
 
     def __init__(self) -> None:
         self._poll = select.poll()
 
     def add(self, socket: int) -> None:
-        """Watch the connection that was used, unless it was closed."""
+        """Watch the socket of the last request, unless it was closed (-1)."""
         if socket >= 0:
             self._poll.register(socket, select.POLLIN)
 
     def are_silent(self) -> bool:
-        """Say whether there is nothing to read, neither bytes nor an end."""
+        """Return whether no socket has bytes or an end of file to read."""
         return not self._poll.poll(0)
 
     def close(self, socket: int) -> int:
@@ -182,14 +184,15 @@ class _Kept:
 
 
 class _Headers:
-    """The headers of an answer, decoded when asked for; see :class:`dpp.http.Headers`."""
+    """The headers of a response, decoded on access; see :class:`dpp.http.Headers`."""
 
     def __init__(self, lines: Iterable[bytes]) -> None:
         self._values: dict[bytes, list[bytes]] = {}
         for line in lines:
             name, colon, value = line.partition(b":")
-            if colon and name[-1:].isspace():  # to libcurl no header, so that it would leave a Transfer-Encoding in the body
-                raise FetchError("a header of the answer has a blank before its colon", "protocol")
+            # libcurl ignores such a line, so a "Transfer-Encoding : chunked" would leave the chunk sizes in the body
+            if colon and name[-1:].isspace():
+                raise FetchError("a response header has whitespace before its colon (RFC 9112, section 5.1)", "protocol")
             self._values.setdefault(name.strip().lower(), []).append(value)
 
     def get(self, name: str, /) -> str | None:
@@ -201,12 +204,14 @@ class _Headers:
 
 
 class _Answer:
-    """Takes an answer from libcurl's callbacks.
+    """One response, received from libcurl's callbacks: checks its headers and writes its body into the part.
 
-    Header lines are gathered, and judged when the body begins; lines after the body are trailers, and ignored. The body
-    goes into the part. An exception must not leave a callback, so the first one is kept as ``failure`` and ends the
-    transfer. The body of an answer that is no file is read to its end where it is short and comes soon, so that its
-    connection can be used again; more of it ``is_enough``.
+    Attributes:
+        status: The status code of the final response; 0 before its headers were checked.
+        lines: All header lines, those of interim responses and trailers included.
+        headers: The headers of the final response.
+        failure: The first exception of a callback.
+        is_enough: Whether to end the transfer because the rest of an error page is not needed.
     """
 
     def __init__(self, part: Part, asked: int, timer: http.TransferTimer) -> None:
@@ -214,6 +219,7 @@ class _Answer:
         self.lines: list[bytes] = []
         self._lines_seen = 0
         self.headers = _Headers(())
+        # pycurl prints an exception that leaves a callback and drops it; so it is kept here for the caller to raise
         self.failure: BaseException | None = None
         self.is_enough = False
         self._part = part
@@ -227,11 +233,13 @@ class _Answer:
         self._next_check = time.monotonic() + CHECK_SECONDS
 
     def _judge(self) -> None:
-        """Read the headers: those of the last answer, as interim ones may come before it. libcurl takes any end for that of the headers."""
+        """Check the headers of the final response."""
+        # Interim responses (1xx) and their headers come first
         starts = [number for number, line in enumerate(self.lines) if line.startswith(b"HTTP/")]
         if starts:
+            # libcurl accepts a connection that closes before the empty line after the headers
             if self.lines[-1].strip():
-                raise FetchError("the connection ended within the headers", "connection", retryable=True)
+                raise FetchError("the connection closed before the end of the response headers", "connection", retryable=True)
             self.status = _status(self.lines[starts[-1]])
             self.headers = _Headers(self.lines[starts[-1] + 1 :])
         if self.status >= HTTPStatus.OK and self.status not in http.REDIRECTS:
@@ -243,20 +251,20 @@ class _Answer:
         self._body, self._decoder = body, http.Decoder(body.encoding)
 
     def check_limits(self, *progress: int) -> int:
-        """Say whether to go on; libcurl asks at least once a second."""
+        """Check the time limits, and return 1 to end the transfer or 0; libcurl calls it at least once a second."""
         if time.monotonic() < self._next_check:
             return 0
         self.keep(self._check)
         return int(self.is_enough or self.failure is not None)
 
     def is_no_file(self) -> bool:
-        """Say whether the headers are there and make the body one that does not matter."""
+        """Return whether the headers are complete and the body is not a file but a redirect or an error page."""
         last = next((line for line in reversed(self.lines) if line.startswith(b"HTTP/")), b"")
         return bool(last) and not self.lines[-1].strip() and _status(last) in range(300, 600)
 
     @property
     def has_begun(self) -> bool:
-        """Whether anything of an answer came."""
+        """Whether any header line has arrived."""
         return bool(self.lines)
 
     def _check(self) -> None:
@@ -264,15 +272,17 @@ class _Answer:
             self._timer.received(sum(map(len, self.lines[self._lines_seen :])))
             self._lines_seen = len(self.lines)
         else:
+            # Do not wait for the rest of an error page
             self.is_enough = self.is_no_file()
         self._timer.silent()
         self._next_check = time.monotonic() + CHECK_SECONDS
 
     def take_body(self, data: bytes) -> int:
-        """Take some of the body; returning another number than its length ends the transfer."""
+        """Process a block of the body; return its length, or 0 to end the transfer."""
         self._received += len(data)
         if not self.status:
             self.keep(self._judge)
+        # A short error page is read to its end, so that its connection can be used again
         if self._body is None:
             self.is_enough = self._received > DISCARDED_BYTES
             return 0 if self.is_enough else len(data)
@@ -283,13 +293,13 @@ class _Answer:
         return len(data) if self.failure is None else 0
 
     def keep(self, check: Callable[[], None] | None = None) -> None:
-        """Write what was gathered, and check something more; the first error is kept for the caller."""
+        """Write the gathered blocks and run ``check``; store the first error in ``failure``."""
         try:
             if self._gathered:
                 self._take()
             if check:
                 check()
-        except BaseException as error:  # noqa: BLE001 - kept for the caller
+        except BaseException as error:  # noqa: BLE001 - the caller raises it
             self.failure = self.failure or error
 
     def _take(self) -> None:
@@ -301,7 +311,7 @@ class _Answer:
             self._part.write(decoded)
 
     def complete(self) -> None:
-        """Judge an answer that had no body, and write the last of one that had; raise what went wrong on the way."""
+        """Check a response without a body, write the last blocks of one with a body, and raise the first error."""
         if not self.status:
             self._judge()
         self.keep()
@@ -309,36 +319,45 @@ class _Answer:
             raise self.failure
 
     def finish(self, expected: int | None) -> None:
-        """Make sure that the body was whole."""
+        """Check that the body is complete.
+
+        Args:
+            expected: Size of the file from the manifest, in bytes, or None.
+
+        Raises:
+            FetchError: It is not, or there was no response.
+        """
         if self._body is None:
-            raise FetchError("the connection ended before there was an answer", "connection", retryable=True)
+            raise FetchError("the connection closed before a response arrived", "connection", retryable=True)
         self._decoder.finish()
         http.check_end(self._body, self._received, self._written, expected)
 
 
 def _status(line: bytes) -> int:
-    """Return the code of a status line; libcurl lets more pass than has one."""
+    """Return the code of a status line."""
     found = _STATUS.match(line)
+    # libcurl also accepts lines without a code of three digits
     if not found:
-        raise FetchError("the answer begins with no status", "protocol")
+        raise FetchError("the response does not start with a valid status line", "protocol")
     return int(found[1])
 
 
 def _header_lines(headers: Mapping[str, str]) -> list[bytes]:
-    """Return headers as libcurl takes them: without a value, a colon would mean to leave the header out."""
+    """Return headers as lines for libcurl."""
+    # "Name:" would remove the header; libcurl sends "Name;" as a header without a value
     return [(f"{name}: {value}" if value else f"{name};").encode("latin-1") for name, value in headers.items()]
 
 
 def _encoded(url: str) -> str:
-    """Return a URL in ASCII without blanks: the path percent-encoded, the host as IDNA."""
+    """Return a URL in ASCII: the path percent-encoded, the host as IDNA."""
     try:
         return str(Request("GET", url).prepare().url)
     except ValueError as error:
-        raise FetchError("the URL makes no sense to the HTTP library", "protocol") from error
+        raise FetchError("the URL is not valid", "protocol") from error
 
 
 def _proxy(scheme: str, host: str) -> str:
-    """Return the proxy that the environment names for a host, or "" for none."""
+    """Return the URL of the proxy that the environment sets for a host, or "" for none."""
     url = f"{scheme}://{host}/"
     return select_proxy(url, get_environ_proxies(url)) or ""
 

@@ -1,4 +1,4 @@
-"""What is dpp-curl's own, and the contract of fetchers; that it behaves as dpp's does is shown by tests/download/test_http_fetchers.py."""
+"""Tests for dpp-curl only, and the contract of fetchers; tests/download/test_http_fetchers.py tests it together with dpp's own fetcher."""
 
 from __future__ import annotations
 
@@ -44,8 +44,9 @@ def test_it_takes_the_place_of_the_built_in_fetcher_and_gives_it_back(monkeypatc
 
 @pytest.mark.fault(11)
 def test_a_name_that_does_not_resolve_is_a_dns_error(fetch):
+    # A label has at most 63 characters (RFC 1035, section 2.3.4), so the resolver fails without a query
     with pytest.raises(FetchError) as caught:
-        fetch(f"http://{'x' * 64}.invalid/a")  # a label of 64 characters is refused before anybody is asked (RFC 1035, section 2.3.4)
+        fetch(f"http://{'x' * 64}.invalid/a")
     assert (caught.value.error_class, caught.value.retryable) == ("dns", True)
 
 
@@ -65,7 +66,8 @@ def test_each_thread_has_a_connection_of_its_own_and_keeps_it(site, fetch):
 
 def test_an_error_page_is_read_so_that_its_connection_is_used_again(site, fetch):
     ports = []
-    page = b"HTTP/1.1 404 Not Found\r\nContent-Length: 1000\r\n\r\n" + b"x" * 1000  # in one piece, as one that lets wait for it is not read
+    # In one write: the fetcher does not wait for the rest of an error page
+    page = b"HTTP/1.1 404 Not Found\r\nContent-Length: 1000\r\n\r\n" + b"x" * 1000
     site.script("/bad", lambda handler: (ports.append(handler.client_address[1]), handler.wfile.write(page)))
     for _ in range(2):
         with pytest.raises(FetchError, match="404"):
