@@ -1,4 +1,4 @@
-"""Counting lines."""
+"""The processor ``line-count``."""
 
 from __future__ import annotations
 
