@@ -1,4 +1,4 @@
-"""Decrypt files and verify detached signatures with GnuPG: pre-processors for dpp."""
+"""Pre-processors for dpp that decrypt files and verify detached signatures with GnuPG."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ __all__ = ["GpgDecrypt", "GpgVerify", "dpp_pre_processors"]
 
 @hookimpl
 def dpp_pre_processors() -> list[type[BasePreProcessor]]:
-    """Offer both pre-processors."""
+    """Return the pre-processors of this package."""
     return [GpgDecrypt, GpgVerify]

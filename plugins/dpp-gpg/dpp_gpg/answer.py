@@ -1,7 +1,4 @@
-"""What gpg said: status lines, which are made for programs, and log lines, which are made for people.
-
-The status lines are described in GnuPG's ``doc/DETAILS``, section "Format of the --status-fd output".
-"""
+"""Parse the output of gpg: status lines for programs (GnuPG's ``doc/DETAILS``, "Format of the --status-fd output") and log lines."""
 
 from __future__ import annotations
 
@@ -11,14 +8,15 @@ from dataclasses import dataclass, field
 
 VERDICTS = {
     "GOODSIG": "good",
-    "EXPSIG": "a signature that has expired",
-    "EXPKEYSIG": "made with a key that has expired",
-    "REVKEYSIG": "made with a key that was revoked",
-    "BADSIG": "bad: the data is not what was signed",
-    "ERRSIG": "not to be checked",
+    "EXPSIG": "the signature has expired",
+    "EXPKEYSIG": "the key has expired",
+    "REVKEYSIG": "the key was revoked",
+    "BADSIG": "bad: the data differs from what was signed",
+    "ERRSIG": "cannot be checked",
 }
 _STATUS = "[GNUPG:] "
-_LOG = re.compile(r"gpg: (?!DBG:)")  # what --debug adds may hold what goes between gpg and its agent
+# Not debug lines: they may contain the traffic between gpg and gpg-agent, with passphrases
+_LOG = re.compile(r"gpg: (?!DBG:)")
 _UNKNOWN_KEY = "9"
 _ERRSIG_CODE, _ERRSIG_FINGERPRINT = 5, 6
 _VALIDSIG_PRIMARY = 9
@@ -27,12 +25,12 @@ _SHOWN = 200
 
 @dataclass
 class Signature:
-    """One signature and what gpg thinks of it.
+    """One signature and gpg's verdict on it.
 
     Attributes:
         verdict: A key of ``VERDICTS``.
         key_id: The key's id, 16 hexadecimal digits.
-        fingerprints: Of the key that signed and of its primary key, where gpg knows them.
+        fingerprints: Fingerprints of the signing key and of its primary key, if gpg knows them.
         key_is_missing: Whether the public key is not in the keyring.
     """
 
@@ -43,24 +41,25 @@ class Signature:
 
     @property
     def is_good(self) -> bool:
-        """Whether the signature, and the key that made it, are valid now."""
+        """Whether the signature and its key are valid now."""
         return self.verdict == "GOODSIG" and bool(self.fingerprints)
 
     def __str__(self) -> str:
-        meaning = "by a key that is not in the keyring" if self.key_is_missing else VERDICTS[self.verdict]
+        meaning = "the key is not in the keyring" if self.key_is_missing else VERDICTS[self.verdict]
         return f"{max(self.fingerprints, default=self.key_id)} ({meaning})"
 
 
 class Answer:
-    """What one run of gpg said.
+    """The output of one run of gpg.
 
     Args:
-        text: Its standard error, with the status lines in it.
-        returncode: Its exit code; negative where a signal ended it.
+        text: Its standard error, status lines included.
+        returncode: Its exit code; negative if a signal ended it.
     """
 
     def __init__(self, text: str, returncode: int) -> None:
-        lines = text.split("\n")  # not splitlines(): a user id may hold what Unicode takes for the end of a line
+        # Not splitlines(): a user id may contain a Unicode line separator, and so forge status lines
+        lines = text.split("\n")
         self.returncode = returncode
         self.log = [line for line in lines if _LOG.match(line)]
         self._statuses = [line.removeprefix(_STATUS).split(" ") for line in lines if line.startswith(_STATUS)]
@@ -69,29 +68,30 @@ class Answer:
         return any(status[0] == keyword for status in self._statuses)
 
     def values(self, keyword: str) -> list[list[str]]:
-        """Return the words after a keyword, for each of its status lines."""
+        """Return the words after a keyword, as one list per status line."""
         return [status[1:] for status in self._statuses if status[0] == keyword]
 
     def logged(self, pattern: str) -> str | None:
-        """Return the first group of the first log line that a pattern is found in."""
+        """Return the first group of the first log line that matches a pattern, or None."""
         found = (re.search(pattern, line) for line in self.log)
         return next((match[1] for match in found if match), None)
 
     def said_anything(self) -> bool:
-        """Whether gpg got as far as looking at the data."""
+        """Return whether gpg has started to read the data."""
         return bool({status[0] for status in self._statuses} - {"FAILURE", "KEY_CONSIDERED"})
 
     def last_words(self) -> str:
-        """Return the last of what gpg said to people, safe to show."""
-        words = self.log[-1].removeprefix("gpg: ")[:_SHOWN] if self.log else f"nothing, and ended with exit code {self.returncode}"
+        """Return the last log line, shortened and printable, or the exit code if there is none."""
+        words = self.log[-1].removeprefix("gpg: ")[:_SHOWN] if self.log else f"no message, exit code {self.returncode}"
         return "".join(character if character.isprintable() else "?" for character in words)
 
     def signatures(self) -> list[Signature]:
-        """Return the signatures that gpg looked at, in order."""
+        """Return the signatures that gpg checked, in order."""
         return list(self._signatures())
 
     def _signatures(self) -> Iterator[Signature]:
-        """Yield signatures; VALIDSIG, which says only that the mathematics is right, follows the verdict that it belongs to."""
+        """Yield the signatures, each with the fingerprints of the VALIDSIG line after its verdict."""
+        # VALIDSIG alone is not enough: it is also written for keys that have expired or were revoked
         current: Signature | None = None
         for keyword, *words in self._statuses:
             if keyword in VERDICTS:

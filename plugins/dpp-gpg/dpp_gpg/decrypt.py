@@ -21,8 +21,8 @@ UNFINISHED = "unfinished.tmp"
 class GpgDecrypt(GpgStep):
     """Decrypt OpenPGP messages: ``x.csv.gpg`` becomes ``x.csv``.
 
-    A message must be protected against changes and be whole, and its plain text must have been written as a whole; otherwise
-    the file fails and no plain text is left. With neither passphrase option, the key has no passphrase or gpg-agent knows it.
+    The message must be complete and have integrity protection; otherwise the file fails and no plain text is left. Without a
+    passphrase option, the key must have no passphrase, or gpg-agent must have it.
     """
 
     name = "gpg-decrypt"
@@ -31,30 +31,31 @@ class GpgDecrypt(GpgStep):
         {f"gpg-{word}" for word in ("corrupt", "limit", "no-key", "not-encrypted", "signer", "truncated", "unprotected")}
     )
 
-    # Where keys and passphrases are found does not change what comes out: no part of the cache key
+    # Excluded from the cache key: the place of keys and passphrases does not change the plain text
     gnupghome: Home = Field(default=None, validate_default=True, exclude=True)
     """Folder of the keyrings; default: ``$GNUPGHOME``, or gpg's own default."""
     passphrase_env: Variable = Field(default=None, exclude=True)
-    """Environment variable that holds the passphrase of the secret key or of the message."""
+    """Name of the environment variable with the passphrase of the secret key or of the message."""
     passphrase_file: PrivateFile = Field(default=None, exclude=True)
-    """File whose first line is the passphrase; only its owner may have access."""
+    """Path of a file whose first line is the passphrase; only its owner may have access to it."""
     signer: Fingerprints = ()
-    """Fingerprints of accepted signers, 40 hexadecimal digits each; without any, signatures in messages are not checked."""
+    """Fingerprints of accepted signers, 40 hexadecimal digits each; if empty, signatures in messages are not checked."""
     required: bool = True
-    """Fail a file that is not encrypted; otherwise it passes unchanged, unless its name ends in ``.gpg`` or ``.pgp``."""
+    """Whether a file that is not encrypted fails; if false, it stays unchanged, unless its name ends in ``.gpg`` or ``.pgp``."""
     max_bytes: int = Field(default=DEFAULT_MAX_BYTES, ge=1)
     """Maximum size of the plain text, in bytes."""
 
     @model_validator(mode="after")
     def _options_agree(self) -> GpgDecrypt:
         if self.passphrase_env and self.passphrase_file:
-            raise ValueError("passphrase_env and passphrase_file are both given; leave one of them out")
+            raise ValueError("passphrase_env and passphrase_file cannot be used together; remove one of them")
+        # A file that is not encrypted has no signature in it, but would be accepted
         if self.signer and not self.required:
-            raise ValueError("required is false, so that files which nobody signed would pass in spite of signer; leave one of them out")
+            raise ValueError("signer and required=false cannot be used together: unsigned files would be accepted; remove one of them")
         return self
 
     def pre_process(self, file: FileData) -> FileData:
-        """Return the file with its plain text, or as it is; see the class."""
+        """Decrypt the file into its ``output_dir``, or return it unchanged; see the class."""
         assert file.local_path is not None
         assert file.output_dir is not None
         if not is_message(file.local_path):
@@ -66,7 +67,7 @@ class GpgDecrypt(GpgStep):
 
     def _passed(self, file: FileData, path: Path) -> FileData:
         if self.required or path.suffix.lower() in TELLING_SUFFIXES:
-            advice = "with the option required=false it would pass, if it were not called .gpg or .pgp"
+            advice = "required=false accepts other files, except those whose name ends in .gpg or .pgp"
             raise StageError(f"expected an encrypted OpenPGP message, got {_kind(path)}; {advice}", "gpg-not-encrypted")
         return file
 
@@ -80,17 +81,22 @@ class GpgDecrypt(GpgStep):
             unfinished.unlink(missing_ok=True)
 
     def _gpg_options(self) -> list[str]:
-        """Return options for this step; a signature that nobody asks for can't be checked without its key, and is left alone."""
+        """Return the options of this step for gpg."""
+        # Without signer, gpg must not check signatures: it would fail if it does not have the key of the sender
         return ["--max-output", str(self.max_bytes), *([] if self.signer else ["--skip-verify"])]
 
     def _passphrase(self) -> bytes | None:
-        """Return the passphrase, read anew for each file so that no object holds it."""
+        """Return the passphrase, or None if no option gives one."""
+        # Read again for each file, so that no object keeps it
         try:
             if self.passphrase_env:
                 return os.fsencode(os.environ[self.passphrase_env])
             return first_line(self.passphrase_file) if self.passphrase_file else None
         except (KeyError, OSError) as error:
-            raise StageError("the passphrase that was there at the start of the run cannot be read any more", "gpg-passphrase") from error
+            raise StageError(
+                "cannot read the passphrase, which was readable at the start of the run; check passphrase_env or passphrase_file",
+                "gpg-passphrase",
+            ) from error
 
     def _secret_variables(self) -> set[str]:
         return {self.passphrase_env} if self.passphrase_env else set()
@@ -108,7 +114,7 @@ def plain_name(name: str) -> str:
 
 
 def _kind(path: Path) -> str:
-    """Say what a file is that is no message."""
+    """Return a description of a file that is not a message."""
     if path.is_dir():
         return "a folder"
-    return "another kind of file" if path.stat().st_size else "an empty file"
+    return "a file of another format" if path.stat().st_size else "an empty file"

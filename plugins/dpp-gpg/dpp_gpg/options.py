@@ -1,4 +1,4 @@
-"""The options that both steps have, checked when a step is made: before anything is fetched."""
+"""The options of both steps, checked before anything is downloaded."""
 
 from __future__ import annotations
 
@@ -21,45 +21,49 @@ _HOME_VARIABLE = "GNUPGHOME"
 
 
 def _listed(value: Any) -> Any:
-    """Return fingerprints as a list: luigi.cfg has them as one text, with commas."""
+    """Return fingerprints as a list; in luigi.cfg they are one text with commas."""
     return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 def _fingerprints(values: tuple[str, ...]) -> tuple[str, ...]:
-    """Return fingerprints as gpg writes them, in an order of their own as they are part of the cache key."""
+    """Return fingerprints in gpg's form, without duplicates."""
     found = {"".join(value.split()).upper() for value in values}
+    # Not the shorter key ids: anyone can make a key with a given id
     if not all(map(_FINGERPRINT.fullmatch, found)):
-        raise ValueError("expected fingerprints of 40 hexadecimal digits, as gpg --fingerprint shows them; a key id can be forged")
+        raise ValueError("expected fingerprints of 40 hexadecimal digits, as gpg --fingerprint prints them")
+    # Sorted because they are part of the cache key
     return tuple(sorted(found))
 
 
 def _installed(binary: str) -> str:
     if not shutil.which(binary):
-        raise ValueError(f"there is no program {binary!r}; install GnuPG (apt-get install gnupg), or give its path")
+        raise ValueError(f"program {binary!r} not found; install GnuPG (apt-get install gnupg), or give the path of the program")
     return binary
 
 
 def _existing_home(home: Path | None) -> Path | None:
-    """Check the folder that is given, or else the one that the environment names."""
+    """Check the given folder, or else the one in ``$GNUPGHOME``."""
     named = os.environ.get(_HOME_VARIABLE)
     chosen = home.expanduser() if home else Path(named) if named else None
     if chosen is not None and not (chosen.is_dir() and os.access(chosen, os.R_OK | os.X_OK)):
-        whence = "" if home else f"${_HOME_VARIABLE} names "
-        raise ValueError(f"{whence}{chosen}, a folder that is not there or may not be read; it should hold the keyrings")
+        origin = "" if home else f"${_HOME_VARIABLE}: "
+        raise ValueError(f"{origin}{chosen} is not a readable folder; expected the folder of the keyrings")
     return home and home.expanduser()
 
 
 def _set_variable(name: str | None) -> str | None:
-    """Check that a variable holds a passphrase. Its name is not shown, as somebody may have given the passphrase itself."""
+    """Check that an environment variable contains a passphrase."""
+    # The message does not show the name: a user may have given the passphrase itself by mistake
     if name is not None and not (_VARIABLE.fullmatch(name) and name in os.environ):
-        raise ValueError("expected the name of an environment variable that is set; it should hold the passphrase")
+        raise ValueError("expected the name of an environment variable that is set and contains the passphrase")
     if name is not None:
         _check(os.fsencode(os.environ[name]))
     return name
 
 
 def _private_file(path: Path | None) -> Path | None:
-    """Check that a file holds a passphrase and is its owner's alone. Its path is not shown, for the same reason."""
+    """Check that a file contains a passphrase and that only its owner has access."""
+    # The messages do not show the path: a user may have given the passphrase itself by mistake
     if path is None:
         return None
     path = path.expanduser()
@@ -67,18 +71,18 @@ def _private_file(path: Path | None) -> Path | None:
         mode = path.stat().st_mode
         first = first_line(path)
     except OSError as error:
-        raise ValueError(f"expected the path of a file that holds the passphrase, but it cannot be read: {error.strerror}") from error
+        raise ValueError(f"expected the path of a file with the passphrase, but the file cannot be read: {error.strerror}") from error
     if mode & _OTHERS:
-        raise ValueError(f"is a file that others may read or write (mode {stat.S_IMODE(mode):o}); change that with: chmod 600")
+        raise ValueError(f"other users have access to the file (mode {stat.S_IMODE(mode):o}); restrict it with chmod 600")
     _check(first)
     return path
 
 
 def first_line(path: Path) -> bytes:
-    """Return the first line of a file, without its end.
+    """Return the first line of a file, without the line break.
 
     Raises:
-        OSError: It can't be read.
+        OSError: The file cannot be read.
     """
     with path.open("rb") as stream:
         return stream.readline().rstrip(b"\r\n")
@@ -86,7 +90,7 @@ def first_line(path: Path) -> bytes:
 
 def _check(passphrase: bytes) -> None:
     if not passphrase or set(passphrase) & set(b"\r\n\0"):
-        raise ValueError("names a passphrase that is empty or holds the end of a line")
+        raise ValueError("the passphrase is empty, or contains a line break or a NUL byte")
 
 
 Binary = Annotated[str, AfterValidator(_installed)]
@@ -108,7 +112,7 @@ class GpgStep(BasePreProcessor):
     signer: Fingerprints = ()
     """Fingerprints of accepted signers, 40 hexadecimal digits each."""
     required: bool = True
-    """Fail a file that is not encrypted or signed, instead of passing it on."""
+    """Whether a file that is not encrypted or signed fails."""
 
     _tool: Tool = PrivateAttr()
 

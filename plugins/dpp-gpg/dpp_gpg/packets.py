@@ -1,9 +1,8 @@
-"""As much of the OpenPGP format (RFC 9580, RFC 4880) as it takes to tell whether a file is an encrypted message, and a whole one.
+"""Detect encrypted OpenPGP messages (RFC 9580, RFC 4880) and whether their end is missing."""
 
-gpg tells neither. GnuPG 2.2.40 has the same status lines for a large message that is cut as for one that was changed (BADMDC), says of the
-first bytes of a message what it says of a JPEG (NODATA 3), of fewer bytes and of an xz archive nothing, and ends with exit code 0 each time
-but the first.
-"""
+# Measured with GnuPG 2.2.40, which reports neither: it writes the same status lines for a large message that is truncated as
+# for one that was modified (BADMDC), the same for the first bytes of a message as for a JPEG (NODATA 3), and none for fewer
+# bytes or an xz archive. Its exit code is 0 in all cases but the first.
 
 from __future__ import annotations
 
@@ -20,9 +19,10 @@ ARMOR_END = b"-----END PGP MESSAGE"
 SIGNATURE_ARMOR = b"-----BEGIN PGP SIGNATURE-----"
 _HEAD_BYTES = 16 * 1024
 _TAIL_BYTES = 1024
+# Limits the time for a message with very many small packets, which then counts as complete
 _MOST_LENGTHS = 4_000_000
 
-# What an encrypted message can begin with, by packet tag (RFC 9580, section 5), and the versions of such packets
+# Packets that an encrypted message can start with, by tag (RFC 9580, section 5), and their versions
 _PUBLIC_KEY_SESSION, _SYMMETRIC_SESSION, _UNPROTECTED, _MARKER, _PROTECTED, _AEAD = 1, 3, 9, 10, 18, 20
 _VERSIONS = {_PUBLIC_KEY_SESSION: b"\2\3\6", _SYMMETRIC_SESSION: b"\4\5\6", _MARKER: b"P", _PROTECTED: b"\1\2", _AEAD: b"\1"}
 
@@ -38,7 +38,7 @@ class _EndOfFileError(Exception):
 
 
 def is_message(path: Path) -> bool:
-    """Whether a file begins like an encrypted OpenPGP message, binary or with ASCII armor from its first line on."""
+    """Return whether a file starts like an encrypted OpenPGP message, binary or with ASCII armor in its first line."""
     if not path.is_file():
         return False
     with path.open("rb") as stream:
@@ -51,9 +51,10 @@ def is_message(path: Path) -> bool:
 
 
 def _is_encrypted(head: bytes) -> bool:
-    """Whether bytes begin with a packet of an encrypted message, in a version that there is."""
+    """Return whether bytes start with a packet of an encrypted message in a known version."""
     if not head or not head[0] & _IS_PACKET:
         return False
+    # The version, too: the first byte alone also fits images, archives and text in UTF-8
     version = 1 + (_new_length_octets(head[1:2]) if head[0] & _IS_NEW else (1, 2, 4, 0)[head[0] & 3])
     return head[version : version + 1] in {bytes([octet]) for octet in _VERSIONS.get(_tag(head[0]), b"")}
 
@@ -65,7 +66,7 @@ def _new_length_octets(first: bytes) -> int:
 
 
 def is_cut(path: Path) -> bool:
-    """Whether the end of a message is missing: its packets claim more bytes than there are, or its armor is not closed."""
+    """Return whether the end of a message is missing: its packets are longer than the file, or its armor has no last line."""
     with path.open("rb") as stream:
         if ARMOR.match(stream.read(_HEAD_BYTES)):
             stream.seek(max(0, path.stat().st_size - _TAIL_BYTES))
@@ -79,7 +80,11 @@ def is_cut(path: Path) -> bool:
 
 
 def _walk(stream: BinaryIO, size: int) -> None:
-    """Go from packet to packet, to the end or to what is none; a message with very many of them is left, and taken for whole."""
+    """Go from packet to packet, to the end of the message or to bytes that are not a packet.
+
+    Raises:
+        _EndOfFileError: The file ends before the message.
+    """
     tag = 0
     budget = iter(range(_MOST_LENGTHS))
     for _ in budget:
@@ -98,7 +103,7 @@ def _tag(first: int) -> int:
 
 
 def _skip(stream: BinaryIO, size: int, first: int, budget: Iterator[int]) -> None:
-    """Go to the end of a packet, which may come in parts, each with its length."""
+    """Go to the end of a packet, which may consist of parts with a length each."""
     length, is_last = _new_length(stream) if first & _IS_NEW else (_octets(stream, 1 << (first & 3)), True)
     for _ in budget:
         if stream.seek(length, os.SEEK_CUR) > size:
@@ -109,7 +114,7 @@ def _skip(stream: BinaryIO, size: int, first: int, budget: Iterator[int]) -> Non
 
 
 def _new_length(stream: BinaryIO) -> tuple[int, bool]:
-    """Return the length of a packet or of a part of it, and whether it is the last (RFC 9580, section 4.2.1)."""
+    """Return the length of a packet or of a part of it, in bytes, and whether it is the last part (RFC 9580, section 4.2.1)."""
     first = _octets(stream, 1)
     if first < _TWO_OCTETS:
         return first, True

@@ -1,4 +1,4 @@
-"""Running gpg, by way of python-gnupg, and handing back what it said."""
+"""Run gpg with python-gnupg, and return its output."""
 
 from __future__ import annotations
 
@@ -8,69 +8,69 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-import gnupg  # type: ignore[import-untyped]  # it comes without types
+import gnupg  # type: ignore[import-untyped]  # python-gnupg has no types
 
 from dpp_gpg.answer import Answer
 
-OLDEST = (2, 2, 8)  # older ones can be made to write status lines of an attacker's choice (CVE-2018-12020)
+OLDEST = (2, 2, 8)  # in older versions, a message can forge status lines (CVE-2018-12020)
 OPTIONS = ["--batch", "--trust-model", "always", "--no-auto-check-trustdb", "--no-auto-key-retrieve"]
 
-# python-gnupg logs command lines, all that gpg says, and signatures; what matters of it becomes the failure of a file.
+# python-gnupg logs command lines, all output of gpg, and signatures; the error of a file has what matters
 logging.getLogger("gnupg").setLevel(logging.CRITICAL)
 
 
 class _Heard(gnupg.StatusHandler):  # type: ignore[misc]  # see above
-    """Leaves status lines to be read from ``stderr`` at the end.
+    """A handler that ignores status lines; ``Answer`` parses them from ``stderr`` afterwards."""
 
-    python-gnupg's own readers raise on some, such as those of a key without user id, and then gpg waits forever to be read. They also
-    take U+0085 for the end of a line, so that a user id with that character in it could write status lines of its own.
-    """
-
+    # python-gnupg's own handlers raise on some lines, such as those of a key without user id, and then gpg blocks forever on a
+    # full pipe. They also treat U+0085 as a line break, so that a user id with that character could forge status lines.
     def handle_status(self, key: str, value: str) -> None:
-        """Ignore it."""
+        """Ignore a status line."""
 
 
 class _Gpg(gnupg.GPG):  # type: ignore[misc]  # see above
-    result_map = {**gnupg.GPG.result_map, "crypt": _Heard, "verify": _Heard}  # noqa: RUF012 - as python-gnupg has it
+    result_map = {**gnupg.GPG.result_map, "crypt": _Heard, "verify": _Heard}  # noqa: RUF012 - declared like this by python-gnupg
 
 
 class Tool:
-    """The gpg of this machine. Each call is a process of its own; nothing is kept between calls.
+    """The installed gpg; each call starts a new process.
 
     Args:
         binary: Name or path of the program.
-        home: Folder of the keyrings; None leaves it to gpg.
-        hidden: Names of environment variables that gpg, and an agent that it may start, must not see.
+        home: Folder of the keyrings, or None for gpg's default.
+        hidden: Names of environment variables that gpg, and an agent that it starts, must not inherit.
 
     Raises:
-        ValueError: It does not run, or is too old.
+        ValueError: The program does not run, or is too old.
     """
 
     def __init__(self, binary: str, home: Path | None, hidden: Collection[str] = ()) -> None:
         kept = {name: value for name, value in os.environ.items() if name not in {*hidden, "LANGUAGE", "DEBUG_IPC"}}
-        environment = {**kept, "LC_ALL": "C.UTF-8"}  # log lines are read too
+        # In English, because some errors can be recognized by their log lines only
+        environment = {**kept, "LC_ALL": "C.UTF-8"}
         try:
             self._gpg = _Gpg(gpgbinary=binary, gnupghome=home and os.fspath(home), options=OPTIONS, env=environment)
         except (OSError, ValueError) as error:
-            raise ValueError(f"{binary} does not run as gpg should; try: {binary} --list-config") from error
+            raise ValueError(f"cannot run {binary} as gpg; check it with: {binary} --list-config") from error
         if (self._gpg.version or ()) < OLDEST:
-            raise ValueError(f"{binary} is no GnuPG of version {'.'.join(map(str, OLDEST))} or newer; install a newer one")
+            raise ValueError(f"{binary} is not GnuPG {'.'.join(map(str, OLDEST))} or newer; install a newer version")
 
     def decrypt(self, source: Path, target: Path, passphrase: bytes | None, options: Collection[str]) -> Answer:
-        """Decrypt a file into another, which must not be there yet.
-
-        gpg opens both files itself, so that only the passphrase goes through a pipe.
+        """Decrypt a file.
 
         Args:
             source: The message.
-            target: Where the plain text goes; may be left incomplete where gpg fails.
-            passphrase: Of the key or of the message; None leaves it to the agent, which may know it but is not to ask anybody.
+            target: Path of the plain text, which must not exist yet; incomplete if gpg fails.
+            passphrase: Passphrase of the key or of the message, or None for the one that gpg-agent remembers.
             options: More options for gpg.
         """
+        # No batch may wait for a user who enters a passphrase
         asking = [] if passphrase else ["--pinentry-mode", "error"]
+        # gpg opens both files itself, so that only the passphrase goes through a pipe
         result = self._gpg.decrypt_file(
             io.BytesIO(),
-            passphrase=passphrase and passphrase.decode("latin-1"),  # which python-gnupg encodes with again
+            # python-gnupg encodes it as Latin-1 again
+            passphrase=passphrase and passphrase.decode("latin-1"),
             output=os.fspath(target),
             extra_args=[*asking, *options, "--", os.path.abspath(source)],
         )

@@ -19,10 +19,10 @@ LARGEST_SIGNATURE = 1024 * 1024
 
 
 class GpgVerify(GpgStep):
-    """Verify the detached signature of a file, and leave the file as it is.
+    """Verify the detached signature of a file; the file stays unchanged.
 
-    The signature is the text of a field of the file; or else a file beside the one that is verified, with ``.sig`` or ``.asc``
-    added to its name; or else, of a ``file:`` URL, such a file beside the original.
+    The signature is read from a field of the file, or else from a file next to it with ``.sig`` or ``.asc`` added to its name,
+    or else, for a ``file:`` URL, from such a file next to the original.
     """
 
     name = "gpg-verify"
@@ -30,23 +30,24 @@ class GpgVerify(GpgStep):
     blames_input = frozenset({"gpg-bad-signature", "gpg-signer"})
 
     signature_field: str = "signature"
-    """Field of the file that holds an armored signature, or a binary one as base64."""
+    """Field of the file with an armored signature, or a binary one in base64."""
     signer: Fingerprints = ()
-    """Fingerprints of accepted signers, 40 hexadecimal digits each; without any, every key of the keyring is accepted."""
+    """Fingerprints of accepted signers, 40 hexadecimal digits each; if empty, every key of the keyring is accepted."""
     required: bool = True
-    """Fail a file without a signature; a signature must be good in any case."""
+    """Whether a file without a signature fails; an invalid signature always fails the file."""
 
     def pre_process(self, file: FileData) -> FileData:
-        """Return the file unchanged; see the class."""
+        """Verify the signature and return the file unchanged; see the class."""
         assert file.local_path is not None
         if not file.local_path.is_file():
-            raise StageError("is a folder, and only a file can have a signature; verify before unpacking", "gpg-no-signature")
+            raise StageError("expected a signed file, got a folder; run gpg-verify before unpacking", "gpg-no-signature")
         signature = self._signature(file, file.local_path)
         if signature is not None:
             check_detached(self._tool.verify(signature, file.local_path), self.signer)
         elif self.required:
             raise StageError(
-                f"no signature: neither a field {self.signature_field!r} nor a file with .sig or .asc beside it", "gpg-no-signature"
+                f"no signature found; expected one in the field {self.signature_field!r}, or in a .sig or .asc file next to the file",
+                "gpg-no-signature",
             )
         return file
 
@@ -59,19 +60,19 @@ class GpgVerify(GpgStep):
 
 
 def _decoded(text: object) -> bytes:
-    """Return the signature that a field holds."""
+    """Return the signature in a field."""
     if not isinstance(text, str):
-        raise StageError(f"the field of the signature holds no text but {type(text).__name__}", "gpg-bad-signature")
+        raise StageError(f"expected text in the signature field, got {type(text).__name__}", "gpg-bad-signature")
     if SIGNATURE_ARMOR.decode() in text:
         return text.encode()
     try:
         return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise StageError("the field of the signature holds neither an armored signature nor base64", "gpg-bad-signature") from error
+        raise StageError("expected an armored signature or base64 in the signature field", "gpg-bad-signature") from error
 
 
 def _places(url: str, path: Path) -> Iterator[Path]:
-    """Yield where a signature may lie."""
+    """Yield the paths of possible signature files."""
     parts = urlsplit(url)
     originals = [path]
     if parts.scheme.lower() == "file" and parts.netloc.lower() in ("", "localhost"):
@@ -81,14 +82,15 @@ def _places(url: str, path: Path) -> Iterator[Path]:
 
 
 def _read(place: Path) -> bytes | None:
-    """Return the signature in a file; None where there is no such file, or one called .asc that is something else."""
+    """Return the signature in a file, or None if there is no such file or its content is not a signature."""
     try:
         with place.open("rb") as stream:
             signature = stream.read(LARGEST_SIGNATURE + 1)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except OSError as error:
-        raise StageError(f"the signature {place} cannot be read: {error.strerror}", "gpg-no-signature") from error
+        raise StageError(f"cannot read the signature {place}: {error.strerror}", "gpg-no-signature") from error
     if len(signature) > LARGEST_SIGNATURE:
-        raise StageError(f"{place} is no signature: it has more than {LARGEST_SIGNATURE} bytes", "gpg-bad-signature")
+        raise StageError(f"expected a signature of at most {LARGEST_SIGNATURE} bytes; {place} is larger", "gpg-bad-signature")
+    # .asc files may also be keys or messages
     return signature if place.suffix == ".sig" or SIGNATURE_ARMOR in signature else None

@@ -1,4 +1,4 @@
-"""Keyrings, and files sent through a step."""
+"""Keyrings for the tests, and a function that runs a step on a file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def gpg_is_there():
 
 @pytest.fixture(scope="session")
 def ring(gpg_is_there):
-    """The keyring of whoever runs a batch: a key of theirs, one with a passphrase, and keys of those who send files."""
+    """The keyring of the user who runs a batch: a key without passphrase, one with a passphrase, and keys of senders."""
     with Pgp("ring") as pgp:
         for name in ("acme", "locked", "sender", "old"):
             setattr(pgp, name, pgp.fingerprint(f"{name}@example.org"))
@@ -31,7 +31,7 @@ def ring(gpg_is_there):
 
 @pytest.fixture(scope="session")
 def stranger(gpg_is_there):
-    """Somebody else's keyring, with Acme's public key in it."""
+    """The keyring of another person, with Acme's public key in it."""
     with Pgp("stranger") as pgp:
         pgp.key = pgp.fingerprint("stranger@example.org")
         yield pgp
@@ -44,7 +44,7 @@ def no_home_of_the_machine(monkeypatch):
 
 @pytest.fixture
 def process(tmp_path):
-    """Send bytes through a step; return the file, or the failure, and what is left in the output folder."""
+    """Return a function that runs a step on bytes and returns the file or the error, and the content of the output folder."""
 
     def run(step, data, called="x.csv.gpg", **fields):
         path = tmp_path / called

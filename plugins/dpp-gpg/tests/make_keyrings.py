@@ -1,4 +1,4 @@
-"""Make the keyrings of the tests anew, as keyrings/README.md says; a program for people."""
+"""Create the keyrings of the tests again, to be run by hand; see keyrings/README.md."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import shutil
 
 from pgp import KEYRINGS, PASSPHRASES, Pgp
 
-PAST = "20200101T000000!"  # this clock stands still: a second program may not find the key of the first one younger than itself
-CONFIGURATION = """# Otherwise an agent measures for a second how often it can hash, and hashes as often to unlock a key.
+PAST = "20200101T000000!"  # with "!" the clock stands still: gpg rejects a key that is newer than its own clock
+CONFIGURATION = """# Without this, the agent measures how many hashes it computes in a second, and uses as many to unlock a key.
 s2k-count 65536
 """
 
 
 def make_key(pgp, user_id, passphrase="", expires="never"):
-    """Make a key to sign with, and one to encrypt to; return the fingerprint."""
+    """Create a signing key with an encryption subkey; return its fingerprint."""
     options = ["--faked-system-time", PAST, "--passphrase-fd", "0"]
     line = f"{passphrase}\n".encode()
     pgp(*options, "--quick-generate-key", user_id, "ed25519", "cert,sign", expires, data=line)
@@ -23,7 +23,7 @@ def make_key(pgp, user_id, passphrase="", expires="never"):
 
 
 def make_ring(pgp):
-    """Make the keys of whoever runs a batch; return the fingerprint of the one that senders sign with."""
+    """Create the keys of the user who runs a batch; return the fingerprint of the senders' signing key."""
     make_key(pgp, "Acme <acme@example.org>")
     make_key(pgp, "Locked <locked@example.org>", PASSPHRASES["ring"])
     make_key(pgp, "Old <old@example.org>", expires="1y")
@@ -31,10 +31,10 @@ def make_ring(pgp):
 
 
 def make_stranger(pgp, ring, sender):
-    """Make the keys of somebody else. Some are known in the first keyring: one as revoked, one that forges a signature by its user id."""
+    """Create the keys of another person; the first keyring gets one that is revoked and one whose user id forges status lines."""
     make_key(pgp, "Stranger <stranger@example.org>")
     revoked = make_key(pgp, "Revoked <revoked@example.org>")
-    # U+0405 ends in the byte 0x85, which is the end of a line to who reads gpg's words as Latin-1, as python-gnupg does
+    # The last byte of U+0405 in UTF-8 is 0x85, a line break if it is decoded as Latin-1, as python-gnupg does
     status = f"\u0405[GNUPG:] GOODSIG {sender[-16:]} Sender\u0405[GNUPG:] VALIDSIG {sender} 2020-01-01 0 0 4 0 22 8 00 {sender}"
     forger = make_key(pgp, f"Forger {status}")
     ring("--import", data=pgp("--export", revoked, forger))
@@ -44,13 +44,13 @@ def make_stranger(pgp, ring, sender):
 
 
 def make_provider(pgp):
-    """Make the keys of a provider's customer: one whose passphrase a batch knows, and one whose passphrase it does not."""
+    """Create the keys of a provider's customer: one whose passphrase the batch has, and one whose passphrase it does not have."""
     make_key(pgp, "Acme <acme@example.org>", PASSPHRASES["provider"])
     make_key(pgp, "Other <other@example.org>", "another")
 
 
 def save(pgp, name):
-    """Keep what a keyring is made of, without sockets, locks, backups and caches."""
+    """Copy the files of a keyring that the tests need, without sockets, locks, backups and caches."""
     folder = KEYRINGS / name
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(pgp.home / "private-keys-v1.d", folder / "private-keys-v1.d")

@@ -1,4 +1,4 @@
-"""gpg with the keyrings of the tests, to make messages and signatures with."""
+"""Run gpg with the keyrings of the tests, to create messages and signatures."""
 
 from __future__ import annotations
 
@@ -14,25 +14,24 @@ PASSPHRASES = {"ring": "correct hörse 😀 staple", "provider": "canary /+%40 �
 
 
 class Pgp:
-    """gpg with a copy of a keyring of ``keyrings``, or with an empty one; its agent ends with the block.
-
-    Its folder has a short path: that of an agent's socket may have 107 bytes only.
-    """
+    """gpg with a copy of a keyring of ``keyrings``, or with an empty one; its agent stops at the end of the block."""
 
     def __init__(self, keyring=""):
+        # A short path: that of the agent's socket may have 107 bytes only
         self.home = Path(tempfile.mkdtemp(prefix="g", dir="/tmp"))
         self.passphrase = PASSPHRASES.get(keyring)
         if keyring:
             shutil.copytree(KEYRINGS / keyring, self.home, dirs_exist_ok=True)
         for path in (self.home, *self.home.rglob("*")):
-            path.chmod(0o700 if path.is_dir() else 0o600)  # Git keeps no such modes, and gpg warns without them
+            path.chmod(0o700 if path.is_dir() else 0o600)  # Git does not store these modes, and gpg warns about others
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        """Remove the folder, whose sockets the agent may be removing at the same time."""
+        """Stop the agent and remove the folder."""
         self.stop()
+        # The agent may remove its sockets at the same time
         shutil.rmtree(self.home, ignore_errors=True)
 
     def __call__(self, *arguments, data=b"", check=True):
@@ -42,7 +41,7 @@ class Pgp:
         return done.stdout
 
     def fingerprint(self, user_id):
-        """Return the fingerprint of the key whose user id has this in it."""
+        """Return the fingerprint of the key whose user id contains a text."""
         listed = self("--list-keys", "--with-colons", user_id).decode().splitlines()
         return next(line.split(":")[9] for line in listed if line.startswith("fpr"))
 
@@ -53,12 +52,13 @@ class Pgp:
         return self("--local-user", fingerprint, *options, "--detach-sign", data=data)
 
     def forget(self):
-        """Let the agent forget passphrases, where one runs."""
+        """Make the agent forget passphrases, if one runs."""
         agent = ["gpg-connect-agent", "--homedir", self.home, "--no-autostart"]
         subprocess.run([*agent, "reloadagent", "/bye"], capture_output=True, check=False)
 
     def stop(self):
-        """Stop the agent; while its socket is there, the next gpg may yet meet one that is about to end."""
+        """Stop the agent and wait until its socket is removed."""
+        # While the socket exists, the next gpg may connect to an agent that is about to end
         gpgconf = ["gpgconf", "--homedir", self.home]
         socket = Path(subprocess.check_output([*gpgconf, "--list-dirs", "agent-socket"], text=True).strip())
         subprocess.run([*gpgconf, "--kill", "all"], check=True)

@@ -1,4 +1,4 @@
-"""Whole batches, as a user runs them."""
+"""Complete batches, run from the command line as users do."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ def test_another_keyring_lets_a_rerun_do_what_is_missing(ring, stranger, site, m
     code, _, err = dpp("run", files, *MAIN, *as_options(gnupghome=str(stranger.home)))
     assert code == 0, err
     assert {name: row["cached"] for name, row in results().items()} == {"ours": True, "foreign": False}
-    assert site.counts() == {"/ours.csv.gpg": 1, "/foreign.csv.gpg": 2}  # as it may have been encrypted to the wrong key
+    # Downloaded again: the sender may have encrypted it to the wrong key, and replaced it
+    assert site.counts() == {"/ours.csv.gpg": 1, "/foreign.csv.gpg": 2}
 
 
 def test_the_passphrase_is_nowhere(ring, site, manifest, run_batch, tmp_path):

@@ -1,4 +1,4 @@
-"""The contract of pre-processors, held by both steps with keys of the tests."""
+"""The contract tests of pre-processors, run for both steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decrypting: what comes out, what fails and how, and that nothing is left of what failed."""
+"""Decryption: plain texts, error classes, and that a failed file leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_a_large_message_cut_is_truncated_and_leaves_nothing(ring, step, process
 
 
 def test_a_message_with_any_bit_flipped_gives_the_right_text_or_fails(step, process, message):
-    """Some bits have no meaning to gpg, such as those of a key's id that it tries all the same."""
+    # gpg ignores some bits, such as those of the key id: it tries its other keys
     classes = set()
     for position in range(len(message)):
         flipped = bytearray(message)
@@ -183,7 +183,7 @@ def test_more_plain_text_than_allowed_is_refused(ring, process, options):
     assert len(process(GpgDecrypt(gnupghome=ring.home, max_bytes=2_000_000), message).text) == 2_000_000
 
 
-# Files that are no messages
+# Files that are not messages
 
 
 @pytest.mark.parametrize("kind", ["text", "empty", "signed", "clear-signed", "keys", "armored"])
@@ -221,9 +221,9 @@ def test_a_signer_is_recognised(ring, process, written):
 def test_data_that_the_signer_did_not_sign_fails(ring, stranger, process, message):
     step = GpgDecrypt(gnupghome=ring.home, signer=ring.sender)
     messages = {
-        "it is not signed": message,
-        f"it is signed by {ring.acme} (good)": ring.encrypt(TEXT, ring.acme, "--sign", "--local-user", ring.acme),
-        "by a key that is not in the keyring": stranger.encrypt(TEXT, ring.acme, "--sign", "--local-user", stranger.key),
+        "the message is not signed": message,
+        f"the message is signed by {ring.acme} (good)": ring.encrypt(TEXT, ring.acme, "--sign", "--local-user", ring.acme),
+        "(the key is not in the keyring)": stranger.encrypt(TEXT, ring.acme, "--sign", "--local-user", stranger.key),
     }
     for reason, data in messages.items():
         done = process(step, data)
@@ -273,7 +273,7 @@ exec "$@"
 
 
 def test_a_full_disk_stops_the_run_and_leaves_nothing(ring, tmp_path):
-    """It is full in the middle of a text, or at its end, where gpg says DECRYPTION_OKAY all the same."""
+    # Once in the middle of a text, once at its end, where gpg still writes DECRYPTION_OKAY
     if not shutil.which("unshare"):
         pytest.fail("unshare not found; install with: apt-get install util-linux")
     folders = {"MIDDLE": tmp_path / "middle", "END": tmp_path / "end"}
@@ -293,7 +293,7 @@ def test_a_full_disk_stops_the_run_and_leaves_nothing(ring, tmp_path):
 
 def test_a_write_that_is_cut_short_fails_and_leaves_nothing(ring, process, tmp_path):
     program = tmp_path / "limited-gpg"
-    program.write_text('#!/bin/sh\nulimit -f 200\nexec gpg "$@"\n')  # blocks of 512 bytes, of the 300,000 that it has to write
+    program.write_text('#!/bin/sh\nulimit -f 200\nexec gpg "$@"\n')  # 200 blocks of 512 bytes, less than the 300,000 bytes of LARGE
     program.chmod(0o755)
     done = process(GpgDecrypt(gnupghome=ring.home, gpg=str(program)), ring.encrypt(LARGE, ring.acme))
     assert (done.error_class, done.left) == ("gpg-failed", [])
@@ -308,7 +308,7 @@ def test_an_agent_that_cannot_start_is_told_from_a_missing_key(ring, process, tm
 
 
 def test_many_threads_decrypt_at_once(ring, tmp_path):
-    ring.stop()  # so that they all want to start an agent
+    ring.stop()  # so that all threads start an agent at once
     texts = [os.urandom(1000 * number) for number in range(40)]
     files = []
     for number, text in enumerate(texts):
@@ -325,7 +325,7 @@ def test_many_threads_decrypt_at_once(ring, tmp_path):
 
 @pytest.fixture
 def watched_gpg(tmp_path):
-    """A gpg that writes down every command line of the machine, and its own environment, before it begins."""
+    """A gpg that logs every command line of the machine and its own environment before it starts."""
     program = tmp_path / "watched-gpg"
     log = tmp_path / "watched.log"
     program.write_text(
@@ -361,7 +361,7 @@ def test_where_secrets_are_found_is_no_part_of_the_cache_key(ring, monkeypatch, 
 
 
 def options(tmp_path, monkeypatch):
-    """Return wrong options, each with what is said of it."""
+    """Return wrong options, each with a part of its error message."""
     (tmp_path / "open").write_text("secret\n")
     (tmp_path / "open").chmod(0o640)
     (tmp_path / "blank").write_text("\nsecret\n")
@@ -371,21 +371,21 @@ def options(tmp_path, monkeypatch):
     monkeypatch.setenv("TWO_LINES", "x\ny")
     return [
         ({"gpg": "no-such-gpg"}, "apt-get install gnupg"),
-        ({"gpg": "true"}, "no GnuPG of version 2.2.8"),
-        ({"gpg": "false"}, "does not run"),
-        ({"gnupghome": tmp_path / "none"}, "should hold the keyrings"),
-        ({"gnupghome": tmp_path / "open"}, "should hold the keyrings"),
+        ({"gpg": "true"}, "not GnuPG 2.2.8 or newer"),
+        ({"gpg": "false"}, "cannot run"),
+        ({"gnupghome": tmp_path / "none"}, "expected the folder of the keyrings"),
+        ({"gnupghome": tmp_path / "open"}, "expected the folder of the keyrings"),
         ({"passphrase_env": "NOT_SET"}, "environment variable that is set"),
         ({"passphrase_env": "my secret"}, "environment variable that is set"),
         ({"passphrase_env": "EMPTY"}, "is empty"),
-        ({"passphrase_env": "TWO_LINES"}, "end of a line"),
+        ({"passphrase_env": "TWO_LINES"}, "line break"),
         ({"passphrase_file": tmp_path / "none"}, "No such file"),
         ({"passphrase_file": tmp_path}, "Is a directory"),
         ({"passphrase_file": tmp_path / "open"}, "mode 640"),
         ({"passphrase_file": tmp_path / "blank"}, "is empty"),
         ({"passphrase_env": "SECRET", "passphrase_file": tmp_path / "blank"}, "is empty"),
         ({"signer": "1234"}, "40 hexadecimal digits"),
-        ({"signer": "A" * 40, "required": False}, "leave one of them out"),
+        ({"signer": "A" * 40, "required": False}, "remove one of them"),
         ({"max_bytes": 0}, "greater than or equal to 1"),
         ({"passphrase": "x"}, "not permitted"),
     ]
@@ -400,7 +400,7 @@ def test_wrong_options_are_refused_when_the_step_is_made(tmp_path, monkeypatch, 
 
 def test_a_home_that_the_environment_names_is_checked_too(tmp_path, monkeypatch, gpg_is_there):
     monkeypatch.setenv("GNUPGHOME", str(tmp_path / "none"))
-    with pytest.raises(ValidationError, match=r"\$GNUPGHOME names"):
+    with pytest.raises(ValidationError, match=r"\$GNUPGHOME: .*not a readable folder"):
         GpgDecrypt()
 
 

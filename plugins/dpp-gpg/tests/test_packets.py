@@ -1,4 +1,4 @@
-"""Telling encrypted messages from other files, and whole ones from truncated ones."""
+"""Detection of encrypted messages, and of truncated ones."""
 
 from __future__ import annotations
 

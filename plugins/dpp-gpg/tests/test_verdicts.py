@@ -1,4 +1,4 @@
-"""Judging what gpg may say, where no real message is at hand that makes it say so."""
+"""Checks of gpg's output, for outputs that no message of the tests produces."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SIGNED = f"""[GNUPG:] NEWSIG
 
 @pytest.fixture
 def judge(tmp_path):
-    """Judge a decryption; return the error class, or None."""
+    """Return a function that checks the output of a decryption and returns the error class, or None."""
     (tmp_path / "x").write_bytes(b"\xd2\x01\x01")
 
     def run(text, returncode=0, written=6, signer=()):

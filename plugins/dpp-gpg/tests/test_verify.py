@@ -1,4 +1,4 @@
-"""Verifying detached signatures: where they are found, and which are good."""
+"""Verification of detached signatures: where they are found, and which are valid."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def signature(ring):
 
 @pytest.fixture
 def in_field(process):
-    """Verify bytes with a signature in the manifest's field."""
+    """Return a function that verifies bytes with a signature in the manifest's field."""
     return lambda step, signature, data=TEXT: process(step, data, "x.csv", signature=base64.b64encode(signature).decode())
 
 
@@ -71,7 +71,7 @@ def test_a_bad_signature_fails_also_where_none_is_required(ring, in_field, signa
     for required in (True, False):
         done = in_field(GpgVerify(gnupghome=ring.home, required=required), signature, TEXT + b" ")
         assert done.error_class == "gpg-bad-signature"
-        assert "the data is not what was signed" in done.message
+        assert "the data differs from what was signed" in done.message
 
 
 @pytest.mark.parametrize("value", [5, ["x"], "not base64!", "YWJj", "-----BEGIN PGP SIGNATURE-----\n\nAAAA\n-----END PGP SIGNATURE-----\n"])
@@ -129,7 +129,7 @@ def test_a_revoked_key_fails(stranger, step, in_field):
 
 
 def test_a_user_id_cannot_forge_a_signature(ring, stranger, in_field):
-    """The forger's user id has status lines in it, if U+0405 is read as Latin-1; see make_keyrings.py."""
+    # The forger's user id has status lines in it, if U+0405 is decoded as Latin-1; see make_keyrings.py
     assert ring.fingerprint(f"\u0405[GNUPG:] VALIDSIG {ring.sender}") == stranger.fingerprint("Forger")
     done = in_field(GpgVerify(gnupghome=ring.home, signer=ring.sender), stranger.sign(TEXT, "Forger"))
     assert done.error_class == "gpg-signer"
