@@ -1,7 +1,4 @@
-"""S3 for dpp: list a bucket, fetch its objects, upload files into one.
-
-Importing this is cheap: boto3, which takes some 90 ms, is imported with the first request.
-"""
+"""S3 for dpp: list a bucket, download its objects, and upload files to one."""
 
 from __future__ import annotations
 
@@ -19,23 +16,23 @@ __all__ = ["S3Fetcher", "S3Files", "S3Upload", "dpp_fetchers", "dpp_post_process
 
 @hookimpl
 def dpp_fetchers() -> Mapping[str, type[BaseFetcher]]:
-    """Offer s3."""
+    """Return the fetcher for ``s3``."""
     return {"s3": S3Fetcher}
 
 
 @hookimpl
 def dpp_post_processors() -> list[type[BasePostProcessor]]:
-    """Offer the upload."""
+    """Return the post-processor of this package."""
     return [S3Upload]
 
 
 @hookimpl
 def dpp_source_schemes() -> tuple[str, ...]:
-    """List s3."""
+    """Return the URL scheme that ``dpp_sources`` accepts."""
     return ("s3",)
 
 
 @hookimpl
 def dpp_sources(files: str, settings: Settings) -> Iterable[Mapping[str, Any]] | None:
-    """List ``s3://bucket/prefix?pattern=*.csv``; leave anything else to other plugins."""
+    """Return the files of a URL such as ``s3://bucket/prefix?pattern=*.csv``, or None for other schemes."""
     return listed(files, settings) if files.lower().startswith("s3://") else None

@@ -1,7 +1,6 @@
-"""boto3's clients, one a process and connection.
+"""boto3 clients, one per process and connection."""
 
-Import this only when a request is due: boto3 takes some 90 ms to import, and a plugin is loaded with every run.
-"""
+# Import this module only when a request is needed: importing boto3 takes about 90 ms, and every run loads all plugins.
 
 from __future__ import annotations
 
@@ -19,21 +18,21 @@ from dpp_s3.failures import mapped
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
-POOL = 64  # connections kept; more threads than that in one process would have to make new ones
+POOL = 64  # open connections per client; more threads than that open new ones for each request
 
 _lock = threading.Lock()
 _clients: dict[tuple[Key, float, float], S3Client] = {}
 
 
 def client_for(connection: Connection, settings: Settings) -> S3Client:
-    """Return this process's client for a connection, made at the first call; threads may share it.
+    """Return the client for a connection; all threads of a process share it.
 
     Args:
-        connection: Where and as whom.
-        settings: For ``connect_timeout`` and ``read_timeout``.
+        connection: The server and the credentials.
+        settings: Settings with ``connect_timeout`` and ``read_timeout``, in seconds.
 
     Raises:
-        FetchError: The profile or the server's URL makes no sense.
+        FetchError: The profile or the server's URL is invalid.
     """
     key = (connection.connection_key(), settings.connect_timeout, settings.read_timeout)
     with _lock:
@@ -43,15 +42,17 @@ def client_for(connection: Connection, settings: Settings) -> S3Client:
 
 
 def release() -> None:
-    """Close this process's connections that no request uses; clients stay and make new ones, as they are dear to make."""
+    """Close the idle connections of this process; the clients can still be used."""
+    # The clients are kept, because creating one takes long
     with _lock:
         for client in _clients.values():
             client.close()
 
 
 def _after_fork() -> None:
-    """Start anew in a child: its parent's sockets are not its own, and another thread may have held the lock."""
-    global _lock  # noqa: PLW0603 - a lock that somebody holds cannot be made free in place
+    """Create the lock and the clients again in a child process."""
+    # A child must not use its parent's sockets, and another thread of the parent may have held the lock
+    global _lock  # noqa: PLW0603 - a lock that another thread holds can only be replaced
     _lock = threading.Lock()
     _clients.clear()
 
@@ -60,22 +61,25 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def _made(key: Key, connect_timeout: float, read_timeout: float) -> S3Client:
-    """Return a new client. It tries once, as dpp counts attempts and waits between them."""
+    """Return a new client."""
+    # One attempt per request: dpp counts attempts and waits between them
     config = Config(
         connect_timeout=connect_timeout,
         read_timeout=read_timeout,
         max_pool_connections=POOL,
         retries={"total_max_attempts": 1, "mode": "standard"},
         s3={"addressing_style": key.addressing_style},
-        request_checksum_calculation="when_required",  # servers that are not AWS refuse what is not; Content-MD5 is for all
+        # Some servers other than AWS reject the newer checksums; all accept Content-MD5
+        request_checksum_calculation="when_required",
         tcp_keepalive=True,
         user_agent_extra=f"dpp/{__version__}",
     )
     with mapped("cannot connect to S3"):
         try:
             return _session(key).client("s3", endpoint_url=key.endpoint_url, config=config)
-        except ValueError as error:  # its text shows the URL
-            raise FetchError("AWS_ENDPOINT_URL or endpoint_url is no URL such as https://s3.example.org", "protocol") from error
+        # The text of the error is not shown, because it contains the URL
+        except ValueError as error:
+            raise FetchError("AWS_ENDPOINT_URL or endpoint_url is not a URL such as https://s3.example.org", "protocol") from error
 
 
 def _session(key: Key) -> boto3.Session:

@@ -1,4 +1,4 @@
-"""Where S3 answers, and who asks: the options that source, fetcher and upload share."""
+"""The server and the credentials: options that source, fetcher and upload share."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, 
 
 
 def _check_endpoint(url: str) -> str:
-    """Return the URL as it is, or raise ValueError; the text never shows it, as a secret may be in it."""
+    """Return the URL unchanged, or raise ValueError if it is not a valid endpoint."""
+    # The messages do not show the URL, because it may contain a secret
     try:
         parts = urlsplit(url)
-        parts.port  # noqa: B018 - raises ValueError where the port is no number
+        parts.port  # noqa: B018 - raises ValueError if the port is not a number
         good = parts.scheme in ("http", "https") and bool(parts.hostname)
     except ValueError:
         good = False
     if not good:
         raise ValueError("expected a URL such as https://s3.example.org")
     if "@" in parts.netloc or parts.query or parts.fragment:
-        raise ValueError("should be a URL without user, query and fragment; credentials go into credentials_file or the environment")
+        raise ValueError("expected a URL without user, query and fragment; put credentials into credentials_file or the environment")
     return url
 
 
@@ -29,24 +30,24 @@ _NonEmpty = Annotated[SecretStr, Field(min_length=1)]
 
 
 class Credentials(BaseModel):
-    """What a credentials file holds: ``{"token": ..., "secret": ..., "endpoint_url": ...}``."""
+    """The content of a credentials file: ``{"token": ..., "secret": ..., "endpoint_url": ...}``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     token: _NonEmpty
-    """The access key's id."""
+    """The access key id."""
     secret: _NonEmpty
-    """The secret key."""
+    """The secret access key."""
     session_token: _NonEmpty | None = None
     """The session token of temporary credentials."""
     endpoint_url: Endpoint | None = None
-    """URL of the server that they are for, if not AWS."""
+    """URL of the server, if it is not AWS."""
     region: str | None = None
-    """Region that requests are signed for."""
+    """Region for which requests are signed."""
 
 
 class Key(NamedTuple):
-    """What tells one connection from another."""
+    """The options that identify a connection."""
 
     endpoint_url: str | None
     region: str | None
@@ -56,41 +57,39 @@ class Key(NamedTuple):
 
 
 class Connection(BaseModel):
-    """Where S3 answers, and who asks. What is left out comes from the AWS chain: environment, ``~/.aws``, instance roles.
-
-    A credentials file is read when the options are, so that a wrong one is found before anything is fetched, and a new
-    one is used by the next run.
-    """
+    """The server and the credentials; defaults come from the AWS chain: environment, ``~/.aws``, instance roles."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     endpoint_url: Endpoint | None = None
     """URL of the server; default: ``AWS_ENDPOINT_URL``, the one in the credentials file, or AWS."""
     region: str | None = Field(default=None, exclude=True)
-    """Region that requests are signed for."""
+    """Region for which requests are signed."""
     profile: str | None = None
-    """Profile in ``~/.aws/config`` or ``~/.aws/credentials``."""
+    """Name of a profile in ``~/.aws/config`` or ``~/.aws/credentials``."""
     credentials_file: Path | None = Field(default=None, exclude=True)
-    """JSON file with ``token``, ``secret`` and, if needed, ``session_token``, ``endpoint_url`` and ``region``."""
+    """Path of a JSON file with ``token``, ``secret`` and, if needed, ``session_token``, ``endpoint_url`` and ``region``."""
     addressing_style: Literal["auto", "path", "virtual"] = Field(default="auto", exclude=True)
-    """Whether the bucket is in the URL's path or in its host name."""
+    """Place of the bucket in URLs: in the path, or in the host name (``virtual``)."""
 
     _credentials: Credentials | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _with_credentials(self) -> Self:
-        """Read the credentials file; its endpoint becomes the option's value, and so a part of the cache key."""
+        """Read the credentials file."""
+        # With the options and not with the first request, so that a wrong file is found before anything is downloaded
         if self.credentials_file is None:
             return self
         if self.profile is not None:
-            raise ValueError("profile and credentials_file were given; leave one of them out")
+            raise ValueError("profile and credentials_file cannot be used together; remove one of them")
         self._credentials = _read(self.credentials_file.expanduser())
+        # The endpoint is part of the cache key
         if self.endpoint_url is None:
             self.endpoint_url = self._credentials.endpoint_url
         return self
 
     def connection_key(self) -> Key:
-        """Return what tells this connection from another."""
+        """Return the options that identify this connection."""
         region = self.region or (self._credentials.region if self._credentials else None)
         return Key(self.endpoint_url, region, self.profile, self.addressing_style, self._credentials)
 

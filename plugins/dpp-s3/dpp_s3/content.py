@@ -1,4 +1,4 @@
-"""The content of a local file: its parts, their digests, and windows on them that boto3 can send."""
+"""The content of a local file: its parts, their digests, and streams of them for boto3."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 MIB = 1024 * 1024
-PARTS = 1000  # Amazon's limit is 10,000, that of others such as Swift 1,000
+PARTS = 1000  # per object; the limit is 10,000 on AWS, but 1,000 on others such as Swift
 LARGEST_PART = 5 * 1024 * MIB
 _BLOCK = MIB
 
 
 class Content:
-    """An open file, cut into parts. It is read once for the digests, and again for what is sent.
+    """An open file, divided into parts; it is read once for the digests and again for the upload.
 
     Args:
         stream: The file.
-        part_bytes: Up to which size it stays in one piece, and how large its parts are, unless that made too many of them.
+        part_bytes: Size of the parts, in bytes; larger if the file would have too many parts.
     """
 
     def __init__(self, stream: BinaryIO, part_bytes: int) -> None:
@@ -41,12 +41,12 @@ class Content:
 
     @property
     def is_large(self) -> bool:
-        """Whether it goes in several parts."""
+        """Whether it has several parts."""
         return self.size > self._part_bytes
 
     @property
     def part_count(self) -> int:
-        """How many parts it has; one where it is empty."""
+        """Number of parts; 1 for an empty file."""
         return -(-self.size // self._part_bytes) or 1
 
     @functools.cached_property
@@ -60,7 +60,7 @@ class Content:
         return digests
 
     def sha256(self) -> str:
-        """Return the SHA-256 of the whole."""
+        """Return the SHA-256 of the file, in hexadecimal digits."""
         digest = hashlib.sha256()
         for part in self._windows():
             part.feed(digest)
@@ -68,11 +68,11 @@ class Content:
 
     @property
     def digest(self) -> str:
-        """What the entity tag of an object with this content is, as :func:`dpp_s3.etags.digest_of` gives it."""
+        """The entity tag of an object with this content, in the form of :func:`dpp_s3.etags.digest_of`."""
         return digest_of_parts(self.digests) if self.is_large else self.digests[0].hex()
 
     def part(self, number: int) -> dict[str, Any]:
-        """Return the arguments that send a part, counted from 0; anew for each attempt."""
+        """Return the arguments for boto3 to send a part, counted from 0; call it again for each attempt."""
         window = self._window(number)
         return {"Body": window, "ContentLength": window.size, "ContentMD5": b64encode(self.digests[number]).decode()}
 
@@ -85,13 +85,13 @@ class Content:
 
 
 class Window(io.RawIOBase):
-    """Some of a file's bytes, as a stream that can be read again; several may be read at once.
+    """A part of a file as a seekable stream; several parts can be read at the same time.
 
     Args:
-        descriptor: The file.
-        start: Where they begin.
-        size: How many they are.
-        name: What messages call the file.
+        descriptor: Descriptor of the file.
+        start: Offset of the first byte.
+        size: Number of bytes.
+        name: Name of the file for messages.
     """
 
     def __init__(self, descriptor: int, start: int, size: int, name: str) -> None:
@@ -102,15 +102,15 @@ class Window(io.RawIOBase):
         self._position = 0
 
     def readable(self) -> bool:
-        """Say yes."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """Say yes."""
+        """Return True."""
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Go to a position; see :meth:`io.IOBase.seek`."""
+        """Set the position; see :meth:`io.IOBase.seek`."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
         self._position = max(0, base + offset)
         return self._position
@@ -120,19 +120,20 @@ class Window(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Fill the buffer, as far as there are bytes.
+        """Read bytes into the buffer, and return their number.
 
         Raises:
             StageError: The file has become shorter.
         """
         view = memoryview(buffer).cast("B")[: max(0, self.size - self._position)]
+        # preadv does not use the file's own position, so that several streams of one file do not disturb each other
         count = os.preadv(self._descriptor, [view], self._start + self._position) if view else 0
         if view and not count:
-            raise StageError(f"{self._name} became shorter while it was uploaded", "changed")
+            raise StageError(f"{self._name} became shorter during the upload; make sure that no other program changes it", "changed")
         self._position += count
         return count
 
     def feed(self, digest: hashlib._Hash) -> None:
-        """Give all bytes, from the position on, to a digest."""
+        """Update a digest with all bytes from the position on."""
         while block := self.read(_BLOCK):
             digest.update(block)

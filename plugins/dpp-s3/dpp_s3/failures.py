@@ -1,4 +1,4 @@
-"""What boto3 raises, in dpp's words, and trying again where that may help."""
+"""Map errors of boto3 to FetchError, and retry requests."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ from urllib3.exceptions import HTTPError, NameResolutionError
 
 Answer = TypeVar("Answer")
 _SHOWN_CODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_ANOTHER_TIME = "the server could not do it this time"
+_ANOTHER_TIME = "the server failed temporarily"
+_NO_PERMISSION = "access denied; check the permissions of the credentials"
+_DAMAGED = "the data was damaged during the upload"
 
 
 class Meaning(NamedTuple):
-    """What a failure comes to.
+    """The class and the message of an error.
 
     Attributes:
-        error_class: Its class.
-        reason: What happened and what to do.
+        error_class: The error class.
+        reason: The cause, and what to do about it.
         retryable: Whether another attempt may succeed.
     """
 
@@ -36,33 +38,33 @@ class Meaning(NamedTuple):
 
 _BY_CODE = {
     "NoSuchBucket": Meaning("bucket", "there is no such bucket; check its name and endpoint_url"),
-    "InvalidBucketName": Meaning("bucket", "the server takes this for no name of a bucket"),
+    "InvalidBucketName": Meaning("bucket", "the bucket's name is not valid on this server; check bucket or destination"),
     "PermanentRedirect": Meaning("bucket", "the bucket is in another region; set region"),
     "AuthorizationHeaderMalformed": Meaning("bucket", "the bucket is in another region; set region"),
     "ExpiredToken": Meaning("permission", "the credentials have expired; get new ones"),
     "InvalidAccessKeyId": Meaning("permission", "the server does not know the access key; check the credentials and endpoint_url"),
-    "SignatureDoesNotMatch": Meaning("permission", "the secret key is wrong, or the region or the addressing_style is"),
-    "RequestTimeTooSkewed": Meaning("permission", "this machine's clock is wrong; set it"),
-    "InvalidObjectState": Meaning("archived", "the object is in an archive; restore it first"),
-    "NoSuchUpload": Meaning("upload-gone", "somebody else aborted the upload, and seems to upload to the same key"),
+    "SignatureDoesNotMatch": Meaning("permission", "the secret key is wrong, or region or addressing_style is"),
+    "RequestTimeTooSkewed": Meaning("permission", "the clock of this machine is wrong; correct it"),
+    "InvalidObjectState": Meaning("archived", "the object is archived; restore it first"),
+    "NoSuchUpload": Meaning("upload-gone", "another process aborted the upload; it may be uploading to the same key"),
     "NoSuchKey": Meaning("not-found", "there is no such object"),
     "RequestTimeout": Meaning("timeout", _ANOTHER_TIME, retryable=True),
-    "SlowDown": Meaning("http-503", "the server asks to slow down", retryable=True),
+    "SlowDown": Meaning("http-503", "the server receives too many requests", retryable=True),
     "InternalError": Meaning("http-500", _ANOTHER_TIME, retryable=True),
-    "BadDigest": Meaning("checksum", "what arrived is not what was sent", retryable=True),
-    "XAmzContentSHA256Mismatch": Meaning("checksum", "what arrived is not what was sent", retryable=True),
-    "PreconditionFailed": Meaning("exists", "there is an object with this key already"),
-    "NotImplemented": Meaning("not-offered", "the server does not offer this"),
-    "ConditionalRequestConflict": Meaning("conflict", "somebody else wrote to the same key at the same time", retryable=True),
+    "BadDigest": Meaning("checksum", _DAMAGED, retryable=True),
+    "XAmzContentSHA256Mismatch": Meaning("checksum", _DAMAGED, retryable=True),
+    "PreconditionFailed": Meaning("exists", "an object with this key exists already"),
+    "NotImplemented": Meaning("not-offered", "the server does not support this request"),
+    "ConditionalRequestConflict": Meaning("conflict", "another client wrote to the same key at the same time", retryable=True),
 }
 _BY_STATUS = {
     HTTPStatus.NOT_FOUND: Meaning("not-found", "there is no such object, or no such bucket"),
-    HTTPStatus.UNAUTHORIZED: Meaning("permission", "the credentials do not allow it"),
-    HTTPStatus.FORBIDDEN: Meaning("permission", "the credentials do not allow it"),
+    HTTPStatus.UNAUTHORIZED: Meaning("permission", _NO_PERMISSION),
+    HTTPStatus.FORBIDDEN: Meaning("permission", _NO_PERMISSION),
 }
 _WITHOUT_ANSWER: dict[tuple[type[Exception], ...], Meaning] = {
     (exceptions.CredentialRetrievalError, exceptions.MetadataRetrievalError): Meaning(
-        "credentials", "whoever gives out the credentials did not answer as expected", retryable=True
+        "credentials", "the service that provides the credentials sent no valid response", retryable=True
     ),
     (
         exceptions.NoCredentialsError,
@@ -73,28 +75,30 @@ _WITHOUT_ANSWER: dict[tuple[type[Exception], ...], Meaning] = {
         exceptions.TokenRetrievalError,
         exceptions.SSOError,
     ): Meaning("credentials", "no usable credentials; set credentials_file, profile, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
-    (exceptions.SSLError,): Meaning("tls", "the TLS certificate or handshake was refused"),
-    (exceptions.ConnectTimeoutError, exceptions.ReadTimeoutError): Meaning("timeout", "the server did not answer in time", retryable=True),
+    (exceptions.SSLError,): Meaning("tls", "the TLS handshake failed or the certificate is not trusted"),
+    (exceptions.ConnectTimeoutError, exceptions.ReadTimeoutError): Meaning(
+        "timeout", "no response from the server within connect_timeout or read_timeout", retryable=True
+    ),
     (exceptions.ChecksumError, exceptions.FlexibleChecksumError): Meaning(
-        "checksum", "what came is not what the server says it stored", retryable=True
+        "checksum", "the received data does not match the object's checksum", retryable=True
     ),
     (exceptions.ResponseStreamingError, exceptions.IncompleteReadError, HTTPError): Meaning(
         "truncated", "the connection broke before the body was complete", retryable=True
     ),
-    (exceptions.HTTPClientError, exceptions.ConnectionError): Meaning("connection", "the connection was refused, or broke", retryable=True),
+    (exceptions.HTTPClientError, exceptions.ConnectionError): Meaning("connection", "the connection was refused or broke", retryable=True),
     (ResponseParserError,): Meaning(
-        "protocol", "the answer was cut short, or is not that of an S3 server; check endpoint_url", retryable=True
+        "protocol", "the response is truncated or not that of an S3 server; check endpoint_url", retryable=True
     ),
 }
-_DNS = Meaning("dns", "the server's name does not resolve; check endpoint_url", retryable=True)
+_DNS = Meaning("dns", "the server's host name does not resolve; check endpoint_url", retryable=True)
 
 
 @contextmanager
 def mapped(what: str) -> Iterator[None]:
-    """Turn what boto3 raises into a FetchError.
+    """Map errors of boto3 in the block to FetchError.
 
     Args:
-        what: What failed then, for the message.
+        what: The start of the message, such as ``cannot upload s3://bucket/key``.
     """
     try:
         yield
@@ -102,21 +106,23 @@ def mapped(what: str) -> Iterator[None]:
         raise _refusal(error, what) from error
     except (exceptions.BotoCoreError, ResponseParserError, HTTPError) as error:
         cause = getattr(error, "kwargs", {}).get("error")
-        if isinstance(cause, DppError):  # raised while boto3 read the body to be sent
+        # boto3 wraps errors that are raised while it reads the body to be sent
+        if isinstance(cause, DppError):
             raise cause from error
         meaning = _DNS if isinstance(cause, NameResolutionError) else _without_answer(error)
         raise FetchError(f"{what}: {meaning.reason}", meaning.error_class, retryable=meaning.retryable) from error
 
 
 def _refusal(error: exceptions.ClientError, what: str) -> FetchError:
-    """Return what an error answer means; of the server's own words only the code is shown, as the rest may hold keys."""
+    """Return the error for an error response."""
+    # Only the code is shown: the message and the other fields may contain keys
     code = str(error.response.get("Error", {}).get("Code", ""))
     facts: Any = error.response.get("ResponseMetadata", {})
     status = facts.get("HTTPStatusCode", 0)
     meaning = _BY_CODE.get(code) or _BY_STATUS.get(status) or _by_number(status)
     answer = f"{status} {code}" if code != str(status) and _SHOWN_CODE.fullmatch(code) else str(status)
     return FetchError(
-        f"{what}: {meaning.reason} (the server answered {answer})",
+        f"{what}: {meaning.reason} (response: {answer})",
         meaning.error_class,
         retryable=meaning.retryable,
         http_status=status or None,
@@ -126,35 +132,35 @@ def _refusal(error: exceptions.ClientError, what: str) -> FetchError:
 
 def _by_number(status: int) -> Meaning:
     retryable = status in http.RETRYABLE
-    return Meaning(f"http-{status}", _ANOTHER_TIME if retryable else "the server refused it", retryable)
+    return Meaning(f"http-{status}", _ANOTHER_TIME if retryable else "the server rejected the request", retryable)
 
 
 def _without_answer(error: Exception) -> Meaning:
     found = (meaning for kinds, meaning in _WITHOUT_ANSWER.items() if isinstance(error, kinds))
-    return next(found, Meaning("protocol", f"the request or the answer makes no sense to boto3 ({type(error).__name__})"))
+    return next(found, Meaning("protocol", f"the request or the response is not valid for boto3 ({type(error).__name__})"))
 
 
 def fact(answer: Mapping[str, Any], name: str) -> Any:
-    """Return what every S3 server's answer has.
+    """Return a field that every response of an S3 server has.
 
     Raises:
-        FetchError: This one's has not.
+        FetchError: The response does not have it.
     """
     if name not in answer:
-        raise FetchError(f"the answer has no {name}, so it is not that of an S3 server; check endpoint_url", "protocol")
+        raise FetchError(f"the response has no {name}, so it is not that of an S3 server; check endpoint_url", "protocol")
     return answer[name]
 
 
 def attempted(settings: Settings, what: str, ask: Callable[[], Answer]) -> Answer:
-    """Ask until there is an answer or it cannot get better.
+    """Send a request, with retries, and return the response.
 
     Args:
-        settings: For ``attempts`` and the waits between them.
-        what: What failed then, for the message.
-        ask: Sends a request.
+        settings: Settings with ``attempts`` and the waits between them.
+        what: The start of the message, see :func:`mapped`.
+        ask: Sends the request once and returns the response.
 
     Raises:
-        FetchError: The last attempt's failure.
+        FetchError: The error of the last attempt.
     """
 
     def attempt() -> Answer:
@@ -165,7 +171,7 @@ def attempted(settings: Settings, what: str, ask: Callable[[], Answer]) -> Answe
 
 
 def retrying(settings: Settings) -> Retrying:
-    """Return what calls a function again while it raises a retryable FetchError, with waits as dpp makes them."""
+    """Return an object that repeats a call while it raises a retryable FetchError, with the waits of the settings."""
     jittered = wait_random_exponential(settings.retry_wait, settings.retry_wait_max)
 
     def wait(state: RetryCallState) -> float:

@@ -1,4 +1,4 @@
-"""Fetching objects: streamed, continued, and compared with what S3 says of their content."""
+"""Download objects as streams, resume them, and verify their checksums."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from dpp_s3.etags import md5_of
 if TYPE_CHECKING:
     from types_boto3_s3.type_defs import GetObjectOutputTypeDef
 
-BLOCK = 64 * 1024  # boto3 hands out whole blocks only: larger ones would hide a server that has stalled, smaller ones are slow
+BLOCK = 64 * 1024  # bytes; boto3 returns full blocks only, so larger ones hide a server that stalls, and smaller ones are slow
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)", re.ASCII)
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]*"')
 _CHANGED = (HTTPStatus.PRECONDITION_FAILED, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
 
 
 class S3Fetcher(BaseFetcher):
-    """Fetch ``s3:`` URLs; ``?versionId=`` names a version.
+    """Download ``s3:`` URLs; ``?versionId=`` selects a version.
 
-    Content is verified where it is fetched from the beginning: against the checksum that S3 keeps (boto3 does that), and
-    against the entity tag where that is an MD5. A part is continued only while the object's entity tag is the same.
+    A complete download is verified with the checksum that S3 stores, and with the entity tag if it is an MD5. A partial
+    download is resumed only if the object's entity tag is still the same.
     """
 
     Options = Connection
@@ -40,13 +40,14 @@ class S3Fetcher(BaseFetcher):
         self._was_used = False
 
     def fetch(self, url: str, file: FileData, part: Part) -> None:
-        """Write the whole of an object into the part; see :class:`dpp.BaseFetcher`."""
+        """Download an object into the part; see :class:`dpp.BaseFetcher`."""
         self._was_used = True
         try:
             self._fetch(url, part)
         except FetchError as error:
+            # Discard the part: an unknown byte of it is wrong, so that it must not be resumed
             if error.error_class == "checksum":
-                part.begin()  # what came is wrong from some byte on: nothing of it is worth to be continued
+                part.begin()
             raise
 
     def _fetch(self, url: str, part: Part) -> None:
@@ -62,7 +63,8 @@ class S3Fetcher(BaseFetcher):
                 _write(answer, part, timer)
 
     def close(self) -> None:
-        """Close the connections, if there ever were any."""
+        """Close the connections."""
+        # Do not import boto3 only to close connections that were never opened
         if self._was_used:
             from dpp_s3.client import release  # noqa: PLC0415
 
@@ -74,10 +76,10 @@ def _request(url: str, part: Part, asked: int) -> dict[str, str]:
     try:
         place = location.parse(url)
     except ValueError as error:
-        raise FetchError(f"the URL {error}", "protocol") from error
+        raise FetchError(f"invalid URL: {error}", "protocol") from error
     asked_for, _, version = place.query.partition("=")
     if not place.key or asked_for not in ("", "versionId") or "&" in version:
-        raise FetchError("the URL should be s3://bucket/key, with ?versionId= at most", "protocol")
+        raise FetchError("invalid URL: expected s3://bucket/key, optionally with ?versionId=", "protocol")
     request = {"Bucket": place.bucket, "Key": place.key}
     if asked_for:
         request["VersionId"] = unquote(version)
@@ -94,18 +96,18 @@ def _asked(client: Any, request: dict[str, str], asked: int) -> GetObjectOutputT
         return answer
     except ClientError as error:
         if asked and error.response["ResponseMetadata"]["HTTPStatusCode"] in _CHANGED:
-            raise http.RangeRefused("the object has changed since its first bytes were fetched") from error
+            raise http.RangeRefused("the object has changed since the download started") from error
         raise
 
 
 def _begin(answer: GetObjectOutputTypeDef, part: Part, asked: int) -> None:
-    """Start writing where the answer begins."""
+    """Start the part at the offset of the response."""
     offset, total = 0, answer.get("ContentLength")
     etag = answer.get("ETag", "")
     if answer["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.PARTIAL_CONTENT:
         offset, total = asked, _end_of_range(answer, asked)
         if etag != part.etag:
-            raise http.RangeRefused("the object has changed, or the server does not say that it has not")
+            raise http.RangeRefused("the object has changed, or the response has no entity tag to compare")
     part.begin(
         offset,
         total=total,
@@ -116,11 +118,11 @@ def _begin(answer: GetObjectOutputTypeDef, part: Part, asked: int) -> None:
 
 
 def _end_of_range(answer: GetObjectOutputTypeDef, asked: int) -> int:
-    """Return the size of the whole object, where an answer has it from the offset that was asked for to its end."""
+    """Return the size of the object, in bytes, from a response that has its bytes from the requested offset to the end."""
     match = _CONTENT_RANGE.fullmatch(answer.get("ContentRange", ""))
     total = int(match[3]) if match else 0
     if not asked or match is None or (int(match[1]), int(match[2])) != (asked, total - 1):
-        raise http.RangeRefused("the server sent another range than was asked for")
+        raise http.RangeRefused("the server sent another range than requested")
     return total
 
 
@@ -133,7 +135,5 @@ def _write(answer: GetObjectOutputTypeDef, part: Part, timer: http.TransferTimer
             digest.update(data)
         part.write(data)
     if expected and digest.hexdigest() != expected:
-        part.begin()  # what came is wrong from some byte on: nothing of it is worth to be continued
-        raise FetchError(
-            f"expected content with MD5 {expected} as its entity tag says, got {digest.hexdigest()}", "checksum", retryable=True
-        )
+        part.begin()
+        raise FetchError(f"expected MD5 {expected} (the entity tag), got {digest.hexdigest()}", "checksum", retryable=True)

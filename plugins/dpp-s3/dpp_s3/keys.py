@@ -1,4 +1,4 @@
-"""Keys of objects, made from a template such as ``data/{ext}/{provider}/{name}``."""
+"""Create keys of objects from a template such as ``data/{ext}/{provider}/{name}``."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from dpp import FileData, StageError
 
 KEY_BYTES = 1024
 NO_EXTENSION = "none"
+# Fields that are not text, or may contain a secret
 _HIDDEN = frozenset({"url", "urls", "headers", "local_path", "output_dir", "processing_history", "error"})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class Upload(NamedTuple):
-    """A file to be uploaded.
+    """A file to upload.
 
     Attributes:
-        path: Where it lies.
-        name: Its name, or its path below the folder that it is a part of.
+        path: Path of the file.
+        name: Its name, or its path below the folder that is uploaded.
     """
 
     path: Path
@@ -29,16 +30,16 @@ class Upload(NamedTuple):
 
 
 def uploads(path: Path) -> list[Upload]:
-    """Return what is to be uploaded: the file itself, or every regular file of a folder, in the order of their paths.
+    """Return the files to upload: the file itself, or all regular files of a folder, sorted by path.
 
-    Symbolic links are left out. Where there are several files, the folder's name stands before their paths.
+    Symbolic links are skipped. The names of several files start with the name of the folder.
 
     Raises:
-        StageError: There is nothing to be uploaded.
+        StageError: There is no file to upload.
     """
     found = sorted(_members(path)) if path.is_dir() else [path]
     if not found:
-        raise StageError(f"{path.name} is a folder without a regular file, so there is nothing to upload", "s3-empty")
+        raise StageError(f"nothing to upload: the folder {path.name} has no regular files", "s3-empty")
     if found == [path]:
         return [Upload(path, path.name)]
     base = path if len(found) == 1 else path.parent
@@ -56,22 +57,22 @@ def _members(folder: Path) -> Iterator[Path]:
 
 
 def fields_of(template: str) -> list[str]:
-    """Return the fields that a template names.
+    """Return the names of a template's fields.
 
     Raises:
-        ValueError: It can never make a key.
+        ValueError: The template is invalid.
     """
     try:
         parts = list(Formatter().parse(template))
     except ValueError as error:
-        raise ValueError(f"is no template such as data/{{ext}}/{{name}}: {error}") from error
+        raise ValueError(f"expected a template such as data/{{ext}}/{{name}}: {error}") from error
     fields = [part[1] for part in parts if part[1] is not None]
     if any(part[2] or part[3] for part in parts) or not all(field.isidentifier() for field in fields):
-        raise ValueError("takes plain fields such as {name} only, without conversion, format, dots and brackets")
+        raise ValueError("expected plain fields such as {name}, without conversion, format, dots or brackets")
     if hidden := sorted(_HIDDEN.intersection(fields)):
-        raise ValueError(f"cannot have {{{hidden[0]}}}: it is no part of a key, or may hold a secret")
+        raise ValueError(f"the field {{{hidden[0]}}} is not allowed in a key: it is not a plain text, or may contain a secret")
     if not fields:
-        raise ValueError("names no field, so that all files would get one key; use {name} or {id}")
+        raise ValueError("the template has no field, so all files would get the same key; add {name} or {id}")
     return fields
 
 
@@ -79,14 +80,14 @@ def key_for(template: str, prefix: str, upload: Upload, file: FileData, sha256: 
     """Return the key for a file.
 
     Args:
-        template: What it looks like, after the prefix.
-        prefix: What it begins with.
-        upload: What is to be uploaded, for ``name``, ``stem`` and ``ext``.
-        file: The file that it belongs to, for every other field.
-        sha256: Digest of what is to be uploaded, if the template names it.
+        template: Template of the key.
+        prefix: Text before the template's result.
+        upload: The file to upload, for ``name``, ``stem`` and ``ext``.
+        file: The batch's file, for every other field.
+        sha256: SHA-256 of the file to upload, or "" if the template does not use it.
 
     Raises:
-        StageError: The file has no such field, or the key would be no good one.
+        StageError: The file does not have a field of the template, or the key is invalid.
     """
     own = _own(upload, sha256)
     values = {field: own[field] if field in own else _value(field, file) for field in fields_of(template)}
@@ -106,16 +107,17 @@ def _value(field: str, file: FileData) -> str:
     extra: Mapping[str, Any] = file.model_extra or {}
     value = extra[field] if field in extra else getattr(file, field) if field in FileData.model_fields else None
     if isinstance(value, bool) or not isinstance(value, (str, int, float)) or value == "":
-        state = "no" if value is None else "an empty" if value == "" else "no plain"
-        raise StageError(f"the file has {state} field {field!r}, which the template of its key names", "s3-key")
+        problem = "is missing" if value is None else "is empty" if value == "" else "is neither text nor a number"
+        raise StageError(f"the key's template uses the field {field!r}, which {problem}; change the template or the manifest", "s3-key")
     return str(value)
 
 
 def _problem(key: str) -> str:
-    """Say what is wrong with a key, or ""."""
+    """Return what is wrong with a key, or ""."""
+    # S3 allows such keys, but tools that map them to files or URLs do not
     segments = key.split("/")
     if key.startswith("/"):
-        return "begins with a slash"
+        return "starts with a slash"
     if "" in segments:
         return "has an empty part between slashes or at its end"
     if {".", ".."}.intersection(segments):
@@ -125,5 +127,5 @@ def _problem(key: str) -> str:
     try:
         size = len(key.encode())
     except UnicodeEncodeError:
-        return "is no Unicode text"
+        return "is not valid Unicode"
     return f"is longer than {KEY_BYTES} bytes" if size > KEY_BYTES else ""

@@ -1,4 +1,4 @@
-"""Listing a bucket: ``--files s3://bucket/prefix/?pattern=*.csv``, and the same for scripts."""
+"""List a bucket, for ``--files s3://bucket/prefix/?pattern=*.csv`` and for scripts."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ _WRONG = frozenset({"bucket", "credentials", "not-found", "permission"})
 
 
 class PrefixQuery(SourceQuery):
-    """Which objects are wanted; see :class:`dpp.SourceQuery`. S3 has no folders, so all below the prefix are, by default."""
+    """The query of an ``s3:`` URL; see :class:`dpp.SourceQuery`."""
 
+    # S3 has no folders, so the default is all objects below the prefix
     recursive: bool = True
 
 
@@ -27,13 +28,13 @@ class S3Files:
 
     Args:
         bucket: Name of the bucket.
-        prefix: What their keys begin with, such as ``data/``.
-        settings: Attempts, waits and time limits; dpp's defaults if None.
+        prefix: Start of their keys, such as ``data/``.
+        settings: Attempts, waits and time limits; None for dpp's defaults.
         connection: ``endpoint_url``, ``region``, ``profile``, ``credentials_file``, ``addressing_style``;
             see :class:`dpp_s3.connection.Connection`.
 
     Raises:
-        ConfigurationError: The connection's options are wrong.
+        ConfigurationError: The options of the connection are invalid.
 
     Example:
         >>> for file in S3Files("bucket", "data/", profile="acme").list_files(limit=4):
@@ -49,27 +50,28 @@ class S3Files:
         self._where = location.object_url(bucket, prefix)
 
     def list_files(self, offset: int = 0, limit: int | None = None, *, pattern: str = "", recursive: bool = True) -> Iterator[FileData]:
-        """Yield the files, in the order of their keys.
+        """Yield the files, sorted by key.
 
         Args:
-            offset: How many to leave out at the beginning.
-            limit: How many to yield at most.
-            pattern: What names have to look like (:mod:`fnmatch`, case counts); with a ``/`` in it, what ids have to.
-            recursive: Whether to go into what looks like folders below the prefix.
+            offset: Number of files to skip at the start.
+            limit: Maximum number of files, or None for all.
+            pattern: Pattern of the names (:mod:`fnmatch`, case-sensitive); with a ``/``, pattern of the ids.
+            recursive: Whether to include objects with a ``/`` in their key after the prefix.
 
         Raises:
-            ConfigurationError: There is no such bucket, or the credentials do not do.
-            EnvironmentStop: The server does not answer.
+            ConfigurationError: The bucket does not exist, or the credentials are not accepted.
+            EnvironmentStop: The server does not respond.
         """
         query = PrefixQuery(pattern=(pattern,) if pattern else (), recursive=recursive, offset=offset, limit=limit)
         return map(FileData.model_validate, self.entries(query))
 
     def entries(self, query: SourceQuery) -> Iterator[dict[str, Any]]:
-        """Yield what :meth:`list_files` does, as entries of a manifest.
+        """Yield the files as entries of a manifest; see :meth:`list_files`.
 
         Each has ``url``, ``id`` (the key below the prefix), ``name``, ``size`` in bytes, ``etag``, and ``mtime`` in seconds
-        since 1970-01-01 UTC. The empty objects that stand for folders, whose keys end with ``/``, are left out.
+        since 1970-01-01 UTC.
         """
+        # Keys that end with a slash are empty objects that some tools create as folders
         objects = (found for page in self._pages(query.recursive) for found in page.get("Contents", ()))
         entries = (self._entry(found) for found in objects if not found["Key"].endswith("/"))
         return query.page(entry for entry in entries if query.matches(entry["id"]))
@@ -85,19 +87,22 @@ class S3Files:
         return entry
 
     def _pages(self, recursive: bool) -> Iterator[ListObjectsV2OutputTypeDef]:
-        """Yield the pages of the listing (ListObjectsV2), each asked for until it comes."""
+        """Yield the pages of the listing (ListObjectsV2)."""
         asked: dict[str, str] = {"Bucket": self._bucket, "Prefix": self._prefix} | ({} if recursive else {"Delimiter": "/"})
         seen = ""
         while True:
             page = self._page(asked)
             if "IsTruncated" not in page:
-                raise ConfigurationError(f"cannot list {self._where}: the answer is not that of an S3 server; check endpoint_url")
+                raise ConfigurationError(f"cannot list {self._where}: the response is not that of an S3 server; check endpoint_url")
             yield page
             if not page.get("IsTruncated"):
                 return
             token = page.get("NextContinuationToken", "")
+            # Otherwise a faulty server would send the same page forever
             if token in ("", seen):
-                raise EnvironmentStop(f"cannot list {self._where}: the server says that there is more, but not where; nothing was fetched")
+                raise EnvironmentStop(
+                    f"cannot list {self._where}: the server announced another page without a new continuation token; no file was downloaded"
+                )
             asked["ContinuationToken"] = seen = token
 
     def _page(self, asked: Mapping[str, Any]) -> ListObjectsV2OutputTypeDef:
@@ -114,14 +119,14 @@ class S3Files:
 
 
 def listed(url: str, settings: Settings) -> Iterator[dict[str, Any]]:
-    """Return the files behind a URL, as entries of a manifest.
+    """Return the files of a URL, as entries of a manifest.
 
     Args:
-        url: ``s3://bucket/prefix`` with ``pattern``, ``offset``, ``limit`` and ``recursive`` as parameters, if any.
-        settings: The settings; the connection's options stand under ``s3``.
+        url: ``s3://bucket/prefix``, optionally with the parameters ``pattern``, ``offset``, ``limit`` and ``recursive``.
+        settings: The settings; ``options["s3"]`` has the options of the connection.
 
     Raises:
-        ConfigurationError: The URL or an option is wrong.
+        ConfigurationError: The URL or an option is invalid.
     """
     try:
         place = location.parse(url)

@@ -10,12 +10,12 @@ _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
 
 
 class Location(NamedTuple):
-    """A bucket and what is named in it.
+    """A bucket and a key or prefix in it.
 
     Attributes:
         bucket: Name of the bucket.
         key: Key of an object or prefix of keys, decoded.
-        query: The URL's query, as it is written.
+        query: Query of the URL, not decoded.
     """
 
     bucket: str
@@ -27,29 +27,30 @@ class Location(NamedTuple):
 
 
 def parse(url: str) -> Location:
-    """Return what an ``s3:`` URL names.
+    """Return the bucket and key of an ``s3:`` URL.
 
     Raises:
-        ValueError: It names no bucket, holds credentials, or is not percent-encoded; the text shows no secret.
+        ValueError: The bucket is missing or invalid, or the URL has credentials or is not percent-encoded.
     """
+    # No message shows the URL, because it may contain credentials
     parts = urlsplit(url)
     if "@" in parts.netloc:
-        raise ValueError("credentials do not belong into a URL; use credentials_file, a profile or the environment")
+        raise ValueError("credentials are not allowed in a URL; use credentials_file, a profile or the environment")
     if not _BUCKET.fullmatch(parts.netloc):
-        raise ValueError("names no bucket; expected s3://bucket/key")
+        raise ValueError("expected s3://bucket/key with a valid bucket name")
     if parts.fragment or url.endswith("#"):
-        raise ValueError("has a # that is not percent-encoded; write %23")
+        raise ValueError("# must be percent-encoded as %23")
     try:
         key = unquote(parts.path[1:], errors="strict")
     except UnicodeDecodeError as error:
-        raise ValueError("is not percent-encoded UTF-8") from error
+        raise ValueError("the key is not percent-encoded UTF-8") from error
     return Location(parts.netloc, key, parts.query)
 
 
 def bucket(name: str) -> str:
-    """Return the name of a bucket as it is, or raise ValueError where it can be none."""
+    """Return the name of a bucket unchanged, or raise ValueError if it is invalid."""
     if not _BUCKET.fullmatch(name):
-        raise ValueError(f"{name!r} is no name of a bucket; a folder in it goes into destination, s3://bucket/folder/")
+        raise ValueError(f"{name!r} is not a valid bucket name; for a folder in it use destination, such as s3://bucket/folder/")
     return name
 
 
@@ -64,7 +65,7 @@ def object_url(bucket: str, key: str) -> str:
 
 
 def shown(url: str) -> str:
-    """Return a URL as messages show it: without what may be a secret in a user part or a query.
+    """Return a URL for messages, without user, query and fragment, which may contain secrets.
 
     Example:
         >>> shown("s3://key:secret@bucket/a.csv?x=y")

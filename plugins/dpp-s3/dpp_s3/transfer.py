@@ -1,4 +1,4 @@
-"""Putting one object into a bucket, so that it is there as a whole, or not at all."""
+"""Upload one object, completely or not at all."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ log = logging.getLogger("dpp.s3")
 
 
 class Transfer:
-    """One key of a bucket, and how content gets there.
+    """Upload content to one key of a bucket.
 
     Args:
-        client: The client to ask with.
-        settings: Attempts and the waits between them.
-        bucket: The bucket.
-        key: The key.
+        client: The client that sends the requests.
+        settings: Settings with ``attempts`` and the waits between them.
+        bucket: Name of the bucket.
+        key: Key of the object.
     """
 
     def __init__(self, client: S3Client, settings: Settings, bucket: str, key: str) -> None:
@@ -38,17 +38,14 @@ class Transfer:
         self._what = f"cannot upload {self._where}"
 
     def put(self, content: Content, if_exists: str) -> None:
-        """Upload the content, or leave what is there.
-
-        An object that appears between the look and the upload fails the file unless it is the same: it is from another file
-        with the same key.
+        """Upload the content, unless an object exists that is to be kept.
 
         Args:
-            content: What to upload.
+            content: The content to upload.
             if_exists: ``skip``, ``overwrite`` or ``fail``.
 
         Raises:
-            StageError: It was not uploaded; nothing of it is left in the bucket.
+            StageError: The upload failed; nothing of it is left in the bucket.
         """
         there = None if if_exists == "overwrite" else self._head()
         if there is not None:
@@ -56,10 +53,11 @@ class Transfer:
         elif if_exists == "overwrite":
             self._send(content, {})
         elif (found := self._sent_unless_there(content)) is not None:
+            # "fail" even with if_exists=skip: an object that appears during the upload is from another file with the same key
             self._judge(found, content, "fail")
 
     def _head(self) -> Any:
-        """Return what the server says of the object, or None where there is none."""
+        """Return the response of HeadObject, or None if the object does not exist."""
         try:
             return attempted(self._settings, self._what, lambda: self._client.head_object(**self._object))
         except FetchError as error:
@@ -68,21 +66,22 @@ class Transfer:
             raise
 
     def _judge(self, there: Any, content: Content, if_exists: str) -> None:
-        """Accept an object that is there, or fail the file."""
+        """Accept an existing object, or raise StageError."""
         same = _is_same(there, content)
         if same or (if_exists == "skip" and same is None):
-            log.debug("%s is there already", self._where)
+            log.debug("%s exists already", self._where)
             return
         sizes = f"{fact(there, 'ContentLength')} bytes, {content.name} has {content.size}"
         if if_exists != "skip":
-            raise StageError(f"{self._where} is there already with other content ({sizes}); if_exists=overwrite replaces it", "exists")
-        log.warning("%s is there already with other content (%s); left as it is (if_exists=skip)", self._where, sizes)
+            raise StageError(f"{self._where} exists already with other content ({sizes}); to replace it, set if_exists=overwrite", "exists")
+        log.warning("%s exists already with other content (%s); skipped (if_exists=skip)", self._where, sizes)
 
     def _sent_unless_there(self, content: Content) -> Any:
-        """Upload the content; return what the server says of an object that was in the way, or None."""
+        """Upload the content and return None, or return the response of HeadObject for an object that exists."""
         try:
             self._send(content, {"IfNoneMatch": "*"})
         except FetchError as error:
+            # The server does not support conditional requests
             if error.error_class == "not-offered":
                 self._send(content, {})
             elif error.error_class != "exists" or (there := self._head()) is None:
@@ -92,18 +91,20 @@ class Transfer:
         return None
 
     def _send(self, content: Content, conditions: dict[str, Any]) -> None:
-        """Upload the content and make sure that it arrived."""
+        """Upload the content and verify the object."""
         answer = self._send_parts(content, conditions) if content.is_large else self._send_whole(content, conditions)
         try:
             there = attempted(self._settings, self._what, lambda: self._client.head_object(**self._object))
         except FetchError as error:
+            # Credentials that allow only writing: the entity tag of the upload's response was verified already
             if error.error_class != "permission":
                 raise
-            return  # who may write but not read has the entity tag of the answer, which was compared
+            return
         if _is_same(there, content) is False:
+            # With another entity tag, another client has replaced the object
             if there.get("ETag") == answer["ETag"]:
                 self._withdraw()
-            raise self._damaged(f"{there['ContentLength']} bytes with the entity tag {there.get('ETag')} are there")
+            raise self._damaged(f"the object has {there['ContentLength']} bytes and the entity tag {there.get('ETag')}")
 
     def _send_whole(self, content: Content, conditions: dict[str, Any]) -> Any:
         def once() -> Any:
@@ -111,13 +112,13 @@ class Transfer:
             etag = fact(answer, "ETag")
             if _differ(digest_of(answer), content.digest):
                 self._withdraw()
-                raise self._damaged(f"the server got {etag}")
+                raise self._damaged(f"the server returned the entity tag {etag}")
             return answer
 
         return attempted(self._settings, self._what, once)
 
     def _damaged(self, got: str) -> FetchError:
-        return FetchError(f"{self._what}: what arrived is not what was sent: {got}", "checksum", retryable=True)
+        return FetchError(f"{self._what}: the data was damaged during the upload: {got}", "checksum", retryable=True)
 
     def _withdraw(self) -> None:
         """Delete an object that arrived damaged."""
@@ -125,7 +126,7 @@ class Transfer:
             with mapped(f"cannot delete {self._where}"):
                 self._client.delete_object(**self._object)
         except FetchError as error:
-            log.warning("%s; it is damaged", error)
+            log.warning("%s; the object is damaged, so delete it", error)
 
     def _send_parts(self, content: Content, conditions: dict[str, Any]) -> Any:
         upload = self._object | {"UploadId": self._begun()}
@@ -137,12 +138,10 @@ class Transfer:
             raise
 
     def _begun(self) -> str:
-        """Begin an upload in parts, and return its id.
-
-        Each attempt first removes what earlier ones have begun: those of runs that died, and its own whose answer was lost.
-        """
+        """Start a multipart upload, and return its id."""
 
         def once() -> str:
+            # Left by a run that was killed, or by an attempt whose response was lost; the server bills for their parts
             self._abort_leftovers()
             return str(fact(self._client.create_multipart_upload(**self._object), "UploadId"))
 
@@ -154,9 +153,9 @@ class Transfer:
             raise
 
     def _abort_leftovers(self) -> None:
-        """Abort every upload of this very key that is open, where the server lets us see them."""
+        """Abort every unfinished upload to this key."""
         try:
-            with mapped(f"cannot look for unfinished uploads of {self._where}"):
+            with mapped(f"cannot list unfinished uploads to {self._where}"):
                 pages = self._client.get_paginator("list_multipart_uploads").paginate(
                     Bucket=self._object["Bucket"], Prefix=self._object["Key"]
                 )
@@ -164,9 +163,10 @@ class Transfer:
         except FetchError as error:
             if error.retryable:
                 raise
-            log.info("%s; what a dead run may have left there stays", error)
+            log.info("%s; parts that a killed run has left there are not removed", error)
             return
         for upload in found:
+            # The listing has all keys with this prefix
             if upload["Key"] == self._object["Key"]:
                 self._abort(self._object | {"UploadId": upload["UploadId"]})
 
@@ -175,33 +175,34 @@ class Transfer:
             answer: Any = self._client.upload_part(**upload, PartNumber=number + 1, **content.part(number))
             etag = str(fact(answer, "ETag"))
             if _differ(digest_of(answer), content.digests[number].hex()):
-                raise self._damaged(f"the server got {etag} as part {number + 1}")
+                raise self._damaged(f"the server returned the entity tag {etag} for part {number + 1}")
             return etag
 
         return {"PartNumber": number + 1, "ETag": attempted(self._settings, self._what, once)}
 
     def _completed(self, upload: Any, parts: list[CompletedPartTypeDef], content: Content, conditions: dict[str, Any]) -> Any:
-        """Make an object of the parts; an answer that was lost is made up for by a look at what is there."""
+        """Complete a multipart upload, and return the response or that of HeadObject."""
         chosen: Any = {**upload, "MultipartUpload": {"Parts": parts}, **conditions}
         try:
             return attempted(self._settings, self._what, lambda: self._client.complete_multipart_upload(**chosen))
         except FetchError as error:
+            # The upload does not exist any more if an earlier attempt completed it and its response was lost
             there = self._head() if error.error_class == "upload-gone" else None
             if there is None or not _is_same(there, content):
                 raise
             return there
 
     def _abort(self, upload: Any) -> None:
-        """Have the server forget the parts of an upload."""
+        """Abort a multipart upload, which deletes its parts."""
         try:
             attempted(self._settings, f"cannot abort the upload to {self._where}", lambda: self._client.abort_multipart_upload(**upload))
         except FetchError as error:
             if error.error_class not in ("upload-gone", "not-found"):
-                log.warning("%s; the next upload to this key tries it again", error)
+                log.warning("%s; the next upload to this key will try again", error)
 
 
 def _is_same(there: Any, content: Content) -> bool | None:
-    """Whether an object has this content; None where its entity tag does not tell, and the size is the same."""
+    """Return whether an object has this content, or None if the size is equal and the entity tag cannot be compared."""
     if fact(there, "ContentLength") != content.size:
         return False
     digest = digest_of(there)
@@ -215,5 +216,6 @@ def _differ(got: str | None, sent: str) -> bool:
 
 
 def _form(digest: str) -> str:
-    """Return the number of parts, as only digests of equal parts can be compared; "" for a whole."""
+    """Return the number of parts in a digest, or "" for a digest of the whole object."""
+    # Only digests with the same number of parts can be compared
     return digest.partition("-")[2]

@@ -16,10 +16,10 @@ IfExists = Literal["skip", "overwrite", "fail"]
 
 
 class S3Upload(Connection, BasePostProcessor):
-    """Upload what the pre-processors made of a file, or each regular file of the folder that they made.
+    """Upload the pre-processed file, or each regular file of the pre-processed folder; failed files are skipped.
 
-    Files that failed are not uploaded. Doing it twice gives the same objects, so that a run that was killed can be taken up
-    again: an object appears when it is whole, and parts that a dead run left behind under its key are removed.
+    An object appears only when it is complete. Uploading a file again gives the same object, and removes parts that a killed
+    run has left for its key.
     """
 
     name = "s3-upload"
@@ -29,20 +29,20 @@ class S3Upload(Connection, BasePostProcessor):
     bucket: str | None = None
     """Name of the bucket."""
     key: str = "{name}"
-    """Template of the objects' keys, with the fields ``name``, ``stem``, ``ext``, ``sha256`` and any other field of the file."""
+    """Template of the keys, with the fields ``name``, ``stem``, ``ext``, ``sha256`` and any other field of the file."""
     destination: str | None = None
-    """Bucket and prefix of the keys as one URL, such as ``s3://bucket/data/``; instead of ``bucket``."""
+    """Bucket and prefix of the keys as one URL, such as ``s3://bucket/data/``; replaces ``bucket``."""
     if_exists: IfExists = "skip"
-    """What to do where the object exists: skip it (with a warning if its content differs), overwrite it, or fail the file if its content
-    differs."""
+    """What to do if the object exists: ``skip`` it (with a warning if its content differs), ``overwrite`` it, or ``fail`` the file if the
+    content differs."""
     multipart_bytes: int = Field(default=64 * MIB, ge=5 * MIB, le=5 * 1024 * MIB, exclude=True)
-    """Maximum bytes of a single upload; larger files are uploaded in parts of this size."""
+    """Maximum size of a single upload, in bytes; larger files are uploaded in parts of this size."""
     attempts: int = Field(default=3, ge=1, exclude=True)
     """Maximum attempts per request."""
     retry_wait: float = Field(default=0.5, ge=0, allow_inf_nan=False, exclude=True)
-    """Seconds before the second attempt; doubles each time, with jitter."""
+    """Seconds to wait before the second attempt; doubles with each attempt, with random jitter."""
     connect_timeout: float = Field(default=10.0, gt=0, allow_inf_nan=False, exclude=True)
-    """Maximum seconds to connect."""
+    """Maximum seconds to establish a connection."""
     read_timeout: float = Field(default=60.0, gt=0, allow_inf_nan=False, exclude=True)
     """Maximum seconds without data from the server."""
 
@@ -60,30 +60,31 @@ class S3Upload(Connection, BasePostProcessor):
         return self
 
     def _place(self) -> tuple[str, str]:
-        """Return the bucket and what keys begin with."""
+        """Return the bucket and the prefix of the keys."""
         if self.destination is None:
             return location.bucket(self.bucket or ""), ""
         if not self.destination.lower().startswith("s3://"):
             raise ValueError("destination should be a URL such as s3://bucket/data/")
         place = location.parse(self.destination)
         if place.query:
-            raise ValueError("destination takes no parameters")
+            raise ValueError("destination must not have parameters (?...)")
         return place.bucket, place.key if place.key.endswith("/") or not place.key else f"{place.key}/"
 
     def post_process(self, result: Any, file: FileData) -> None:
         """Upload the file, unless it failed; see :class:`dpp.BasePostProcessor`.
 
         Raises:
-            StageError: It has no key, or could not be uploaded.
+            StageError: The key is invalid, or the upload failed.
         """
         if file.error is not None or file.local_path is None:
             return
         bucket, prefix = self._place()
+        # All keys are checked before the first upload
         chosen: dict[str, keys.Upload] = {}
         for upload in keys.uploads(file.local_path):
             key = keys.key_for(self.key, prefix, upload, file, self._sha256(upload.path))
             if key in chosen:
-                raise StageError(f"{chosen[key].name!r} and {upload.name!r} would both get the key {key!r}; use {{name}}", "s3-key")
+                raise StageError(f"{chosen[key].name!r} and {upload.name!r} would both get the key {key!r}; add {{name}} to key", "s3-key")
             chosen[key] = upload
         for key, upload in chosen.items():
             self._send(upload.path, bucket, key)

@@ -1,4 +1,4 @@
-"""S3 servers on loopback, a bucket for each test, and a proxy that fails as it is told to."""
+"""S3 servers on loopback, a bucket for each test, and a proxy with configurable faults."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from swift_server import swift
 
 
 class Store:
-    """A bucket on a server, and who may use it."""
+    """A bucket on a server, with a credentials file."""
 
     def __init__(self, server, folder):
         self.server = server
@@ -45,13 +45,13 @@ class Store:
 
 @functools.cache
 def client(server, service="s3"):
-    """Return a client, made once, as that takes long."""
+    """Return a client, created once because that takes long."""
     return server.client(service)
 
 
 @pytest.fixture(autouse=True)
 def no_other_credentials(monkeypatch):
-    """Keep the machine's own AWS settings out."""
+    """Remove the machine's own AWS settings from the environment."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -59,7 +59,7 @@ def no_other_credentials(monkeypatch):
 
 @pytest.fixture(scope="session")
 def moto_server(tmp_path_factory):
-    """moto's server, which checks signatures but no checksums of bodies."""
+    """moto's server, which checks signatures but not checksums of bodies."""
     with moto_server_module.moto(tmp_path_factory.mktemp("moto")) as server:
         yield server
         client.cache_clear()
@@ -67,7 +67,7 @@ def moto_server(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def swift_server(tmp_path_factory):
-    """OpenStack Swift, which checks everything."""
+    """OpenStack Swift, which checks signatures and checksums."""
     with swift(tmp_path_factory.mktemp("swift")) as server:
         yield server
 
@@ -86,13 +86,13 @@ def store(request, tmp_path):
 
 @pytest.fixture
 def faults():
-    """What a proxy can do wrong."""
+    """The module of the proxy's faults."""
     return fault_module
 
 
 @pytest.fixture
 def faulty(store):
-    """A proxy before the store's server, where the credentials file now points to."""
+    """A proxy in front of the store's server; the credentials file has its URL."""
     with fault_module.proxy(store.server.endpoint_url) as proxy:
         store.write_credentials(proxy.url)
         yield proxy

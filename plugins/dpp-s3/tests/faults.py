@@ -1,4 +1,4 @@
-"""A proxy between client and S3 server that fails as it is told to."""
+"""A proxy between client and S3 server, with faults for chosen requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "date", "serv
 
 
 class Answer(NamedTuple):
-    """What a server said."""
+    """A response of a server."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -22,9 +22,9 @@ class Answer(NamedTuple):
 
 
 class Proxy:
-    """What goes through, and what is to happen to it.
+    """The state of a proxy: the requests seen, and the faults for the next ones.
 
-    A fault takes the handler and the body and does with it what it wants; each is used once.
+    A fault is a function that gets the handler and the body of a request, and responds to it; each is used once.
     """
 
     def __init__(self, backend: str) -> None:
@@ -37,7 +37,7 @@ class Proxy:
         self._lock = threading.Lock()
 
     def fail(self, request: str, *faults: Callable[[Handler, bytes], None]) -> None:
-        """Let the next requests whose "METHOD /path?query" holds all these words fail, one a fault."""
+        """Apply one fault each to the next requests whose "METHOD /path?query" contains all words of ``request``."""
         self._faults += [(request, fault) for fault in faults]
 
     def take(self, request: str, asked_range: str | None) -> Callable[[Handler, bytes], None]:
@@ -52,7 +52,7 @@ class Proxy:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Reads a request, and hands it to what is to happen to it."""
+    """Read a request and pass it to a fault, or forward it."""
 
     protocol_version = "HTTP/1.1"
     server: Server
@@ -67,10 +67,10 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.proxy.take(f"{self.command} {self.path}", self.headers.get("Range"))(self, body)
 
-    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = do  # noqa: N815 - http.server wants them so
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = do  # noqa: N815 - names of http.server
 
     def asked(self, body: bytes) -> Answer:
-        """Return what the backend answers."""
+        """Return the backend's response."""
         connection = http.client.HTTPConnection(self.server.proxy.backend, timeout=60)
         try:
             connection.request(self.command, self.path, body or None, dict(self.headers.items()))
@@ -80,7 +80,7 @@ class Handler(BaseHTTPRequestHandler):
             connection.close()
 
     def say(self, answer: Answer, length: int | None = None) -> None:
-        """Send an answer; it may announce another length than its body has."""
+        """Send a response; ``length`` is the announced length, if it differs from that of the body."""
         self.send_response(answer.status)
         announced = next((value for name, value in answer.headers if name.lower() == "content-length"), str(len(answer.body)))
         for name, value in answer.headers:
@@ -91,17 +91,17 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"" if self.command == "HEAD" else answer.body)
 
     def log_message(self, *args: object) -> None:
-        """Keep quiet."""
+        """Log nothing."""
 
 
 class Server(ThreadingHTTPServer):
-    """Holds the proxy for its handlers."""
+    """A server with a reference to its proxy."""
 
     proxy: Proxy
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Keep quiet of clients that went away."""
+        """Do not print errors of clients that closed the connection."""
 
 
 def forward(handler: Handler, body: bytes) -> None:
@@ -109,29 +109,29 @@ def forward(handler: Handler, body: bytes) -> None:
 
 
 def drop(handler: Handler, body: bytes) -> None:
-    """End the connection without an answer; the backend never hears of it."""
+    """Close the connection without a response, and do not forward the request."""
     handler.close_connection = True
 
 
 def lose_answer(handler: Handler, body: bytes) -> None:
-    """Let the backend do it, and end the connection without an answer."""
+    """Forward the request, and close the connection without a response."""
     handler.asked(body)
     handler.close_connection = True
 
 
 def corrupt(handler: Handler, body: bytes) -> None:
-    """Change the first byte on its way to the backend."""
+    """Change the first byte of the request's body."""
     handler.say(handler.asked(bytes([body[0] ^ 1]) + body[1:]))
 
 
 def corrupt_answer(handler: Handler, body: bytes) -> None:
-    """Change the first byte on its way from the backend."""
+    """Change the first byte of the response's body."""
     answer = handler.asked(body)
     handler.say(answer._replace(body=bytes([answer.body[0] ^ 1]) + answer.body[1:]))
 
 
 def cut_after(count: int) -> Callable[[Handler, bytes], None]:
-    """Send only so many bytes of the answer's body, and end the connection."""
+    """Send the first ``count`` bytes of the response's body, and close the connection."""
 
     def fault(handler: Handler, body: bytes) -> None:
         answer = handler.asked(body)
@@ -142,7 +142,7 @@ def cut_after(count: int) -> Callable[[Handler, bytes], None]:
 
 
 def error(status: int, code: str, **headers: str) -> Callable[[Handler, bytes], None]:
-    """Answer with an error as S3 spells it."""
+    """Respond with an error in the format of S3."""
     body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>hidden words</Message></Error>".encode()
     shown = [("Content-Type", "application/xml"), *((name.replace("_", "-"), value) for name, value in headers.items())]
     return lambda handler, _: handler.say(Answer(status, shown, body))
@@ -150,7 +150,7 @@ def error(status: int, code: str, **headers: str) -> Callable[[Handler, bytes], 
 
 @contextmanager
 def proxy(backend: str) -> Iterator[Proxy]:
-    """Run a proxy before a backend."""
+    """Run a proxy in front of a backend."""
     server = Server(("127.0.0.1", 0), Handler)
     server.proxy = Proxy(backend)
     server.proxy.server = server

@@ -1,4 +1,4 @@
-"""moto's S3 server on loopback: quick to start, and it checks signatures, but no checksums of bodies."""
+"""moto's S3 server on loopback: it starts fast and checks signatures, but not checksums of bodies."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from listening import reserved_port, wait_for
 from swift_server import Server
 
 ALLOWED = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
-SETTING_UP = 3  # requests that are allowed to anybody: they make the user
+SETTING_UP = 3  # requests without authentication, which create the user
 
 
 @contextmanager
 def moto(folder: Path) -> Iterator[Server]:
-    """Run moto until the end of the block; its log lies in the folder."""
+    """Run moto until the end of the block, with its log in the folder."""
     environment = {**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": str(SETTING_UP)}
     arguments = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p"]
     with reserved_port() as port, (folder / "log").open("wb") as log:
@@ -33,7 +33,7 @@ def moto(folder: Path) -> Iterator[Server]:
 
 
 def with_user(endpoint_url: str) -> Server:
-    """Make a user, and return who may ask for what."""
+    """Create a user, and return the server with its access key."""
     iam = Server(endpoint_url, "nobody", "nothing").client("iam")
     iam.create_user(UserName="tester")
     iam.put_user_policy(UserName="tester", PolicyName="all", PolicyDocument=json.dumps(ALLOWED))

@@ -1,9 +1,7 @@
 """A real object store for tests: OpenStack Swift with its s3api, from wheels, on loopback ports and in one folder.
 
-Four processes of some 60 MB: a proxy, and a server each for accounts, containers and objects, which keep everything on one
-"device", a folder whose file system needs extended attributes. No memcached: the proxy asks again instead. They wait for one another
-for a minute: left to itself, the proxy answers with 503 after 10 s of silence, and an object server does not wait for more than a second
-until its object is listed.
+It runs four processes of about 60 MB each: a proxy, and servers for accounts, containers and objects, which store everything
+on one "device", a folder on a file system with extended attributes. It runs without memcached.
 """
 
 from __future__ import annotations
@@ -46,6 +44,8 @@ for kind, port in zip(("account", "container", "object"), ports[:3]):
     builder.rebalance()
     builder.get_ring().save(f"{folder}/{kind}.ring.gz")
 """
+# Timeouts of 60 s, for busy machines: by default, the proxy responds with 503 after 10 s without a response, and an object server
+# waits only 1 s until its object is listed
 COMMON = """
 [DEFAULT]
 bind_ip = 127.0.0.1
@@ -96,14 +96,14 @@ user_test_tester = {secret} .admin
 
 
 class Server(NamedTuple):
-    """Where an S3 server answers, and to whom."""
+    """URL and credentials of an S3 server."""
 
     endpoint_url: str
     access_key: str
     secret_key: str
 
     def client(self, service: str = "s3") -> Any:
-        """Return a client that asks once."""
+        """Return a client without retries."""
         return boto3.Session(self.access_key, self.secret_key, region_name="us-east-1").client(
             service, endpoint_url=self.endpoint_url, config=Config(retries={"total_max_attempts": 1})
         )
@@ -111,7 +111,7 @@ class Server(NamedTuple):
 
 @contextmanager
 def swift(folder: Path) -> Iterator[Server]:
-    """Run Swift with its data in a folder that is there and empty; it ends with the block."""
+    """Run Swift until the end of the block, with its data in an existing empty folder."""
     check_folder(folder)
     with ExitStack() as stack:
         ports = {kind: stack.enter_context(reserved_port()) for kind in MODULES}
@@ -134,7 +134,7 @@ def check_folder(folder: Path) -> None:
         pytest.fail(f"Swift needs extended attributes, which the file system of {folder} does not have: {error}; use --basetemp")
     done = subprocess.run([sys.executable, "-c", "import swift.proxy.server"], cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
-        pytest.fail(f"Swift can't be imported; pip install 'swift>=2.38', which has wheels for all it needs:\n{done.stderr}")
+        pytest.fail(f"Swift cannot be imported; install it with: pip install 'swift>=2.38'\n{done.stderr}")
 
 
 def call(*arguments: object) -> None:
@@ -149,7 +149,7 @@ def write_configuration(folder: Path, kind: str, port: int, secret: str) -> None
 
 @contextmanager
 def running(folder: Path, kind: str) -> Iterator[None]:
-    """Run one server; its log is beside its configuration."""
+    """Run one server until the end of the block; its log is next to its configuration."""
     arguments = [sys.executable, "-W", "ignore", "-c", START, str(folder), MODULES[kind], str(folder / f"{kind}.conf")]
     environment = {**os.environ, "EVENTLET_NO_GREENDNS": "yes"}
     with (folder / f"{kind}.log").open("wb") as log:
@@ -166,7 +166,7 @@ def running(folder: Path, kind: str) -> Iterator[None]:
 
 
 def wait_for(url: str, folder: Path) -> None:
-    """Wait until a server answers, whatever: it is asked for what is not there."""
+    """Wait until a server responds, even if with an error."""
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
         try:
@@ -177,4 +177,4 @@ def wait_for(url: str, folder: Path) -> None:
         except OSError:
             time.sleep(0.1)
     logs = "\n".join(f"{path.name}:\n{path.read_text()}" for path in sorted(folder.glob("*.log")))
-    pytest.fail(f"Swift did not answer within {SECONDS} s:\n{logs}")
+    pytest.fail(f"Swift did not respond within {SECONDS} s:\n{logs}")

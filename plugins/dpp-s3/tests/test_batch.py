@@ -1,4 +1,4 @@
-"""The main job, from a bucket into a bucket."""
+"""The main job, from a bucket to a bucket."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LARGE = os.urandom(1024 * 1024) * 11
 
 @pytest.fixture
 def filled(store):
-    """A bucket with files to be processed."""
+    """A bucket with files to process."""
     store.put(**{f"in/{name}": name.encode() for name in NAMES})
     return store
 
@@ -64,7 +64,10 @@ def test_a_file_that_fails_stops_no_other_and_a_rerun_does_just_that(filled, fau
     run = run_batch(*given)
     assert run.returncode == 1, run.stderr
     assert (results()["b.csv"]["error_class"], sorted(out(filled))) == ("permission", ["a.csv", "ü c.csv"])
-    assert f"cannot upload s3://{filled.bucket}/out/b.csv: the credentials do not allow it" in results()["b.csv"]["message"]
+    assert (
+        f"cannot upload s3://{filled.bucket}/out/b.csv: access denied; check the permissions of the credentials"
+        in results()["b.csv"]["message"]
+    )
     before = len(faulty.seen)
     assert run_batch(*given).returncode == 0
     assert sorted(out(filled)) == ["a.csv", "b.csv", "ü c.csv"]
@@ -103,7 +106,7 @@ def test_a_run_that_is_killed_while_it_uploads_is_finished_by_the_next(
     )
     assert reached.wait(100)
     os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()  # until the last of its processes has gone, and with it the lock
+    process.communicate()  # wait until the last of its processes has ended and released the lock
     killed.set()
     assert (out(store), store.open_uploads()) == ({}, ["out/large.bin"])
     assert run_batch(files, *given).returncode == 0
@@ -126,7 +129,7 @@ def test_no_secret_is_shown(filled, run_batch, command, tmp_path, way, wrong):
         environment = {"AWS_ACCESS_KEY_ID": filled.server.access_key, "AWS_SECRET_ACCESS_KEY": secret}
         environment |= {"AWS_ENDPOINT_URL": filled.server.endpoint_url}
     files = f"s3://{filled.bucket}/in/"
-    if wrong:  # a listing would end the run, so that nothing is fetched and uploaded
+    if wrong:  # a listing would end the run before anything is downloaded and uploaded
         (tmp_path / "x.txt").write_text(f"{files}a.csv\n{(tmp_path / 'x.txt').as_uri()}\n")
         files = tmp_path / "x.txt"
     run = run_batch(files, *arguments(filled, "--debug", attempts=1), **environment)

@@ -1,4 +1,4 @@
-"""Who connects to what, in which process."""
+"""Connections: clients per process and thread, and their options."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_child_makes_a_client_of_its_own(moto):
     mine.list_objects_v2(Bucket=moto.bucket)
     child = os.fork()
     if not child:
-        with suppress(BaseException):  # or this process would go on as a second pytest
+        with suppress(BaseException):  # otherwise the child would continue as a second pytest
             theirs = client_for(connection, settings)
             os._exit(0 if theirs is not mine and theirs.list_objects_v2(Bucket=moto.bucket)["KeyCount"] == 0 else 1)
         os._exit(2)
@@ -74,13 +74,13 @@ def test_a_profile_that_is_not_there_is_named():
 
 def test_a_server_in_the_environment_that_is_no_url_is_told(monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "canary")
-    with pytest.raises(FetchError, match="AWS_ENDPOINT_URL or endpoint_url is no URL") as caught:
+    with pytest.raises(FetchError, match="AWS_ENDPOINT_URL or endpoint_url is not a URL") as caught:
         client_for(Connection(region="us-east-1"), Settings())
     assert "canary" not in str(caught.value)
 
 
 def test_credentials_and_profile_together_are_refused(moto):
-    with pytest.raises(ConfigurationError, match="profile and credentials_file were given"):
+    with pytest.raises(ConfigurationError, match="profile and credentials_file cannot be used together"):
         S3Files("bucket", profile="acme", **moto.options)
 
 

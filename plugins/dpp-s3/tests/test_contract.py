@@ -1,4 +1,4 @@
-"""The contracts of fetchers, sources and post-processors, on both servers."""
+"""The contract tests of fetchers, sources and post-processors, run on both servers."""
 
 from __future__ import annotations
 

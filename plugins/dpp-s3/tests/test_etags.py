@@ -1,4 +1,4 @@
-"""What entity tags tell of a content."""
+"""Entity tags, and the digests of parts."""
 
 from __future__ import annotations
 

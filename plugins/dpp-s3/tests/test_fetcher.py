@@ -1,4 +1,4 @@
-"""Fetching objects."""
+"""Downloads of objects."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dpp.workspace.layout import Workspace
 
 from dpp_s3 import S3Fetcher
 
-BODY = bytes(range(256)) * 1024  # 256 KiB, so that a part of it is worth being continued
+BODY = bytes(range(256)) * 1024  # 256 KiB, large enough for a partial download to be resumed
 
 
 @pytest.fixture
 def fetch(store, tmp_path):
-    """Download a key of the bucket, with a number of attempts; a new call is a new run."""
+    """Return a function that downloads a key of the bucket; each call is a new run."""
 
     def run(key, attempts=1, **fields):
         fetcher = S3Fetcher(Settings(attempts=attempts, retry_wait=0.01, read_timeout=60, options={"s3": store.options}))
@@ -71,7 +71,7 @@ def test_a_body_that_is_not_what_its_entity_tag_says_is_fetched_anew(store, faul
 def test_a_body_that_stays_wrong_is_a_failure(store, faulty, fetch, faults, tmp_path):
     store.put(a=BODY)
     faulty.fail("GET /a", faults.corrupt_answer)
-    with pytest.raises(FetchError, match=r"expected content with MD5|is not what the server says"):
+    with pytest.raises(FetchError, match=r"expected MD5|does not match the object's checksum"):
         fetch("a")
     assert not list(tmp_path.glob("downloads/*/*/*"))
 
@@ -141,7 +141,7 @@ def test_a_server_that_asks_to_wait_is_obeyed(store, faulty, fetch, faults):
 
 def test_a_server_that_is_not_there_is_a_connection_error(store, fetch):
     store.write_credentials("http://127.0.0.1:1")
-    with pytest.raises(FetchError, match="the connection was refused, or broke") as caught:
+    with pytest.raises(FetchError, match="the connection was refused or broke") as caught:
         fetch("a")
     assert (caught.value.error_class, caught.value.retryable) == ("connection", True)
 
@@ -149,7 +149,7 @@ def test_a_server_that_is_not_there_is_a_connection_error(store, fetch):
 def test_what_is_no_s3_server_is_told(site, store, fetch):
     store.write_credentials(site.url)
     site.add(f"/{store.bucket}/a", "<html>")
-    assert fetch("a") == b"<html>"  # an object is bytes, whoever sends them
+    assert fetch("a") == b"<html>"  # any 200 response is accepted as an object
     with pytest.raises(FetchError, match="there is no such object"):
         fetch("b")
 

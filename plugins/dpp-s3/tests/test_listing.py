@@ -1,4 +1,4 @@
-"""Listing a bucket."""
+"""Listings of a bucket."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def filled(store):
 
 @pytest.fixture
 def ids(store):
-    """Return the ids of a listing."""
+    """Return a function that returns the ids of a listing."""
     settings = Settings(attempts=1, options={"s3": store.options})
     return lambda rest: [entry["id"] for entry in dpp_sources(f"s3://{store.bucket}{rest}", settings)]
 
@@ -73,7 +73,7 @@ def test_every_page_is_read(moto):
     [
         ("?limits=1", "unknown option 'limits'; the parameters are pattern, recursive, offset, limit"),
         ("?recursive=perhaps", "recursive: should be true or false"),
-        ("/a#b", "has a # that is not percent-encoded"),
+        ("/a#b", "# must be percent-encoded as %23"),
         ("/%ff", "is not percent-encoded UTF-8"),
     ],
 )
@@ -111,7 +111,7 @@ def test_what_is_no_s3_server_is_told(site, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     site.script("/bucket?list-type=2&prefix=&encoding-type=url", lambda handler: handler.send(200, b"<html></html>"))
-    with pytest.raises(ConfigurationError, match="the answer is not that of an S3 server; check endpoint_url"):
+    with pytest.raises(ConfigurationError, match="the response is not that of an S3 server; check endpoint_url"):
         list(S3Files("bucket", endpoint_url=site.url, region="us-east-1").list_files())
 
 

@@ -1,4 +1,4 @@
-"""Uploading files."""
+"""Uploads of files."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from pydantic import ValidationError
 from dpp_s3 import S3Upload
 
 MIB = 1024 * 1024
-LARGE = os.urandom(MIB) * 11  # three parts of at least 5 MiB each, but for the last
+LARGE = os.urandom(MIB) * 11  # three parts: two of 5 MiB and a last one of 1 MiB
 
 
 @pytest.fixture
 def upload(store):
-    """Return an upload step for the bucket."""
+    """Return a function that returns an upload step for the bucket."""
     return lambda **options: S3Upload(
         **{"bucket": store.bucket, "multipart_bytes": 5 * MIB, "retry_wait": 0.01, **store.options, **options}
     )
@@ -29,7 +29,7 @@ def upload(store):
 
 @pytest.fixture
 def made(tmp_path):
-    """Make a file, as the stages before an upload leave it."""
+    """Return a function that creates a file as the earlier stages do."""
 
     def make(body, name="a.csv", **fields):
         path = tmp_path / "made" / name
@@ -107,7 +107,7 @@ def test_another_content_is_left_and_told(store, upload, made, caplog, there):
     with caplog.at_level(logging.WARNING, "dpp.s3"):
         upload().post_process({}, made(b"nice"))
     assert store.objects() == {"a.csv": there}
-    assert f"s3://{store.bucket}/a.csv is there already with other content" in caplog.text
+    assert f"s3://{store.bucket}/a.csv exists already with other content" in caplog.text
 
 
 def test_another_content_is_overwritten_if_asked(store, upload, made):
@@ -118,7 +118,7 @@ def test_another_content_is_overwritten_if_asked(store, upload, made):
 
 def test_another_content_is_a_failure_if_asked(store, upload, made):
     store.put(**{"a.csv": b"old!"})
-    with pytest.raises(StageError, match=r"is there already with other content \(4 bytes, a\.csv has 4\)") as caught:
+    with pytest.raises(StageError, match=r"exists already with other content \(4 bytes, a\.csv has 4\)") as caught:
         upload(if_exists="fail").post_process({}, made(b"nice"))
     assert (caught.value.error_class, store.objects()) == ("exists", {"a.csv": b"old!"})
 
@@ -186,7 +186,7 @@ def test_what_was_damaged_on_its_way_is_sent_again(store, faulty, faults, upload
 @pytest.mark.parametrize(("request_", "body"), [("PUT /a.csv", b"nice"), ("PUT partNumber=2", LARGE)])
 def test_what_is_damaged_each_time_leaves_nothing(store, faulty, faults, upload, made, request_, body):
     faulty.fail(request_, *[faults.corrupt] * 2)
-    with pytest.raises(StageError, match="what arrived is not what was sent") as caught:
+    with pytest.raises(StageError, match="the data was damaged during the upload") as caught:
         upload(attempts=2).post_process({}, made(body))
     assert (caught.value.error_class, store.objects(), store.open_uploads()) == ("checksum", {}, [])
 
@@ -197,7 +197,7 @@ def test_an_object_that_appears_in_between_is_not_overwritten(store, faulty, fau
         faults.forward(handler, body)
 
     faulty.fail("PUT /a.csv", put_first)
-    with pytest.raises(StageError, match="is there already with other content"):
+    with pytest.raises(StageError, match="exists already with other content"):
         upload().post_process({}, made(b"nice"))
     assert store.objects() == {"a.csv": b"of another"}
 
@@ -233,17 +233,17 @@ def test_a_file_that_has_gone_is_named(upload, made):
     [
         ({}, "give either bucket or destination"),
         ({"bucket": "b", "destination": "s3://b/"}, "give either bucket or destination"),
-        ({"bucket": "a/b"}, "is no name of a bucket"),
+        ({"bucket": "a/b"}, "is not a valid bucket name"),
         ({"destination": "/data"}, "destination should be a URL"),
-        ({"destination": "s3://b/?limit=1"}, "destination takes no parameters"),
-        ({"bucket": "b", "key": "{name"}, "is no template"),
-        ({"bucket": "b", "key": "{url}"}, "cannot have {url}"),
-        ({"bucket": "b", "key": "constant"}, "names no field"),
+        ({"destination": "s3://b/?limit=1"}, "destination must not have parameters"),
+        ({"bucket": "b", "key": "{name"}, "expected a template"),
+        ({"bucket": "b", "key": "{url}"}, "the field {url} is not allowed"),
+        ({"bucket": "b", "key": "constant"}, "the template has no field"),
         ({"bucket": "b", "if_exists": "perhaps"}, "if_exists"),
         ({"bucket": "b", "multipart_bytes": 1}, "multipart_bytes"),
         ({"bucket": "b", "secret": "x"}, "secret"),
         ({"bucket": "b", "credentials_file": "/missing.json"}, "credentials_file /missing.json cannot be read"),
-        ({"bucket": "b", "endpoint_url": "https://user:canary@host/"}, "should be a URL without user"),
+        ({"bucket": "b", "endpoint_url": "https://user:canary@host/"}, "expected a URL without user"),
         ({"bucket": "b", "endpoint_url": "host:9000"}, "expected a URL such as"),
     ],
 )
