@@ -1,7 +1,6 @@
-"""List and fetch ``sftp:`` URLs: a source and a fetcher for dpp, on asyncssh.
+"""A source and a fetcher for dpp that list and download ``sftp:`` URLs with asyncssh."""
 
-asyncssh takes a tenth of a second to import, so the modules that need it are imported when the first connection is made.
-"""
+# Importing asyncssh takes 0.1 s, so the modules that need it are imported when the first connection is opened.
 
 from __future__ import annotations
 
@@ -19,17 +18,17 @@ __all__ = ["SftpFetcher", "SftpOptions", "dpp_fetchers", "dpp_source_schemes", "
 
 @hookimpl
 def dpp_fetchers() -> Mapping[str, type[BaseFetcher]]:
-    """Offer sftp."""
+    """Return the fetcher for ``sftp``."""
     return {"sftp": SftpFetcher}
 
 
 @hookimpl
 def dpp_source_schemes() -> tuple[str, ...]:
-    """List sftp."""
+    """Return the URL scheme that ``dpp_sources`` accepts."""
     return ("sftp",)
 
 
 @hookimpl
 def dpp_sources(files: str, settings: Settings) -> Iterable[Mapping[str, Any]] | None:
-    """List the folder that an ``sftp:`` URL names; None for anything else."""
+    """Return the files of the folder in an ``sftp:`` URL, or None for other schemes."""
     return entries(files, settings) if files.lower().startswith("sftp:") else None

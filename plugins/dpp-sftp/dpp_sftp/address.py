@@ -1,4 +1,4 @@
-"""What an ``sftp:`` URL names: a server, and a path on it."""
+"""Parse ``sftp:`` URLs into a server and a path."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import NamedTuple
 from urllib.parse import quote_from_bytes, unquote, unquote_to_bytes, urlsplit
 
 DEFAULT_PORT = 22
-_UNESCAPED = "/-._~!$&'()*+,;=:@"  # what a path may hold as it is: RFC 3986, section 3.3
+_UNESCAPED = "/-._~!$&'()*+,;=:@"  # characters that a path may contain without percent-encoding (RFC 3986, section 3.3)
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server, and who logs in there.
+    """A server, and the user who logs in.
 
     Attributes:
-        host: Name or address, in lower case.
+        host: Host name or address, in lower case.
         port: TCP port.
-        user: The URL's user, or "" where it gives none.
-        password: The URL's password, or "".
+        user: User of the URL, or "".
+        password: Password of the URL, or "".
     """
 
     host: str
@@ -33,17 +33,17 @@ class Server:
 
     @property
     def show_key(self) -> str:
-        """The command that shows the fingerprints of the server's host keys."""
+        """The shell command that prints the fingerprints of the server's host keys."""
         return f"ssh-keyscan -p {self.port} {shlex.quote(self.host)} | ssh-keygen -lf -"
 
 
 class Address(NamedTuple):
-    """What a URL names.
+    """A server and a path on it.
 
     Attributes:
         server: The server.
-        path: The path on it, as the server's bytes; relative ones begin where the server puts a login.
-        prefix: The URL up to its path, as it was written.
+        path: The path on the server, in bytes; a relative path starts in the folder after login.
+        prefix: The URL up to its path, unchanged.
     """
 
     server: Server
@@ -51,28 +51,29 @@ class Address(NamedTuple):
     prefix: str
 
     def url(self, name: bytes) -> str:
-        """Return the URL of something below the path, by its relative path; percent-encoded as RFC 3986 wants it."""
+        """Return the percent-encoded URL (RFC 3986) of a path relative to this one."""
         path = self.path.rstrip(b"/") + b"/" + name if name else self.path
         return self.prefix + quote_from_bytes(path if path.startswith(b"/") else b"/~/" + path, _UNESCAPED)
 
 
 def parse(url: str) -> Address:
-    """Return what a URL without a query names.
+    """Return the server and path of a URL without a query.
 
-    A path that begins with ``/~/`` is relative to the folder that the server puts a login into; any other is absolute.
+    A path that starts with ``/~/`` is relative to the folder after login; any other path is absolute.
 
     Raises:
-        ValueError: It names no file of a server; the message has none of the URL, which may hold a password.
+        ValueError: The URL is invalid.
     """
+    # No message shows the URL, because it may contain a password
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
-        raise ValueError("the URL's host or port makes no sense; percent-encode what is special in its user name or password") from None
+        raise ValueError("the URL's host or port is invalid; percent-encode special characters in its user name and password") from None
     if not host:
         raise ValueError("the URL has no host; expected sftp://user@host/path")
     if parts.query or parts.fragment or url.endswith(("?", "#")):
-        raise ValueError("the URL has a query or a fragment; percent-encode ? as %3F and # as %23 in the name of a file")
+        raise ValueError("the URL has a query or a fragment; percent-encode ? as %3F and # as %23 in file names")
     server = Server(host, port or DEFAULT_PORT, unquote(parts.username or ""), unquote(parts.password or ""))
     return Address(server, _path(parts.path), f"{parts.scheme}://{parts.netloc}")
 
@@ -80,7 +81,7 @@ def parse(url: str) -> Address:
 def _path(text: str) -> bytes:
     path = unquote_to_bytes(text)
     if b"\0" in path:
-        raise ValueError("the URL's path has a NUL")
+        raise ValueError("the URL's path contains a NUL byte")
     if path == b"/~" or path.startswith(b"/~/"):
         return path[3:] or b"."
     return path or b"/"

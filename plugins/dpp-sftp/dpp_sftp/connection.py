@@ -1,8 +1,7 @@
-"""One connection to a server, logged in, with an SFTP session and an event loop of its own.
+"""One authenticated connection to a server, with an SFTP session and its own event loop."""
 
-The loop runs only while a thread works with the connection, in that thread: so nothing is handed from one thread to
-another, and nothing runs when the process forks.
-"""
+# The loop runs only while a thread uses the connection, and in that thread: no data is passed between threads, and no other
+# thread runs when the process forks.
 
 from __future__ import annotations
 
@@ -20,23 +19,23 @@ from dpp_sftp.session import INVALID, LOST, Session, Unanswered, readable
 
 T = TypeVar("T")
 FAREWELL_SECONDS = 1.0
-_TURNS = 3  # of the loop, until an aborted transport has told its protocol and closed its socket
+_TURNS = 3  # iterations of the loop until an aborted transport has notified its protocol and closed its socket
 
 
 class Stale(Exception):
-    """A connection had died since it was used last; nothing is known of the server."""
+    """The connection broke since its last use; this does not mean that the server is down."""
 
 
 class Connection:
-    """A connection that is logged in.
+    """An authenticated connection.
 
     Args:
         server: The server, for messages.
-        pause: How often to look at the limits, in seconds.
-        opened: Opens it.
+        pause: Seconds between two checks of the time limits.
+        opened: Opens the connection and the SFTP session.
 
     Attributes:
-        uses: How often it was worked with.
+        uses: Number of calls of :meth:`run`.
     """
 
     def __init__(
@@ -60,11 +59,11 @@ class Connection:
         return not self._is_broken and not self._session.has_ended
 
     def run(self, work: Callable[[Session], Coroutine[Any, Any, T]], timer: http.TransferTimer) -> T:
-        """Do something with the session, within the limits of a transfer.
+        """Run a coroutine with the session, within the time limits of a transfer, and return its result.
 
         Raises:
-            FetchError: A limit was passed, or the connection broke.
-            Stale: It had broken before this began.
+            FetchError: A time limit was exceeded, or the connection broke.
+            Stale: The connection broke before this call.
         """
         self.uses += 1
         timer.asked()
@@ -82,18 +81,19 @@ class Connection:
             watchdog.stop()
 
     def _broken(self, error: BaseException, watchdog: _Watchdog) -> Exception:
-        """Return why the session is of no use any more."""
+        """Return the error for a session that cannot be used any more."""
         if watchdog.passed is not None:
             return watchdog.passed
+        # A server may close an idle connection; in its first use, it is an error of the server
         if isinstance(error, Unanswered) and self.uses > 1:
             return Stale()
         said = readable(str(error))
         if isinstance(error, LOST):
             return FetchError(f"the connection to {self._server} broke: {said}", "connection", retryable=True)
-        return FetchError(f"{self._server} does not speak as an SFTP server should: {said}", "protocol")
+        return FetchError(f"invalid response from the SFTP server {self._server}: {said}", "protocol")
 
     def close(self) -> None:
-        """Say goodbye, where the server still listens, and wait a second at most for it to be heard."""
+        """Close the connection, and wait at most 1 s for the server to close its side."""
         with suppress(TimeoutError, OSError, asyncssh.Error):
             self._loop.run_until_complete(self._farewell())
         self._end_loop()
@@ -112,7 +112,7 @@ class Connection:
 
 
 async def _settled() -> None:
-    """Let what asyncssh left under way in this loop end, so that nothing is open once the loop is closed."""
+    """Cancel asyncssh's remaining tasks of this loop, so that no socket is open when the loop is closed."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()
@@ -122,17 +122,17 @@ async def _settled() -> None:
 
 
 class _Watchdog:
-    """Check the limits of a transfer from time to time while a loop runs; from the first that is passed on, end the work.
+    """Check the time limits of a transfer regularly, and cancel its task when a limit is exceeded.
 
     Args:
-        loop: The loop.
-        session: What is watched.
-        work: What is ended.
-        timer: Raises once a limit has passed.
-        pause: Seconds between looks.
+        loop: The loop in which the task runs.
+        session: The session whose received bytes are counted.
+        work: The task.
+        timer: Raises FetchError when a limit is exceeded.
+        pause: Seconds between two checks.
 
     Attributes:
-        passed: The limit that was passed.
+        passed: The error of the first limit that was exceeded, or None.
     """
 
     def __init__(
@@ -155,22 +155,24 @@ class _Watchdog:
             self._limits.silent()
         except FetchError as error:
             self.passed = self.passed or error
-            self._work.cancel()  # each time: where a listing is ended, asyncssh waits for the server to close the folder
+            # Again at each check: when a listing is cancelled, asyncssh waits for the server to close the folder
+            self._work.cancel()
         self._timer = self._loop.call_later(self._pause, self._beat)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop the checks."""
         self._timer.cancel()
 
 
 class _Inline(ThreadPoolExecutor):
-    """Do what asyncssh gives to threads, such as signing, right away: nobody else waits for this loop."""
+    """An executor that runs functions in the calling thread."""
 
+    # asyncssh moves slow work such as signing to threads, but no other task waits for this loop
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Call a function and return its result as a future."""
         future: Future[T] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
-        except Exception as error:  # noqa: BLE001 - it is whoever asked that wants it
+        except Exception as error:  # noqa: BLE001 - the future passes it to the caller
             future.set_exception(error)
         return future

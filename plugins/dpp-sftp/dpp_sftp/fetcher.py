@@ -1,4 +1,4 @@
-"""The fetcher of ``sftp:`` URLs."""
+"""The fetcher for ``sftp:`` URLs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ from dpp_sftp.pool import Pool
 
 
 class SftpFetcher(BaseFetcher):
-    """Fetch over SFTP, from servers whose host keys are known; see :class:`dpp_sftp.SftpOptions`.
-
-    Connections belong to the process that made them: a fetcher that was made before a fork makes new ones after it.
-    """
+    """Download files over SFTP from servers with known host keys; see :class:`dpp_sftp.SftpOptions`."""
 
     Options = SftpOptions
     settings: Settings
@@ -26,9 +23,9 @@ class SftpFetcher(BaseFetcher):
         self._pools: dict[tuple[int, Server], Pool] = {}
 
     def fetch(self, url: str, file: FileData, part: Part) -> None:
-        """Write the file into the part; see :class:`dpp.BaseFetcher`."""
-        from dpp_sftp import transfer  # noqa: PLC0415 - takes its time; see the package
-        from dpp_sftp.connection import Stale  # noqa: PLC0415 - likewise
+        """Download the file into the part; see :class:`dpp.BaseFetcher`."""
+        from dpp_sftp import transfer  # noqa: PLC0415 - imports asyncssh, which is slow
+        from dpp_sftp.connection import Stale  # noqa: PLC0415 - imports asyncssh
 
         address = _address(url)
         pool = self._pool(address.server)
@@ -44,14 +41,15 @@ class SftpFetcher(BaseFetcher):
 
     def _pool(self, server: Server) -> Pool:
         """Return this process's connections to a server."""
-        from dpp_sftp.connector import Connector  # noqa: PLC0415 - likewise
+        from dpp_sftp.connector import Connector  # noqa: PLC0415 - imports asyncssh
 
+        # By process: after a fork, the child must not use its parent's connections
         key = (os.getpid(), server)
         known = self._pools.get(key)
         return known or self._pools.setdefault(key, Pool(self._options.sessions, Connector(server, self._options, self.settings).connect))
 
     def close(self) -> None:
-        """Close this process's connections that nobody uses."""
+        """Close the idle connections of this process."""
         for (process, _), pool in self._pools.items():
             if process == os.getpid():
                 pool.close()

@@ -1,4 +1,4 @@
-"""Whether a server is the one it should be: its host key against files of known hosts (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT)."""
+"""Check host keys against known hosts files (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _CERTIFIED = "*-cert-v01@openssh.com"
 
 
 class Known(NamedTuple):
-    """What files of known hosts say of a server.
+    """The entries of known hosts files for a server.
 
     Attributes:
-        keys: Keys that are trusted.
-        authorities: Keys whose certificates are trusted.
-        revoked: Keys that are not trusted whatever else is said.
+        keys: Trusted keys.
+        authorities: Keys of trusted certificate authorities.
+        revoked: Revoked keys, which are never trusted.
     """
 
     keys: Sequence[asyncssh.SSHKey]
@@ -28,72 +28,73 @@ class Known(NamedTuple):
 
     @property
     def algorithms(self) -> str:
-        """The kinds of key to ask the server for: those that are known first, and then the others, so that a stranger shows his.
-
-        asyncssh asks for known ones only, and is told nothing but that the connection ended where the server has none of them.
-        """
+        """The host key algorithms to request from the server, known ones first."""
+        # By default, asyncssh requests the known ones only. Then a server without such a key closes the connection, and the
+        # message could not show the key that it has.
         own = [algorithm.decode() for key in self.keys for algorithm in key.sig_algorithms]
         return ",".join([*([_CERTIFIED] if self.authorities else []), *own, *_PLAIN])
 
 
 def known(text: str, server: Server) -> Known:
-    """Return what files of known hosts say of a server, by its name in the URL only.
-
-    A key that is known for the server's address would be trusted by asyncssh too: who can forge an answer of the DNS could
-    send us to another server that we know. And a key revoked for one spelling of the name is revoked, whichever one trusts it.
+    """Return the entries of known hosts files for the server's name in the URL.
 
     Args:
-        text: The files.
-        server: The server; ``[host]:port`` is looked for first, then ``host``, as OpenSSH does.
+        text: The content of the files.
+        server: The server; ``[host]:port`` is looked up first, then ``host``, as OpenSSH does.
 
     Raises:
-        ValueError: A line makes no sense.
+        ValueError: A line is invalid.
     """
     hosts = asyncssh.import_known_hosts(text)
     port = server.port if server.port != DEFAULT_PORT else None
+    # Without the address, for which asyncssh would trust a key too: a forged DNS response could lead to another known server
     keys, authorities, *_ = hosts.match(server.host, "", port)
+    # A key that is revoked for one spelling of the name is revoked for all
     spellings = [server.host, f"[{server.host}]:{server.port}"]
     revoked = [key for spelling in spellings for key in hosts.match(spelling, "", None)[2]]
     return Known(keys, authorities, revoked)
 
 
 class HostKeyVerifier(asyncssh.SSHClient):
-    """Answer what asyncssh asks on the way in.
-
-    A key that it asks about is one that known hosts do not vouch for: it is remembered, for the message, and never trusted.
-    The password is given once, to whichever way of asking for it the server has: a second wrong one may lock the account.
+    """asyncssh's callbacks for the host key and the password.
 
     Args:
         password: The password, or "".
+
+    Attributes:
+        stranger: The server's key, if it is not trusted.
     """
 
     def __init__(self, password: str) -> None:
         self.stranger: asyncssh.SSHKey | None = None
+        # Sent only once, by whichever method the server requests: a second wrong password may lock the account
         self._password: str | None = password or None
 
+    # asyncssh calls this only for keys that are not in the known hosts files
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
-        """Refuse a key; called by asyncssh."""
+        """Store a key for the message, and reject it."""
         self.stranger = key
         return False
 
     def validate_host_ca_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
-        """Refuse an authority; called by asyncssh."""
+        """Store the key of an authority for the message, and reject it."""
         self.stranger = key
         return False
 
     def password_auth_requested(self) -> str | None:
-        """Give the password; called by asyncssh."""
+        """Return the password the first time, and then None."""
         password, self._password = self._password, None
         return password
 
     def kbdint_auth_requested(self) -> str | None:
-        """Say whether questions can be answered; called by asyncssh."""
+        """Return "" to accept keyboard-interactive authentication, or None without a password."""
         return None if self._password is None else ""
 
     def kbdint_challenge_received(self, name: str, instructions: str, lang: str, prompts: Sequence[tuple[str, bool]]) -> list[str] | None:
-        """Answer a single question whose answer is not to be shown with the password; called by asyncssh."""
+        """Return the password as the response to a single prompt without echo, or None to give up."""
         if not prompts:
             return []
+        # Other prompts ask for something else, such as a one-time code
         if len(prompts) > 1 or prompts[0][1] or self._password is None:
             return None
         password, self._password = self._password, None
@@ -105,21 +106,23 @@ def refusal(server: Server, trusted_keys: Known, stranger: asyncssh.SSHKey | Non
 
     Args:
         server: The server.
-        trusted_keys: The keys and authorities that the known hosts have for it.
-        stranger: The key that it showed, if it came to that.
-        reason: What asyncssh says.
-        files: How the files of known hosts are called.
+        trusted_keys: The entries of the known hosts files for it.
+        stranger: The key that the server sent, or None if another check failed before.
+        reason: The message of asyncssh.
+        files: Names of the known hosts files.
     """
-    shown = f"the server shows {_described(stranger)}" if stranger else reason
+    shown = f"the server sent {_described(stranger)}" if stranger else reason
     if not trusted_keys.keys and not trusted_keys.authorities:
         return (
-            f"the host key of {server} is unknown: {shown}, and {files} has none for it. Ask its operator for the fingerprint, "
-            f"compare it with that of `{server.show_key}`, and add the line that ssh-keyscan prints to a file of known hosts"
+            f"the host key of {server} is unknown: {shown}, and {files} has no key of this server. Get the fingerprint from the "
+            f"server's operator, compare it with the output of `{server.show_key}`, and add the line that ssh-keyscan prints to a "
+            "known hosts file"
         )
     expected = ", ".join(map(_described, (*trusted_keys.keys, *trusted_keys.authorities)))
     return (
-        f"the host key of {server} is not the known one: {shown}, {files} has {expected}. Somebody may be in between, or the "
-        f"server got a new key: ask its operator, and compare with `{server.show_key}` before you change the file of known hosts"
+        f"the host key of {server} does not match the known hosts: {shown}, expected {expected} (from {files}). The connection may "
+        "be intercepted, or the server has a new key: get the fingerprint from the server's operator, and compare it with the "
+        f"output of `{server.show_key}` before you change the known hosts file"
     )
 
 

@@ -1,4 +1,4 @@
-"""Listing a folder on a server, and those below it."""
+"""List a folder on a server and its subfolders, and read small files."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ T = TypeVar("T")
 Answer = TypeVar("Answer")
 
 MOST_NAMES = 5_000_000
-LONGEST_PATH = 4096  # Linux's own limit; a server that makes up folders without end meets it
-TOGETHER = 32
+LONGEST_PATH = 4096  # bytes; PATH_MAX of Linux, which also ends the listing of a server that invents ever deeper folders
+TOGETHER = 32  # requests in flight
 
 
 class Found(NamedTuple):
     """A regular file, or a link to one.
 
     Attributes:
-        path: Its path below the folder that is listed, as the server's bytes; empty where that is no folder but the file.
-        size: Bytes.
-        mtime: When it was changed, in seconds since 1970-01-01 UTC.
+        path: Its path below the listed folder, in bytes; empty if the listed path is the file itself.
+        size: Size in bytes.
+        mtime: Time of its last change, in seconds since 1970-01-01 UTC.
     """
 
     path: bytes
@@ -38,17 +38,15 @@ class Found(NamedTuple):
 
 
 async def find(session: Session, root: bytes, *, recursive: bool) -> list[Found]:
-    """Return the regular files of a folder.
-
-    Links to files are followed; links to folders are not, so that there are no loops. What is neither is left out.
+    """Return the regular files of a folder, and links to regular files.
 
     Args:
         session: The session.
-        root: The folder, or a file, which is all there is then.
-        recursive: Whether to go into the folders below.
+        root: Path of the folder, or of a single file.
+        recursive: Whether to include subfolders; links to folders are never followed.
 
     Raises:
-        FetchError: The folder, or one below it, can't be listed.
+        FetchError: The folder or a subfolder cannot be listed.
     """
     try:
         attributes = await session.client.stat(root)
@@ -63,7 +61,8 @@ async def find(session: Session, root: bytes, *, recursive: bool) -> list[Found]
         names = await _names(session, root, folders.pop())
         seen += len(names)
         if seen > MOST_NAMES:
-            raise FetchError(f"there are more than {MOST_NAMES} names; list folders below it one by one", "listing")
+            raise FetchError(f"the folder has more than {MOST_NAMES} names; list its subfolders one by one", "listing")
+        # Links to folders are not followed, because they can form loops
         if recursive:
             folders += [path for path, attributes in names if is_kind(attributes, stat.S_IFDIR)]
         found += _files(names)
@@ -80,7 +79,7 @@ def _files(names: Iterable[Named]) -> list[Found]:
 
 
 async def _names(session: Session, root: bytes, folder: bytes) -> list[Named]:
-    """Return what a folder holds, by relative path, and little more than may be; nothing where it was removed meanwhile."""
+    """Return the entries of a folder, with paths relative to the root; none if a subfolder was removed during the listing."""
     names: list[Named] = []
     try:
         scan = cast("AsyncGenerator[asyncssh.SFTPName, None]", session.client.scandir(join(root, folder)))
@@ -89,6 +88,7 @@ async def _names(session: Session, root: bytes, folder: bytes) -> list[Named]:
                 name = cast("bytes", entry.filename)
                 if name not in (b".", b".."):
                     names.append((_below(folder, name), entry.attrs))
+                # A faulty server may send entries without end
                 if len(names) > MOST_NAMES:
                     break
     except (*LOST, *INVALID):
@@ -103,12 +103,12 @@ async def _names(session: Session, root: bytes, folder: bytes) -> list[Named]:
 def _below(folder: bytes, name: bytes) -> bytes:
     path = join(folder, name) if folder else name
     if not name or b"/" in name or b"\0" in name or len(path) > LONGEST_PATH:
-        raise asyncssh.SFTPBadMessage("it lists something that is no name of a file")
+        raise asyncssh.SFTPBadMessage("the server listed an invalid file name")
     return path
 
 
 async def _targets(session: Session, root: bytes, names: Iterable[Named]) -> list[Named]:
-    """Return what links lead to, and what the server did not say the kind of; links that lead nowhere are left out."""
+    """Return the targets of links, and the attributes of entries that were listed without their type; skip broken links."""
     unknown = [path for path, attributes in names if attributes.permissions is None or is_kind(attributes, stat.S_IFLNK)]
     targets: list[Named] = []
     for some in _batches(unknown):
@@ -122,7 +122,7 @@ def _batches(things: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 def _good(asked: Sequence[T], answers: Sequence[Answer | BaseException]) -> Iterator[tuple[T, Answer]]:
-    """Yield what was answered; what the server refused is left out, and anything worse is raised."""
+    """Yield the successful responses; skip the items that the server refused, and raise any other error."""
     for thing, answer in zip(asked, answers, strict=True):
         if not isinstance(answer, BaseException):
             yield thing, answer
@@ -131,7 +131,7 @@ def _good(asked: Sequence[T], answers: Sequence[Answer | BaseException]) -> Iter
 
 
 async def contents(session: Session, root: bytes, files: Sequence[Found]) -> dict[bytes, bytes]:
-    """Return the contents of small files, by relative path; those that are gone meanwhile are left out."""
+    """Return the contents of small files by their path; files that cannot be read any more are skipped."""
     read: dict[bytes, bytes] = {}
     for some in _batches(files):
         answers = await asyncio.gather(*(_content(session, join(root, file.path), file.size) for file in some), return_exceptions=True)
@@ -148,7 +148,7 @@ async def _content(session: Session, path: bytes, size: int) -> bytes:
             if not more:
                 raise asyncssh.SFTPEOFError
             if len(more) > size - len(data):
-                raise asyncssh.SFTPBadMessage(f"a read of {size - len(data)} bytes was answered with {len(more)}")
+                raise asyncssh.SFTPBadMessage(f"the server sent {len(more)} bytes for a read of {size - len(data)} bytes")
             data += more
         return data
     finally:
@@ -156,12 +156,13 @@ async def _content(session: Session, path: bytes, size: int) -> bytes:
 
 
 def join(folder: bytes, name: bytes) -> bytes:
-    """Return the path of something in a folder."""
+    """Return the path of a name in a folder."""
     return folder.rstrip(b"/") + b"/" + name if name else folder
 
 
 def _failed(path: bytes, error: asyncssh.SFTPError) -> FetchError:
-    shown = readable(path.decode("utf-8", "backslashreplace"))  # the server named it, unless it is the root
+    # The name comes from the server, so it may have control characters
+    shown = readable(path.decode("utf-8", "backslashreplace"))
     what = refused(error)
     if isinstance(error, asyncssh.SFTPNoSuchFile):
         return FetchError(f"there is no folder {shown}", what.error_class)

@@ -1,4 +1,4 @@
-"""The options of ``sftp``: how to log in, and whom to trust. Secrets stand there by reference only."""
+"""The options of ``sftp``: credentials, which are given by reference only, and known hosts."""
 
 from __future__ import annotations
 
@@ -13,27 +13,25 @@ SESSIONS = 4
 
 
 class SftpOptions(BaseModel):
-    """Options of the fetcher and the source, under ``sftp`` in ``--options`` or in luigi.cfg.
+    """Options of the fetcher and the source, under ``sftp`` in ``--options`` or in luigi.cfg."""
 
-    There is none that switches the check of host keys off.
-    """
-
+    # There is no option to switch off the check of host keys: without it, every server in between could read the password
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     user: str = ""
-    """User to log in as, where the URL names none; default: the user of this process."""
+    """User to log in as, if the URL has none; default: the user of this process."""
     key_file: Path | None = None
-    """Private key to log in with, instead of those of the agent and in ``~/.ssh``."""
+    """Path of the private key to log in with; default: the keys of the agent and in ``~/.ssh``."""
     key_passphrase_env: str = ""
-    """Environment variable that holds the passphrase of the key."""
+    """Name of the environment variable with the passphrase of the key."""
     password_env: str = ""
-    """Environment variable that holds the password."""
+    """Name of the environment variable with the password."""
     password_file: Path | None = None
-    """File whose first line is the password."""
+    """Path of a file whose first line is the password."""
     known_hosts: tuple[Path, ...] = ()
-    """Files of trusted host keys; default: ``~/.ssh/known_hosts`` and ``/etc/ssh/ssh_known_hosts``."""
+    """Paths of known hosts files; default: ``~/.ssh/known_hosts`` and ``/etc/ssh/ssh_known_hosts``."""
     sessions: int = Field(SESSIONS, ge=1)
-    """Maximum connections per server and process."""
+    """Maximum number of connections per server and process."""
 
     @field_validator("known_hosts", mode="before")
     @classmethod
@@ -41,10 +39,10 @@ class SftpOptions(BaseModel):
         return [path.strip() for path in value.split(",") if path.strip()] if isinstance(value, str) else value
 
     def password(self) -> str:
-        """Return the password that the options refer to, or "".
+        """Return the password from the variable or file of the options, or "".
 
         Raises:
-            ValueError: What they refer to is not there.
+            ValueError: The variable is not set, or the file cannot be read or is empty.
         """
         if self.password_env:
             return _variable("password_env", self.password_env)
@@ -52,14 +50,14 @@ class SftpOptions(BaseModel):
             return ""
         lines = _read("password_file", self.password_file).splitlines()
         if not lines or not lines[0]:
-            raise ValueError(f"option password_file: {self.password_file} is empty; its first line should be the password")
+            raise ValueError(f"option password_file: {self.password_file} is empty; expected the password in its first line")
         return lines[0]
 
     def passphrase(self) -> str | None:
         """Return the passphrase of the key, or None.
 
         Raises:
-            ValueError: What the options refer to is not there.
+            ValueError: The environment variable is not set.
         """
         return _variable("key_passphrase_env", self.key_passphrase_env) if self.key_passphrase_env else None
 
@@ -68,10 +66,10 @@ class SftpOptions(BaseModel):
         return self.key_file and _expanded(self.key_file)
 
     def known_hosts_text(self) -> str:
-        """Return what the files of known hosts say, one after another.
+        """Return the joined contents of the known hosts files.
 
         Raises:
-            ValueError: A file that was asked for can't be read.
+            ValueError: A file of the options cannot be read.
         """
         if self.known_hosts:
             return "\n".join(_read("known_hosts", path) for path in self.known_hosts)
@@ -80,21 +78,22 @@ class SftpOptions(BaseModel):
 
     @property
     def known_hosts_names(self) -> str:
-        """How messages call the files of known hosts."""
+        """The names of the known hosts files, for messages."""
         return ", ".join(map(str, self.known_hosts or DEFAULT_KNOWN_HOSTS))
 
 
 def _variable(option: str, name: str) -> str:
     value = os.environ.get(name)
     if not value:
-        raise ValueError(f"option {option}: the environment variable {name} is not set, or empty")
+        raise ValueError(f"option {option}: the environment variable {name} is not set or empty")
     return value
 
 
 def _expanded(path: Path) -> Path:
     try:
         return path.expanduser()
-    except RuntimeError:  # the name of nobody on this machine, or no home
+    # There is no such user, or the user has no home folder
+    except RuntimeError:
         return path
 
 

@@ -1,4 +1,4 @@
-"""The connections of a process to one server: each is lent to one thread at a time, and kept for the next."""
+"""The connections of a process to one server, each used by one thread at a time."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from dpp import FetchError
 if TYPE_CHECKING:
     from dpp_sftp.connection import Connection
 
+# Opening a connection costs the server more processor time than some dozen small files, so a thread waits this long for one
+# that is in use before it opens another
 PATIENCE_SECONDS = 0.25
 
 
 class Pool:
-    """Lend connections, and make another only where waiting takes longer.
-
-    Making one takes a server's processor longer than sending some dozen small files, so a thread waits a quarter of a second
-    for one that is in use before it asks for one more.
+    """A pool of connections.
 
     Args:
-        limit: Most connections at once.
-        connect: Makes one.
+        limit: Maximum number of open connections.
+        connect: Opens a connection.
     """
 
     def __init__(self, limit: int, connect: Callable[[], Connection]) -> None:
@@ -33,16 +32,16 @@ class Pool:
         self._changed = threading.Condition()
         self._idle: list[Connection] = []
         self._made = 0
+        # A rejected login or host key is stored: another attempt per file would make the server lock the account
         self._refused: FetchError | None = None
         self._closed = False
 
     @contextmanager
     def lent(self) -> Iterator[Connection]:
-        """Lend a connection; one that broke meanwhile is not lent again.
+        """Provide a connection for the block; a broken one is closed afterwards.
 
         Raises:
-            FetchError: None can be had. That a login or a host key was refused is remembered: asking again for each file would
-                make servers lock the account.
+            FetchError: No connection can be opened.
         """
         connection = self._taken() or self._new()
         try:
@@ -51,7 +50,7 @@ class Pool:
             self._give_back(connection)
 
     def _taken(self) -> Connection | None:
-        """Wait for a connection; None where one is to be made, for which there is room then."""
+        """Wait for an idle connection, or return None if the caller has to open a new one."""
         patient_until = time.monotonic() + PATIENCE_SECONDS
         with self._changed:
             while not self._idle:
@@ -89,7 +88,7 @@ class Pool:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Close the connections that nobody uses; those in use are closed when they are given back."""
+        """Close the idle connections; those in use are closed at the end of their block."""
         with self._changed:
             self._closed = True
             idle, self._idle = self._idle, []

@@ -1,4 +1,4 @@
-"""What the query of a source's URL asks for, such as ``?pattern=*.gpg&min_age=10m``."""
+"""The query of a source's URL, such as ``?pattern=*.gpg&min_age=10m``."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class FolderQuery(SourceQuery):
-    """Which files of a folder are wanted; see :class:`dpp.SourceQuery`.
+    """The query of an ``sftp:`` URL; see :class:`dpp.SourceQuery`.
 
     Attributes:
-        min_age: Seconds that a file must not have been changed for.
-        signatures: Whether detached signatures go with their files.
+        min_age: Minimum seconds since the last change of a file.
+        signatures: Whether entries include the detached signatures of their files.
     """
 
     min_age: float = Field(0.0, ge=0)
@@ -30,5 +30,5 @@ class FolderQuery(SourceQuery):
             return value
         match = _DURATION.fullmatch(value)
         if match is None:
-            raise ValueError("should be a time in seconds, or such as 10m, 2h, 1d")
+            raise ValueError("should be a time in seconds, or with a unit such as 10m, 2h, 1d")
         return float(match[1]) * _SECONDS[match[2]]

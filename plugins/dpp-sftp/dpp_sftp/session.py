@@ -1,8 +1,7 @@
-"""asyncssh's SFTP client, and a guard between it and the server.
+"""asyncssh's SFTP client, with a guard that checks the messages of the server."""
 
-asyncssh takes messages of up to 4 MiB, takes an answer without data for the end of a file, and asks without end for more
-of a listing whose answers are empty. The guard refuses all of that, and counts what comes, which no part of asyncssh tells.
-"""
+# asyncssh accepts messages of up to 4 MiB, treats a response without data as the end of a file, and repeats requests forever
+# if the responses to a listing are empty. The guard rejects all of these, and counts received bytes, which asyncssh does not.
 
 from __future__ import annotations
 
@@ -16,33 +15,33 @@ from asyncssh.packet import PacketDecodeError
 from asyncssh.sftp import start_sftp_client
 
 T = TypeVar("T")
-VERSION = 3  # draft-ietf-secsh-filexfer-02, which every server speaks
+VERSION = 3  # draft-ietf-secsh-filexfer-02, which every server supports
 WINDOW = 4 * 1024 * 1024
 PACKET = 64 * 1024
 MAX_MESSAGE = 256 * 1024
 
-# What ends a session: the server is gone, or what it sends makes no sense
+# Errors that end a session: the connection is lost, or a message is invalid
 LOST = (asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection)
 INVALID = (asyncssh.SFTPBadMessage, PacketDecodeError)
 
 _READABLE = 200
 _DATA, _NAME = 103, 104
-_COUNT = slice(5, 9)  # of bytes or of names, after a message's kind and number
+_COUNT = slice(5, 9)  # number of bytes or names, after the type and the number of a message
 
 
 class Unanswered(asyncssh.SFTPConnectionLost):
-    """The session ended before the server had said anything of a file."""
+    """The session ended before the response to the opening of a file."""
 
 
 class Session:
-    """An SFTP session. Used by one event loop, in one thread at a time.
+    """An SFTP session, used by one event loop and one thread at a time.
 
     Args:
-        reader: What the server sends.
-        writer: Takes what is sent to the server.
+        reader: Stream from the server.
+        writer: Stream to the server.
 
     Attributes:
-        client: asyncssh's client, from :meth:`start` on.
+        client: asyncssh's client, after :meth:`start`.
     """
 
     client: asyncssh.SFTPClient
@@ -53,16 +52,17 @@ class Session:
 
     @property
     def received(self) -> int:
-        """Bytes that came so far."""
+        """Number of bytes received."""
         return self._guard.received
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing comes any more."""
+        """Whether the stream from the server has ended."""
         return self._guard.has_ended
 
     async def start(self, ssh: asyncssh.SSHClientConnection) -> None:
-        """Agree on version 3, the only one that is asked for; as ``ssh.start_sftp_client()`` would, but with the guard."""
+        """Start asyncssh's client with version 3 of SFTP."""
+        # As ssh.start_sftp_client() does it, but with the guard between the streams and the client
         reader, writer = cast("asyncssh.SSHReader[bytes]", self._guard), cast("asyncssh.SSHWriter[bytes]", self._outbox)
         loop = asyncio.get_running_loop()
         try:
@@ -70,10 +70,10 @@ class Session:
         except PacketDecodeError as error:
             raise asyncssh.SFTPBadMessage(str(error)) from error
         if self.client.version != VERSION:
-            raise asyncssh.SFTPBadMessage(f"the server answers with version {self.client.version} of SFTP where {VERSION} was asked for")
+            raise asyncssh.SFTPBadMessage(f"expected version {VERSION} of SFTP, got {self.client.version}")
 
     async def open(self, path: bytes) -> asyncssh.SFTPClientFile:
-        """Return a file that is open for reading; each read of it is one request."""
+        """Open a file for reading; each read of it is one request."""
         try:
             return await self.client.open(path, "rb", block_size=0)
         except LOST as error:
@@ -81,23 +81,24 @@ class Session:
 
 
 def ask(request: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """Send a request once the event loop gets to it, in order; an error that nobody waits for is not logged."""
+    """Send a request in the next iteration of the event loop, and return its response as a task."""
     answer = asyncio.ensure_future(request)
+    # Retrieve the error, so that asyncio does not log it if the task is never awaited
     answer.add_done_callback(lambda done: done.cancelled() or done.exception())
     return answer
 
 
 def readable(text: str) -> str:
-    """Return the beginning of what a server says, without what could steer a terminal."""
+    """Return the first 200 characters of a server's text, with control characters replaced."""
     return "".join(char if char.isprintable() else "?" for char in text[:_READABLE])
 
 
 class _Guard:
-    """Stand in for the SSHReader that asyncssh's client reads messages from: the length of one, then the rest of it.
+    """A replacement for the SSHReader of asyncssh's client, which reads the length of a message and then the message.
 
     Attributes:
-        received: Bytes that came so far.
-        has_ended: Whether nothing comes any more.
+        received: Number of bytes received.
+        has_ended: Whether the stream has ended.
     """
 
     def __init__(self, reader: asyncssh.SSHReader[bytes]) -> None:
@@ -108,23 +109,23 @@ class _Guard:
 
     @property
     def logger(self) -> SSHLogger:
-        """Where asyncssh logs to."""
+        """The logger of asyncssh."""
         return self._reader.logger
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return what asyncssh knows of the connection."""
+        """Return a property of the connection."""
         return self._reader.get_extra_info(name, default)
 
     async def readexactly(self, count: int) -> bytes:
-        """Return the next bytes; they are a message, or the four bytes of its length."""
+        """Return the next ``count`` bytes: a message, or the four bytes of its length."""
         if not 1 <= count <= MAX_MESSAGE:
-            raise asyncssh.SFTPBadMessage(f"the server sends a message of {count} bytes, expected 1 to {MAX_MESSAGE}")
+            raise asyncssh.SFTPBadMessage(f"the server sent a message of {count} bytes, expected 1 to {MAX_MESSAGE}")
         while len(self._unread) < count:
             await self._receive()
         taken = bytes(self._unread[:count])
         del self._unread[:count]
         if taken[0] in (_DATA, _NAME) and taken[_COUNT] == bytes(4):
-            raise asyncssh.SFTPBadMessage("the server sends nothing and does not say that this is the end")
+            raise asyncssh.SFTPBadMessage("the server sent an empty response instead of the end-of-file status")
         return taken
 
     async def _receive(self) -> None:
@@ -135,20 +136,19 @@ class _Guard:
             raise asyncssh.SFTPConnectionLost(readable(str(error))) from error
         if not data:
             self.has_ended = True
-            raise asyncssh.SFTPConnectionLost("the server ended the session")
+            raise asyncssh.SFTPConnectionLost("the server closed the session")
         self.received += len(data)
         self._unread += data
 
 
 class _Outbox:
-    """Stand in for the SSHWriter that asyncssh's client writes to: requests of one turn of the event loop leave together.
-
-    asyncssh would write each by itself, in two calls of the system: it puts an empty packet (SSH_MSG_IGNORE) before it.
+    """A replacement for the SSHWriter of asyncssh's client, which sends all requests of one loop iteration together.
 
     Attributes:
         channel: asyncssh's channel.
     """
 
+    # asyncssh sends each request separately and with two system calls: it puts an empty packet (SSH_MSG_IGNORE) before it
     def __init__(self, writer: asyncssh.SSHWriter[bytes]) -> None:
         self._writer = writer
         self._loop = asyncio.get_running_loop()
@@ -156,7 +156,7 @@ class _Outbox:
         self.channel = writer.channel
 
     def write(self, data: bytes) -> None:
-        """Send a request along with others."""
+        """Queue a request; it is sent in the next iteration of the loop."""
         if not self._waiting:
             self._loop.call_soon(self._flush)
         self._waiting.append(data)

@@ -1,4 +1,4 @@
-"""The source: the files of a folder on a server, as entries of a manifest."""
+"""The source for ``sftp:`` URLs: the files of a folder, as entries of a manifest."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ LARGEST_SIGNATURE = 64 * 1024
 
 
 class Chosen(NamedTuple):
-    """A file that is wanted, and its detached signature.
+    """A selected file, and its detached signature.
 
     Attributes:
         file: The file.
-        signature: The file of its signature, if there is one.
+        signature: The file with its signature, or None.
     """
 
     file: Found
@@ -40,19 +40,19 @@ class Chosen(NamedTuple):
 
     @property
     def changed(self) -> int:
-        """When the file or its signature was changed, whichever is later."""
+        """Time of the last change of the file or its signature, in seconds since 1970-01-01 UTC."""
         return max(self.file.mtime, self.signature.mtime if self.signature else 0)
 
 
 def entries(files: str, settings: Settings) -> Iterator[Mapping[str, Any]]:
-    """Return the entries of the folder that a URL names, sorted by path.
+    """Return the entries of a folder, sorted by path.
 
     Args:
-        files: The URL, with a query that says which files are wanted; see :class:`dpp_sftp.query.FolderQuery`.
+        files: URL of the folder, with an optional query; see :class:`dpp_sftp.query.FolderQuery`.
         settings: The settings of the run.
 
     Raises:
-        ConfigurationError: The URL or an option makes no sense.
+        ConfigurationError: The URL or an option is invalid.
     """
     options = settings.options_for("sftp", SftpOptions)
     try:
@@ -64,7 +64,7 @@ def entries(files: str, settings: Settings) -> Iterator[Mapping[str, Any]]:
 
 def _entries(address: Address, wanted: FolderQuery, options: SftpOptions, settings: Settings) -> Iterator[Mapping[str, Any]]:
     """Yield the entries; the connection is closed before the first one."""
-    from dpp_sftp import listing  # noqa: PLC0415 - takes its time; see the package
+    from dpp_sftp import listing  # noqa: PLC0415 - imports asyncssh, which is slow
 
     async def listed(session: Session) -> tuple[list[Chosen], dict[bytes, bytes]]:
         found = await listing.find(session, address.path, recursive=wanted.recursive)
@@ -79,24 +79,24 @@ def _entries(address: Address, wanted: FolderQuery, options: SftpOptions, settin
 
 
 def choose(found: Sequence[Found], wanted: FolderQuery, now: float) -> list[Chosen]:
-    """Return the files that are wanted, sorted by path.
+    """Return the files that match a query, sorted by path.
 
     Args:
-        found: All files.
-        wanted: What was asked for.
-        now: Seconds since 1970-01-01 UTC by this machine's clock.
+        found: All files of the folder.
+        wanted: The query.
+        now: Current time of this machine, in seconds since 1970-01-01 UTC.
     """
     matching = [file for file in found if wanted.matches(_text(file.path))]
     pairs = _signed(found, matching) if wanted.signatures else [Chosen(file, None) for file in matching]
     old = [pair for pair in pairs if not wanted.min_age or now - pair.changed >= wanted.min_age]
     if len(old) < len(pairs):
-        log.info("left %d files alone that were changed within %g s (min_age)", len(pairs) - len(old), wanted.min_age)
+        log.info("skipped %d files that changed within the last %g s (min_age)", len(pairs) - len(old), wanted.min_age)
     old.sort(key=lambda pair: pair.file.path)
     return list(wanted.page(old))
 
 
 def _signed(found: Sequence[Found], matching: Sequence[Found]) -> list[Chosen]:
-    """Return files with their signatures, and without those that are signatures of a file that matches."""
+    """Return files with their signatures; signatures of matching files are not files themselves."""
     by_path = {file.path: file for file in found}
     wanted = {file.path for file in matching}
     signatures = {path: by_path[path + suffix] for suffix in SIGNATURE_SUFFIXES[::-1] for path in wanted if path + suffix in by_path}
@@ -109,7 +109,9 @@ def _small(chosen: Iterable[Chosen]) -> Iterator[Found]:
         if signature is not None and signature.size <= LARGEST_SIGNATURE:
             yield signature
         elif signature is not None:
-            log.warning("%s: its signature has %d bytes, more than %d; left out", _text(file.path), signature.size, LARGEST_SIGNATURE)
+            log.warning(
+                "%s: its signature has %d bytes, more than %d; signature skipped", _text(file.path), signature.size, LARGEST_SIGNATURE
+            )
 
 
 def _entry(address: Address, file: Found, ids: set[str]) -> dict[str, Any]:
@@ -124,7 +126,8 @@ def _entry(address: Address, file: Found, ids: set[str]) -> dict[str, Any]:
 
 
 def _unique(path: str, ids: set[str]) -> str:
-    """Return an id; names that are no UTF-8 may look like others once they are text."""
+    """Return a path as an id that is not used yet."""
+    # Two names that are not UTF-8 may have the same text
     while path in ids:
         path += "'"
     ids.add(path)
@@ -132,14 +135,15 @@ def _unique(path: str, ids: set[str]) -> str:
 
 
 def _text(path: bytes) -> str:
-    """Return a path as text; bytes that are no UTF-8 as a backslash, x and two digits."""
+    """Return a path as text; bytes that are not UTF-8 become ``\\x`` and two digits."""
     return path.decode("utf-8", "backslashreplace")
 
 
 def _visit(address: Address, options: SftpOptions, settings: Settings, work: Callable[[Session], Coroutine[Any, Any, T]]) -> T:
-    """Do something on the server, over a connection for this alone: nothing of it may be left when Luigi forks."""
-    from dpp_sftp.connector import Connector  # noqa: PLC0415 - likewise
+    """Run a coroutine over a new connection, and return its result."""
+    from dpp_sftp.connector import Connector  # noqa: PLC0415 - imports asyncssh
 
+    # Not a connection of the pool: none may be open when Luigi forks
     connection = Connector(address.server, options, settings).connect()
     try:
         return connection.run(work, http.TransferTimer(settings))
@@ -148,13 +152,13 @@ def _visit(address: Address, options: SftpOptions, settings: Settings, work: Cal
 
 
 def _persistently(visit: Callable[[], T], address: Address, settings: Settings) -> T:
-    """Try as often as files are tried."""
+    """Call a function until it succeeds, with the attempts and waits of the settings."""
     for attempt in count(1):
         try:
             return visit()
         except FetchError as error:
             if not error.retryable or attempt >= settings.attempts:
                 raise InputError(f"cannot list files of {address.server} ({error.error_class}): {error}") from error
-            log.info("cannot list files of %s yet: %s", address.server, error)
+            log.info("cannot list files of %s, trying again: %s", address.server, error)
         time.sleep(min(settings.retry_wait * 2 ** (attempt - 1), settings.retry_wait_max))
     raise AssertionError("count() has no end")

@@ -1,4 +1,4 @@
-"""Fetching one file over a session: many reads on their way at once, and a look at the file before and after."""
+"""Download one file over a session, with many reads in flight, and check that the file does not change meanwhile."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from dpp import FetchError, Part
 
 from dpp_sftp.session import INVALID, LOST, MAX_MESSAGE, Session, ask, readable
 
-BLOCK = 32 * 1024  # reads of that length, every server has to answer in full: draft-ietf-secsh-filexfer-02, section 3
+BLOCK = 32 * 1024  # bytes; every server has to support reads of this length (draft-ietf-secsh-filexfer-02, section 3)
 LARGEST_BLOCK = MAX_MESSAGE - 1024
 READS = 64
 WORTH_CONTINUING = 256 * 1024
 
 
 class _Read(NamedTuple):
-    """A read on its way."""
+    """A read in flight."""
 
     offset: int
     length: int
@@ -27,13 +27,13 @@ class _Read(NamedTuple):
 
 
 class Reads:
-    """Read a file from an offset on, with up to 64 reads of 32 KiB on their way, or as many bytes in larger blocks.
+    """Read a part of a file with up to 2 MiB in flight (64 reads of 32 KiB, or fewer larger ones).
 
     Args:
         file: The open file.
-        offset: Where to begin.
-        end: Where to end.
-        block: How many bytes a read is for.
+        offset: Offset of the first byte.
+        end: Offset after the last byte.
+        block: Length of a read, in bytes.
     """
 
     def __init__(self, file: asyncssh.SFTPClientFile, offset: int, end: int, block: int) -> None:
@@ -47,7 +47,7 @@ class Reads:
         self._ask()
 
     def _ask(self) -> None:
-        """Keep as many reads on their way as may be, and after the last one ask what became of the file."""
+        """Send reads up to the limit, and after the last one a request for the file's attributes."""
         while self._next < self._end and len(self._under_way) < self._most:
             self._under_way.append(self._read(self._next, min(self._block, self._end - self._next)))
             self._next += self._under_way[-1].length
@@ -58,9 +58,10 @@ class Reads:
         return _Read(offset, length, ask(self._file.read(length, offset)))
 
     async def into(self, part: Part) -> tuple[bool, asyncssh.SFTPAttrs]:
-        """Write what is read into a part; return whether that was all of it, and what the server says of the file after it.
+        """Write the bytes into a part.
 
-        A server may send less than was asked for; the rest is asked for again, and the file looked at after that.
+        Returns:
+            Whether the file was read up to ``end``, and its attributes after the last read.
         """
         while self._under_way:
             offset, length, answer = self._under_way.popleft()
@@ -68,7 +69,8 @@ class Reads:
             if not data:
                 return False, await self._file.stat()
             if len(data) > length:
-                raise asyncssh.SFTPBadMessage(f"a read of {length} bytes was answered with {len(data)}")
+                raise asyncssh.SFTPBadMessage(f"the server sent {len(data)} bytes for a read of {length} bytes")
+            # A server may send less than requested: request the rest, and the attributes again after it
             if len(data) < length:
                 self._under_way.appendleft(self._read(offset + len(data), length - len(data)))
                 self._after = None
@@ -79,25 +81,23 @@ class Reads:
 
 
 async def fetch(session: Session, path: bytes, part: Part, expected: int | None) -> None:
-    """Write a file into a part, or the rest of it where the part has its beginning.
-
-    Where the size is known and nothing is there yet, its reads follow the opening at once; so a small file takes
-    two round trips, and its closing is not waited for.
+    """Download a file into a part, or the rest of it if the part has its first bytes.
 
     Args:
         session: The session.
-        path: The file.
-        part: Takes the bytes.
-        expected: Size that the manifest gives, in bytes.
+        path: Path of the file on the server.
+        part: The part to write into.
+        expected: Size of the file from the manifest, in bytes, or None.
 
     Raises:
-        FetchError: The file can't be had, or is not the one that it was when it was opened.
+        FetchError: The file cannot be read, or it changed during the download.
     """
     try:
         file = await session.open(path)
         try:
             await _copy(file, part, expected, _block(session))
         finally:
+            # Without waiting for the response, which saves a round trip per file
             ask(file.close())
     except (*LOST, *INVALID):
         raise
@@ -106,16 +106,15 @@ async def fetch(session: Session, path: bytes, part: Part, expected: int | None)
 
 
 def _block(session: Session) -> int:
-    """Return how many bytes to ask for at once: as many as the server announces, which OpenSSH's does, but of any 32 KiB.
-
-    A read costs asyncssh a task, so in blocks of 255 KiB a large file takes half the processor time.
-    """
+    """Return the length of a read, in bytes: the maximum that the server announces, as OpenSSH does, or else 32 KiB."""
+    # asyncssh creates a task per read: with 255 KiB, a large file takes half the processor time
     return max(BLOCK, min(session.client.limits.max_read_len, LARGEST_BLOCK))
 
 
 async def _copy(file: asyncssh.SFTPClientFile, part: Part, expected: int | None, block: int) -> None:
     offset = part.offset
     look = ask(file.stat())
+    # If the size is known, send the reads with the first request: a small file takes two round trips
     reads = Reads(file, 0, expected, block) if expected is not None and not offset else None
     before = await look
     size = _checked(before, expected)
@@ -127,36 +126,36 @@ async def _copy(file: asyncssh.SFTPClientFile, part: Part, expected: int | None,
         is_whole, after = await (reads or Reads(file, offset, size, block)).into(part)
     except LOST as error:
         raise FetchError(
-            f"the connection broke in the middle of the file: {readable(error.reason)}", "truncated", retryable=True
+            f"the connection broke before the file was complete: {readable(error.reason)}", "truncated", retryable=True
         ) from error
     if not _same(before, after):
-        raise FetchError(f"the file changed while it was fetched: it had {size} bytes, now {after.size}", "changed", retryable=True)
+        raise FetchError(f"the file changed during the download: it had {size} bytes, now {after.size}", "changed", retryable=True)
     if not is_whole:
-        raise FetchError(f"the file ends before its {size} bytes are there", "truncated", retryable=True)
+        raise FetchError(f"expected a file of {size} bytes, but the server sent fewer", "truncated", retryable=True)
 
 
 def is_kind(attributes: asyncssh.SFTPAttrs, kind: int) -> bool:
-    """Whether a file is of a kind such as ``stat.S_IFREG``; False where the server does not say."""
+    """Return whether a file has a type such as ``stat.S_IFREG``; False if the server does not report the type."""
     return attributes.permissions is not None and stat.S_IFMT(attributes.permissions) == kind
 
 
 def _checked(attributes: asyncssh.SFTPAttrs, expected: int | None) -> int:
-    """Return the size of a file that can be fetched."""
+    """Return the size of a regular file, in bytes; raise FetchError if it is not the expected one."""
     if attributes.permissions is not None and not is_kind(attributes, stat.S_IFREG):
-        raise FetchError("this is no regular file", "not-a-file")
+        raise FetchError("expected a regular file, got a folder or a special file", "not-a-file")
     if attributes.size is None:
-        raise asyncssh.SFTPBadMessage("it does not say how large the file is")
+        raise asyncssh.SFTPBadMessage("the server did not report the size of the file")
     if expected not in (None, attributes.size):
         raise FetchError(
-            f"expected {expected} bytes as the manifest or the listing says, the server has {attributes.size}; the file may have "
-            "been replaced since: run the batch again, which lists a folder anew",
+            f"expected {expected} bytes from the manifest or the listing, but the server has {attributes.size}; the file may have "
+            "been replaced: run the same command again, which lists the folder again",
             "size",
         )
     return attributes.size
 
 
 def _tag(attributes: asyncssh.SFTPAttrs) -> str | None:
-    """Return an entity tag for a file as it is: from its time of change, which SFTP knows to the second, and its size."""
+    """Return an entity tag from the time of a file's last change, which SFTP has in seconds, and its size."""
     return None if attributes.mtime is None else f'"{attributes.mtime}-{attributes.size}"'
 
 
@@ -165,12 +164,12 @@ def _same(before: asyncssh.SFTPAttrs, after: asyncssh.SFTPAttrs) -> bool:
 
 
 def refused(error: asyncssh.SFTPError) -> FetchError:
-    """Return what a server's status means for a file."""
+    """Return the error for an SFTP status of the server."""
     if isinstance(error, asyncssh.SFTPNoSuchFile):
         return FetchError("the server has no such file", "not-found")
     if isinstance(error, asyncssh.SFTPPermissionDenied):
-        return FetchError("the server gives no permission to read it", "permission")
+        return FetchError("the server denied read permission", "permission")
     said = f"status {error.code}: {readable(error.reason)}"
     if isinstance(error, asyncssh.SFTPOpUnsupported):
-        return FetchError(f"the server does not know how to do this: {said}", "protocol")
-    return FetchError(f"the server cannot read it: {said}", "read", retryable=True)
+        return FetchError(f"the server does not support this request: {said}", "protocol")
+    return FetchError(f"the server could not read it: {said}", "read", retryable=True)

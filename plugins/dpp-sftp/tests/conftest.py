@@ -1,4 +1,4 @@
-"""A server for all tests of this package, and what they do with it."""
+"""A server for all tests of this package, and functions that download and list its files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dpp_sftp import SftpFetcher, dpp_sources
 from sshd import sshd
 
 LONG_AGO = 1_700_000_000
-PATIENCE = {"connect_timeout": 60}  # a login is more than a connection: a server that stands still for a while is no failure here
+PATIENCE = {"connect_timeout": 60}  # seconds; includes the login, which takes long on a busy machine
 
 
 @pytest.fixture(scope="session")
@@ -27,14 +27,14 @@ def sshd_for_all(tmp_path_factory):
 
 @pytest.fixture
 def server(sshd_for_all, monkeypatch):
-    """A server on loopback, and no agent."""
+    """A server on loopback, without an SSH agent."""
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     return sshd_for_all
 
 
 @pytest.fixture
 def proxy(server):
-    """A proxy before the server, vouched for."""
+    """A proxy in front of the server, with its port in the known hosts file."""
     with tcp_proxy.proxy(server.host, server.port) as running:
         server.trust_port(running.port)
         yield running
@@ -42,7 +42,7 @@ def proxy(server):
 
 @pytest.fixture
 def outbox(tmp_path):
-    """Write a file into a folder that the server serves, and return its path."""
+    """Return a function that writes a file into ``outbox.folder`` and returns its path."""
     folder = tmp_path / "outbox"
     folder.mkdir()
 
@@ -59,7 +59,7 @@ def outbox(tmp_path):
 
 @pytest.fixture
 def fetch(server, tmp_path):
-    """Download a URL or a path of the server, in one attempt."""
+    """Return a function that downloads a URL or a path of the server, with one attempt."""
     fetchers = []
 
     def get(where, options=None, settings=None, **fields):
@@ -76,7 +76,7 @@ def fetch(server, tmp_path):
 
 @pytest.fixture
 def listed(server, outbox):
-    """List the folder with a query, and return the entries."""
+    """Return a function that lists the outbox with a query."""
 
     def entries(query="", options=None, url=None):
         settings = Settings(**PATIENCE, attempts=1, options={"sftp": {**server.options, **(options or {})}})
@@ -87,6 +87,6 @@ def listed(server, outbox):
 
 @pytest.fixture
 def options(server):
-    """The options as the command line takes them."""
+    """Return a function that returns the options as arguments of the command line."""
     patience = [f"--{name.replace('_', '-')}={value}" for name, value in PATIENCE.items()]
     return lambda **more: (*patience, "--options", json.dumps({"sftp": {**server.options, **more}}))

@@ -1,4 +1,4 @@
-"""A server of asyncssh's that lies, as OpenSSH's never would."""
+"""An asyncssh server that sends invalid responses, which OpenSSH's server never does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import asyncssh
 
 
 class Kind(IntEnum):
-    """Kinds of messages: draft-ietf-secsh-filexfer-02, section 3."""
+    """Types of messages (draft-ietf-secsh-filexfer-02, section 3)."""
 
     INIT = 1
     VERSION = 2
@@ -36,7 +36,7 @@ class Kind(IntEnum):
 
 
 class Code(IntEnum):
-    """Codes of a status: section 7."""
+    """Status codes (section 7)."""
 
     OK = 0
     END = 1
@@ -53,7 +53,7 @@ Reply = Callable[[int, int, bytes], bytes | None]
 
 
 class _Login(asyncssh.SSHServer):
-    """Let everybody in."""
+    """A server without authentication."""
 
     def __init__(self, connections: list[asyncssh.SSHServerConnection], reply: Reply, piece: int) -> None:
         self._connections = connections
@@ -71,7 +71,7 @@ class _Login(asyncssh.SSHServer):
 
 
 class _Liar(asyncssh.SSHServerSession[bytes]):
-    """Answer each request of SFTP with what is made up for it; None ends the session."""
+    """Respond to each SFTP request with the result of ``reply``; None ends the session."""
 
     def __init__(self, reply: Reply, piece: int) -> None:
         self._reply = reply
@@ -101,9 +101,9 @@ def odd_server(folder: Path, *, reply: Reply, piece: int = 2**30) -> Iterator[in
     """Run a server; yield its port.
 
     Args:
-        folder: Has ``host_key``.
-        reply: Says what is answered to a request of SFTP: kind, number and body.
-        piece: In how large pieces answers are sent, in bytes.
+        folder: Folder with ``host_key``.
+        reply: Returns the response to an SFTP request; its arguments are type, number and body.
+        piece: Maximum size of the pieces in which responses are sent, in bytes.
     """
     loop, connections = asyncio.new_event_loop(), list[asyncssh.SSHServerConnection]()
     keys = [str(folder / "host_key")]
@@ -140,12 +140,12 @@ async def _end(server: asyncssh.SSHAcceptor, connections: list[asyncssh.SSHServe
 
 
 def message(kind: int, number: int, body: bytes) -> bytes:
-    """Return an answer as bytes."""
+    """Return a message as bytes."""
     return struct.pack(">IBI", len(body) + 5, kind, number) + body
 
 
 def string(data: bytes) -> bytes:
-    """Return bytes with their length before them."""
+    """Return bytes with their length in front."""
     return struct.pack(">I", len(data)) + data
 
 

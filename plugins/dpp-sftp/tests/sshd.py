@@ -1,11 +1,11 @@
-"""A real OpenSSH server on loopback, with keys and configuration of its own, run by whoever runs the tests.
+"""A real OpenSSH server on loopback, with its own keys and configuration, run by the user who runs the tests.
 
     with sshd(tmp_path) as server:
         files = server.url(folder)
         options = {"sftp": server.options}
 
-Needs Debian's openssh-server and openssh-client, and for a password openssl and util-linux; they do not have to be configured, and no
-other server and no user of the machine is touched.
+It needs Debian's openssh-server and openssh-client, and for a password also openssl and util-linux. It uses no configuration,
+server or account of the machine.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from listening import reserved_port
 
 HOST = "127.0.0.1"
 SECONDS = 60.0
-USER = "acme"  # whom a password lets in
+USER = "acme"  # the user with a password
 CONFIG = """
 Port {port}
 ListenAddress 127.0.0.1
@@ -50,15 +50,15 @@ WITH_USERS = 'mount --bind "$0" /etc/passwd && exec "$@"'
 
 @dataclass
 class Server:
-    """A server that runs.
+    """A running server.
 
     Attributes:
         host: Its address.
         port: Its port.
-        known_hosts: A file that trusts its key.
-        key_file: A private key that it lets in.
-        folder: Where its files lie: ``host_key``, ``log``.
-        user: Who is let in: the user of this process, or where there is a password, ``acme``.
+        known_hosts: A known hosts file with its key.
+        key_file: A private key that it accepts.
+        folder: Folder of its files: ``host_key``, ``log``.
+        user: The user that it accepts: ``acme`` with a password, otherwise the user of this process.
     """
 
     host: str
@@ -70,26 +70,26 @@ class Server:
 
     @property
     def options(self) -> dict[str, object]:
-        """Options of ``sftp`` that let one in."""
+        """Options of ``sftp`` to log in."""
         return {"known_hosts": str(self.known_hosts), "key_file": str(self.key_file)}
 
     @property
     def host_key(self) -> str:
-        """The public host key, as known hosts have it: type and key."""
+        """The public host key in the format of known hosts files: type and key."""
         return " ".join((self.folder / "host_key.pub").read_text().split()[:2])
 
     @property
     def log(self) -> str:
-        """What the server has logged."""
+        """The server's log."""
         return (self.folder / "log").read_text()
 
     def url(self, path: Path | str, port: int | None = None) -> str:
-        """Return the URL of a path, with a slash at the end where it is a folder."""
+        """Return the URL of a path, with a slash at the end for a folder."""
         slash = "/" if Path(path).is_dir() else ""
         return f"sftp://{self.user}@{self.host}:{port or self.port}{quote(str(path))}{slash}"
 
     def trust_port(self, port: int) -> None:
-        """Let the host key be known for another port too, such as that of a proxy."""
+        """Add the host key for another port, such as that of a proxy, to the known hosts file."""
         with self.known_hosts.open("a") as known:
             known.write(f"[{self.host}]:{port} {self.host_key}\n")
 
@@ -99,9 +99,9 @@ def sshd(folder: Path, more: str = "", password: str = "") -> Iterator[Server]:
     """Run a server until the end of the block.
 
     Args:
-        folder: Takes keys, configuration and log; a ``host_key`` that is there is used.
+        folder: Folder for keys, configuration and log; an existing ``host_key`` is used.
         more: More lines of sshd_config(5).
-        password: Lets a user ``acme`` in, whom this server alone knows, and who owns what the user of this process owns.
+        password: Password of a user ``acme`` that exists only for this server, with the ids of the user of this process.
     """
     for name in ("host_key", "client_key"):
         if not (folder / name).exists():
@@ -133,7 +133,7 @@ def _running(command: Sequence[str | Path], log: Path) -> Iterator[subprocess.Po
 
 
 def knowing_user(folder: Path, password: str) -> list[str]:
-    """Return a command for a program that is to know one more user; nobody else sees the /etc/passwd that it sees."""
+    """Return a command that runs a program with one more user in /etc/passwd, in a mount namespace of its own."""
     hashed = subprocess.run([program("openssl"), "passwd", "-6", "-stdin"], input=password, capture_output=True, text=True, check=True)
     users = folder / "passwd"
     users.write_text(f"{Path('/etc/passwd').read_text()}{USER}:{hashed.stdout.strip()}:{os.getuid()}:{os.getgid()}::{folder}:/bin/sh\n")
@@ -142,7 +142,7 @@ def knowing_user(folder: Path, password: str) -> list[str]:
 
 
 def make_key(path: Path, *more: str) -> Path:
-    """Make a key pair without a passphrase, or with what ssh-keygen(1) is told."""
+    """Create a key pair without a passphrase, or with other options of ssh-keygen(1)."""
     arguments = ["-q", "-t", "ed25519", "-f", str(path), *(more or ("-N", ""))]
     subprocess.run([program("ssh-keygen"), *arguments], check=True, stdin=subprocess.DEVNULL)
     return path
@@ -152,7 +152,7 @@ def program(name: str) -> str:
     """Return the path of a program, or fail the test."""
     found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if found is None:
-        pytest.fail(f"{name} is missing: scripts/install-system-packages")
+        pytest.fail(f"{name} not found; run scripts/install-system-packages")
     return found
 
 
@@ -166,4 +166,4 @@ def _wait_for(process: subprocess.Popen[bytes], server: Server) -> None:
                     return
         except ConnectionRefusedError:
             time.sleep(0.01)
-    pytest.fail(f"sshd did not start; it says:\n{server.log if (server.folder / 'log').exists() else ''}")
+    pytest.fail(f"sshd did not start; its log:\n{server.log if (server.folder / 'log').exists() else ''}")

@@ -1,4 +1,4 @@
-"""A proxy on loopback that counts connections and bytes, and can cut a connection short or hold its breath."""
+"""A proxy on loopback that counts connections and bytes, and can close a connection or stop forwarding."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import contextmanager, suppress
 
 
 class Proxy:
-    """Pass bytes on between clients and a server.
+    """Forward bytes between clients and a server.
 
     Attributes:
-        port: Where it listens.
-        cuts: For each coming connection, after how many bytes from the server it is cut; without one left, never.
-        mute_after: After how many bytes from the server nothing more is passed on; None for never.
-        served: Bytes from the server that were passed on, for each connection.
-        most: Most connections at once.
+        port: Port on which it listens.
+        cuts: For each of the next connections, the number of bytes from the server after which it is closed.
+        mute_after: Number of bytes from the server after which nothing is forwarded, or None.
+        served: Number of bytes from the server that were forwarded, per connection.
+        most: Maximum number of connections that were open at once.
     """
 
     def __init__(self, target: tuple[str, int]) -> None:
@@ -74,11 +74,11 @@ class Proxy:
             self._open -= set(ends)
 
     def drop_all(self) -> None:
-        """Cut the connections that there are."""
+        """Close all open connections."""
         self._drop(*list(self._open))
 
     def close(self) -> None:
-        """Cut the connections and listen no more."""
+        """Stop listening, and close all connections."""
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._threads[0].join()
@@ -91,7 +91,7 @@ class Proxy:
 
 @contextmanager
 def proxy(host: str, port: int) -> Iterator[Proxy]:
-    """Run a proxy before a server until the end of the block."""
+    """Run a proxy in front of a server until the end of the block."""
     made = Proxy((host, port))
     try:
         yield made

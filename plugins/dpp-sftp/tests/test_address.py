@@ -1,4 +1,4 @@
-"""What URLs name."""
+"""Parsing of ``sftp:`` URLs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_url_names_a_server_and_a_path(url, server, path):
     [
         ("sftp:///a", "no host"),
         ("sftp:a", "no host"),
-        ("sftp://host:x/a", "makes no sense"),
+        ("sftp://host:x/a", "is invalid"),
         ("sftp://host/a?b", "percent-encode"),
         ("sftp://host/a#b", "percent-encode"),
         ("sftp://host/a?", "percent-encode"),

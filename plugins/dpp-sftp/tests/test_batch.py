@@ -1,4 +1,4 @@
-"""Whole batches, as users run them."""
+"""Complete batches, run from the command line as users do."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_batch_that_is_killed_continues_where_it_was(server, proxy, outbox, ru
     content = os.urandom(8 * 1024 * 1024)
     outbox("big", content)
     proxy.cuts = [0, 6 * 1024 * 1024]
-    proxy.cuts[0] = 1024 * 1024  # the listing, which is not that long
+    proxy.cuts[0] = 1024 * 1024  # for the listing, which is shorter
     files = server.url(outbox.folder, proxy.port)
     assert run_batch(files, "--attempts", 1, *options()).returncode == 1
     assert results()["big"]["error_class"] == "truncated"

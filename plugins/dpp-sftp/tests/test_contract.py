@@ -1,4 +1,4 @@
-"""The contracts of fetchers and sources."""
+"""The contract tests of fetchers and sources, run for ``sftp``."""
 
 from __future__ import annotations
 

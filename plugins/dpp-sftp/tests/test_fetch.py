@@ -1,4 +1,4 @@
-"""Fetching files from a real server, and through a proxy that breaks."""
+"""Downloads from a real server, directly and through a proxy that closes connections."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KIB = 1024
 
 
 class Memory:
-    """A part in memory, kept from one attempt to the next."""
+    """A part in memory that is kept between attempts."""
 
     def __init__(self, on_write=None):
         self.data, self.etag, self.on_write = b"", None, on_write
@@ -40,7 +40,7 @@ class Memory:
 
 @contextmanager
 def fetcher(server, settings=None, **options):
-    """A fetcher that many files go through; parts are kept by URL."""
+    """Yield a function that downloads a URL with one fetcher for all calls; parts are kept per URL."""
     made = SftpFetcher(Settings(**{"connect_timeout": 60, "options": {"sftp": {**server.options, **options}}, **(settings or {})}))
     parts = {}
 
@@ -56,7 +56,7 @@ def fetcher(server, settings=None, **options):
 
 
 def failure(get, url):
-    """Return how a download fails."""
+    """Return the error class of a failed download, and whether it is retryable."""
     with pytest.raises(FetchError) as caught:
         get(url)
     return caught.value.error_class, caught.value.retryable
@@ -79,7 +79,7 @@ def test_what_is_no_file_is_final(outbox, fetch, kind, error_class):
 
 def test_a_file_that_was_replaced_since_the_listing_is_final(outbox, fetch):
     path = outbox("a", b"12345")
-    with pytest.raises(StageError, match="expected 4 bytes as the manifest or the listing says, the server has 5") as caught:
+    with pytest.raises(StageError, match="expected 4 bytes from the manifest or the listing, but the server has 5") as caught:
         fetch(path, size=4)
     assert caught.value.error_class == "size"
 
@@ -105,14 +105,14 @@ def test_threads_share_no_more_connections_than_sessions(outbox, server, proxy):
 
 
 def test_threads_that_wait_get_more_connections(outbox, server, proxy):
-    proxy.mute_after = 6 * KIB  # all hang in mid-file, so that each has to wait for another connection
+    proxy.mute_after = 6 * KIB  # all downloads stall, so that each thread needs a connection of its own
     urls = [server.url(outbox(f"f{number}", bytes(64 * KIB)), proxy.port) for number in range(4)]
     with fetcher(server, sessions=3) as get, ThreadPoolExecutor(4) as threads:
         waits = [threads.submit(get, url) for url in urls]
         wait_until(lambda: proxy.most == 3)
         proxy.mute_after = None
         proxy.drop_all()
-        assert None in [wait.exception() for wait in waits]  # that of the fourth, for which there is room by now
+        assert None in [wait.exception() for wait in waits]  # the fourth download, which gets a connection only now
 
 
 def test_a_connection_that_died_while_idle_is_made_anew(outbox, server, proxy):
@@ -134,7 +134,7 @@ def test_a_connection_cut_in_mid_file_continues_the_part(outbox, server, proxy):
             get(url)
         assert (caught.value.error_class, caught.value.retryable) == ("truncated", True)
         assert get(url) == data
-    assert proxy.served[1] < 5 * MIB  # of the 2 MiB that were on their way, some may not have been read
+    assert proxy.served[1] < 5 * MIB  # some of the 2 MiB in flight may have been lost
 
 
 @pytest.mark.fault(32)
@@ -184,7 +184,7 @@ def test_silence_is_a_timeout(outbox, server, proxy):
     with fetcher(server, {"read_timeout": 0.5}) as get, pytest.raises(FetchError, match=r"silent for 0\.5 s") as caught:
         get(url)
     assert (caught.value.error_class, caught.value.retryable) == ("timeout", True)
-    assert time.monotonic() - began < 30  # half of what is the limit where none is given
+    assert time.monotonic() - began < 30  # half of the default limit
 
 
 def test_a_server_that_does_not_say_hello_is_a_timeout(server):
@@ -205,7 +205,7 @@ def test_a_fetcher_can_be_used_after_a_fork(outbox, server):
         assert get(url) == b"1"
         child = os.fork()
         if not child:
-            with suppress(BaseException):  # or this process would go on as a second pytest
+            with suppress(BaseException):  # otherwise the child would continue as a second pytest
                 os._exit(0 if get(url) == b"1" else 1)
             os._exit(2)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -1,4 +1,4 @@
-"""Servers that say what no server should."""
+"""Servers with invalid responses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HONEST = {
 
 
 class Nothing:
-    """A part that takes what comes."""
+    """A part in memory without an entity tag."""
 
     def __init__(self):
         self.offset, self.etag, self.data = 0, None, b""
@@ -35,7 +35,7 @@ class Nothing:
 
 @pytest.fixture
 def lying(server, request):
-    """Run a server that answers some requests in its own way; yield a function that does something with its port."""
+    """Run a server with changeable responses; yield them, by type of request, and its port."""
     lies = {}
 
     def reply(kind, number, body):
@@ -50,7 +50,7 @@ def lying(server, request):
 
 @pytest.fixture
 def fetched(lying, server):
-    """Fetch a file of a server with these lies."""
+    """Return a function that downloads a file of a server with given responses."""
     fetchers = []
 
     def fetch(lies, read_timeout=60, **fields):
@@ -67,7 +67,7 @@ def fetched(lying, server):
 
 @pytest.fixture
 def listed(lying, server):
-    """List a folder of a server with these lies."""
+    """Return a function that lists a folder of a server with given responses."""
 
     def entries(lies, query="", read_timeout=60):
         lying[0].update(lies)
@@ -144,7 +144,7 @@ def test_a_listing_that_stops_and_a_folder_that_is_not_closed_are_a_timeout(list
 
 
 def test_a_file_that_was_short_and_is_longer_by_now_has_changed(fetched):
-    """A program that writes a file anew empties it first: reads then meet its end, and a look after them finds it whole again."""
+    # A program that overwrites a file truncates it first: a read may find its end, and a later request its full size
     sizes = iter([100, 104, 104])
     with pytest.raises(FetchError, match="it had 100 bytes, now 104") as caught:
         fetched({Kind.READ: failed(Code.END), Kind.FSTAT: lambda number, _: message(Kind.ATTRS, number, attributes(next(sizes)))})
@@ -199,7 +199,7 @@ def test_answers_may_come_in_crumbs(fetched):
 @pytest.mark.parametrize("name", [b"../up", b"a/b", b"", b"nul\0", b"x" * 5000])
 def test_what_is_no_name_is_not_listed(listed, name):
     row = string(name) + string(b"") + attributes(1)
-    with pytest.raises(InputError, match=r"\(protocol\).*no name of a file"):
+    with pytest.raises(InputError, match=r"\(protocol\).*invalid file name"):
         listed({Kind.READDIR: lambda number, _: message(Kind.NAME, number, struct.pack(">I", 1) + row)})
 
 
@@ -214,7 +214,7 @@ def test_folders_without_end_come_to_an_end(listed):
     def listing(number, _):
         return message(Kind.NAME, number, struct.pack(">I", 1) + rows.pop()) if rows else failed(Code.END)(number, _)
 
-    with pytest.raises(InputError, match="no name of a file"):
+    with pytest.raises(InputError, match="invalid file name"):
         listed({Kind.OPENDIR: opened, Kind.READDIR: listing}, "?recursive=true")
 
 
@@ -223,7 +223,7 @@ def test_a_folder_without_end_is_given_up(listed, monkeypatch):
     row = string(b"a") + string(b"") + attributes(1)
     with pytest.raises(InputError, match="more than 1000 names"):
         listed({Kind.READDIR: lambda number, _: message(Kind.NAME, number, struct.pack(">I", 50) + row * 50)})
-    with pytest.raises(InputError, match="does not say that this is the end"):
+    with pytest.raises(InputError, match="instead of the end-of-file status"):
         listed({Kind.READDIR: lambda number, _: message(Kind.NAME, number, bytes(4))})
 
 

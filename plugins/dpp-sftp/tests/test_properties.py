@@ -1,4 +1,4 @@
-"""Whatever a server sends, a file is fetched or a folder listed, or the attempt fails, and either comes to an end."""
+"""For any bytes of a server, a download or a listing ends with a result or an error."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BODIES = st.one_of(
     st.tuples(st.just(Kind.NAME), ROWS.map(lambda rows: struct.pack(">I", len(rows)) + b"".join(rows))),
     st.tuples(st.sampled_from(Kind), st.binary(max_size=12)),
 )
-NUMBERS = st.sampled_from([0] * 8 + [1, 2, 99])  # 0 answers the oldest request
+NUMBERS = st.sampled_from([0] * 8 + [1, 2, 99])  # 0 is the number of the oldest request
 MESSAGES = st.builds(lambda number, sent: message(sent[0], number, sent[1]), NUMBERS, BODIES) | st.binary(max_size=12)
 
 

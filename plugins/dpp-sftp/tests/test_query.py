@@ -1,4 +1,4 @@
-"""What a query asks for, beyond what it may ask of every source."""
+"""Parameters of a query that only this source has."""
 
 from __future__ import annotations
 

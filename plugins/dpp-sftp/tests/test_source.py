@@ -1,4 +1,4 @@
-"""Listing folders of a real server."""
+"""Listings of folders on a real server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whom the plugin trusts, and how it logs in."""
+"""Host keys and logins."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_an_unknown_host_key_is_refused_with_the_command_that_shows_it(fetch, ou
 
 def test_the_command_shows_that_fingerprint(server):
     command = f"ssh-keyscan -p {server.port} 127.0.0.1 | ssh-keygen -lf -"
-    patient = command.replace("ssh-keyscan", "ssh-keyscan -T 60")  # it waits for 5 s by itself
+    patient = command.replace("ssh-keyscan", "ssh-keyscan -T 60")  # the default timeout is 5 s
     shown = subprocess.run(["sh", "-c", patient], capture_output=True, text=True, check=True)
     assert fingerprint(server.folder / "host_key") in shown.stdout
 
@@ -51,7 +51,7 @@ def test_a_changed_host_key_is_refused_with_both_fingerprints(fetch, outbox, ser
     line = f"[127.0.0.1]:{server.port} {' '.join((tmp_path / 'other.pub').read_text().split()[:2])}"
     error_class, message = refusal(fetch, outbox("a"), **known_hosts(tmp_path, line))
     assert error_class == "host-key"
-    assert "is not the known one" in message
+    assert "does not match the known hosts" in message
     assert fingerprint(other) in message
     assert fingerprint(server.folder / "host_key") in message
 
@@ -61,7 +61,7 @@ def test_a_known_key_of_another_kind_is_no_reason_to_trust(fetch, outbox, server
     line = f"[127.0.0.1]:{server.port} {' '.join((tmp_path / 'ecdsa.pub').read_text().split()[:2])}"
     error_class, message = refusal(fetch, outbox("a"), **known_hosts(tmp_path, line))
     assert error_class == "host-key"
-    assert "is not the known one" in message
+    assert "does not match the known hosts" in message
 
 
 def test_a_hashed_entry_is_found(fetch, outbox, server, tmp_path):
@@ -166,14 +166,14 @@ def test_keys_of_an_agent_are_used(fetch, outbox, server, tmp_path, monkeypatch)
 
 @pytest.fixture
 def with_password(server, outbox, fetch, tmp_path):
-    """Fetch from a server that takes a password; also the URL, and how often a password was refused."""
+    """Run a server with a password; yield a function that downloads, the URL, and a function that counts refused passwords."""
     (tmp_path / "other").mkdir()
     with sshd(tmp_path / "other", password="open sesame/%40 ü") as other:
         options = {"key_file": None, "known_hosts": str(other.known_hosts)}
         url = other.url(outbox("a"))
 
         def refused():
-            wait_until(lambda: "Connection closed by" in other.log)  # the server answers a login before it writes down what became of it
+            wait_until(lambda: "Connection closed by" in other.log)  # the server responds to a login before it logs the result
             return other.log.count("Failed password")
 
         yield lambda url=url, **more: fetch(url, {**options, **more}), url, refused
@@ -204,10 +204,10 @@ def test_a_wrong_password_is_tried_once_and_not_shown(with_password, monkeypatch
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"password_env": "NOT_SET"}, "the environment variable NOT_SET is not set, or empty"),
+        ({"password_env": "NOT_SET"}, "the environment variable NOT_SET is not set or empty"),
         ({"password_file": "nowhere"}, "cannot read nowhere: No such file"),
         ({"key_file": "nowhere"}, "cannot read nowhere: No such file"),
-        ({"key_file": "known_hosts"}, "no private key"),
+        ({"key_file": "known_hosts"}, "is not a usable private key"),
     ],
 )
 def test_what_an_option_refers_to_has_to_be_there(fetch, outbox, server, options, reason):
@@ -218,6 +218,6 @@ def test_what_an_option_refers_to_has_to_be_there(fetch, outbox, server, options
 
 
 def test_a_name_that_no_host_can_have_is_an_error(fetch):
-    with pytest.raises(FetchError, match="is none that a host can have") as caught:
+    with pytest.raises(FetchError, match="is not a valid host name") as caught:
         fetch(f"sftp://{'x' * 64}.example/a")
     assert (caught.value.error_class, caught.value.retryable) == ("dns", False)
