@@ -1,23 +1,25 @@
-"""What the tests of a plugin need: suites that hold it to its contract, and fixtures that run batches.
+"""Test suites that check the contracts of plugins, and pytest fixtures that run batches.
 
-A test module derives a class from the suite of the plugin's kind and gives it the plugin::
+A test module derives a class from the suite for its kind of plugin, and sets the plugin::
 
     class TestLineCount(dpp.testing.ProcessorSuite):
         plugin = LineCount
 
-``pytest_plugins = ["dpp.testing"]`` in a test module makes the fixtures known. Only this package imports pytest, which
-``pip install 'dpp[testing]'`` brings along.
+``pytest_plugins = ["dpp.testing"]`` in a test module makes the fixtures available. Only this package imports pytest; install
+it with ``pip install 'dpp[testing]'``.
 
-PYTEST_DONT_REWRITE: a test module imports this package before it is named as a plugin, of which pytest would warn; the
-modules with the assertions are registered below.
+PYTEST_DONT_REWRITE
 """
+
+# PYTEST_DONT_REWRITE stops a warning of pytest: test modules import this package before they name it as a plugin, too late
+# for pytest to rewrite its assertions. The modules with assertions are registered below.
 
 from __future__ import annotations
 
 try:
     import pytest
 except ImportError as error:
-    raise ImportError("dpp.testing needs pytest: pip install 'dpp[testing]'") from error
+    raise ImportError("dpp.testing needs pytest; install it with: pip install 'dpp[testing]'") from error
 
 pytest.register_assert_rewrite("dpp.testing.fetchers", "dpp.testing.sources", "dpp.testing.steps", "dpp.testing.suites")
 

@@ -1,4 +1,4 @@
-"""Files made ready for a step, and folders compared before and after."""
+"""Prepare files for a step, and compare folders before and after it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def file_data(path: Path | str, **fields: Any) -> FileData:
     """Return a file as a step gets it after its download.
 
     Args:
-        path: The file to work on.
-        fields: What else the manifest says of it; ``url`` is the path's own where none is given.
+        path: Path of the file.
+        fields: Other fields of the manifest; ``url`` defaults to the ``file:`` URL of the path.
 
     Returns:
-        The file with ``local_path``, and with the ``size`` in bytes and the ``sha256`` that the download has.
+        The file with ``local_path``, its ``size`` in bytes and its ``sha256``.
     """
     path = Path(path).absolute()
     body = path.read_bytes()
@@ -28,10 +28,10 @@ def file_data(path: Path | str, **fields: Any) -> FileData:
 
 
 class Bench:
-    """Files laid out as a step finds them: downloads in one folder, an empty folder to write into for each.
+    """Create files as a step gets them: the downloads in one folder, and an empty output folder for each.
 
     Args:
-        folder: Where they lie; made where it is not there.
+        folder: Folder for all of them; created if it does not exist.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -41,18 +41,18 @@ class Bench:
             made.mkdir(parents=True, exist_ok=True)
 
     def file(self, name: str, body: bytes, **fields: Any) -> FileData:
-        """Return a file of this name and content, ready for a step."""
+        """Return a file with this name and content, prepared for a step."""
         path = self.inputs / safe_name(name)
         path.write_bytes(body)
         return self.again(file_data(path, **fields))
 
     def again(self, file: FileData) -> FileData:
-        """Return the file with a new empty folder to write into."""
+        """Return the file with a new empty output folder."""
         return file.model_copy(update={"output_dir": Path(tempfile.mkdtemp(dir=self._outputs))})
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Return what lies below a folder: for each path, the digest of the file, where a link leads, or ``/`` for a folder."""
+    """Return the content of a folder: for each path, the SHA-256 of a file, the target of a link, or ``/`` for a folder."""
     return {str(path.relative_to(folder)): _describe_content(path) for path in sorted(folder.rglob("*"))}
 
 

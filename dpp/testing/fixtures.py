@@ -1,4 +1,4 @@
-"""pytest fixtures: manifests, batches run as users run them, their results, and files made ready for a step."""
+"""pytest fixtures: manifests, batches run from the command line, their results, and files for a step."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECONDS = 300
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> Callable[..., Path]:
-    """Write a list of entries as a JSON manifest: ``manifest([{"url": ...}], name="x.json") -> Path``."""
+    """Return a function that writes entries as a JSON manifest: ``manifest([{"url": ...}], name="x.json") -> Path``."""
 
     def write(entries: list[dict[str, Any]], name: str = "x.json") -> Path:
         path = tmp_path / name
@@ -34,13 +34,13 @@ def manifest(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def command(tmp_path: Path) -> RunCommand:
-    """Run a console script of this environment in ``tmp_path``, as a user would.
+    """Return a function that runs a console script of this environment in ``tmp_path``.
 
-    ``command(name, *arguments, timeout=300, VARIABLE="value") -> subprocess.CompletedProcess``; the limit is in seconds.
+    ``command(name, *arguments, timeout=300, VARIABLE="value") -> subprocess.CompletedProcess``; ``timeout`` is in seconds.
     """
 
     def run(name: str, *arguments: object, timeout: float = SECONDS, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(  # noqa: S603 - what the test asks for
+        return subprocess.run(  # noqa: S603 - the command of the test
             [_script(name), *map(str, arguments)],
             cwd=tmp_path,
             env={**os.environ, **environment},
@@ -54,16 +54,16 @@ def command(tmp_path: Path) -> RunCommand:
 
 
 def _script(name: str) -> str:
-    """Return the path of a console script: beside this Python, as in a virtual environment, or else on the PATH."""
+    """Return the path of a console script, next to this Python as in a virtual environment, or on the PATH."""
     found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
     if found is None:
-        pytest.fail(f"there is no command {name} in this environment; pip install dpp brings it")
+        pytest.fail(f"command {name} not found in this environment; install it with: pip install dpp")
     return found
 
 
 @pytest.fixture
 def run_batch(command: RunCommand) -> RunCommand:
-    """Run the main job in ``tmp_path``: ``luigi --module dpp RunBatch --files FILES ...``."""
+    """Return a function that runs ``luigi --module dpp RunBatch --files FILES ...`` in ``tmp_path``."""
     return lambda files, *arguments, **environment: command(
         "luigi", "--module", "dpp", "RunBatch", "--files", files, *arguments, **environment
     )
@@ -71,7 +71,7 @@ def run_batch(command: RunCommand) -> RunCommand:
 
 @pytest.fixture
 def results(tmp_path: Path) -> Callable[..., dict[str, dict[str, Any]]]:
-    """Return the rows of the last run's ``results.jsonl`` by id: ``results(workspace="dpp-workspace")``."""
+    """Return a function that returns the rows of the last run's ``results.jsonl`` by id: ``results(workspace="dpp-workspace")``."""
 
     def read(workspace: str = "dpp-workspace") -> dict[str, dict[str, Any]]:
         folders = sorted((tmp_path / workspace).glob("batches/*/runs/*/"), key=lambda folder: int(folder.name))
@@ -83,9 +83,9 @@ def results(tmp_path: Path) -> Callable[..., dict[str, dict[str, Any]]]:
 
 @pytest.fixture
 def ready_file(tmp_path: Path) -> Callable[..., FileData]:
-    """Make a file ready for a step: ``ready_file(name, body, **fields) -> FileData``.
+    """Return a function that prepares a file for a step: ``ready_file(name, body, **fields) -> FileData``.
 
-    Its ``local_path`` has the body, bytes or text; its ``output_dir`` is a new empty folder.
+    The file at ``local_path`` contains the body, bytes or text; ``output_dir`` is a new empty folder.
     """
     bench = Bench(tmp_path / "ready")
 

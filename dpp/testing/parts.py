@@ -1,4 +1,4 @@
-"""A part in memory, which takes note of what a fetcher does against its contract."""
+"""A part in memory that records violations of a fetcher's contract."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from dpp.errors import StageError
 
 
 class AttemptStopped(StageError):
-    """End an attempt from within the part, as a disk that is full or a file that grows too long does."""
+    """The error with which ``MemoryPart.write`` ends a download, like that of a full disk or of a file that is too large."""
 
     def __init__(self) -> None:
-        super().__init__("the test ends the download here", "stopped")
+        super().__init__("the test stopped the download", "stopped")
 
 
 class MemoryPart:
-    """A part of a download that lies in memory; see :class:`dpp.Part`.
+    """A partial download in memory; see :class:`dpp.Part`.
 
     Args:
-        data: The bytes that an earlier attempt left.
-        etag: Their strong entity tag, if known.
-        stops_after: Bytes after which ``write`` raises.
+        data: The bytes of an earlier attempt.
+        etag: Their strong entity tag, or None.
+        stops_after: Number of bytes after which ``write`` raises :class:`AttemptStopped`, or None.
 
     Attributes:
-        data: All bytes, those of the earlier attempt too.
-        etag: What the last ``begin`` said of them.
-        total: Size of the whole file in bytes, as the last ``begin`` said.
-        began_at: Offset that ``begin`` was called with; None where it was not called.
-        received: Bytes that were written in this attempt.
-        problems: What was done against the contract, a sentence each.
+        data: All bytes, those of the earlier attempt included.
+        etag: Entity tag of the last ``begin``.
+        total: Size of the complete file in bytes, from the last ``begin``.
+        began_at: Offset of the last ``begin``, or None if it was not called.
+        received: Number of bytes written in this attempt.
+        problems: Violations of the contract, one sentence each.
     """
 
     def __init__(self, data: bytes = b"", etag: str | None = None, stops_after: int | None = None) -> None:
@@ -43,7 +43,7 @@ class MemoryPart:
 
     @property
     def offset(self) -> int:
-        """How many bytes are there to continue from: 0 without an entity tag."""
+        """Number of bytes from which the download can be resumed; 0 without an entity tag."""
         return len(self.data) if self.etag else 0
 
     def begin(self, offset: int = 0, *, total: int | None = None, etag: str | None = None, **facts: Any) -> None:
@@ -53,7 +53,7 @@ class MemoryPart:
         if offset not in (0, self.offset):
             self.problems.append(f"begin() was called with offset {offset}, expected 0 or {self.offset}")
         if etag is not None and not _is_strong(etag):
-            self.problems.append(f"begin() was called with {etag!r}, which is no strong entity tag in quotes (RFC 9110, section 8.8.3)")
+            self.problems.append(f"begin() was called with {etag!r}, which is not a strong entity tag in quotes (RFC 9110, section 8.8.3)")
         del self.data[offset:]
         self.began_at, self.total, self.etag = offset, total, etag
 

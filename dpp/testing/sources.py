@@ -1,4 +1,4 @@
-"""The contract of sources, as tests for a plugin's own test module."""
+"""The contract tests of sources."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ SHORTEST_SECRET = 4
 
 
 class SourceSuite:
-    """The contract of a source; see the hook ``dpp_sources``. A class that derives from it gives the fixture ``files``.
+    """Tests of a source's contract, see the hook ``dpp_sources``; derived classes must define ``files``.
 
     Attributes:
         plugin: The module with the function ``dpp_sources``.
-        schemes: URL schemes that the entries need and that only the plugin under test has a fetcher for.
+        schemes: URL schemes of the entries for which only the plugin under test has a fetcher.
     """
 
     plugin: ClassVar[Any]
@@ -35,12 +35,14 @@ class SourceSuite:
 
     @pytest.fixture
     def files(self) -> str:
-        """Return what ``--files`` says, for a source of at least one file; with a password if it can have one. Has to be overridden."""
-        raise NotImplementedError("give the suite a fixture files: what --files says, such as sftp://me:secret@127.0.0.1:2222/outbox/")
+        """Return a value of ``--files`` with at least one file, and with a password if it can have one. Must be overridden."""
+        raise NotImplementedError(
+            "define a fixture files in the test class that returns a value of --files, such as sftp://me:secret@127.0.0.1:2222/outbox/"
+        )
 
     @pytest.fixture
     def foreign(self) -> list[str]:
-        """Return what ``--files`` may say that is for others."""
+        """Return values of ``--files`` that belong to other sources."""
         return FOREIGN
 
     @pytest.fixture
@@ -59,23 +61,23 @@ class SourceSuite:
         return self.listing(files, settings)
 
     def asked(self, files: str, settings: Settings) -> Any:
-        """Return what the hook returns; its function may take fewer arguments than the hook has."""
+        """Call the hook with the arguments that its function takes, and return the result."""
         hook = hook_of(self.plugin, "dpp_sources")
-        assert hook is not None, f"{self.plugin.__name__} has no function dpp_sources that is marked @hookimpl"
+        assert hook is not None, f"{self.plugin.__name__} has no function dpp_sources with @hookimpl"
         given = {"files": files, "settings": settings}
         return hook(**{name: given[name] for name in inspect.signature(hook).parameters})
 
     def listing(self, files: str, settings: Settings) -> list[Mapping[str, Any]]:
-        """Return the entries of a source that the plugin knows."""
+        """Return the entries of a source."""
         found = self.asked(files, settings)
-        assert found is not None, f"the plugin leaves {files.partition(':')[0]}: to others"
+        assert found is not None, f"dpp_sources returned None for a {files.partition(':')[0]}: URL; expected its entries"
         return list(found)
 
     def catalog(self, entries: list[Mapping[str, Any]], folder: Path) -> list[FileData]:
-        """Return the files of the entries, checked and named as a batch does it.
+        """Return the files of the entries, validated as in a batch.
 
         Raises:
-            ManifestError: An entry has a problem; all of them are named.
+            ManifestError: Entries are invalid; the message lists all of them.
         """
         schemes = {*load_plugins().fetchers(), *self.schemes}
         path = folder / "files.jsonl"
@@ -83,24 +85,24 @@ class SourceSuite:
         return list(chain.from_iterable(read_catalog(path, chunk) for chunk in chunks))
 
     def test_it_finds_files(self, entries: list[Mapping[str, Any]]) -> None:
-        """Without any, the other tests would show nothing."""
+        """It must find at least one file; otherwise the other tests check nothing."""
         assert entries
 
     def test_its_entries_are_those_of_a_manifest(self, entries: list[Mapping[str, Any]], tmp_path: Path) -> None:
-        """Each can be fetched, and none is there twice."""
+        """Its entries must be valid and have different ids."""
         files = self.catalog(entries, tmp_path)
         assert len({file.id for file in files}) == len(files) == len(entries)
 
     def test_it_finds_the_same_files_twice(self, entries: list[Mapping[str, Any]], files: str, settings: Settings) -> None:
-        """In the same order, so that a rerun is the same batch."""
+        """The order must be the same each time, so that a rerun is the same batch."""
         assert self.listing(files, settings) == entries
 
     def test_it_leaves_to_others_what_it_does_not_know(self, foreign: list[str], settings: Settings) -> None:
-        """None lets the next plugin, and at last dpp itself, have a look."""
+        """It must return None for other values of ``--files``, so that other plugins and dpp can read them."""
         assert {files: self.asked(files, settings) for files in foreign} == dict.fromkeys(foreign)
 
     def test_secrets_stay_out_of_ids_and_names(self, entries: list[Mapping[str, Any]], files: str, tmp_path: Path) -> None:
-        """Ids are shown in reports, logs and the names of files."""
+        """Ids and names must not contain secrets, because reports, logs and file names show them."""
         secrets = {secret for secret in url_secrets(files) if len(secret) >= SHORTEST_SECRET}
         shown = [text for file in self.catalog(entries, tmp_path) for text in (file.id, file.name)]
         assert [secret for secret in secrets if any(secret in text for text in shown)] == []

@@ -1,4 +1,4 @@
-"""The contract of pre-processors, processors and post-processors, as tests for a plugin's own test module."""
+"""The contract tests of pre-processors, processors and post-processors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FAILURE = Failure(stage="download", error_class="not-found", message="there is n
 
 
 class StepSuite:
-    """What the suites of all steps have in common. A class that derives from one can give other fixtures of its own.
+    """Tests of the contract of all steps; derived classes may override the fixtures.
 
     Attributes:
         plugin: The class under test.
@@ -37,37 +37,37 @@ class StepSuite:
 
     @pytest.fixture
     def options(self) -> dict[str, Any]:
-        """Options that the step is tested with; none unless overridden."""
+        """Options for the tests; none unless overridden."""
         return {}
 
     @pytest.fixture
     def other_options(self) -> list[dict[str, Any]]:
-        """Options that make another output each, and so have to make another cache key; none unless overridden."""
+        """Options that change the output, so that each must change the cache key; none unless overridden."""
         return []
 
     @pytest.fixture
     def samples(self) -> dict[str, bytes]:
-        """Files that the step can work on, by name: two lines of text and one unless overridden."""
+        """Valid input files by name; two text files unless overridden."""
         return {"two.txt": b"one\ntwo\n", "one.txt": b"only\n"}
 
     @pytest.fixture
     def broken(self) -> dict[str, bytes]:
-        """Files that have to fail, by name; none unless overridden."""
+        """Files by name for which the step must fail; none unless overridden."""
         return {}
 
     @pytest.fixture
     def fields(self) -> dict[str, dict[str, Any]]:
-        """What a manifest says of files, such as their signatures, by name; nothing unless overridden."""
+        """Fields of the manifest, such as signatures, by name of the file; none unless overridden."""
         return {}
 
     @pytest.fixture
     def make(self, options: dict[str, Any]) -> Callable[[], ConfiguredStep]:
-        """Return a function that makes the step as a batch does: an object for each thread that uses it."""
+        """Return a function that creates the step as a batch does, with one object per thread."""
         return lambda: ConfiguredStep(self.kind, self.plugin, options)
 
     @pytest.fixture
     def bench(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-        """Return where files are made ready; the current folder is an empty one beside it."""
+        """Return a bench for files, and change to an empty folder next to them."""
         bench = Bench(tmp_path / "bench")
         current = tmp_path / "bench" / "current"
         current.mkdir()
@@ -76,34 +76,34 @@ class StepSuite:
 
     @pytest.fixture
     def files(self, bench: Bench, samples: dict[str, bytes], fields: dict[str, dict[str, Any]]) -> list[FileData]:
-        """Return the samples, ready for the step."""
+        """Return the samples, prepared for the step."""
         return [bench.file(name, body, **fields.get(name, {})) for name, body in samples.items()]
 
     @pytest.fixture
     def work(self, bench: Bench) -> Callable[[ConfiguredStep, FileData], Any]:
-        """Return a function that sends a file through the step and returns what came of it, to be compared."""
+        """Return a function that runs the step on a file and returns its outcome."""
         return lambda step, file: self.outcome(step, bench.again(file))
 
     def outcome(self, step: ConfiguredStep, file: FileData) -> Any:
-        """Send a file through the step and return what came of it, to be compared with ``==``."""
+        """Run the step on a file and return its outcome, which can be compared with ``==``."""
         raise NotImplementedError
 
     def test_it_has_a_name_and_a_version(self) -> None:
-        """A batch asks for it by a name in a list; the version is part of the cache key."""
+        """Batches select it by its name in a list, and its version is part of the cache key."""
         name, version = self.plugin.name, self.plugin.version
         assert isinstance(name, str)
-        assert name, "give the class a name: batches ask for it by that, and options stand under it"
-        assert not set(name) & set(",: \t\n"), "a name without commas, colons and blanks can stand in a list of names"
+        assert name, "set the class attribute name, by which batches select it and set its options"
+        assert not set(name) & set(",: \t\n"), "name must not contain commas, colons or white space, because it is used in lists"
         assert isinstance(version, str)
-        assert version, "give the class a version: it is part of the key under which what it makes is kept"
+        assert version, "set the class attribute version, which is part of the cache key"
 
     def test_it_is_offered(self) -> None:
-        """An installed entry point or the package's hook offers it."""
+        """An installed entry point or the package's hook registers it."""
         assert_offered(self.kind, step_name(self.plugin), self.plugin)
 
     def test_its_options_are_the_fields_of_a_model(self, options: dict[str, Any]) -> None:
-        """A misspelled option is refused before anything is fetched."""
-        assert issubclass(self.plugin, BaseModel), f"derive it from dpp.{BASES[self.kind]}"
+        """It must reject unknown options, so that a misspelled option is found before anything is downloaded."""
+        assert issubclass(self.plugin, BaseModel), f"derive the class from dpp.{BASES[self.kind]}"
         self.plugin(**options)
         with pytest.raises(ConfigurationError, match="no_such_option"):
             ConfiguredStep(self.kind, self.plugin, {**options, **NO_SUCH_OPTION})
@@ -111,17 +111,17 @@ class StepSuite:
     def test_its_options_make_the_cache_key(
         self, make: Callable[[], ConfiguredStep], options: dict[str, Any], other_options: list[dict[str, Any]]
     ) -> None:
-        """The same options make the same key in every process, other options another one."""
+        """The same options must give the same cache key in every process, and ``other_options`` another one."""
         key = json.dumps(make().identity(), allow_nan=False, sort_keys=True)
         assert key == json.dumps(make().identity(), allow_nan=False, sort_keys=True)
-        assert " at 0x" not in key, f"an option shows as the address of an object, which differs from process to process: {key}"
+        assert " at 0x" not in key, f"an option contains the address of an object, which differs in each process: {key}"
         others = [ConfiguredStep(self.kind, self.plugin, {**options, **other}).identity() for other in other_options]
         assert all(identity != make().identity() for identity in others), "an option that changes the output is not part of the cache key"
 
     def test_it_carries_nothing_over_from_one_file_to_the_next(
         self, make: Callable[[], ConfiguredStep], work: Callable[..., Any], files: list[FileData]
     ) -> None:
-        """One object does for several files what a new one does for each."""
+        """One object must return the same outcomes for several files as a new object for each."""
         alone = [work(make(), file) for file in files]
         used = make()
         assert [work(used, file) for file in [*files, *files]] == alone + alone
@@ -129,7 +129,7 @@ class StepSuite:
     def test_it_works_in_several_threads_at_once(
         self, make: Callable[[], ConfiguredStep], work: Callable[..., Any], files: list[FileData]
     ) -> None:
-        """Each thread has an object of its own; they share nothing that a file changes."""
+        """Objects in several threads must not share state that a file changes."""
         alone = [work(make(), file) for file in files]
         step, begin = make(), threading.Barrier(THREADS)
 
@@ -143,7 +143,7 @@ class StepSuite:
     def test_it_leaves_its_input_and_the_current_folder_alone(
         self, make: Callable[[], ConfiguredStep], work: Callable[..., Any], files: list[FileData], bench: Bench
     ) -> None:
-        """What a step is given is the download, which other batches use too."""
+        """It must not change its input, because other batches use the same download."""
         before = contents(bench.inputs), contents(Path.cwd())
         for file in files:
             work(make(), file)
@@ -158,24 +158,24 @@ class StepSuite:
         fields: dict[str, dict[str, Any]],
         bench: Bench,
     ) -> None:
-        """It raises, leaves its input alone, and the next file fares as if nothing had been."""
+        """It must raise for each file of ``broken``, not change it, and process the next file as usual."""
         step, refused = make(), [bench.file(name, body, **fields.get(name, {})) for name, body in broken.items()]
         before = contents(bench.inputs), contents(Path.cwd())
         for file in refused:
             with pytest.raises(Exception) as caught:  # noqa: PT011 - any exception fails a file
                 work(step, file)
-            assert str(caught.value), f"{type(caught.value).__name__} for {file.name} does not say what failed"
+            assert str(caught.value), f"{type(caught.value).__name__} for {file.name} has no message; describe what failed"
         assert (contents(bench.inputs), contents(Path.cwd())) == before
         assert work(step, files[0]) == work(make(), files[0])
 
 
 class PreProcessorSuite(StepSuite):
-    """The contract of a pre-processor; see :class:`dpp.BasePreProcessor`."""
+    """Tests of a pre-processor's contract; see :class:`dpp.BasePreProcessor`."""
 
     kind = "pre-processor"
 
     def outcome(self, step: ConfiguredStep, file: FileData) -> Any:
-        """Return the path that the step ends with, and what it wrote."""
+        """Return the path that the step returns, and the content of its output folder."""
         assert file.output_dir is not None
         made = step(file.model_copy())
         return _place(made, file), contents(file.output_dir)
@@ -183,26 +183,26 @@ class PreProcessorSuite(StepSuite):
     def test_it_returns_a_file_in_output_dir_or_its_input(
         self, make: Callable[[], ConfiguredStep], files: list[FileData], bench: Bench
     ) -> None:
-        """What lies elsewhere is not published, and not removed."""
+        """Files in other places would be neither published nor removed."""
         for file in map(bench.again, files):
             made = make()(file.model_copy())
             assert isinstance(made, FileData), f"expected a FileData, got {type(made).__name__}"
-            assert _place(made, file), f"local_path is {made.local_path}, neither the input nor something that is in output_dir"
+            assert _place(made, file), f"expected local_path to be the input or inside output_dir, got {made.local_path}"
 
     def test_it_keeps_what_the_file_is_called(self, make: Callable[[], ConfiguredStep], files: list[FileData], bench: Bench) -> None:
-        """Id and URL name the file's targets and its report."""
+        """It must not change id and URL, which identify the file in targets and reports."""
         for file in map(bench.again, files):
             made = make()(file.model_copy())
             assert (made.id, made.url) == (file.id, file.url)
 
     def test_what_it_sets_on_a_file_is_json(self, make: Callable[[], ConfiguredStep], files: list[FileData], bench: Bench) -> None:
-        """Fields that it sets are kept beside what it makes, for the next run."""
+        """Fields that it sets must be valid JSON, because they are stored for the next run."""
         for file in map(bench.again, files):
             json.dumps(make()(file.model_copy()).model_dump(mode="json"), allow_nan=False)
 
 
 def _place(made: FileData, given: FileData) -> str:
-    """Return where a pre-processed file lies: below ``output_dir``, ``input`` for the one it was given, or ""."""
+    """Return the path of a pre-processed file below ``output_dir``, or ``input`` for an unchanged file, or ""."""
     assert given.output_dir is not None
     if made.local_path is None or not Path(made.local_path).exists():
         return ""
@@ -214,49 +214,49 @@ def _place(made: FileData, given: FileData) -> str:
 
 
 class ProcessorSuite(StepSuite):
-    """The contract of a processor; see :class:`dpp.BaseProcessor`."""
+    """Tests of a processor's contract; see :class:`dpp.BaseProcessor`."""
 
     kind = "processor"
 
     def outcome(self, step: ConfiguredStep, file: FileData) -> Any:
-        """Return the result after a trip through JSON."""
+        """Return the result after conversion to JSON and back."""
         return from_json(json.dumps(step(file.model_copy()), allow_nan=False))
 
     def test_its_result_is_json(self, make: Callable[[], ConfiguredStep], files: list[FileData]) -> None:
-        """Numbers are finite, and a reader gets what was written."""
+        """Its result must be valid JSON, with finite numbers only."""
         for file in files:
             text = json.dumps(make()(file.model_copy()), allow_nan=False)
             assert from_json(text) == json.loads(text)
 
 
 class PostProcessorSuite(StepSuite):
-    """The contract of a post-processor; see :class:`dpp.BasePostProcessor`."""
+    """Tests of a post-processor's contract; see :class:`dpp.BasePostProcessor`."""
 
     kind = "post-processor"
 
     @pytest.fixture
     def result(self) -> Any:
-        """What a processor returned: ``{"lines": 2}`` unless overridden."""
+        """The result of a processor; ``{"lines": 2}`` unless overridden."""
         return {"lines": 2}
 
     @pytest.fixture
     def effect(self) -> Callable[[], Any]:
-        """Return a function that tells what can be seen of the step's work, such as the objects in a bucket; nothing unless overridden."""
+        """Return a function that returns the visible effect of the step, such as the objects in a bucket; None unless overridden."""
         return lambda: None
 
     @pytest.fixture
     def work(self, bench: Bench, result: Any) -> Callable[[ConfiguredStep, FileData], Any]:
-        """Return a function that gives the step a file's result."""
+        """Return a function that runs the step with the result of a file."""
         return lambda step, file: step(result, bench.again(file))
 
     def test_it_returns_nothing(self, make: Callable[[], ConfiguredStep], result: Any, files: list[FileData]) -> None:
-        """What it returns would be lost."""
+        """It must return None, because dpp discards its return value."""
         assert [make()(result, file.model_copy()) for file in files] == [None] * len(files)
 
     def test_doing_it_twice_is_as_good_as_once(
         self, make: Callable[[], ConfiguredStep], work: Callable[..., Any], files: list[FileData], effect: Callable[[], Any]
     ) -> None:
-        """A run that is killed before the file's report is written calls it again."""
+        """Calling it twice must have the same effect: after a run that was killed, it may be called again."""
         for file in files:
             work(make(), file)
         once = effect()
@@ -265,7 +265,7 @@ class PostProcessorSuite(StepSuite):
         assert effect() == once
 
     def test_it_takes_files_that_failed(self, make: Callable[[], ConfiguredStep], files: list[FileData]) -> None:
-        """They reach it without a result, without a path, and with the reason in ``error``; twice where the run is killed."""
+        """It must accept failed files, which have no result and no path but an ``error``; twice, if a run was killed."""
         step = make()
         for file in [*files, *files]:
             failed = file.model_copy(update={"local_path": None, "output_dir": None, "error": FAILURE})

@@ -1,4 +1,4 @@
-"""What all suites share: finding who offers a plugin, and telling options from one another."""
+"""Functions for all suites: check that a plugin is registered."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from dpp.plugins.registry import load_plugins
 
 NOT_OFFERED = (
-    "{what} is offered by no installed plugin, nor by a function {hook}, marked @hookimpl, of the package {package}; "
-    "name the module with that function in the entry point group dpp of pyproject.toml, and pip install -e the package"
+    "{what} is not registered, neither by an installed plugin nor by a function {hook} with @hookimpl in the package {package}; "
+    "add the module with that function to the entry point group dpp in pyproject.toml, and install the package with pip install -e"
 )
 
 
 def assert_offered(kind: str, name: str, cls: type[Any]) -> None:
-    """Fail unless an installed plugin, or the hook of the package that the class is in, offers the class under the name."""
+    """Fail unless an installed plugin, or the hook of the class's own package, registers the class under the name."""
     hook = f"dpp_{kind.replace('-', '_')}s"
     package = cls.__module__.partition(".")[0]
     installed = any((offer.kind, offer.name, offer.cls) == (kind, name, cls) for offer in load_plugins().offers)
@@ -23,7 +23,7 @@ def assert_offered(kind: str, name: str, cls: type[Any]) -> None:
 
 
 def _offered_by(package: str, hook: str) -> Any:
-    """Return what a package's part of a hook returns; nothing where the package has none."""
+    """Return the result of a package's hook function, or an empty tuple if it has none."""
     function = hook_of(importlib.import_module(package), hook)
     return function() if function else ()
 
@@ -33,6 +33,6 @@ def _is_in(found: Any, name: str, cls: type[Any]) -> bool:
 
 
 def hook_of(plugin: Any, hook: str) -> Any:
-    """Return a plugin's function for a hook, or None where it has none that is marked ``@hookimpl``."""
+    """Return a plugin's function for a hook, or None if it has none with ``@hookimpl``."""
     function = getattr(plugin, hook, None)
     return function if hasattr(function, "dpp_impl") else None
