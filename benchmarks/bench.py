@@ -1,4 +1,4 @@
-"""Measure dpp against other downloaders, side by side in one run: ``make bench``, or ``python benchmarks/bench.py --help``."""
+"""Compare dpp with other downloaders on this machine: ``make bench``, or ``python benchmarks/bench.py --help``."""
 
 from __future__ import annotations
 
@@ -22,29 +22,31 @@ from measure import BenchError, Contender, alternate
 from servers import nginx_path
 
 TMPFS = Path("/dev/shm")
-NO_NGINX = "bench: nginx is missing, and the cases small, resume and large need it. Install it (Debian: apt-get install nginx-light), or "
-OTHERS = "leave them out: --cases scale,latency,cpu,plugins"
+NO_NGINX = "bench: nginx not found; the cases small, resume, large, view and settings need it. Install it (Debian: apt-get install "
+OTHERS = "nginx-light), or run the other cases only: --cases scale,latency,cpu,plugins,sftp"
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cases", type=names, default=list(CASES), help=f"some of {','.join(CASES)}; default: all")
-    parser.add_argument("--scale", type=positive, default=1.0, help="part of the files, for a quick look: 0.1")
-    parser.add_argument("--rounds", type=rounds, default=3, help="how often everything is run, at least 3")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file as well")
+    parser.add_argument(
+        "--cases", type=names, default=list(CASES), help=f"cases to run, separated by commas (default: all): {','.join(CASES)}"
+    )
+    parser.add_argument("--scale", type=positive, default=1.0, help="fraction of the number of files, such as 0.1 (default: 1)")
+    parser.add_argument("--rounds", type=rounds, default=3, help="number of rounds, at least 3 (default: 3)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to this file")
     return parser.parse_args()
 
 
 def names(text: str) -> list[str]:
     wrong = [name for name in text.split(",") if name not in CASES]
     if wrong:
-        raise argparse.ArgumentTypeError(f"no case {', '.join(wrong)}; there are {', '.join(CASES)}")
+        raise argparse.ArgumentTypeError(f"unknown case {', '.join(wrong)}; choose from {', '.join(CASES)}")
     return text.split(",")
 
 
 def positive(text: str) -> float:
     if not 0 < float(text) <= 1:
-        raise argparse.ArgumentTypeError("expected a number above 0 and up to 1")
+        raise argparse.ArgumentTypeError(f"expected a number greater than 0 and at most 1, got {text}")
     return float(text)
 
 
@@ -54,24 +56,26 @@ def rounds(text: str) -> int:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """Make a folder in memory that others may read (nginx's workers are nobody), and remove it."""
+    """Create a temporary folder, in memory if possible, and remove it at the end of the block."""
     folder = Path(tempfile.mkdtemp(prefix="dpp-bench-", dir=TMPFS if TMPFS.is_dir() else None))
     try:
+        # The workers of nginx run as the user nobody
         folder.chmod(0o755)
         yield folder
     finally:
+        # Twice, because a process that was killed may still create files during the first time
         shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def run_case(name: str, options: argparse.Namespace) -> list[Contender]:
-    """Set a case up, run it, and clean up."""
+    """Set up a case, run it, and clean up."""
     case = CASES[name]
     print(f"{name}:", file=sys.stderr, flush=True)
     with scratch() as folder, cast("AbstractContextManager[list[Contender]]", case.setup(folder, options.scale)) as contenders:
         missing = missing_peers(contenders)
         for contender in missing:
-            print(f"  left out, not installed: {contender.command[0]}", file=sys.stderr)
+            print(f"  skipped, not installed: {contender.command[0]}", file=sys.stderr)
         present = [contender for contender in contenders if contender not in missing]
         alternate(present, folder, options.rounds * case.times)
         return present
@@ -90,7 +94,7 @@ def figures(results: dict[str, list[Contender]]) -> str:
          f"{row.rate:,.0f}", f"{1e6 / row.rate:,.0f}", f"{row.peak:.0f}"]
         for case, contenders in results.items() for row in contenders
     ]  # fmt: skip
-    return table(["case", "what", "files", "s (median)", "s (range)", "files/s", "us a file", "peak MB"], rows)
+    return table(["case", "what", "files", "s (median)", "s (range)", "files/s", "us/file", "peak MB"], rows)
 
 
 def verdicts(found: list[Verdict]) -> str:
@@ -115,7 +119,7 @@ def machine(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure(options: argparse.Namespace) -> int:
-    """Run the chosen cases, print the tables, return the exit code; when interrupted, with the cases that are done."""
+    """Run the selected cases, print the tables, and return the exit code; after an interrupt, print the complete cases."""
     about, results, failed, code = machine(options), {}, {}, 0
     try:
         for name in options.cases:
@@ -125,7 +129,7 @@ def measure(options: argparse.Namespace) -> int:
                 failed[name], code = str(error), 1
                 print(f"  FAILED: {error}", file=sys.stderr)
     except KeyboardInterrupt:
-        print("bench: interrupted; servers are stopped and files removed", file=sys.stderr)
+        print("bench: interrupted; stopped the servers and removed the files", file=sys.stderr)
         code = 130
     about["load_after"] = round(os.getloadavg()[0], 2)
     publish(options.json, about, results, failed)
@@ -133,7 +137,7 @@ def measure(options: argparse.Namespace) -> int:
 
 
 def publish(path: Path | None, about: dict[str, Any], results: dict[str, list[Contender]], failed: dict[str, str]) -> None:
-    """Print the figures, and write them as JSON where asked for."""
+    """Print the results, and write them to ``path`` as JSON unless it is None."""
     found = [verdict for name, contenders in results.items() for verdict in judge(name, contenders)]
     print("; ".join(f"{name} {value}" for name, value in about.items()), figures(results), verdicts(found), sep="\n\n")
     if path:
@@ -149,7 +153,7 @@ def main() -> int:
         print(NO_NGINX + OTHERS, file=sys.stderr)
         return 3
     if not has_curl_plugin():
-        print("bench: dpp-curl is not installed, so its rows and goals are left out", file=sys.stderr)
+        print("bench: dpp-curl is not installed; its rows and goals are skipped", file=sys.stderr)
     return measure(options)
 
 

@@ -1,4 +1,4 @@
-"""Burn pure Python, in as many processes as asked for: ``python burn.py LOOPS FILES PROCESSES``."""
+"""Use processor time with pure Python in several processes: ``python burn.py LOOPS FILES PROCESSES``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import multiprocessing
 import sys
 import time
 
-TARGET = 0.020
+TARGET = 0.020  # seconds
 
 
 def burn(loops: int) -> int:
@@ -17,7 +17,8 @@ def burn(loops: int) -> int:
 
 
 def loops_for_target() -> int:
-    """Return how many loops take 20 ms here when nothing else runs."""
+    """Return the number of loops that take 20 ms on this machine."""
+    # The best of ten, to exclude the time of other processes
     loops, best = 100_000, 1e9
     for _ in range(10):
         begin = time.perf_counter()

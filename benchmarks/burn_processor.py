@@ -1,4 +1,4 @@
-"""A processor that burns pure Python."""
+"""A processor that uses processor time with pure Python."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dpp import BaseProcessor, FileData
 
 
 class Burn(BaseProcessor):
-    """Burn a fixed number of loops, whatever the file holds."""
+    """Run a fixed number of loops for each file."""
 
     name = "burn"
     version = "1"

@@ -1,4 +1,4 @@
-"""The cases: what is run against what, on which files."""
+"""The cases: their files, and the commands that are compared."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from dpp import BaseProcessor, FileData, hookimpl
 
 
 class Count(BaseProcessor):
-    """Offered, and used by nobody."""
+    """A processor that no batch uses."""
 
     name = "count-{name}"
     version = "3"
@@ -45,12 +45,13 @@ def dpp_processors() -> list[type]:
 
 
 def scaled(number: int, scale: float) -> int:
-    """Return a scaled number of files, at least 100: fewer would take another way through dpp."""
+    """Return a scaled number of files, at least 100."""
+    # dpp processes smaller batches in another way, with tasks per file
     return max(100, round(number * scale))
 
 
 def dpp(manifest: Path | str, *options: str, workers: int = 4) -> list[str]:
-    """Return the main job's command."""
+    """Return the command of the main job."""
     return [str(BIN / "luigi"), "--module", "dpp", "RunBatch", "--files", str(manifest), "--workers", str(workers), *options]
 
 
@@ -59,7 +60,7 @@ def has_curl_plugin() -> bool:
 
 
 def both_fetchers(manifest: Path, files: int, *options: str) -> list[Contender]:
-    """Return dpp with dpp-curl, where it is installed, and with requests."""
+    """Return dpp with dpp-curl, if it is installed, and with requests."""
     fast = Contender("dpp-curl", "dpp, dpp-curl", dpp(manifest, *options), files)
     plain = Contender("dpp-requests", "dpp, requests", dpp(manifest, *options), files, WITH_REQUESTS)
     return [fast, plain] if has_curl_plugin() else [plain]
@@ -72,7 +73,7 @@ def write_manifest(path: Path, urls: Sequence[str]) -> Path:
 
 
 def write_lists(folder: Path, urls: Sequence[str]) -> tuple[Path, Path]:
-    """Return a list of URLs, and the same as curl wants it, with names to save to."""
+    """Write a list of URLs, and a configuration of curl with the same URLs and output names; return both paths."""
     plain, config = folder / "urls.txt", folder / "curl.txt"
     plain.write_text("".join(f"{url}\n" for url in urls))
     config.write_text("".join(f'url = "{url}"\noutput = "{url.rpartition("/")[2]}"\n' for url in urls))
@@ -94,7 +95,7 @@ def numbered(count: int) -> Iterator[str]:
 
 
 def small_files(folder: Path, count: int) -> Path:
-    """Write files of 4 KiB, all different."""
+    """Write files of 4 KiB with different contents."""
     folder.mkdir(parents=True)
     numbers = random.Random(1)
     for name in numbered(count):
@@ -103,7 +104,7 @@ def small_files(folder: Path, count: int) -> Path:
 
 
 def linked_files(folder: Path, count: int) -> list[str]:
-    """Make that many names of one file of 4 KiB; return them as file: URLs."""
+    """Create hard links to one file of 4 KiB; return them as ``file:`` URLs."""
     folder.mkdir(parents=True)
     first = folder / "content"
     first.write_bytes(random.Random(1).randbytes(SMALL))
@@ -131,7 +132,7 @@ def small(folder: Path, scale: float) -> Iterator[list[Contender]]:
             Contender("rclone", "rclone --transfers 16", rclone, files, outputs=files),
             Contender("wget", "wget", ["wget", "--no-config", "--quiet", "--input-file", str(plain)], files, outputs=files),
             Contender("pool", "requests, 16 threads", pool, files, outputs=files),
-            Contender("graph", "four Luigi tasks a file", dpp(few, "--chunk-size", "1"), 100),
+            Contender("graph", "four Luigi tasks per file", dpp(few, "--chunk-size", "1"), 100),
         ]
 
 
@@ -146,7 +147,7 @@ def remove_some(workspace: Path, names: set[str]) -> None:
 
 @contextmanager
 def resume(folder: Path, scale: float) -> Iterator[list[Contender]]:
-    """The batch of the case small once more, when it is complete, and when 1 % is missing."""
+    """The batch of the case small again, when it is complete and when 1 % of its files are missing."""
     files = scaled(10_000, scale)
     small_files(folder / "www", files)
     (folder / "kept").mkdir()
@@ -194,7 +195,7 @@ def large(folder: Path, scale: float) -> Iterator[list[Contender]]:
 
 @contextmanager
 def latency(folder: Path, scale: float) -> Iterator[list[Contender]]:
-    """Files of a server that takes 100 ms to answer, 64 at once."""
+    """Files of a server that responds after 100 ms, 64 at once."""
     files = scaled(2_000, scale)
     with slow_server(folder) as url:
         urls = [f"{url}/{name}" for name in numbered(files)]
@@ -204,7 +205,7 @@ def latency(folder: Path, scale: float) -> Iterator[list[Contender]]:
 
 @contextmanager
 def cpu(folder: Path, scale: float) -> Iterator[list[Contender]]:
-    """A processor that takes 20 ms of pure Python, and the same loops without dpp as the machine's limit."""
+    """A processor that takes 20 ms of processor time, and the same loops without dpp as the limit of the machine."""
     files, loops = scaled(500, scale), str(loops_for_target())
     manifest = write_manifest(folder / "files.jsonl", linked_files(folder / "files", files))
     options = ("--processor", "burn_processor:Burn", "--options", json.dumps({"burn": {"loops": int(loops)}}))
@@ -216,7 +217,7 @@ def cpu(folder: Path, scale: float) -> Iterator[list[Contender]]:
 
 @contextmanager
 def settings(folder: Path, scale: float) -> Iterator[list[Contender]]:
-    """What the defaults are chosen by: threads, limits and queues, with a slow server, a fast one, and slow processors."""
+    """Values of settings that determine the defaults: threads, limits and queues, with slow and fast servers and processors."""
     few, many = scaled(400, scale), scaled(4_000, scale)
     small_files(folder / "www", many)
     near = [f"file://{folder / 'www' / name}" for name in numbered(few)]
@@ -245,7 +246,7 @@ def settings(folder: Path, scale: float) -> Iterator[list[Contender]]:
 
 @contextmanager
 def sftp(folder: Path, scale: float) -> Iterator[list[Contender]]:
-    """Files of 64 KiB from OpenSSH's server, on loopback and with a millisecond of round trip."""
+    """Files of 64 KiB from OpenSSH's server, on loopback and with a round-trip time of 1 ms."""
     files = scaled(500, scale)
     outbox = folder / "outbox"
     outbox.mkdir()
@@ -258,7 +259,7 @@ def sftp(folder: Path, scale: float) -> Iterator[list[Contender]]:
 
 
 def sftp_clients(folder: Path, server: Server, outbox: Path, key: str = "", where: str = "") -> Iterator[Contender]:
-    """Yield those who fetch all files of a folder from a server."""
+    """Yield the commands that download all files of a folder from a server."""
     files = sorted(outbox.iterdir())
     commands = folder / "commands"
     commands.write_text("".join(f"get {path}\n" for path in files))
@@ -275,7 +276,7 @@ def sftp_clients(folder: Path, server: Server, outbox: Path, key: str = "", wher
 
 
 def fake_plugins(site: Path, count: int) -> Path:
-    """Write plugins as pip would leave them: a module each, and its distribution's metadata."""
+    """Write plugins as pip installs them, each with a module and the metadata of its distribution."""
     for number in range(count):
         name = f"fake{number}"
         info = site / f"dpp_{name}-1.0.dist-info"
@@ -288,7 +289,7 @@ def fake_plugins(site: Path, count: int) -> Path:
 
 @contextmanager
 def plugins(folder: Path, scale: float) -> Iterator[list[Contender]]:
-    """The same batch with ten plugins installed that it does not use, and without."""
+    """The same batch with and without ten installed plugins that it does not use."""
     files = scaled(10_000, scale)
     manifest = write_manifest(folder / "files.jsonl", linked_files(folder / "files", files))
     site = str(fake_plugins(folder / "site-packages", 10))
@@ -300,7 +301,7 @@ def plugins(folder: Path, scale: float) -> Iterator[list[Contender]]:
 
 @contextmanager
 def view(folder: Path, scale: float) -> Iterator[list[Contender]]:
-    """Small files from nginx in a terminal (script(1)) where the view is drawn, and without it."""
+    """Small files from nginx in a terminal (script(1)), with and without the view."""
     files = scaled(20_000, scale)
     small_files(folder / "www", files)
     terminal = {"TERM": "xterm-256color", "CI": ""}
@@ -316,7 +317,13 @@ def view(folder: Path, scale: float) -> Iterator[list[Contender]]:
 
 @dataclass(frozen=True)
 class Case:
-    """A case: how to set it up, whether it needs nginx, and how many times as many rounds it needs."""
+    """A case.
+
+    Attributes:
+        setup: Context manager that prepares a folder for a scale and yields the commands.
+        needs_nginx: Whether it needs nginx.
+        times: Factor for the number of rounds.
+    """
 
     setup: Callable[[Path, float], object]
     needs_nginx: bool = False

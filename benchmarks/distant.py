@@ -1,7 +1,6 @@
-"""Pass TCP connections on to a port of this machine, half a millisecond later each way: ``python distant.py PORT TARGET_PORT``.
+"""Forward TCP connections to a port of this machine with a delay of 0.5 ms each way: ``python distant.py PORT TARGET_PORT``."""
 
-Threads that sleep keep to half a millisecond; an event loop would round it up to a whole one.
-"""
+# With threads, because an event loop would round the delay up to 1 ms.
 
 from __future__ import annotations
 
@@ -12,12 +11,12 @@ import time
 from contextlib import suppress
 from queue import SimpleQueue
 
-ONE_WAY = 0.0005
+ONE_WAY = 0.0005  # seconds
 HOST = "127.0.0.1"
 
 
 def receive(source: socket.socket, on_the_way: SimpleQueue[tuple[float, bytes]]) -> None:
-    """Take what comes, with the time at which it is due; at last nothing."""
+    """Queue received data with the time at which to send it; ``b""`` marks the end."""
     data = b"x"
     while data:
         data = b""
@@ -27,7 +26,7 @@ def receive(source: socket.socket, on_the_way: SimpleQueue[tuple[float, bytes]])
 
 
 def deliver(on_the_way: SimpleQueue[tuple[float, bytes]], target: socket.socket) -> None:
-    """Send what is due, up to the end."""
+    """Send queued data at its time, up to the end."""
     with suppress(OSError):
         while True:
             due, data = on_the_way.get()

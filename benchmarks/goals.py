@@ -1,4 +1,4 @@
-"""The goals of the project, as a table: what is compared in which case, and what is wanted."""
+"""The performance goals of the project: the case, the compared value and its limit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Rows = Mapping[str, Contender]
 
 
 def ratio(above: str, below: str) -> Callable[[Rows], float]:
-    """Return the time of one row divided by that of another."""
+    """Return a function for the time of one row divided by that of another."""
     return lambda rows: rows[above].median / rows[below].median
 
 
@@ -20,7 +20,7 @@ def rate(key: str) -> Callable[[Rows], float]:
 
 
 def per_file(above: str, below: str) -> Callable[[Rows], float]:
-    """Return the time a file of one row divided by that of another."""
+    """Return a function for the time per file of one row divided by that of another."""
     return lambda rows: rows[below].rate / rows[above].rate
 
 
@@ -34,7 +34,7 @@ def peak(key: str) -> Callable[[Rows], float]:
 
 @dataclass(frozen=True)
 class Goal:
-    """What a case should show."""
+    """A limit for a value of a case."""
 
     case: str
     text: str
@@ -50,8 +50,8 @@ GOALS = (
     Goal("small", "time(aria2c) / time(dpp with dpp-curl)", ">=", 1.0, ratio("aria2c", "dpp-curl")),
     Goal("small", "time(aria2c) / time(dpp with requests)", ">=", 0.35, ratio("aria2c", "dpp-requests")),
     Goal("resume", "files/s with nothing to do", ">=", 20_000, rate("nothing")),
-    Goal("scale", "time a file, largest batch against a tenth of it", "<=", 1.15, per_file("whole", "tenth")),
-    Goal("scale", "peak memory, largest batch against a tenth of it", "<=", 1.3, memory("whole", "tenth")),
+    Goal("scale", "time per file, largest batch / a tenth of it", "<=", 1.15, per_file("whole", "tenth")),
+    Goal("scale", "peak memory, largest batch / a tenth of it", "<=", 1.3, memory("whole", "tenth")),
     Goal("scale", "peak memory of the largest batch, MB", "<=", 150, peak("whole")),
     Goal("large", "time(curl) / time(dpp with dpp-curl)", ">=", 0.8, ratio("curl", "dpp-curl")),
     Goal("large", "peak memory, dpp with dpp-curl, MB", "<=", 120, peak("dpp-curl")),
@@ -66,20 +66,20 @@ GOALS = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """A goal and what was measured."""
+    """A goal and the measured value."""
 
     goal: Goal
     value: float
 
     def row(self) -> dict[str, object]:
-        """Return the verdict as JSON takes it."""
+        """Return the verdict as an object for JSON."""
         goal, value = self.goal, round(self.value, 3)
         wanted, met = f"{goal.sign} {goal.wanted:g}", goal.met(self.value)
         return {"case": goal.case, "goal": goal.text, "wanted": wanted, "measured": value, "met": met}
 
 
 def judge(case: str, contenders: list[Contender]) -> list[Verdict]:
-    """Return the verdicts of a case; a goal whose rows were left out has none."""
+    """Return the verdicts of a case, without goals whose rows were skipped."""
     rows = {contender.key: contender for contender in contenders}
     found = []
     for goal in (goal for goal in GOALS if goal.case == case):

@@ -1,4 +1,4 @@
-"""Run commands, and measure how long they take and how much memory their largest process needs."""
+"""Run commands, and measure their time and the memory of their largest process."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 BIN = Path(sys.executable).parent
-LIMIT = 300.0
+LIMIT = 300.0  # seconds
 LEFT_OUT = ("DPP_", "LUIGI_", "PYTHON", "COV_")
 
 
 class BenchError(Exception):
-    """A run that failed, so that its figures would mean nothing."""
+    """A command failed, so that its measurements are invalid."""
 
 
 @dataclass
 class Contender:
-    """One row of a case: a command that is run in an empty folder of its own, or in one that ``prepare`` makes."""
+    """One row of a case: a command that runs in a new empty folder, or in one that ``prepare`` creates."""
 
     key: str
     title: str
@@ -43,16 +43,16 @@ class Contender:
 
     @property
     def rate(self) -> float:
-        """Files a second."""
+        """Files per second."""
         return self.files / self.median
 
     @property
     def peak(self) -> float:
-        """The largest process of all runs, in MB (10^6 bytes)."""
+        """Memory of the largest process of all runs, in MB (10^6 bytes)."""
         return max(self.peaks) / 1e6
 
     def row(self) -> dict[str, object]:
-        """Return the figures as JSON takes them."""
+        """Return the measurements as an object for JSON."""
         return {
             "key": self.key,
             "title": self.title,
@@ -65,13 +65,13 @@ class Contender:
 
 
 def environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """Return this process's environment without proxies and without settings of dpp, Luigi and Python."""
+    """Return the environment of this process without proxies and settings of dpp, Luigi and Python."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(LEFT_OUT) and not name.lower().endswith("_proxy")}
     return {**kept, "PATH": f"{BIN}{os.pathsep}{kept.get('PATH', os.defpath)}", **extra}
 
 
 def kill_group(pid: int) -> None:
-    """Kill a process that leads its own group, and what it started."""
+    """Kill a process group by its leader's id."""
     try:
         os.killpg(pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -79,10 +79,9 @@ def kill_group(pid: int) -> None:
 
 
 def timed(command: Sequence[str], folder: Path, extra: Mapping[str, str]) -> tuple[float, int]:
-    """Run a command; return its seconds and the bytes that its largest process needed.
+    """Run a command; return its time in seconds, and the memory of its largest process in bytes.
 
-    ``wait4`` tells of the process and of every child that it has waited for, whichever was largest. A new process
-    counts as large as the one it was forked from, so that figures under this script's own size say nothing.
+    Values of memory below the size of this script are not valid: a new process has the size of the one that it was forked from.
     """
     with (folder.parent / "log").open("w+b") as log:
         begin = time.perf_counter()
@@ -90,6 +89,7 @@ def timed(command: Sequence[str], folder: Path, extra: Mapping[str, str]) -> tup
         killer = threading.Timer(LIMIT, kill_group, (process.pid,))
         killer.start()
         try:
+            # wait4 reports the largest of the process and the children that it has waited for
             _, status, usage = os.wait4(process.pid, 0)
             seconds = time.perf_counter() - begin
             process.returncode = os.waitstatus_to_exitcode(status)
@@ -101,7 +101,7 @@ def timed(command: Sequence[str], folder: Path, extra: Mapping[str, str]) -> tup
         if process.returncode:
             log.seek(0)
             end = log.read().decode(errors="replace")[-1500:]
-            raise BenchError(f"{command[0]} ended with {process.returncode} after {seconds:.1f} s (limit {LIMIT:.0f} s):\n{end}")
+            raise BenchError(f"{command[0]} ended with exit code {process.returncode} after {seconds:.1f} s (limit {LIMIT:.0f} s):\n{end}")
     return seconds, usage.ru_maxrss * 1024
 
 
@@ -110,7 +110,7 @@ def count(folder: Path) -> int:
 
 
 def once(contender: Contender, folder: Path) -> None:
-    """Run a contender one time; its folder is made before and removed afterwards, outside the measured time."""
+    """Run a contender once; creating and removing its folder is not measured."""
     place = folder / "run" / contender.key
     if contender.prepare:
         place = folder / "kept"
@@ -119,7 +119,7 @@ def once(contender: Contender, folder: Path) -> None:
         place.mkdir(parents=True)
     seconds, peak = timed(contender.command, place, contender.environment)
     if contender.outputs is not None and count(place) != contender.outputs:
-        raise BenchError(f"{contender.title} left {count(place)} files, expected {contender.outputs}")
+        raise BenchError(f"{contender.title}: expected {contender.outputs} files, got {count(place)}")
     contender.seconds.append(seconds)
     contender.peaks.append(peak)
     if not contender.prepare:
@@ -127,7 +127,8 @@ def once(contender: Contender, folder: Path) -> None:
 
 
 def alternate(contenders: Sequence[Contender], folder: Path, rounds: int) -> None:
-    """Run all contenders in turn, ``rounds`` times, every other round in reverse, so that drift hits all alike."""
+    """Run all contenders in turn, ``rounds`` times."""
+    # Every second round in reverse order, so that a drift of the machine affects all of them equally
     for number in range(rounds):
         for contender in contenders[:: -1 if number % 2 else 1]:
             once(contender, folder)

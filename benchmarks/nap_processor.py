@@ -1,4 +1,4 @@
-"""A processor that waits, as one does that asks another server."""
+"""A processor that waits, like one that sends a request to a server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dpp import BaseProcessor, FileData
 
 
 class Nap(BaseProcessor):
-    """Wait for a while, whatever the file holds."""
+    """Wait for a fixed time for each file."""
 
     name = "nap"
     version = "1"

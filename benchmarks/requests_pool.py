@@ -1,4 +1,4 @@
-"""A peer: what people write by hand, requests with a pool of 16 threads: ``python requests_pool.py LIST``."""
+"""Download a list of URLs with requests and 16 threads, as in a typical script: ``python requests_pool.py LIST``."""
 
 from __future__ import annotations
 

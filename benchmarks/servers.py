@@ -1,4 +1,4 @@
-"""The servers that a benchmark starts on loopback and stops by their own process ids."""
+"""The servers that benchmarks start on loopback."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sshd import Server, sshd
 
 __all__ = ["Server", "distant", "nginx", "nginx_path", "slow_server", "sshd"]
 
-STARTED = 10.0
+STARTED = 10.0  # seconds
 CONFIG = """
 daemon off;
 worker_processes 2;
@@ -43,7 +43,8 @@ http {{
 
 
 def nginx_path() -> str | None:
-    """Return where nginx is; Debian puts it where only root looks."""
+    """Return the path of nginx, or None if it is not installed."""
+    # Debian installs it in a folder that is on the PATH of root only
     return shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
 
 
@@ -54,7 +55,7 @@ def free_port() -> int:
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Return as soon as somebody listens on the port."""
+    """Wait until a process listens on the port."""
     end = time.monotonic() + STARTED
     while time.monotonic() < end and process.poll() is None:
         try:
@@ -67,7 +68,7 @@ def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
 
 @contextmanager
 def stopped(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Stop a process at the end of the block, whatever ends it."""
+    """Stop a process at the end of the block."""
     try:
         yield
     finally:
@@ -81,7 +82,7 @@ def stopped(process: subprocess.Popen[bytes]) -> Iterator[None]:
 
 @contextmanager
 def nginx(folder: Path) -> Iterator[str]:
-    """Serve ``folder/www`` with an nginx of our own; yield its URL."""
+    """Serve ``folder/www`` with a separate nginx; yield its URL."""
     port, log, config = free_port(), folder / "nginx.log", folder / "nginx.conf"
     config.write_text(CONFIG.format(folder=folder, port=port))
     (folder / "www").mkdir(exist_ok=True)
@@ -95,7 +96,7 @@ def nginx(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def script(name: str, folder: Path, *arguments: str) -> Iterator[int]:
-    """Run a server of this folder's; yield the port that it is given first of its arguments."""
+    """Run a script of this folder as a server, with a free port as its first argument; yield the port."""
     port, log = free_port(), folder / f"{name}.log"
     command = [sys.executable, str(Path(__file__).with_name(name)), str(port), *arguments]
     with log.open("ab") as output:
@@ -107,14 +108,14 @@ def script(name: str, folder: Path, *arguments: str) -> Iterator[int]:
 
 @contextmanager
 def slow_server(folder: Path) -> Iterator[str]:
-    """Serve 4 KiB under any path, 100 ms after it was asked for; yield the server's URL."""
+    """Run a server that responds to any path with 4 KiB after 100 ms; yield its URL."""
     with script("slow_server.py", folder) as port:
         yield f"http://127.0.0.1:{port}"
 
 
 @contextmanager
 def distant(folder: Path, near: Server) -> Iterator[Server]:
-    """Put a millisecond of round trip before an SFTP server; yield the server as it is seen from there."""
+    """Run a proxy that adds a round-trip time of 1 ms to an SFTP server; yield the server with the port of the proxy."""
     with script("distant.py", folder, str(near.port)) as port:
         known_hosts = folder / "known_hosts_distant"
         known_hosts.write_text(f"[{near.host}]:{port} {near.host_key}\n")

@@ -1,11 +1,11 @@
-"""Answer every HTTP request with 4 KiB, 100 ms after it came: ``python slow_server.py PORT``."""
+"""Respond to every HTTP request with 4 KiB after 100 ms: ``python slow_server.py PORT``."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 
-DELAY = 0.1
+DELAY = 0.1  # seconds
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: 4096\r\n\r\n" + bytes(range(256)) * 16
 
 
