@@ -1,6 +1,6 @@
-"""What has to hold for any bytes that the plugins read: archives, packets of an SFTP server, OpenPGP packets.
+"""Fuzz targets for the parsers of the plugins: archives, messages of an SFTP server, OpenPGP packets.
 
-Each function raises AssertionError where something does not hold; the plugins' property tests call the same functions.
+Each function raises AssertionError if a property does not hold. The property tests of the plugins call the same functions.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ from dpp_sftp.session import Session
 from dpp_sftp.source import choose
 
 MAX_BYTES, MAX_MEMBERS = 100_000, 20
-MAX_MESSAGE = 6_000  # two names of 255 characters, escaped
+MAX_MESSAGE = 6_000  # characters; two names of 255 characters with escape sequences
 ARCHIVE_CLASSES = Decompress.blames_input | {"archive-encrypted", "archive-unsupported"}
-_FILE, _FOLDER = 0o10, 0o04  # of a mode's upper bits
+_FILE, _FOLDER = 0o10, 0o04  # upper bits of a mode
 _BLOCK = 512
 _ZIP_END = struct.Struct("<4s4H2LH")  # the end record: PKWARE's APPNOTE, section 4.3.16
 _CHECKSUM = re.compile(rb"[0-7 ]{6}[\0 ]{2}")
 
 
 def tar_archive(data: bytes) -> None:
-    """Unpack a tar, as it is and with checksums that fit: else hardly a mutation of a header would get beyond it."""
+    """Unpack a tar, unchanged and with corrected checksums."""
+    # Without correct checksums, almost no mutation of a header would reach the code after the check
     _unpack_both(data, b"".join(_with_checksum(data[start : start + _BLOCK]) for start in range(0, len(data), _BLOCK)), "x.tar")
 
 
@@ -48,7 +49,8 @@ def _with_checksum(block: bytes) -> bytes:
 
 
 def zip_archive(data: bytes) -> None:
-    """Unpack a zip, as it is and with offsets and an end record that fit: else hardly a mutation would get to its members."""
+    """Unpack a zip, unchanged and with corrected offsets and a corrected end record."""
+    # Without them, almost no mutation would reach the code that reads members
     _unpack_both(data, _with_offsets(data), "x.zip")
 
 
@@ -72,7 +74,7 @@ def _unpack_both(data: bytes, fitting: bytes, name: str) -> None:
 
 
 def unpack(data: bytes, name: str) -> None:
-    """Unpack a file in a folder with others around it: it becomes files and folders in its own one, or StageError and nothing."""
+    """Check that unpacking writes only files and folders in its own folder, or raises StageError and writes nothing."""
     with TemporaryDirectory() as root:
         around = Path(root)
         into = around / "up/out"
@@ -90,11 +92,11 @@ def unpack(data: bytes, name: str) -> None:
         assert made == around / name or made.parent == into
         assert all(mode & 0o7000 == 0 and mode >> 12 in (_FILE, _FOLDER) for mode, _ in inside.values())
         assert sum(len(content) for _, content in inside.values()) <= MAX_BYTES
-        assert len(inside) <= MAX_MEMBERS + 1  # and their folder
+        assert len(inside) <= MAX_MEMBERS + 1  # 1 for their folder
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Return the mode of everything below a folder, and what the files hold."""
+    """Return the mode of everything below a folder, and the content of files."""
     found = {}
     for path in sorted(folder.rglob("*")):
         status = path.lstat()
@@ -103,7 +105,7 @@ def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 
 def _unpacked(file: FileData) -> Path | None:
-    """Return what a file is unpacked to, or None where it is refused."""
+    """Return the unpacked file or folder, or None if the file is rejected."""
     try:
         return Decompress(max_bytes=MAX_BYTES, max_members=MAX_MEMBERS).pre_process(file).local_path
     except StageError as error:
@@ -117,16 +119,16 @@ def _can_be_shown(error: StageError) -> None:
     assert str(error).isprintable()
 
 
-SIZE = 100  # of the file that the seeds of the corpus fetch; it was changed at second 1
+SIZE = 100  # bytes of the file in the seeds of the corpus, whose last change was at second 1
 KNOWN_ETAG = f'"1-{SIZE}"'
-_TURNS = 8  # of the event loop, until the client has acted on an answer
+_TURNS = 8  # iterations of the event loop until the client has processed a response
 _TURNS_TO_END = 1000
-_INIT, _EXTENDED = 1, 200  # requests: the first, whose answer has no number, and asyncssh's for the server's limits
-_LIMITS = b"\xc9%b" + bytes(32)  # the answer to that: none
+_INIT, _EXTENDED = 1, 200  # types of requests: the first, whose response has no number, and asyncssh's for the server's limits
+_LIMITS = b"\xc9%b" + bytes(32)  # the response to the latter: no limits
 
 
 class Received:
-    """A part of a download that takes what comes; see dpp.Part."""
+    """A part of a download that counts bytes; see :class:`dpp.Part`."""
 
     waited = 0.0
     total: int | None = None
@@ -145,19 +147,21 @@ class Received:
 
 
 class Incoming(asyncio.StreamReader):
-    """What comes from a server, as an SSHReader gives it."""
+    """The stream from a server, with the interface of asyncssh's SSHReader."""
 
     logger = asyncssh.logger
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return what is known of the connection: nothing."""
+        """Return the default; nothing is known of the connection."""
         return default
 
 
 class Wire:
-    """Stands in for asyncssh's connection and a server, which answers the requests of a client with these bytes, message by message.
+    """A replacement for asyncssh's connection, and a server that responds to requests with given messages.
 
-    A message with the number 0 answers the oldest request: so mutations that add or drop messages get further.
+    Args:
+        data: The messages.
+        piece: Maximum size of the pieces in which they are sent, in bytes.
     """
 
     def __init__(self, data: bytes, piece: int) -> None:
@@ -168,7 +172,7 @@ class Wire:
         self.channel = self
 
     def write(self, data: bytes) -> None:
-        """Take requests."""
+        """Receive requests."""
         for request in _messages(data):
             self.requests += 1
             if request[4] == _EXTENDED:
@@ -177,7 +181,7 @@ class Wire:
                 self._open.append(request[5:9])
 
     def is_closing(self) -> bool:
-        """Whether nothing can be sent any more."""
+        """Return False."""
         return False
 
     def close(self) -> None:
@@ -186,10 +190,10 @@ class Wire:
     abort = close
 
     async def wait_closed(self) -> None:
-        """Wait for its end."""
+        """Return immediately."""
 
     def create_task(self, work: Coroutine[Any, Any, None], logger: object) -> asyncio.Task[None]:
-        """Run what asyncssh does beside the requests."""
+        """Run a coroutine of asyncssh in the background."""
         return asyncio.ensure_future(work)
 
     async def opened(self) -> tuple[Any, Session]:
@@ -198,7 +202,7 @@ class Wire:
         return self, Session(self._incoming, self)
 
     async def run(self, session: Session, work: Callable[[Session], Any]) -> None:
-        """Answer what a client asks until there is nothing left to send; it ends soon after."""
+        """Respond to the requests of a client until all messages are sent, and check that the client ends."""
         asked = asyncio.ensure_future(self._started(session, work))
         for message in _messages(self._data):
             await _until_done(asked, _TURNS)
@@ -209,7 +213,7 @@ class Wire:
                 self._incoming.feed_data(sent[start : start + self._piece])
         self._incoming.feed_eof()
         await _until_done(asked, _TURNS_TO_END)
-        assert asked.done(), "it waits for an answer that never comes"
+        assert asked.done(), "the client still waits for a response after the end of the stream"
         await asked
 
     async def _started(self, session: Session, work: Callable[[Session], Any]) -> None:
@@ -217,6 +221,7 @@ class Wire:
         await work(session)
 
     def _numbered(self, message: bytes) -> bytes:
+        # A message with the number 0 gets that of the oldest request, so that mutations that add or remove messages stay valid
         if message[5:9] != bytes(4):
             return message
         return message[:5] + (self._open.popleft() if self._open else bytes(4)) + message[9:]
@@ -259,7 +264,10 @@ WORK: tuple[Callable[[Session], Any], ...] = (
 
 
 def sftp_server(data: bytes) -> None:
-    """Fetch from a server or list its folder, as the first byte tells; the others are what it sends: it works, or is FetchError."""
+    """Download from a server or list its folder; the first byte selects the task, the others are sent by the server.
+
+    It must return or raise FetchError.
+    """
     first = data[0] if data else 0
     wire = Wire(data[1:], piece=7 if first & 0x80 else 2**20)
     connection = Connection(Server("h", 22), 60, wire.opened)
@@ -274,7 +282,7 @@ def sftp_server(data: bytes) -> None:
 
 
 def openpgp_packets(data: bytes) -> None:
-    """Tell whether a file is an encrypted message, and a whole one: there is an answer, which what follows a whole one leaves as it is."""
+    """Check that any bytes can be tested for a complete encrypted message, and that bytes after such a message change nothing."""
     with TemporaryDirectory() as folder:
         path = Path(folder, "x")
         path.write_bytes(data)
@@ -282,5 +290,5 @@ def openpgp_packets(data: bytes) -> None:
         cut = is_cut(path)
         assert cut in (True, False)
         if not cut and not ARMOR.match(data):
-            path.write_bytes(data + b"\0")  # no packet begins like that
+            path.write_bytes(data + b"\0")  # not the first byte of a packet
             assert not is_cut(path)

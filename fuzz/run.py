@@ -1,6 +1,6 @@
-"""Fuzz what reads the words of others: libFuzzer's mutations, guided by coverage of dpp and its plugins, through atheris.
+"""Fuzz the parsers of dpp and its plugins with libFuzzer's coverage-guided mutations, through atheris.
 
-What reaches something new is kept in fuzz/found, and an input that fails as fuzz/crash-TARGET-*; ``--again`` tries such a file anew.
+Inputs that reach new code are stored in fuzz/found, and inputs that fail in fuzz/crash-TARGET-*; run one of them again with --again.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ MEMORY = Path("/dev/shm")
 
 
 def main() -> int:
-    """Fuzz each target in a process of its own, as libFuzzer ends the one it runs in; return 1 where one fails."""
+    """Fuzz the targets, and return 1 if one of them fails."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=int, default=30, help="for each target (30)")
-    parser.add_argument("--target", choices=targets.TARGETS, help="only this one")
-    parser.add_argument("--again", type=Path, help="an input of that target, tried once instead")
+    parser.add_argument("--seconds", type=int, default=30, help="seconds per target (default: 30)")
+    parser.add_argument("--target", choices=targets.TARGETS, help="target to fuzz (default: all)")
+    parser.add_argument("--again", type=Path, help="run --target once with this input instead of fuzzing")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.here:
         fuzz(asked.target, asked.seconds, asked.again)
+    # One process per target, because libFuzzer ends the process that it runs in
     names = [asked.target] if asked.target else list(targets.TARGETS)
     again = ["--again", asked.again] if asked.again else []
     runs = [[sys.executable, __file__, "--here", "--target", name, "--seconds", str(asked.seconds), *again] for name in names]
@@ -39,7 +40,7 @@ def main() -> int:
 def fuzz(name: str, seconds: int, again: Path | None) -> None:
     """Fuzz one target, and end this process."""
     if MEMORY.is_dir():
-        tempfile.tempdir = str(MEMORY)  # five times as many executions as on a disk
+        tempfile.tempdir = str(MEMORY)  # five times as many executions per second as on a disk
     found = HERE / "found" / name
     found.mkdir(parents=True, exist_ok=True)
     inputs = [again] if again else [found, HERE / "corpus" / name]

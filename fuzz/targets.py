@@ -1,4 +1,4 @@
-"""What has to hold for any bytes whatever: each function takes some, and raises AssertionError where something does not.
+"""Fuzz targets for the parsers of dpp: each function takes any bytes, and raises AssertionError if a property does not hold.
 
 The fuzzer (``make fuzz``) and the property tests call the same functions.
 """
@@ -33,7 +33,7 @@ _AFTER = Outcome(id="after", name="after", url="https://h/", key="after", status
 
 
 def manifest(data: bytes) -> None:
-    """Read a manifest, whose first byte tells the format: it is refused, or each of its files is in the catalog, with safe names."""
+    """Read a manifest whose first byte selects the format: it must be rejected, or its files must be in the catalog with safe names."""
     with TemporaryDirectory() as folder:
         path = Path(folder, f"x{SUFFIXES[data[0] % len(SUFFIXES)] if data else ''}")
         path.write_bytes(data[1:])
@@ -60,7 +60,7 @@ def _stays_inside(file: FileData) -> None:
 
 
 def ledger(data: bytes) -> None:
-    """Open a ledger that holds anything: no outcome is invented or lost but in a torn last line, and it goes on after that."""
+    """Open a ledger with any content: no outcome may be added, none lost except in an incomplete last line, and it can be continued."""
     with TemporaryDirectory() as folder:
         path = Path(folder, "0.jsonl")
         torn = Path(folder, "0.jsonl.open")
@@ -77,7 +77,7 @@ def ledger(data: bytes) -> None:
 
 
 def answer(data: bytes) -> None:
-    """Judge the headers of an answer, a line each: they announce a body that makes sense, or they are a failure with its class."""
+    """Check the headers of a response, one per line: they must announce a valid body, or raise FetchError with a class."""
     status = (200, 206, 429, 301)[data[0] % 4] if data else 200
     lines = data[1:].decode("latin-1").split("\n")
     headers = HTTPHeaderDict()
@@ -99,7 +99,7 @@ def answer(data: bytes) -> None:
 
 
 def sidecar(data: bytes) -> None:
-    """Take up a download whose sidecar, and a part whose facts, hold anything: it is whole, or it is not there."""
+    """Load a download with any sidecar, and a part with any facts: it must be complete or missing."""
     file = FileData(url=SOURCE)
     with TemporaryDirectory() as folder:
         paths = Workspace(Path(folder)).download(file)
