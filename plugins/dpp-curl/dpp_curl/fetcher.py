@@ -76,7 +76,7 @@ class CurlFetcher(BaseFetcher):
                 answer.finish(file.size)
                 return
             url, headers = http.next_hop(url, answer.headers.get("Location"), headers)
-        raise FetchError(f"the request was redirected more than {http.MAX_REDIRECTS} times", "redirect")
+        raise FetchError(f"more than {http.MAX_REDIRECTS} redirects", "redirect")
 
     def _perform(self, url: str, headers: Mapping[str, str], answer: _Answer, timer: http.TransferTimer) -> None:
         """Send one request and pass the response to ``answer``."""
@@ -108,18 +108,18 @@ class CurlFetcher(BaseFetcher):
             limit = f"total_timeout ({self.settings.total_timeout:g} s)" if answer.has_begun else "connect_timeout or total_timeout"
             return FetchError(f"there was no complete response within {limit}", "timeout", retryable=True)
         if code in _DNS:
-            return FetchError("the host's name does not resolve", "dns", retryable=True)
+            return FetchError("the host name does not resolve", "dns", retryable=True)
         # A connection that breaks during the handshake is worth a retry; a certificate that is rejected is not
         if code == pycurl.E_SSL_CONNECT_ERROR and _BROKEN_HANDSHAKE.search(message):
             code = pycurl.E_RECV_ERROR
         if code in _TLS:
-            return FetchError(f"the TLS handshake failed or the certificate is not trusted: {message}", "tls")
+            return FetchError(f"TLS handshake failed: {message}", "tls")
         if code in _BROKEN and answer.has_begun:
-            return FetchError("the connection broke before the body was complete", "truncated", retryable=True)
+            return FetchError("the connection closed before the response body was complete", "truncated", retryable=True)
         if code in _CONNECTION | _BROKEN:
-            reason = "connection refused" if code == pycurl.E_COULDNT_CONNECT else "the connection broke or was not made"
+            reason = "connection refused" if code == pycurl.E_COULDNT_CONNECT else "cannot connect, or the connection was lost"
             if refusal := _PROXY_REFUSAL.search(message):
-                reason = f"the proxy answered {refusal[1]}"
+                reason = f"the proxy responded with {refusal[1]}"
             return FetchError(reason, "connection", retryable=True)
         return FetchError(f"the URL or the response is not valid for libcurl (curl error {code})", "protocol")
 
