@@ -52,7 +52,7 @@ bench: $(STAMP) ## Measure dpp against other downloaders, from an nginx of its o
 soak: $(STAMP) ## Run batches in a loop with a server that fails, and see whether anything grows (SOAK="--minutes 20").
 	$(BIN)/python scripts/soak.py $(SOAK)
 
-fuzz: $(STAMP) ## Fuzz the readers of manifests, ledgers, answers, sidecars, archives, SFTP and OpenPGP packets (FUZZ="--seconds 60 --target zip_archive").
+fuzz: $(STAMP) ## Fuzz the readers of manifests, ledgers, HTTP responses, sidecars, archives, SFTP and OpenPGP packets (FUZZ="--seconds 60 --target zip_archive").
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	$(BIN)/python fuzz/run.py $(FUZZ)
 

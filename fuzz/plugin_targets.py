@@ -203,18 +203,18 @@ class Wire:
 
     async def run(self, session: Session, work: Callable[[Session], Any]) -> None:
         """Respond to the requests of a client until all messages are sent, and check that the client ends."""
-        asked = asyncio.ensure_future(self._started(session, work))
+        task = asyncio.ensure_future(self._started(session, work))
         for message in _messages(self._data):
-            await _until_done(asked, _TURNS)
-            if asked.done():
+            await _until_done(task, _TURNS)
+            if task.done():
                 break
             sent = self._numbered(message)
             for start in range(0, len(sent), self._piece):
                 self._incoming.feed_data(sent[start : start + self._piece])
         self._incoming.feed_eof()
-        await _until_done(asked, _TURNS_TO_END)
-        assert asked.done(), "the client still waits for a response after the end of the stream"
-        await asked
+        await _until_done(task, _TURNS_TO_END)
+        assert task.done(), "the client still waits for a response after the end of the stream"
+        await task
 
     async def _started(self, session: Session, work: Callable[[Session], Any]) -> None:
         await session.start(self)
@@ -234,9 +234,9 @@ def _messages(data: bytes) -> Iterator[bytes]:
         data = data[end:]
 
 
-async def _until_done(asked: asyncio.Future[Any], turns: int) -> None:
+async def _until_done(task: asyncio.Future[Any], turns: int) -> None:
     for _ in range(turns):
-        if asked.done():
+        if task.done():
             return
         await asyncio.sleep(0)
 

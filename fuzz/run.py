@@ -27,13 +27,13 @@ def main() -> int:
     parser.add_argument("--target", choices=targets.TARGETS, help="target to fuzz (default: all)")
     parser.add_argument("--again", type=Path, help="run --target once with this input instead of fuzzing")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.here:
-        fuzz(asked.target, asked.seconds, asked.again)
+    arguments = parser.parse_args()
+    if arguments.here:
+        fuzz(arguments.target, arguments.seconds, arguments.again)
     # One process per target, because libFuzzer ends the process that it runs in
-    names = [asked.target] if asked.target else list(targets.TARGETS)
-    again = ["--again", asked.again] if asked.again else []
-    runs = [[sys.executable, __file__, "--here", "--target", name, "--seconds", str(asked.seconds), *again] for name in names]
+    names = [arguments.target] if arguments.target else list(targets.TARGETS)
+    again = ["--again", arguments.again] if arguments.again else []
+    runs = [[sys.executable, __file__, "--here", "--target", name, "--seconds", str(arguments.seconds), *again] for name in names]
     return max([subprocess.run(run, check=False).returncode != 0 for run in runs])
 
 

@@ -76,21 +76,21 @@ def ledger(data: bytes) -> None:
         assert [row.outcome for row in read_records(path)] == [*(row.outcome for row in kept), _AFTER]
 
 
-def answer(data: bytes) -> None:
+def http_response(data: bytes) -> None:
     """Check the headers of a response, one per line: they must announce a valid body, or raise FetchError with a class."""
     status = (200, 206, 429, 301)[data[0] % 4] if data else 200
     lines = data[1:].decode("latin-1").split("\n")
     headers = HTTPHeaderDict()
     for name, _, value in (line.partition(":") for line in lines):
         headers.add(name, value)
-    asked = 4 if status == 206 else 0
+    offset = 4 if status == 206 else 0
     try:
-        body = http.judge(status, headers, SimpleNamespace(offset=asked, etag=ETAG), asked)
+        body = http.judge(status, headers, SimpleNamespace(offset=offset, etag=ETAG), offset)
     except FetchError as error:
         assert error.error_class
         assert error.retry_after is None or 0 <= error.retry_after < float("inf")
     else:
-        assert body.offset in (0, asked)
+        assert body.offset in (0, offset)
         assert body.length is None or body.length >= 0
         assert body.total is None or body.length is None or body.total == body.offset + body.length
     with suppress(FetchError):
@@ -116,4 +116,4 @@ def sidecar(data: bytes) -> None:
 
 
 _PLUGINS = (plugin_targets.tar_archive, plugin_targets.zip_archive, plugin_targets.sftp_server, plugin_targets.openpgp_packets)
-TARGETS: dict[str, Callable[[bytes], None]] = {target.__name__: target for target in (manifest, ledger, answer, sidecar, *_PLUGINS)}
+TARGETS: dict[str, Callable[[bytes], None]] = {target.__name__: target for target in (manifest, ledger, http_response, sidecar, *_PLUGINS)}

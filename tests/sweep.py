@@ -275,13 +275,15 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=1, help="number of the first disturbed call")
     parser.add_argument("--step", type=int, default=1, help="distance between disturbed calls")
     parser.add_argument("--last", type=int, default=sys.maxsize, help="number of the last disturbed call, if a run has so many")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     # Not a TemporaryDirectory: each run exits as a program does, and would remove it.
     folder = Path(tempfile.mkdtemp(), "batch")
     folder.mkdir()
     try:
         with http_site.served(serve) as url:
-            well = sweep(Batch(folder, url, asked.program, MODES[asked.mode]), asked.how, asked.first, asked.step, asked.last)
+            well = sweep(
+                Batch(folder, url, arguments.program, MODES[arguments.mode]), arguments.how, arguments.first, arguments.step, arguments.last
+            )
     finally:
         shutil.rmtree(folder.parent)
     sys.exit(not well)

@@ -96,7 +96,7 @@ lines = st.builds(
 
 @given(st.integers(0, 3), st.lists(lines, max_size=5))
 def test_any_headers_are_an_answer_or_a_failure(status, sent):
-    targets.answer(bytes([status]) + "\n".join(sent).encode("latin-1"))
+    targets.http_response(bytes([status]) + "\n".join(sent).encode("latin-1"))
 
 
 facts = st.dictionaries(st.sampled_from(["url", "size", "sha256", "etag", "total", "source"]), values, max_size=6).map(

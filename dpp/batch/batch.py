@@ -147,7 +147,7 @@ def _shared_run(folder: Path, lock: BatchLock, begin: Callable[[], Run]) -> RunF
             if run is not None and run.workfile.is_open():
                 return run
         time.sleep(SHARING_PAUSE)
-    raise lock.held()
+    raise lock.held_error()
 
 
 def _existing(settings: Settings, registry: Registry) -> Existing | None:

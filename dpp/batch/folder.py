@@ -68,7 +68,7 @@ class RunFolder:
         """Whether a process is running this batch."""
         lock = self.new_lock()
         try:
-            return not lock.is_free()
+            return not lock.try_alone()
         finally:
             lock.release()
 

@@ -226,7 +226,7 @@ class Run(RunFolder):
     def conclude(self, *, interrupted: bool = False) -> tuple[Summary, int]:
         """Return the summary of the run and its exit code; finish the run if no process did and none still works on it."""
         # A run that was interrupted, or that the environment stopped, has no summary yet.
-        summary = self.summary() or (self.finish() if self._is_alone() else self.progress())
+        summary = self.summary() or (self.finish() if self._try_alone() else self.progress())
         if interrupted:
             return summary, INTERRUPTED
         return summary, self.exit_code(summary)
@@ -236,8 +236,8 @@ class Run(RunFolder):
         with suppress(EnvironmentStop):
             write_json(self.stop_path, {"reason": str(error)})
 
-    def _is_alone(self) -> bool:
-        return self._lock is None or self._lock.is_free()
+    def _try_alone(self) -> bool:
+        return self._lock is None or self._lock.try_alone()
 
     def release(self) -> None:
         """Release the lock, so that other processes can run the batch."""

@@ -226,9 +226,9 @@ class Downloader:
     def _wait(self, state: RetryCallState) -> float:
         """Return the seconds to wait: the server's Retry-After up to a maximum, or exponential backoff with jitter."""
         error = state.outcome.exception() if state.outcome else None
-        asked = getattr(error, "retry_after", None)
-        if asked is not None:
-            return min(float(asked), self._settings.retry_after_max)
+        retry_after = getattr(error, "retry_after", None)
+        if retry_after is not None:
+            return min(float(retry_after), self._settings.retry_after_max)
         return wait_random_exponential(self._settings.retry_wait, self._settings.retry_wait_max)(state)
 
 

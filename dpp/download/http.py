@@ -138,20 +138,20 @@ def _url_origin(url: str) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
-def judge(status: int, headers: Headers, part: Part, asked: int) -> Body:
+def judge(status: int, headers: Headers, part: Part, requested_offset: int) -> Body:
     """Return the body that a response announces.
 
     Args:
         status: Status code of the response, after redirects.
         headers: Headers of the response.
         part: The part that is continued.
-        asked: The requested offset in bytes; 0 for the whole file.
+        requested_offset: The requested offset in bytes; 0 for the whole file.
 
     Raises:
         RangeRefused: The part cannot be continued.
         FetchError: The response does not contain the file.
     """
-    if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and asked:
+    if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and requested_offset:
         raise RangeRefused("the server rejected the requested range")
     if status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
         raise _refusal(status, headers)
@@ -159,23 +159,23 @@ def judge(status: int, headers: Headers, part: Part, asked: int) -> Body:
     length, encoding = body_length(headers), _encoding(headers)
     if status == HTTPStatus.OK:
         return Body(0, length, None if encoding else length, encoding, None if encoding else etag)
-    if not asked:
+    if not requested_offset:
         raise FetchError("expected the whole file, got 206 Partial Content", "protocol", http_status=206)
-    return _continuation(headers, part, asked, length, etag, encoding)
+    return _continuation(headers, part, requested_offset, length, etag, encoding)
 
 
-def _continuation(headers: Headers, part: Part, asked: int, length: int | None, etag: str | None, encoding: str) -> Body:
+def _continuation(headers: Headers, part: Part, requested_offset: int, length: int | None, etag: str | None, encoding: str) -> Body:
     match = _CONTENT_RANGE.fullmatch((headers.get("Content-Range") or "").strip())
-    if match is None or int(match[1]) != asked or encoding:
+    if match is None or int(match[1]) != requested_offset or encoding:
         raise RangeRefused("the server sent a different range than requested")
     if etag != part.etag:
         raise RangeRefused("the file changed on the server, or the response has no entity tag to compare")
-    sent = int(match[2]) - asked + 1
-    if match[3] != str(asked + sent) or sent < 1 or length not in (None, sent):
+    sent = int(match[2]) - requested_offset + 1
+    if match[3] != str(requested_offset + sent) or sent < 1 or length not in (None, sent):
         raise RangeRefused("the range in the response ends before the end of the file, or contradicts its length")
-    if part.total not in (None, asked + sent):
+    if part.total not in (None, requested_offset + sent):
         raise RangeRefused("the size of the file changed since the download started")
-    return Body(asked, sent, asked + sent, "", part.etag)
+    return Body(requested_offset, sent, requested_offset + sent, "", part.etag)
 
 
 def _refusal(status: int, headers: Headers) -> FetchError:
@@ -311,7 +311,7 @@ class TransferTimer:
         self._window_began: float | None = None
         self._window_bytes = 0
 
-    def asked(self) -> None:
+    def request_sent(self) -> None:
         """Record that a request is sent."""
         # The time until the first byte of the response is a wait, not a stall.
         self._heard = time.monotonic()

@@ -180,7 +180,7 @@ class WatchedAdapter(HTTPAdapter):
         request.prepare_url(url, None)
         pool = self.get_connection_with_tls_context(request, verify, proxies)
         self.cert_verify(pool, request.url, verify, None)  # type: ignore[no-untyped-call] # the stubs leave it out
-        answer: urllib3.BaseHTTPResponse = pool.urlopen(  # type: ignore[attr-defined] # both kinds of pool have it
+        response: urllib3.BaseHTTPResponse = pool.urlopen(  # type: ignore[attr-defined] # both kinds of pool have it
             "GET",
             self.request_url(request, proxies),
             headers=headers,
@@ -191,7 +191,7 @@ class WatchedAdapter(HTTPAdapter):
             preload_content=False,
             decode_content=False,
         )
-        return answer
+        return response
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Create the pool manager."""

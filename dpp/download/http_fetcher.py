@@ -48,26 +48,26 @@ class RequestsFetcher(BaseFetcher):
         """Write the whole of a URL into the part; see :class:`dpp.base.BaseFetcher`."""
         timer = http.TransferTimer(self.settings, part)
         TIMER.set(timer)
-        asked = part.offset
+        requested_offset = part.offset
         headers = http.request_headers(file.headers, part, AGENT)
-        with _mapped_errors(), self._answer(url, headers, timer) as answer:
-            body = http.judge(answer.status, answer.headers, part, asked)
-            part.begin(body.offset, total=body.total, etag=body.etag, content_type=answer.headers.get("Content-Type"))
-            _receive(answer, body, part, file.size)
+        with _mapped_errors(), self._answer(url, headers, timer) as response:
+            body = http.judge(response.status, response.headers, part, requested_offset)
+            part.begin(body.offset, total=body.total, etag=body.etag, content_type=response.headers.get("Content-Type"))
+            _receive(response, body, part, file.size)
 
     @contextmanager
     def _answer(self, url: str, headers: dict[str, str], timer: http.TransferTimer) -> Iterator[urllib3.BaseHTTPResponse]:
         """Follow redirects, and yield the final response."""
         for _ in range(http.MAX_REDIRECTS + 1):
-            timer.asked()
-            answer = self._get(url, headers, timer)
+            timer.request_sent()
+            response = self._get(url, headers, timer)
             try:
-                if answer.status not in http.REDIRECTS:
-                    yield answer
+                if response.status not in http.REDIRECTS:
+                    yield response
                     return
-                url, headers = http.next_hop(url, answer.headers.get("Location"), headers)
+                url, headers = http.next_hop(url, response.headers.get("Location"), headers)
             finally:
-                answer.close()
+                response.close()
         raise FetchError(f"more than {http.MAX_REDIRECTS} redirects", "redirect")
 
     def _get(self, url: str, headers: dict[str, str], timer: http.TransferTimer) -> urllib3.BaseHTTPResponse:

@@ -60,7 +60,7 @@ class SourceSuite:
         """Return the entries that the source yields."""
         return self.listing(files, settings)
 
-    def asked(self, files: str, settings: Settings) -> Any:
+    def list_files(self, files: str, settings: Settings) -> Any:
         """Call the hook with the arguments that its function takes, and return the result."""
         hook = hook_of(self.plugin, "dpp_sources")
         assert hook is not None, f"{self.plugin.__name__} has no function dpp_sources with @hookimpl"
@@ -69,7 +69,7 @@ class SourceSuite:
 
     def listing(self, files: str, settings: Settings) -> list[Mapping[str, Any]]:
         """Return the entries of a source."""
-        found = self.asked(files, settings)
+        found = self.list_files(files, settings)
         assert found is not None, f"dpp_sources returned None for a {files.partition(':')[0]}: URL; expected its entries"
         return list(found)
 
@@ -99,7 +99,7 @@ class SourceSuite:
 
     def test_it_leaves_to_others_what_it_does_not_know(self, foreign: list[str], settings: Settings) -> None:
         """It must return None for other values of ``--files``, so that other plugins and dpp can read them."""
-        assert {files: self.asked(files, settings) for files in foreign} == dict.fromkeys(foreign)
+        assert {files: self.list_files(files, settings) for files in foreign} == dict.fromkeys(foreign)
 
     def test_secrets_stay_out_of_ids_and_names(self, entries: list[Mapping[str, Any]], files: str, tmp_path: Path) -> None:
         """Ids and names must not contain secrets, because reports, logs and file names show them."""

@@ -42,14 +42,14 @@ class BatchLock:
 
     def exclusive(self) -> None:
         """Take the lock exclusively, or raise LockedError with its holder."""
-        # Another process may hold it only for a moment, in is_free().
+        # Another process may hold it only for a moment, in try_alone().
         for _ in range(TRIES):
             if self.try_exclusive():
                 return
             time.sleep(PAUSE)
-        raise self.held()
+        raise self.held_error()
 
-    def held(self) -> LockedError:
+    def held_error(self) -> LockedError:
         """Return an error with the holder of the lock."""
         # A process that has just taken the lock may not have written its own name yet; until then the file has the previous holder.
         deadline = time.monotonic() + NAMED_SECONDS
@@ -76,8 +76,8 @@ class BatchLock:
         """Take the lock together with others, unless another process holds it exclusively."""
         return self._try(fcntl.LOCK_SH)
 
-    def is_free(self) -> bool:
-        """Whether no other process holds the lock; this takes the lock, until it is released."""
+    def try_alone(self) -> bool:
+        """Take the lock exclusively, if no other process holds it, without recording this process as its holder."""
         return self._try(fcntl.LOCK_EX)
 
     def _try(self, mode: int) -> bool:

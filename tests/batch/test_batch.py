@@ -251,7 +251,7 @@ def test_a_wrong_manifest_leaves_no_run_and_no_lock(begin, local, tmp_path, shar
         assert str(caught.value).startswith("list of 4 files: 3 problems, nothing was fetched:\n  entry 1: url: has no scheme")
     (folder,) = (tmp_path / "w" / "batches").iterdir()
     assert [path.name for path in folder.iterdir()] == ["lock"]
-    assert BatchLock(folder / "lock").is_free()
+    assert BatchLock(folder / "lock").try_alone()
     assert [path.name for path in (tmp_path / "w").iterdir()] == ["batches"]
 
 

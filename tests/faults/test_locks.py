@@ -78,9 +78,9 @@ def test_the_lock_dies_with_its_holder_and_so_do_its_children(slow, site, tmp_pa
     (path,) = tmp_path.glob("dpp-workspace/batches/*/lock")
     lock, family = BatchLock(path), _descendants(run.pid)
     assert family
-    assert not lock.is_free()
+    assert not lock.try_alone()
     run.send_signal(signal.SIGKILL)
     run.communicate()
-    wait_until(lock.is_free)
+    wait_until(lock.try_alone)
     wait_until(lambda: not any(is_alive(str(pid)) for pid in family))
     lock.release()

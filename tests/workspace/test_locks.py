@@ -32,7 +32,7 @@ def locks(tmp_path):
 def test_one_holds_it_alone(locks):
     one, other, _ = locks
     one.exclusive()
-    assert [other.try_exclusive(), other.try_shared(), other.is_free()] == [False, False, False]
+    assert [other.try_exclusive(), other.try_shared(), other.try_alone()] == [False, False, False]
 
 
 def test_who_is_locked_out_is_told_by_whom(locks):
@@ -87,7 +87,7 @@ def test_one_that_held_it_alone_can_let_others_in(locks):
 
 
 def test_it_is_free_when_nobody_holds_it(locks):
-    assert locks[0].is_free()
+    assert locks[0].try_alone()
 
 
 def test_it_dies_with_its_holder(locks, tmp_path):

@@ -65,47 +65,47 @@ class CurlFetcher(BaseFetcher):
     def fetch(self, url: str, file: FileData, part: Part) -> None:
         """Download a URL into the part; see :class:`dpp.BaseFetcher`."""
         timer = http.TransferTimer(self.settings, part)
-        asked = part.offset
+        requested_offset = part.offset
         headers = http.request_headers(file.headers, part, AGENT)
         for _ in range(http.MAX_REDIRECTS + 1):
-            timer.asked()
-            answer = _Answer(part, asked, timer)
-            self._perform(url, headers, answer, timer)
-            answer.complete()
-            if answer.status not in http.REDIRECTS:
-                answer.finish(file.size)
+            timer.request_sent()
+            response = _Response(part, requested_offset, timer)
+            self._perform(url, headers, response, timer)
+            response.complete()
+            if response.status not in http.REDIRECTS:
+                response.finish(file.size)
                 return
-            url, headers = http.next_hop(url, answer.headers.get("Location"), headers)
+            url, headers = http.next_hop(url, response.headers.get("Location"), headers)
         raise FetchError(f"more than {http.MAX_REDIRECTS} redirects", "redirect")
 
-    def _perform(self, url: str, headers: Mapping[str, str], answer: _Answer, timer: http.TransferTimer) -> None:
-        """Send one request and pass the response to ``answer``."""
+    def _perform(self, url: str, headers: Mapping[str, str], response: _Response, timer: http.TransferTimer) -> None:
+        """Send one request and pass the response to ``response``."""
         handle, kept = self._handle()
         handle.setopt(pycurl.URL, url if _PLAIN.fullmatch(url) else _encoded(url))
         handle.setopt(pycurl.HTTPHEADER, _header_lines(headers))
         handle.setopt(pycurl.PROXY, self._proxy(*http.site(url)))
         handle.setopt(pycurl.CONNECTTIMEOUT_MS, _milliseconds(timer.patience(self.settings.connect_timeout)))
         handle.setopt(pycurl.TIMEOUT_MS, _milliseconds(timer.patience(None)))
-        handle.setopt(pycurl.HEADERFUNCTION, answer.lines.append)
-        handle.setopt(pycurl.WRITEFUNCTION, answer.take_body)
-        handle.setopt(pycurl.XFERINFOFUNCTION, answer.check_limits)
+        handle.setopt(pycurl.HEADERFUNCTION, response.lines.append)
+        handle.setopt(pycurl.WRITEFUNCTION, response.take_body)
+        handle.setopt(pycurl.XFERINFOFUNCTION, response.check_limits)
         if self._netrc:
             given = any(name.lower() == "authorization" for name in headers)
             handle.setopt(pycurl.NETRC, pycurl.NETRC_IGNORED if given else pycurl.NETRC_OPTIONAL)
         try:
             handle.perform()
         except pycurl.error as error:
-            if not answer.is_enough and not answer.is_no_file():
-                answer.keep()
-                raise answer.failure or self._mapped(answer, *error.args) from error
+            if not response.is_enough and not response.is_no_file():
+                response.keep()
+                raise response.failure or self._mapped(response, *error.args) from error
         finally:
             kept.add(handle.getinfo(pycurl.ACTIVESOCKET))
 
-    def _mapped(self, answer: _Answer, code: int, message: str) -> FetchError:
+    def _mapped(self, response: _Response, code: int, message: str) -> FetchError:
         """Return the error for a failed transfer."""
         # libcurl's own messages may contain the URL and its secrets, so only those about TLS are shown
         if code == pycurl.E_OPERATION_TIMEDOUT:
-            limit = f"total_timeout ({self.settings.total_timeout:g} s)" if answer.has_begun else "connect_timeout or total_timeout"
+            limit = f"total_timeout ({self.settings.total_timeout:g} s)" if response.has_begun else "connect_timeout or total_timeout"
             return FetchError(f"there was no complete response within {limit}", "timeout", retryable=True)
         if code in _DNS:
             return FetchError("the host name does not resolve", "dns", retryable=True)
@@ -114,7 +114,7 @@ class CurlFetcher(BaseFetcher):
             code = pycurl.E_RECV_ERROR
         if code in _TLS:
             return FetchError(f"TLS handshake failed: {message}", "tls")
-        if code in _BROKEN and answer.has_begun:
+        if code in _BROKEN and response.has_begun:
             return FetchError("the connection closed before the response body was complete", "truncated", retryable=True)
         if code in _CONNECTION | _BROKEN:
             reason = "connection refused" if code == pycurl.E_COULDNT_CONNECT else "cannot connect, or the connection was lost"
@@ -203,7 +203,7 @@ class _Headers:
         return [value.strip().decode("latin-1") for value in self._values.get(name.lower().encode(), ())]
 
 
-class _Answer:
+class _Response:
     """One response, received from libcurl's callbacks: checks its headers and writes its body into the part.
 
     Attributes:
@@ -214,7 +214,7 @@ class _Answer:
         is_enough: Whether to end the transfer because the rest of an error page is not needed.
     """
 
-    def __init__(self, part: Part, asked: int, timer: http.TransferTimer) -> None:
+    def __init__(self, part: Part, requested_offset: int, timer: http.TransferTimer) -> None:
         self.status = 0
         self.lines: list[bytes] = []
         self._lines_seen = 0
@@ -223,7 +223,7 @@ class _Answer:
         self.failure: BaseException | None = None
         self.is_enough = False
         self._part = part
-        self._asked = asked
+        self._requested_offset = requested_offset
         self._timer = timer
         self._body: http.Body | None = None
         self._decoder = http.Decoder("")
@@ -246,7 +246,7 @@ class _Answer:
             self._begin()
 
     def _begin(self) -> None:
-        body = http.judge(self.status, self.headers, self._part, self._asked)
+        body = http.judge(self.status, self.headers, self._part, self._requested_offset)
         self._part.begin(body.offset, total=body.total, etag=body.etag, content_type=self.headers.get("Content-Type"))
         self._body, self._decoder = body, http.Decoder(body.encoding)
 

@@ -74,8 +74,8 @@ class GpgDecrypt(GpgStep):
     def _decrypt(self, source: Path, target: Path) -> None:
         unfinished = target.with_name(UNFINISHED)
         try:
-            answer = self._tool.decrypt(source, unfinished, self._passphrase(), self._gpg_options())
-            check_decrypted(answer, source, unfinished.stat().st_size if unfinished.exists() else 0, self.signer)
+            output = self._tool.decrypt(source, unfinished, self._passphrase(), self._gpg_options())
+            check_decrypted(output, source, unfinished.stat().st_size if unfinished.exists() else 0, self.signer)
             os.replace(unfinished, target)
         finally:
             unfinished.unlink(missing_ok=True)

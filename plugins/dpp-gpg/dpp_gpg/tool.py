@@ -10,7 +10,7 @@ from pathlib import Path
 
 import gnupg  # type: ignore[import-untyped]  # python-gnupg has no types
 
-from dpp_gpg.answer import Answer
+from dpp_gpg.output import GpgOutput
 
 OLDEST = (2, 2, 8)  # in older versions, a message can forge status lines (CVE-2018-12020)
 OPTIONS = ["--batch", "--trust-model", "always", "--no-auto-check-trustdb", "--no-auto-key-retrieve"]
@@ -20,7 +20,7 @@ logging.getLogger("gnupg").setLevel(logging.CRITICAL)
 
 
 class _Heard(gnupg.StatusHandler):  # type: ignore[misc]  # see above
-    """A handler that ignores status lines; ``Answer`` parses them from ``stderr`` afterwards."""
+    """A handler that ignores status lines; ``GpgOutput`` parses them from ``stderr`` afterwards."""
 
     # python-gnupg's own handlers raise on some lines, such as those of a key without user id, and then gpg blocks forever on a
     # full pipe. They also treat U+0085 as a line break, so that a user id with that character could forge status lines.
@@ -55,7 +55,7 @@ class Tool:
         if (self._gpg.version or ()) < OLDEST:
             raise ValueError(f"{binary} is not GnuPG {'.'.join(map(str, OLDEST))} or newer; install a newer version")
 
-    def decrypt(self, source: Path, target: Path, passphrase: bytes | None, options: Collection[str]) -> Answer:
+    def decrypt(self, source: Path, target: Path, passphrase: bytes | None, options: Collection[str]) -> GpgOutput:
         """Decrypt a file.
 
         Args:
@@ -76,10 +76,10 @@ class Tool:
         )
         return _answer(result)
 
-    def verify(self, signature: bytes, data: Path) -> Answer:
+    def verify(self, signature: bytes, data: Path) -> GpgOutput:
         """Check a detached signature of a file."""
         return _answer(self._gpg.verify_file(io.BytesIO(signature), data_filename=os.path.abspath(data)))
 
 
-def _answer(result: _Heard) -> Answer:
-    return Answer(result.stderr.encode("latin-1").decode("utf-8", "backslashreplace"), result.returncode)
+def _answer(result: _Heard) -> GpgOutput:
+    return GpgOutput(result.stderr.encode("latin-1").decode("utf-8", "backslashreplace"), result.returncode)

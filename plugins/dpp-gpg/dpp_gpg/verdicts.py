@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dpp import StageError
 
-from dpp_gpg.answer import Answer, Signature
+from dpp_gpg.output import GpgOutput, Signature
 from dpp_gpg.packets import is_cut
 
 # Codes of libgpg-error, in the lower 16 bits: bad passphrase, bad PIN, no pinentry, cancelled, no passphrase
@@ -20,11 +20,11 @@ _MACHINE = {os.strerror(code): code for code in (errno.ENOSPC, errno.EDQUOT, err
 _NOT_SHOWN = "0" * 16  # the key id of a hidden recipient
 
 
-def check_decrypted(answer: Answer, source: Path, written: int, signer: Collection[str] = ()) -> None:
+def check_decrypted(output: GpgOutput, source: Path, written: int, signer: Collection[str] = ()) -> None:
     """Check that gpg decrypted a complete, unmodified message and wrote all of its plain text.
 
     Args:
-        answer: The output of gpg.
+        output: The output of gpg.
         source: The message, to find out whether it is truncated.
         written: Size of the plain text in the output file, in bytes.
         signer: Fingerprints of accepted signers; if empty, no signature is needed.
@@ -33,81 +33,81 @@ def check_decrypted(answer: Answer, source: Path, written: int, signer: Collecti
         StageError: The message, its signature or its keys are not valid.
         OSError: The machine failed, such as with a full disk.
     """
-    _check_output(answer)
-    if "DECRYPTION_OKAY" not in answer or "GOODMDC" not in answer:
-        raise _undecrypted(answer, source)
+    _check_output(output)
+    if "DECRYPTION_OKAY" not in output or "GOODMDC" not in output:
+        raise _undecrypted(output, source)
     if signer:
-        _check_signer(answer, signer)
-    if answer.returncode or not _is_whole(answer, written):
-        raise _incomplete(answer, written)
+        _check_signer(output, signer)
+    if output.returncode or not _is_whole(output, written):
+        raise _incomplete(output, written)
 
 
-def _check_output(answer: Answer) -> None:
+def _check_output(output: GpgOutput) -> None:
     """Check that gpg wrote all of the plain text."""
     # gpg reports these errors in log lines only; its status lines are the same as for a success
-    if answer.logged("(exceeded --max-output limit)"):
+    if output.logged("(exceeded --max-output limit)"):
         raise StageError("the plain text is larger than max_bytes; if you trust the file, raise max_bytes", "gpg-limit")
-    reason = answer.logged(r"^gpg: error (?:writing to|closing|creating) .*: (.*)")
+    reason = output.logged(r"^gpg: error (?:writing to|closing|creating) .*: (.*)")
     if reason in _MACHINE:
         raise OSError(_MACHINE[reason], reason)
     if reason:
         raise StageError(f"gpg could not write the plain text: {reason}", "gpg-failed")
 
 
-def _is_whole(answer: Answer, written: int) -> bool:
+def _is_whole(output: GpgOutput, written: int) -> bool:
     """Return whether there was one message with one text of the length in its header, if it has one."""
-    texts = answer.values("PLAINTEXT")
-    lengths = answer.values("PLAINTEXT_LENGTH")
+    texts = output.values("PLAINTEXT")
+    lengths = output.values("PLAINTEXT_LENGTH")
     is_counted = bool(lengths) and texts[:1] != [] and texts[0][0] == _BINARY
     return (
-        len(answer.values("BEGIN_DECRYPTION")) == len(answer.values("DECRYPTION_OKAY")) == len(texts) == 1
-        and "DECRYPTION_FAILED" not in answer
+        len(output.values("BEGIN_DECRYPTION")) == len(output.values("DECRYPTION_OKAY")) == len(texts) == 1
+        and "DECRYPTION_FAILED" not in output
         and (not is_counted or lengths == [[str(written)]])
     )
 
 
-def _incomplete(answer: Answer, written: int) -> StageError:
-    other = next((signature for signature in answer.signatures() if not signature.is_good), None)
+def _incomplete(output: GpgOutput, written: int) -> StageError:
+    other = next((signature for signature in output.signatures() if not signature.is_good), None)
     if other is not None:
         return StageError(f"a signature in the message is not valid: {other}", "gpg-signer")
-    said = ", ".join(words[0] for words in answer.values("PLAINTEXT_LENGTH")) or "an unknown number of"
+    said = ", ".join(words[0] for words in output.values("PLAINTEXT_LENGTH")) or "an unknown number of"
     expected = f"expected one text of {said} bytes with nothing before or after it"
-    return StageError(f"{expected}, got {written} bytes of plain text; gpg: {answer.last_words()}", "gpg-corrupt")
+    return StageError(f"{expected}, got {written} bytes of plain text; gpg: {output.last_words()}", "gpg-corrupt")
 
 
-def _undecrypted(answer: Answer, source: Path) -> StageError:
+def _undecrypted(output: GpgOutput, source: Path) -> StageError:
     """Return the error for a message without plain text."""
     return (
-        _no_program(answer)
-        or _no_passphrase(answer)
-        or _no_key(answer)
-        or _no_protection(answer)
+        _no_program(output)
+        or _no_passphrase(output)
+        or _no_key(output)
+        or _no_protection(output)
         or (
             StageError("the message is truncated; ask the sender for a complete copy", "gpg-truncated")
             if is_cut(source)
-            else StageError(f"the message is damaged or was modified; gpg: {answer.last_words()}", "gpg-corrupt")
+            else StageError(f"the message is damaged or was modified; gpg: {output.last_words()}", "gpg-corrupt")
         )
     )
 
 
-def _no_program(answer: Answer) -> StageError | None:
-    reason = answer.logged(r"^gpg: ((?:can't connect to|failed to start|error running).*agent.*)")
+def _no_program(output: GpgOutput) -> StageError | None:
+    reason = output.logged(r"^gpg: ((?:can't connect to|failed to start|error running).*agent.*)")
     if reason:
         # The path of the agent's socket may have 107 bytes (sun_path in unix(7))
         advice = "check that gpg-agent is installed, and that the path of gnupghome is shorter than 90 characters"
         return StageError(f"gpg cannot use gpg-agent, which holds the secret keys: {reason}; {advice}", "gpg-failed")
-    if answer.returncode < 0:
-        return StageError(f"gpg was killed by signal {-answer.returncode}", "gpg-failed")
+    if output.returncode < 0:
+        return StageError(f"gpg was killed by signal {-output.returncode}", "gpg-failed")
     # For a short armored message with a wrong checksum, gpg writes that log line and no status line
-    is_read = answer.said_anything() or answer.logged("(CRC error)")
-    return None if is_read else StageError(f"gpg failed: {answer.last_words()}", "gpg-failed")
+    is_read = output.said_anything() or output.logged("(CRC error)")
+    return None if is_read else StageError(f"gpg failed: {output.last_words()}", "gpg-failed")
 
 
-def _no_passphrase(answer: Answer) -> StageError | None:
-    codes = {_code(words[1]) for words in answer.values("ERROR") if words[1:]}
+def _no_passphrase(output: GpgOutput) -> StageError | None:
+    codes = {_code(words[1]) for words in output.values("ERROR") if words[1:]}
     if not codes & _PASSPHRASE_CODES:
         return None
-    what = "message" if "NEED_PASSPHRASE_SYM" in answer else "secret key"
+    what = "message" if "NEED_PASSPHRASE_SYM" in output else "secret key"
     advice = "set it with passphrase_env or passphrase_file"
     return StageError(f"the passphrase of the {what} is wrong or missing; {advice}", "gpg-passphrase")
 
@@ -118,42 +118,42 @@ def _code(word: str) -> int:
     return int(digits) & _CODE_MASK if digits.isdecimal() else 0
 
 
-def _no_key(answer: Answer) -> StageError | None:
-    if "NO_SECKEY" not in answer or "DECRYPTION_INFO" in answer:
+def _no_key(output: GpgOutput) -> StageError | None:
+    if "NO_SECKEY" not in output or "DECRYPTION_INFO" in output:
         return None
-    keys = [words[0] if words[0] != _NOT_SHOWN else "a hidden key" for words in answer.values("ENC_TO")]
+    keys = [words[0] if words[0] != _NOT_SHOWN else "a hidden key" for words in output.values("ENC_TO")]
     advice = "import the secret key with gpg --import, or set gnupghome to the folder of the keyring that has it"
     return StageError(f"no secret key for the message, which is encrypted to {', '.join(keys)}; {advice}", "gpg-no-key")
 
 
-def _no_protection(answer: Answer) -> StageError | None:
+def _no_protection(output: GpgOutput) -> StageError | None:
     """Return the error for a message without integrity protection: neither MDC (RFC 9580, section 5.13.1) nor AEAD."""
-    if not any(words[0] == "0" and words[2:] in ([], ["0"]) for words in answer.values("DECRYPTION_INFO")):
+    if not any(words[0] == "0" and words[2:] in ([], ["0"]) for words in output.values("DECRYPTION_INFO")):
         return None
     advice = "ask the sender to encrypt it with a current OpenPGP program and with MDC enabled"
     return StageError(f"the message has no integrity protection (no MDC); {advice}", "gpg-unprotected")
 
 
-def _check_signer(answer: Answer, signer: Collection[str]) -> None:
-    signatures = answer.signatures()
+def _check_signer(output: GpgOutput, signer: Collection[str]) -> None:
+    signatures = output.signatures()
     if not any(signature.is_good and signature.fingerprints & set(signer) for signature in signatures):
         found = f"the message is signed by {_listed(signatures)}" if signatures else "the message is not signed"
         raise StageError(f"expected a valid signature by {' or '.join(signer)}; {found}", "gpg-signer")
 
 
-def check_detached(answer: Answer, signer: Collection[str]) -> None:
+def check_detached(output: GpgOutput, signer: Collection[str]) -> None:
     """Check that a detached signature is valid and by an accepted signer.
 
     Args:
-        answer: The output of gpg.
+        output: The output of gpg.
         signer: Fingerprints of accepted signers; if empty, every key of the keyring is accepted.
 
     Raises:
         StageError: The signature is not valid, or not by an accepted signer.
     """
-    signatures = answer.signatures()
-    if not signatures or "PLAINTEXT" in answer:
-        raise StageError(f"expected a detached signature, got something else; gpg: {answer.last_words()}", "gpg-bad-signature")
+    signatures = output.signatures()
+    if not signatures or "PLAINTEXT" in output:
+        raise StageError(f"expected a detached signature, got something else; gpg: {output.last_words()}", "gpg-bad-signature")
     if any(signature.verdict == "BADSIG" for signature in signatures):
         raise StageError(f"the signature does not match the file: {_listed(signatures)}", "gpg-bad-signature")
     good = [signature for signature in signatures if signature.is_good]

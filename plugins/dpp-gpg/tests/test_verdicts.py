@@ -7,7 +7,7 @@ import errno
 import pytest
 from dpp import StageError
 
-from dpp_gpg.answer import Answer
+from dpp_gpg.output import GpgOutput
 from dpp_gpg.verdicts import check_decrypted, check_detached
 
 KEY = "A" * 40
@@ -32,7 +32,7 @@ def judge(tmp_path):
 
     def run(text, returncode=0, written=6, signer=()):
         try:
-            check_decrypted(Answer(text, returncode), tmp_path / "x", written, signer)
+            check_decrypted(GpgOutput(text, returncode), tmp_path / "x", written, signer)
         except StageError as error:
             return error.error_class
         return None
@@ -90,7 +90,7 @@ def test_only_a_good_signature_counts(judge, verdict):
     other = SIGNED.replace("GOODSIG", verdict)
     assert judge(GOOD + other, signer=[KEY]) == "gpg-signer"
     with pytest.raises(StageError):
-        check_detached(Answer(other, 0), [KEY])
+        check_detached(GpgOutput(other, 0), [KEY])
 
 
 def test_a_second_signature_that_is_bad_fails_a_message(judge):
@@ -99,17 +99,17 @@ def test_a_second_signature_that_is_bad_fails_a_message(judge):
 
 
 def test_a_validsig_belongs_to_its_own_verdict_only():
-    answer = Answer(f"[GNUPG:] NEWSIG\n[GNUPG:] GOODSIG {KEY[:16]} x\n[GNUPG:] NEWSIG\n[GNUPG:] VALIDSIG {KEY}\n", 0)
-    assert [signature.is_good for signature in answer.signatures()] == [False]
+    output = GpgOutput(f"[GNUPG:] NEWSIG\n[GNUPG:] GOODSIG {KEY[:16]} x\n[GNUPG:] NEWSIG\n[GNUPG:] VALIDSIG {KEY}\n", 0)
+    assert [signature.is_good for signature in output.signatures()] == [False]
 
 
 def test_a_signature_of_an_unknown_algorithm_is_no_missing_key():
     with pytest.raises(StageError) as caught:
-        check_detached(Answer(f"[GNUPG:] ERRSIG {KEY[:16]} 99 8 00 0 4 -\n", 2), [])
+        check_detached(GpgOutput(f"[GNUPG:] ERRSIG {KEY[:16]} 99 8 00 0 4 -\n", 2), [])
     assert caught.value.error_class == "gpg-bad-signature"
 
 
 def test_what_is_shown_of_gpg_s_words_is_printable_and_no_debugging():
-    answer = Answer("gpg: bad \x1b[31m thing\ngpg: DBG: chan_4 -> D secret\n", 2)
-    assert answer.last_words() == "bad ?[31m thing"
-    assert "exit code 3" in Answer("", 3).last_words()
+    output = GpgOutput("gpg: bad \x1b[31m thing\ngpg: DBG: chan_4 -> D secret\n", 2)
+    assert output.last_words() == "bad ?[31m thing"
+    assert "exit code 3" in GpgOutput("", 3).last_words()

@@ -11,25 +11,25 @@ _SINGLE = re.compile(r'"?([0-9a-f]{32})"?')
 _OF_PARTS = re.compile(r'"?([0-9a-f]{32}-[0-9]+)"?')
 
 
-def md5_of(answer: Mapping[str, Any]) -> str | None:
+def md5_of(response: Mapping[str, Any]) -> str | None:
     """Return the MD5 of an object from its entity tag, or None if the tag is not an MD5.
 
     Args:
-        answer: The response of GetObject, HeadObject or PutObject.
+        response: The response of GetObject, HeadObject or PutObject.
     """
-    match = _SINGLE.fullmatch(answer.get("ETag", ""))
-    return match[1] if match and not _is_opaque(answer) else None
+    match = _SINGLE.fullmatch(response.get("ETag", ""))
+    return match[1] if match and not _is_opaque(response) else None
 
 
-def digest_of(answer: Mapping[str, Any]) -> str | None:
+def digest_of(response: Mapping[str, Any]) -> str | None:
     """Return the MD5 of an object, or the MD5 of its parts' MD5s with their number after a dash, or None."""
-    match = _OF_PARTS.fullmatch(answer.get("ETag", ""))
-    return match[1] if match and not _is_opaque(answer) else md5_of(answer)
+    match = _OF_PARTS.fullmatch(response.get("ETag", ""))
+    return match[1] if match and not _is_opaque(response) else md5_of(response)
 
 
-def _is_opaque(answer: Mapping[str, Any]) -> bool:
+def _is_opaque(response: Mapping[str, Any]) -> bool:
     # With keys from KMS or from the client, the tag is not an MD5 ("Common response headers" in Amazon's API reference)
-    return str(answer.get("ServerSideEncryption", "")).startswith("aws:kms") or "SSECustomerAlgorithm" in answer
+    return str(response.get("ServerSideEncryption", "")).startswith("aws:kms") or "SSECustomerAlgorithm" in response
 
 
 def digest_of_parts(digests: Sequence[bytes]) -> str:

@@ -15,7 +15,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from tenacity.wait import wait_random_exponential
 from urllib3.exceptions import HTTPError, NameResolutionError
 
-Answer = TypeVar("Answer")
+Response = TypeVar("Response")
 _SHOWN_CODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ANOTHER_TIME = "the server failed temporarily"
 _NO_PERMISSION = "access denied; check the permissions of the credentials"
@@ -120,9 +120,9 @@ def _refusal(error: exceptions.ClientError, what: str) -> FetchError:
     facts: Any = error.response.get("ResponseMetadata", {})
     status = facts.get("HTTPStatusCode", 0)
     meaning = _BY_CODE.get(code) or _BY_STATUS.get(status) or _by_number(status)
-    answer = f"{status} {code}" if code != str(status) and _SHOWN_CODE.fullmatch(code) else str(status)
+    response = f"{status} {code}" if code != str(status) and _SHOWN_CODE.fullmatch(code) else str(status)
     return FetchError(
-        f"{what}: {meaning.reason} (response: {answer})",
+        f"{what}: {meaning.reason} (response: {response})",
         meaning.error_class,
         retryable=meaning.retryable,
         http_status=status or None,
@@ -140,18 +140,18 @@ def _without_answer(error: Exception) -> Meaning:
     return next(found, Meaning("protocol", f"the request or the response is not valid for boto3 ({type(error).__name__})"))
 
 
-def fact(answer: Mapping[str, Any], name: str) -> Any:
+def fact(response: Mapping[str, Any], name: str) -> Any:
     """Return a field that every response of an S3 server has.
 
     Raises:
         FetchError: The response does not have it.
     """
-    if name not in answer:
+    if name not in response:
         raise FetchError(f"the response has no {name}, so it is not that of an S3 server; check endpoint_url", "protocol")
-    return answer[name]
+    return response[name]
 
 
-def attempted(settings: Settings, what: str, ask: Callable[[], Answer]) -> Answer:
+def attempted(settings: Settings, what: str, ask: Callable[[], Response]) -> Response:
     """Send a request, with retries, and return the response.
 
     Args:
@@ -163,7 +163,7 @@ def attempted(settings: Settings, what: str, ask: Callable[[], Answer]) -> Answe
         FetchError: The error of the last attempt.
     """
 
-    def attempt() -> Answer:
+    def attempt() -> Response:
         with mapped(what):
             return ask()
 
@@ -175,8 +175,8 @@ def retrying(settings: Settings) -> Retrying:
     jittered = wait_random_exponential(settings.retry_wait, settings.retry_wait_max)
 
     def wait(state: RetryCallState) -> float:
-        asked = getattr(state.outcome and state.outcome.exception(), "retry_after", None)
-        return jittered(state) if asked is None else min(float(asked), settings.retry_after_max)
+        retry_after = getattr(state.outcome and state.outcome.exception(), "retry_after", None)
+        return jittered(state) if retry_after is None else min(float(retry_after), settings.retry_after_max)
 
     return Retrying(
         stop=stop_after_attempt(settings.attempts),

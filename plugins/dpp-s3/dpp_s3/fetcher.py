@@ -54,13 +54,13 @@ class S3Fetcher(BaseFetcher):
         from dpp_s3.client import client_for  # noqa: PLC0415 - boto3 takes long to import
         from dpp_s3.failures import mapped  # noqa: PLC0415
 
-        asked = part.offset
+        requested_offset = part.offset
         timer = http.TransferTimer(self.settings, part)
         with mapped(f"cannot fetch {location.shown(url)}"):
-            answer = _asked(client_for(self._connection, self.settings), _request(url, part, asked), asked)
-            with closing(answer["Body"]):
-                _begin(answer, part, asked)
-                _write(answer, part, timer)
+            response = _get_object(client_for(self._connection, self.settings), _request(url, part, requested_offset), requested_offset)
+            with closing(response["Body"]):
+                _begin(response, part, requested_offset)
+                _write(response, part, timer)
 
     def close(self) -> None:
         """Close the connections."""
@@ -71,7 +71,7 @@ class S3Fetcher(BaseFetcher):
             release()
 
 
-def _request(url: str, part: Part, asked: int) -> dict[str, str]:
+def _request(url: str, part: Part, requested_offset: int) -> dict[str, str]:
     """Return the arguments of GetObject."""
     try:
         place = location.parse(url)
@@ -83,53 +83,53 @@ def _request(url: str, part: Part, asked: int) -> dict[str, str]:
     request = {"Bucket": place.bucket, "Key": place.key}
     if asked_for:
         request["VersionId"] = unquote(version)
-    if asked and part.etag:
-        request |= {"Range": f"bytes={asked}-", "IfMatch": part.etag}
+    if requested_offset and part.etag:
+        request |= {"Range": f"bytes={requested_offset}-", "IfMatch": part.etag}
     return request
 
 
-def _asked(client: Any, request: dict[str, str], asked: int) -> GetObjectOutputTypeDef:
+def _get_object(client: Any, request: dict[str, str], requested_offset: int) -> GetObjectOutputTypeDef:
     from botocore.exceptions import ClientError  # noqa: PLC0415
 
     try:
-        answer: GetObjectOutputTypeDef = client.get_object(**request)
-        return answer
+        response: GetObjectOutputTypeDef = client.get_object(**request)
+        return response
     except ClientError as error:
-        if asked and error.response["ResponseMetadata"]["HTTPStatusCode"] in _CHANGED:
+        if requested_offset and error.response["ResponseMetadata"]["HTTPStatusCode"] in _CHANGED:
             raise http.RangeRefused("the object has changed since the download started") from error
         raise
 
 
-def _begin(answer: GetObjectOutputTypeDef, part: Part, asked: int) -> None:
+def _begin(response: GetObjectOutputTypeDef, part: Part, requested_offset: int) -> None:
     """Start the part at the offset of the response."""
-    offset, total = 0, answer.get("ContentLength")
-    etag = answer.get("ETag", "")
-    if answer["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.PARTIAL_CONTENT:
-        offset, total = asked, _end_of_range(answer, asked)
+    offset, total = 0, response.get("ContentLength")
+    etag = response.get("ETag", "")
+    if response["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.PARTIAL_CONTENT:
+        offset, total = requested_offset, _end_of_range(response, requested_offset)
         if etag != part.etag:
             raise http.RangeRefused("the object has changed, or the response has no entity tag to compare")
     part.begin(
         offset,
         total=total,
         etag=etag if _STRONG_ETAG.fullmatch(etag) else None,
-        content_type=answer.get("ContentType"),
-        last_modified=answer["LastModified"].isoformat() if "LastModified" in answer else None,
+        content_type=response.get("ContentType"),
+        last_modified=response["LastModified"].isoformat() if "LastModified" in response else None,
     )
 
 
-def _end_of_range(answer: GetObjectOutputTypeDef, asked: int) -> int:
+def _end_of_range(response: GetObjectOutputTypeDef, requested_offset: int) -> int:
     """Return the size of the object, in bytes, from a response that has its bytes from the requested offset to the end."""
-    match = _CONTENT_RANGE.fullmatch(answer.get("ContentRange", ""))
+    match = _CONTENT_RANGE.fullmatch(response.get("ContentRange", ""))
     total = int(match[3]) if match else 0
-    if not asked or match is None or (int(match[1]), int(match[2])) != (asked, total - 1):
+    if not requested_offset or match is None or (int(match[1]), int(match[2])) != (requested_offset, total - 1):
         raise http.RangeRefused("the server sent another range than requested")
     return total
 
 
-def _write(answer: GetObjectOutputTypeDef, part: Part, timer: http.TransferTimer) -> None:
-    expected = md5_of(answer) if answer["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.OK else None
+def _write(response: GetObjectOutputTypeDef, part: Part, timer: http.TransferTimer) -> None:
+    expected = md5_of(response) if response["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.OK else None
     digest = hashlib.md5(usedforsecurity=False)
-    while data := answer["Body"].read(BLOCK):
+    while data := response["Body"].read(BLOCK):
         timer.received(len(data))
         if expected:
             digest.update(data)

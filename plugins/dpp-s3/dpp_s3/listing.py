@@ -88,10 +88,10 @@ class S3Files:
 
     def _pages(self, recursive: bool) -> Iterator[ListObjectsV2OutputTypeDef]:
         """Yield the pages of the listing (ListObjectsV2)."""
-        asked: dict[str, str] = {"Bucket": self._bucket, "Prefix": self._prefix} | ({} if recursive else {"Delimiter": "/"})
+        request: dict[str, str] = {"Bucket": self._bucket, "Prefix": self._prefix} | ({} if recursive else {"Delimiter": "/"})
         seen = ""
         while True:
-            page = self._page(asked)
+            page = self._page(request)
             if "IsTruncated" not in page:
                 raise ConfigurationError(f"cannot list {self._where}: the response is not that of an S3 server; check endpoint_url")
             yield page
@@ -103,16 +103,16 @@ class S3Files:
                 raise EnvironmentStop(
                     f"cannot list {self._where}: the server announced another page without a new continuation token; no file was downloaded"
                 )
-            asked["ContinuationToken"] = seen = token
+            request["ContinuationToken"] = seen = token
 
-    def _page(self, asked: Mapping[str, Any]) -> ListObjectsV2OutputTypeDef:
+    def _page(self, request: Mapping[str, Any]) -> ListObjectsV2OutputTypeDef:
         from dpp_s3.client import client_for  # noqa: PLC0415 - boto3 takes long to import
         from dpp_s3.failures import attempted  # noqa: PLC0415
 
         what = f"cannot list {self._where}"
         try:
             client = client_for(self._connection, self._settings)
-            return attempted(self._settings, what, lambda: client.list_objects_v2(**asked))
+            return attempted(self._settings, what, lambda: client.list_objects_v2(**request))
         except FetchError as error:
             kind: type[DppError] = ConfigurationError if error.error_class in _WRONG else EnvironmentStop
             raise kind(str(error)) from error

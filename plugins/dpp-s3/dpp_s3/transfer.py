@@ -92,7 +92,7 @@ class Transfer:
 
     def _send(self, content: Content, conditions: dict[str, Any]) -> None:
         """Upload the content and verify the object."""
-        answer = self._send_parts(content, conditions) if content.is_large else self._send_whole(content, conditions)
+        response = self._send_parts(content, conditions) if content.is_large else self._send_whole(content, conditions)
         try:
             there = attempted(self._settings, self._what, lambda: self._client.head_object(**self._object))
         except FetchError as error:
@@ -102,18 +102,18 @@ class Transfer:
             return
         if _is_same(there, content) is False:
             # With another entity tag, another client has replaced the object
-            if there.get("ETag") == answer["ETag"]:
+            if there.get("ETag") == response["ETag"]:
                 self._withdraw()
             raise self._damaged(f"the object has {there['ContentLength']} bytes and the entity tag {there.get('ETag')}")
 
     def _send_whole(self, content: Content, conditions: dict[str, Any]) -> Any:
         def once() -> Any:
-            answer: Any = self._client.put_object(**self._object, **content.part(0), **conditions)
-            etag = fact(answer, "ETag")
-            if _differ(digest_of(answer), content.digest):
+            response: Any = self._client.put_object(**self._object, **content.part(0), **conditions)
+            etag = fact(response, "ETag")
+            if _differ(digest_of(response), content.digest):
                 self._withdraw()
                 raise self._damaged(f"the server returned the entity tag {etag}")
-            return answer
+            return response
 
         return attempted(self._settings, self._what, once)
 
@@ -172,9 +172,9 @@ class Transfer:
 
     def _send_part(self, upload: Any, number: int, content: Content) -> CompletedPartTypeDef:
         def once() -> str:
-            answer: Any = self._client.upload_part(**upload, PartNumber=number + 1, **content.part(number))
-            etag = str(fact(answer, "ETag"))
-            if _differ(digest_of(answer), content.digests[number].hex()):
+            response: Any = self._client.upload_part(**upload, PartNumber=number + 1, **content.part(number))
+            etag = str(fact(response, "ETag"))
+            if _differ(digest_of(response), content.digests[number].hex()):
                 raise self._damaged(f"the server returned the entity tag {etag} for part {number + 1}")
             return etag
 

@@ -15,7 +15,7 @@ import asyncssh
 from dpp import FetchError, http
 
 from dpp_sftp.address import Server
-from dpp_sftp.session import INVALID, LOST, Session, Unanswered, readable
+from dpp_sftp.session import INVALID, LOST, NoResponse, Session, readable
 
 T = TypeVar("T")
 FAREWELL_SECONDS = 1.0
@@ -66,7 +66,7 @@ class Connection:
             Stale: The connection broke before this call.
         """
         self.uses += 1
-        timer.asked()
+        timer.request_sent()
         task = self._loop.create_task(work(self._session))
         watchdog = _Watchdog(self._loop, self._session, task, timer, self._pause)
         try:
@@ -85,7 +85,7 @@ class Connection:
         if watchdog.passed is not None:
             return watchdog.passed
         # A server may close an idle connection; in its first use, it is an error of the server
-        if isinstance(error, Unanswered) and self.uses > 1:
+        if isinstance(error, NoResponse) and self.uses > 1:
             return Stale()
         said = readable(str(error))
         if isinstance(error, LOST):

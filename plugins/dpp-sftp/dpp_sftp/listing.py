@@ -16,7 +16,7 @@ from dpp_sftp.transfer import is_kind, refused
 
 Named = tuple[bytes, asyncssh.SFTPAttrs]
 T = TypeVar("T")
-Answer = TypeVar("Answer")
+Response = TypeVar("Response")
 
 MOST_NAMES = 5_000_000
 LONGEST_PATH = 4096  # bytes; PATH_MAX of Linux, which also ends the listing of a server that invents ever deeper folders
@@ -112,8 +112,8 @@ async def _targets(session: Session, root: bytes, names: Iterable[Named]) -> lis
     unknown = [path for path, attributes in names if attributes.permissions is None or is_kind(attributes, stat.S_IFLNK)]
     targets: list[Named] = []
     for some in _batches(unknown):
-        answers = await asyncio.gather(*(session.client.stat(join(root, path)) for path in some), return_exceptions=True)
-        targets += [(path, answer) for path, answer in _good(some, answers)]
+        responses = await asyncio.gather(*(session.client.stat(join(root, path)) for path in some), return_exceptions=True)
+        targets += [(path, response) for path, response in _good(some, responses)]
     return targets
 
 
@@ -121,21 +121,21 @@ def _batches(things: Sequence[T]) -> Iterator[Sequence[T]]:
     return (things[start : start + TOGETHER] for start in range(0, len(things), TOGETHER))
 
 
-def _good(asked: Sequence[T], answers: Sequence[Answer | BaseException]) -> Iterator[tuple[T, Answer]]:
+def _good(requested: Sequence[T], responses: Sequence[Response | BaseException]) -> Iterator[tuple[T, Response]]:
     """Yield the successful responses; skip the items that the server refused, and raise any other error."""
-    for thing, answer in zip(asked, answers, strict=True):
-        if not isinstance(answer, BaseException):
-            yield thing, answer
-        elif not isinstance(answer, asyncssh.SFTPError) or isinstance(answer, (*LOST, *INVALID)):
-            raise answer
+    for thing, response in zip(requested, responses, strict=True):
+        if not isinstance(response, BaseException):
+            yield thing, response
+        elif not isinstance(response, asyncssh.SFTPError) or isinstance(response, (*LOST, *INVALID)):
+            raise response
 
 
 async def contents(session: Session, root: bytes, files: Sequence[Found]) -> dict[bytes, bytes]:
     """Return the contents of small files by their path; files that cannot be read any more are skipped."""
     read: dict[bytes, bytes] = {}
     for some in _batches(files):
-        answers = await asyncio.gather(*(_content(session, join(root, file.path), file.size) for file in some), return_exceptions=True)
-        read |= {file.path: content for file, content in _good(some, answers)}
+        responses = await asyncio.gather(*(_content(session, join(root, file.path), file.size) for file in some), return_exceptions=True)
+        read |= {file.path: content for file, content in _good(some, responses)}
     return read
 
 

@@ -29,7 +29,7 @@ _DATA, _NAME = 103, 104
 _COUNT = slice(5, 9)  # number of bytes or names, after the type and the number of a message
 
 
-class Unanswered(asyncssh.SFTPConnectionLost):
+class NoResponse(asyncssh.SFTPConnectionLost):
     """The session ended before the response to the opening of a file."""
 
 
@@ -77,15 +77,15 @@ class Session:
         try:
             return await self.client.open(path, "rb", block_size=0)
         except LOST as error:
-            raise Unanswered(error.reason) from error
+            raise NoResponse(error.reason) from error
 
 
 def ask(request: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     """Send a request in the next iteration of the event loop, and return its response as a task."""
-    answer = asyncio.ensure_future(request)
+    response = asyncio.ensure_future(request)
     # Retrieve the error, so that asyncio does not log it if the task is never awaited
-    answer.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return answer
+    response.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return response
 
 
 def readable(text: str) -> str:

@@ -23,7 +23,7 @@ class _Read(NamedTuple):
 
     offset: int
     length: int
-    answer: asyncio.Task[bytes]
+    response: asyncio.Task[bytes]
 
 
 class Reads:
@@ -64,8 +64,8 @@ class Reads:
             Whether the file was read up to ``end``, and its attributes after the last read.
         """
         while self._under_way:
-            offset, length, answer = self._under_way.popleft()
-            data = await answer
+            offset, length, response = self._under_way.popleft()
+            data = await response
             if not data:
                 return False, await self._file.stat()
             if len(data) > length:

@@ -49,7 +49,7 @@ class Signature:
         return f"{max(self.fingerprints, default=self.key_id)} ({meaning})"
 
 
-class Answer:
+class GpgOutput:
     """The output of one run of gpg.
 
     Args:
