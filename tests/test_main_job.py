@@ -275,7 +275,7 @@ def test_a_wrong_manifest_is_refused_with_every_problem_before_anything_is_fetch
         (("--attempts", "many"), "attempts: expected a number, got 'many'"),
         (("--attempts", "0"), "attempts"),
         (("--workers", "many"), "workers: expected a whole number"),
-        (("--workers", "0"), "workers: should be"),
+        (("--workers", "0"), "workers: expected at least 1, got 0"),
         (("--options", "{bad"), "options: expected JSON"),
         (("--options", "[1]"), "options: expected an object of objects"),
         (("--options", '{"other": {"x": 1}}'), "options for other"),

@@ -42,7 +42,7 @@ def test_who_is_locked_out_is_told_by_whom(locks):
 
 
 def test_a_holder_nobody_knows_is_somebody(locks):
-    assert str(locks[0].held()).startswith("this batch is being run by another process; ")
+    assert str(locks[0].held_error()).startswith("this batch is being run by another process; ")
 
 
 def test_a_holder_that_is_no_more_has_left_something_running(locks, tmp_path):
@@ -50,12 +50,12 @@ def test_a_holder_that_is_no_more_has_left_something_running(locks, tmp_path):
     dead.wait()
     holder = f"pid {dead.pid} on {socket.gethostname()} since 2026-01-01T00:00:00+00:00"
     (tmp_path / "batch" / "lock").write_text(holder)
-    assert str(locks[0].held()).startswith(f"this batch is being run by a child process of {holder}; ")
+    assert str(locks[0].held_error()).startswith(f"this batch is being run by a child process of {holder}; ")
 
 
 def test_a_holder_on_another_machine_is_named_at_once(locks, tmp_path):
     (tmp_path / "batch" / "lock").write_text("pid 1 on elsewhere since 2026-01-01T00:00:00+00:00")
-    assert "run by pid 1 on elsewhere since" in str(locks[0].held())
+    assert "run by pid 1 on elsewhere since" in str(locks[0].held_error())
 
 
 def test_a_lock_goes_with_its_object(tmp_path):
