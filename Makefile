@@ -17,7 +17,7 @@ $(STAMP): setup.cfg pyproject.toml dpp/_version.py $(wildcard plugins/*/pyprojec
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]' $(foreach plugin,$(wildcard plugins/*/),--editable $(plugin))
 	touch $(STAMP)
 
-demo: $(STAMP) ## Run a batch of real files that are served on loopback, and show what comes of it.
+demo: $(STAMP) ## Run a batch of real files served on loopback, and show the results.
 	$(BIN)/python examples/demo.py
 
 test: $(STAMP) ## Run the quick tests; install the servers that they start (TESTS="-k manifest").
@@ -32,7 +32,7 @@ coverage: $(STAMP) ## Run all tests and measure branch coverage, in child proces
 	scripts/install-system-packages
 	$(PYTEST) --cov --cov-report=term --timeout 180 $(TESTS)
 
-faults: $(STAMP) ## Bring about every fault of docs/faults.md, and print its table with what was seen.
+faults: $(STAMP) ## Run the tests of every fault in docs/faults.md, and print the table with the results.
 	scripts/install-system-packages
 	$(PYTEST) --quiet -m fault --faults
 

@@ -62,7 +62,7 @@ class Connection(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     endpoint_url: Endpoint | None = None
-    """URL of the server; default: ``AWS_ENDPOINT_URL``, the one in the credentials file, or AWS."""
+    """URL of the server; default: that of the credentials file, ``AWS_ENDPOINT_URL``, or AWS."""
     region: str | None = Field(default=None, exclude=True)
     """Region for which requests are signed."""
     profile: str | None = None
