@@ -212,7 +212,7 @@ def test_forty_files_of_a_provider_get_into_the_bucket(provider, tmp_path, comma
 
     assert provider.objects(bucket) == provider.expected(without=provider.corrupt)
     assert before.items() <= provider.times(bucket).items()  # what was there is left alone
-    assert "30 of 33 ok, 3 failed, 5 left out" in output
+    assert "30 of 33 ok, 3 failed, 5 skipped" in output
     failures = {row["name"]: row["error_class"] for row in rows(tmp_path).values() if row["status"] == "failed"}
     reasons = ("gpg-no-key", "gpg-truncated", "archive-limit")
     assert failures == {provider.path(name).name: reason for name, reason in zip(provider.corrupt, reasons, strict=True)}

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -132,12 +133,16 @@ class SnapshotWriter:
         """Write a snapshot, if one is due."""
         if time.monotonic() > self._due:
             self._due = time.monotonic() + SNAPSHOT_SECONDS
-            keep_snapshot(self._path, self.snapshot(board))
+            # The catalog is gone when another process has ended the run; that is no reason to stop the child.
+            with suppress(OSError):
+                keep_snapshot(self._path, self.snapshot(board))
 
     def snapshot(self, board: Board) -> Snapshot:
         """Return a snapshot of the current state."""
+        # The child works on meanwhile: a file that has ended stays so, but one that runs now may have ended in a moment.
+        self._open = {number: file for number, file in self._open.items() if not board.has_ended(number)}
         running = board.running()
-        self._read_on(board, max(running, default=-1))
+        self._read_up_to(max(running, default=-1))
         sizes = {number: self._received(self._open[number]) for number, place in running.items() if place.stage == STAGES[0]}
         timed = [(number, place) for number, place in running.items() if math.isfinite(place.seconds)]
         slowest = sorted(timed, key=lambda item: -item[1].seconds)[:SHOWN_SLOWEST]
@@ -151,9 +156,7 @@ class SnapshotWriter:
             bytes=sum(sizes.values()),
         )
 
-    def _read_on(self, board: Board, last: int) -> None:
-        """Read files up to a number; drop those that have an outcome."""
-        self._open = {number: file for number, file in self._open.items() if number == last or not board.has_ended(number)}
+    def _read_up_to(self, last: int) -> None:
         while self._last < last:
             self._last, file = next(self._files)
             self._open[self._last] = file

@@ -195,15 +195,10 @@ class RunBatch(SettingsTask):
     def _tasks(self, run: Run) -> list[luigi.Task]:
         chunks = run.workfile.chunks()
         if is_graph(chunks):
-            return [self._report(run, index) for index in range(len(chunks))]
+            folder = str(run.folder)
+            # The id changes nothing: it makes a task recognizable in Luigi's log.
+            return [self.clone(Report, run_folder=folder, index=index, id=run.workfile.file(index).id) for index in range(len(chunks))]
         return [FileChunk(run_folder=str(run.folder), index=index) for index in range(len(chunks))]
-
-    @staticmethod
-    def _report(run: Run, index: int) -> Report:
-        """Return the last task of a file."""
-        # The id changes nothing: it makes the task recognizable in Luigi's log.
-        parameters: dict[str, Any] = {"run_folder": str(run.folder), "index": index, "id": run.workfile.file(index).id}
-        return Report(**parameters)
 
     def complete(self) -> bool:
         """Return whether the run that this process started or joined has ended with every file ok."""

@@ -131,28 +131,36 @@ class DownloadTarget(SettingsTask):
     index = luigi.IntParameter(default=0, description="index of the file in the run, from 0")
 
     stages: ClassVar[tuple[str, ...]] = ("download",)
-    place: ClassVar[tuple[str, str]] = ("download", "pre-process")
+    stage_and_next: ClassVar[tuple[str, str]] = ("download", "pre-process")
 
-    @cached_property
+    # Luigi keeps one object per task for the life of a process. A folder may get another run meanwhile, after its workspace was
+    # removed; so nothing of a run is cached here.
+    @property
+    def batch_run(self) -> Run | None:
+        """The run that the file belongs to; None without a batch."""
+        return run_in(self.run_folder) if self.run_folder else None
+
+    @property
     def file(self) -> FileData:
         """The file."""
-        if self.batch_run:
-            return self.batch_run.workfile.file(self.index)
+        return self.batch_run.workfile.file(self.index) if self.batch_run else self._own_file
+
+    @cached_property
+    def _own_file(self) -> FileData:
         labels = {name: value for name, value in (("id", self.id), ("name", self.name), ("url", self.url)) if value}
         found = check(Entry("file", {**recursively_unfreeze(self.fields), **labels}), registry().fetchers())
         if isinstance(found, Listed):
             return found.file
         raise ManifestError(self.task_family, found)
 
-    @cached_property
-    def batch_run(self) -> Run | None:
-        """The run that the file belongs to; None without a batch."""
-        return run_in(self.run_folder) if self.run_folder else None
-
-    @cached_property
+    @property
     def pipeline(self) -> Pipeline:
-        """The stages, with this task's settings."""
-        return self.batch_run.pipeline() if self.batch_run else Pipeline(self.settings(), registry())
+        """The stages, with the settings of the run, or without a batch with those of this task."""
+        run, made = self.batch_run, self.__dict__.get("_pipeline")
+        if made is None or made[0] is not run:
+            made = self.__dict__["_pipeline"] = (run, run.pipeline() if run else Pipeline(self.settings(), registry()))
+        pipeline: Pipeline = made[1]
+        return pipeline
 
     def settings(self) -> Settings:
         """Return the settings of the run, or without a batch those from the parameters."""
@@ -176,11 +184,11 @@ class DownloadTarget(SettingsTask):
             end_with_parent(signal.SIGTERM, parent.pid)
         settings = self.settings()
         set_up_logging(settings)
-        with self.batch_run.at_task(self.file, *self.place) if self.batch_run else nullcontext():
+        with self.batch_run.at_task(self.file, *self.stage_and_next) if self.batch_run else nullcontext():
             if not self.asks_plugins():
                 self._work()
                 return
-            if failure := supervised(self.place[0], self.file, self._work, settings.stage_timeout, self.note_crash, fork_guard()):
+            if failure := supervised(self.stage_and_next[0], self.file, self._work, settings.stage_timeout, self.note_crash, fork_guard()):
                 self.give_up(replace(self._resumed(), failure=failure))
 
     def asks_plugins(self) -> bool:
@@ -233,7 +241,7 @@ class PreProcessed(DownloadTarget):
     """Pre-process one file; without pre-processors, the target is the download."""
 
     stages: ClassVar[tuple[str, ...]] = ("download", "pre_process")
-    place = ("pre-process", "process")
+    stage_and_next = ("pre-process", "process")
 
     def requires(self) -> luigi.Task:
         """Return the task before this one."""
@@ -253,7 +261,7 @@ class Processed(PreProcessed):
     """Process one file."""
 
     stages = ("download", "pre_process", "process")
-    place = ("process", POST_PROCESS)
+    stage_and_next = ("process", POST_PROCESS)
 
     def requires(self) -> luigi.Task:
         """Return the task before this one."""
@@ -272,7 +280,7 @@ class Processed(PreProcessed):
 class Report(Processed):
     """Run the post-processors of one file and write its report."""
 
-    place = (POST_PROCESS, "")
+    stage_and_next = (POST_PROCESS, "")
 
     def requires(self) -> luigi.Task:
         """Return the task before this one."""

@@ -85,6 +85,8 @@ def _workspace_of(run: RunFolder) -> Path:
 
 def _same_task(info: RunInfo, given: Mapping[str, Any]) -> RunBatch:
     """Return the task of a run, with the given settings in place of its own."""
+    if not info.run:
+        raise ConfigurationError(f"run.json of the last run is missing or damaged; {NEW_RUN_HINT}")
     if not info.source:
         raise ConfigurationError(f"batch {info.batch} was run from {info.files}, which cannot be read again; {NEW_RUN_HINT}")
     settings = {name: value for name, value in info.settings.items() if name in Settings.model_fields} | dict(given)

@@ -130,8 +130,9 @@ class _ForkLock:
     is_forking = False
 
     def __enter__(self) -> None:
-        fork_lock.acquire()
+        # In this order: an exception after the lock was taken would leave it locked for Luigi's thread, which takes it, too.
         hold_signals()
+        fork_lock.acquire()
         _ForkLock.is_forking = True
 
     def __exit__(self, *_: object) -> None:

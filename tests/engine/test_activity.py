@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 import pytest
 from dpp.engine.activity import Board, SnapshotWriter
@@ -60,3 +61,32 @@ def test_a_snapshot_is_written_when_it_is_due(board, files, tmp_path, monkeypatc
     board.ended(0, ok=True)
     writer.write(board)
     assert [*read_snapshots(tmp_path)] == [first]
+
+
+def test_a_file_that_ends_while_a_snapshot_is_made_is_still_found(board, files, tmp_path, monkeypatch):
+    writer = SnapshotWriter(tmp_path / "0.json", files, lambda file: 0)
+    writer.snapshot(board)
+    before = board.running()
+    board.ended(0, ok=True)
+    monkeypatch.setattr(board, "running", lambda: before)
+    monkeypatch.setattr(board, "has_ended", lambda number: number == 3)  # as it was when the snapshot began
+    assert {slow.id for slow in writer.snapshot(board).slowest} == {"f0", "f2"}
+
+
+def test_a_child_that_works_on_while_snapshots_are_made_does_not_disturb_them(tmp_path):
+    board = Board(20_000)
+    files = [FileData(url=f"file:///f{number}") for number in range(board.size)]
+
+    def work():
+        for number in range(board.size):
+            board.runs(number, "download")
+            if number >= 8:
+                board.ended(number - number % 8, ok=True)
+            board.ended(number, ok=True)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    writer = SnapshotWriter(tmp_path / "0.json", files, lambda file: 0)
+    while worker.is_alive():
+        writer.snapshot(board)
+    assert writer.snapshot(board).running == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import luigi
@@ -144,3 +145,14 @@ def test_a_task_made_from_what_a_scheduler_knows_of_it_says_that_its_secrets_are
     shown = Report(url="http://h/a?sig=canary1").to_str_params()["url"]
     with pytest.raises(ConfigurationError, match="does not store the secrets"):
         Report.from_str_params({"url": shown})
+
+
+def test_a_new_run_in_a_removed_workspace_is_about_its_own_files(tmp_path, manifest):
+    """Luigi keeps task objects for the life of a process."""
+    for text in ("one", "other"):
+        source = tmp_path / f"{text}.txt"
+        source.write_text(text)
+        summary, code = start_batch(manifest([{"url": source.as_uri(), "id": "x"}]), workspace=tmp_path / "w")
+        (row,) = (Path(summary.folder) / "results.jsonl").read_text().splitlines()
+        assert (code, json.loads(row)["url"]) == (0, source.as_uri())
+        shutil.rmtree(tmp_path / "w")

@@ -265,3 +265,10 @@ def test_what_was_run_by_an_older_dpp_is_not_repeated(broken, dpp, tmp_path):
     path = find_run(tmp_path / "dpp-workspace").folder / "run.json"
     path.write_text(json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != "source"}))
     assert dpp("retry")[0] == 2
+
+
+def test_a_run_whose_run_json_is_damaged_is_not_repeated(broken, dpp, command, tmp_path):
+    dpp("run", broken, "--attempts", 1)
+    (find_run(tmp_path / "dpp-workspace").folder / "run.json").write_text('{"run": ')
+    refused = command("dpp", "retry")
+    assert (refused.returncode, "run.json of the last run is missing or damaged" in refused.stderr) == (2, True)
