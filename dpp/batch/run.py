@@ -188,7 +188,7 @@ class Run(RunFolder):
         # Another process that shares the run may have recorded them and ended the run.
         with suppress(ConfigurationError, FileNotFoundError):
             chunks, pipeline = self.workfile.chunks(), self.pipeline()
-            files = [file for chunk in chunks for file in self.workfile.files(chunk)] if is_graph(chunks) else []
+            files = [self.workfile.file(index) for index in range(len(chunks))] if is_graph(chunks) else []
             jobs = [Job(file) for file in files if not self.ledger(file_key(file.id, file.url)).exists()]
             records = [record for job in jobs if (record := pipeline.recalled(job))]
             ledger = Ledger(self.ledger(f"known-{socket.gethostname()}-{os.getpid()}"))

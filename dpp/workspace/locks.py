@@ -63,7 +63,7 @@ class BatchLock:
 
     def try_exclusive(self) -> bool:
         """Take the lock exclusively, if no other process holds it; otherwise a shared lock held before is lost."""
-        if not self._try(fcntl.LOCK_EX):
+        if not _try_lock(self._descriptor, fcntl.LOCK_EX):
             return False
         since = datetime.now(UTC).isoformat(timespec="seconds")
         holder = _HOLDER.format(pid=os.getpid(), host=socket.gethostname(), since=since)
@@ -74,18 +74,11 @@ class BatchLock:
 
     def try_shared(self) -> bool:
         """Take the lock together with others, unless another process holds it exclusively."""
-        return self._try(fcntl.LOCK_SH)
+        return _try_lock(self._descriptor, fcntl.LOCK_SH)
 
     def try_alone(self) -> bool:
         """Take the lock exclusively, if no other process holds it, without recording this process as its holder."""
-        return self._try(fcntl.LOCK_EX)
-
-    def _try(self, mode: int) -> bool:
-        try:
-            fcntl.flock(self._descriptor, mode | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+        return _try_lock(self._descriptor, fcntl.LOCK_EX)
 
     def unlock(self) -> None:
         """Release the lock for all processes that hold it together with this one."""
@@ -160,11 +153,7 @@ class Hold:
 
     def try_exclusive(self) -> bool:
         """Make the lock exclusive, if no other process or thread holds it."""
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+        return _try_lock(self._descriptor, fcntl.LOCK_EX)
 
     def release(self) -> None:
         """Release the lock; further calls do nothing."""
@@ -194,12 +183,18 @@ def open_locked(path: Path) -> int:
 def try_open_locked(path: Path) -> int | None:
     """Open and lock a small file as :func:`open_locked` does; return None if another process holds it."""
     descriptor = _open_private(path)
+    if _try_lock(descriptor, fcntl.LOCK_EX):
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _try_lock(descriptor: int, mode: int) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
+        return False
+    return True
 
 
 def _open_private(path: Path) -> int:
