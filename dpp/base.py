@@ -26,7 +26,7 @@ class Step(BaseModel, ABC):
             these is given for the step, all are taken from the scheme. So a connection is described once, and never by a mix of two.
     """
 
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
     name: ClassVar[str] = ""
     version: ClassVar[str] = "0"

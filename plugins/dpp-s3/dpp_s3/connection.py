@@ -59,7 +59,7 @@ class Key(NamedTuple):
 class Connection(BaseModel):
     """The server and the credentials; defaults come from the AWS chain: environment, ``~/.aws``, instance roles."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid")
 
     endpoint_url: Endpoint | None = None
     """URL of the server; default: that of the credentials file, ``AWS_ENDPOINT_URL``, or AWS."""

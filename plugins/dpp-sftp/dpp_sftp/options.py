@@ -16,7 +16,7 @@ class SftpOptions(BaseModel):
     """Options of the fetcher and the source, under ``sftp`` in ``--options`` or in luigi.cfg."""
 
     # There is no option to switch off the check of host keys: without it, every server in between could read the password
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     user: str = ""
     """User to log in as, if the URL has none; default: the user of this process."""
