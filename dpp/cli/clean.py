@@ -38,7 +38,7 @@ def clean(workspace: Path, keep_runs: int | None, dry_run: bool, **chosen: bool)
     dry = dry_run or not kinds
     cleaner = Cleaner(workspace, keep_runs or 1)
     # Without removing anything, no lock is needed: a batch may run at the same time.
-    with nullcontext() if dry else cleaner.alone():
+    with nullcontext() if dry else cleaner.exclusive():
         totals = _cleaned(cleaner, kinds or list(CLEANABLE), dry=dry)
     print_table(("kind", "files", "bytes", "what"), [(kind, *counts, CLEANABLE[kind]) for kind, counts in totals.items()])
     total = human_bytes(sum(size for _, size in totals.values()))

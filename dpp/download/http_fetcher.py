@@ -50,13 +50,13 @@ class RequestsFetcher(BaseFetcher):
         TIMER.set(timer)
         requested_offset = part.offset
         headers = http.request_headers(file.headers, part, AGENT)
-        with _mapped_errors(), self._answer(url, headers, timer) as response:
+        with _mapped_errors(), self._response(url, headers, timer) as response:
             body = http.judge(response.status, response.headers, part, requested_offset)
             part.begin(body.offset, total=body.total, etag=body.etag, content_type=response.headers.get("Content-Type"))
             _receive(response, body, part, file.size)
 
     @contextmanager
-    def _answer(self, url: str, headers: dict[str, str], timer: http.TransferTimer) -> Iterator[urllib3.BaseHTTPResponse]:
+    def _response(self, url: str, headers: dict[str, str], timer: http.TransferTimer) -> Iterator[urllib3.BaseHTTPResponse]:
         """Follow redirects, and yield the final response."""
         for _ in range(http.MAX_REDIRECTS + 1):
             timer.request_sent()

@@ -219,19 +219,19 @@ def _send(pid: int, number: signal.Signals) -> None:
 
 def _how_it_ended(process: BaseProcess, reader: Connection, reason: str, stacks: IO[bytes]) -> ChildExit | None:
     # The message counts, not the exit code: a plugin that calls os._exit(0) ends a child that has not finished.
-    said = None
+    message = None
     with suppress(EOFError):
-        said = reader.recv() if reader.poll() else None
-    process.join(END_SECONDS if said else None)
-    if said == _FINISHED:
+        message = reader.recv() if reader.poll() else None
+    process.join(END_SECONDS if message else None)
+    if message == _FINISHED:
         return None
-    if isinstance(said, DppError):
-        raise said
-    if isinstance(said, ChildExit):
-        return said
+    if isinstance(message, DppError):
+        raise message
+    if isinstance(message, ChildExit):
+        return message
     stacks.seek(0)
     trace = stacks.read().decode(errors="replace") or None
-    if said == _INTERRUPTED:
+    if message == _INTERRUPTED:
         return ChildExit("was interrupted")
     return ChildExit(reason or _exit_reason(process.exitcode or 0), trace, is_stopped=bool(reason))
 

@@ -315,15 +315,15 @@ def workspace_root(settings: Settings) -> Path:
 
 def _failure_of_error(stage: Stage, error: BaseException, file: FileData) -> Failure:
     secrets = secrets_of([file.url, *(file.urls or ())], file.headers)
-    told = " ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])
+    message = " ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])
     if isinstance(error, StageError):
         status = error.http_status if isinstance(error, FetchError) else None
-        return Failure(stage=stage, error_class=error.error_class, message=redact_text(told, secrets), http_status=status)
+        return Failure(stage=stage, error_class=error.error_class, message=redact_text(message, secrets), http_status=status)
     lines = "".join(traceback.format_exception(error))
     return Failure(
         stage=stage,
         error_class=type(error).__name__,
-        message=redact_text(told, secrets),
+        message=redact_text(message, secrets),
         traceback=redact_text(lines, secrets),
     )
 

@@ -59,7 +59,7 @@ class Cleaner:
         self._workfiles = [run.workfile.folder for run in self._last if not run.is_held()]
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         """Lock all batches of the workspace.
 
         Raises:
@@ -192,9 +192,9 @@ def _free_download(item: Item) -> bool:
     if hold is None:
         return False
     try:
-        if alone := hold.try_exclusive():
+        if is_free := hold.try_exclusive():
             (paths.discard_part if item.kind == "parts" else paths.discard)()
-        return alone
+        return is_free
     finally:
         hold.release()
 

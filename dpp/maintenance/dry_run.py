@@ -161,22 +161,22 @@ def _free_bytes(folder: Path) -> int:
 
 def predict(file: FileData, pipeline: Pipeline) -> Prediction:
     """Return what a run would do with a file."""
-    said = {"id": file.id, "url": redact_url(file.url)}
+    entry = {"id": file.id, "url": redact_url(file.url)}
     if pipeline.recall(Job(file)):
-        return Prediction(**said, action="nothing", reason="already done")
+        return Prediction(**entry, action="nothing", reason="already done")
     failed = _last_failure(file, pipeline)
     if not pipeline.has_download(file):
-        return _download(file, pipeline, failed, said)
+        return _download(file, pipeline, failed, entry)
     if not pipeline.has_prepared(file):
         action, reason = "pre-process", _missing(pipeline, "pre_processed", file, "other pre-processors")
     elif not pipeline.has_result(file):
         action, reason = "process", _missing(pipeline, "processed", file, "another step, version or options")
     else:
         action, reason = "report", _missing(pipeline, "reports", file, "other post-processors")
-    return Prediction(**said, action=action, reason=_failed_in(failed) if failed else reason)
+    return Prediction(**entry, action=action, reason=_failed_in(failed) if failed else reason)
 
 
-def _download(file: FileData, pipeline: Pipeline, failed: Outcome | None, said: dict[str, str]) -> Prediction:
+def _download(file: FileData, pipeline: Pipeline, failed: Outcome | None, entry: dict[str, str]) -> Prediction:
     paths = pipeline.workspace.download(file)
     part = PartFile(paths)
     part.open_for((file.urls or [file.url])[-1])
@@ -184,7 +184,7 @@ def _download(file: FileData, pipeline: Pipeline, failed: Outcome | None, said: 
     there = os.path.exists(paths.body)
     reason = _failed_in(failed) if failed else "differs from the manifest or its sidecar" if there else "new"
     return Prediction(
-        **said,
+        **entry,
         action="download",
         reason=f"{reason}, partial download continues" if have else reason,
         bytes=None if total is None else max(0, total - have),

@@ -112,17 +112,17 @@ class Checker:
 
     def _run_problems(self, run: RunFolder) -> Iterator[Problem]:
         """Yield the differences between the results, the summary and ``run.json`` of a run."""
-        results, said = run.folder / "results.jsonl", run.summary()
-        if said is None:
+        results, recorded = run.folder / "results.jsonl", run.summary()
+        if recorded is None:
             return
-        found = Summary(batch=said.batch, run=said.run, total=run.info.total or said.total)
+        found = Summary(batch=recorded.batch, run=recorded.run, total=run.info.total or recorded.total)
         rows = sum(1 for _ in fold(found, read_records(results)))
         self.files += 2
         if rows != (lines := _count_lines(results)):
             yield Problem(self._path(results), f"{lines} lines, but outcomes of {rows} files", RUN_AGAIN)
         for name in ("total", "ok", "cached", "failed", "remembered", "missing", "bytes"):
-            if getattr(found, name) != getattr(said, name):
-                text = f"expected {name} {getattr(found, name)} from run.json and results.jsonl, got {getattr(said, name)}"
+            if getattr(found, name) != getattr(recorded, name):
+                text = f"expected {name} {getattr(found, name)} from run.json and results.jsonl, got {getattr(recorded, name)}"
                 yield Problem(self._path(run.folder / "summary.json"), text, RUN_AGAIN)
 
     def _row_problems(self, row: Outcome, fingerprints: list[str]) -> Iterator[Problem]:

@@ -44,11 +44,11 @@ def items(pieces: Iterator[str], above: int = 0) -> Iterator[Any]:
         while True:
             yield text.value()
             if text.peek() not in (",", "]"):
-                raise text.wrong("Expecting ',' delimiter")
+                raise text.error("Expecting ',' delimiter")
             if text.take() == "]":
                 break
     if text.peek():
-        raise text.wrong("Extra data")
+        raise text.error("Extra data")
 
 
 class _Text:
@@ -92,7 +92,7 @@ class _Text:
                 passed = error.pos - self._at
                 if not self._more():
                     self._at += passed
-                    raise self.wrong(error.msg) from error
+                    raise self.error(error.msg) from error
             else:
                 passed, is_whole = end - self._at, self._window[end : end + 1] in _ENDS
                 # A number may continue in the next piece.
@@ -100,7 +100,7 @@ class _Text:
                     self._at += passed
                     return value
 
-    def wrong(self, reason: str) -> ValueError:
+    def error(self, reason: str) -> ValueError:
         """Return an error with a reason and the current line and column."""
         self._forget()
         return ValueError(f"{reason}: line {self._lines + 1} column {self._column + 1}")

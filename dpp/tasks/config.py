@@ -137,9 +137,9 @@ def _all_options(settings: Settings, given: Mapping[str, Any], batch: str) -> It
 
 def _step_option(steps: Sequence[str], name: str, value: Any, given: Mapping[str, Any], batch: str) -> Value:
     """Return an option of a step, which can be set under each of its names or under a URL scheme whose options it shares."""
-    said = any(name in given.get(step, {}) for step in steps)
+    is_set = any(name in given.get(step, {}) for step in steps)
     section = next((where for step in steps if (where := where_set(step, name))), DEFAULT)
-    return _redacted_value(steps[0], name, value, _find_origin(MAIN, "options", batch) if said else section)
+    return _redacted_value(steps[0], name, value, _find_origin(MAIN, "options", batch) if is_set else section)
 
 
 def _luigi_values() -> Iterator[Value]:

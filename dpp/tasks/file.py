@@ -185,13 +185,13 @@ class DownloadTarget(SettingsTask):
         settings = self.settings()
         set_up_logging(settings)
         with self.batch_run.at_task(self.file, *self.stage_and_next) if self.batch_run else nullcontext():
-            if not self.asks_plugins():
+            if not self.calls_plugins():
                 self._work()
                 return
             if failure := supervised(self.stage_and_next[0], self.file, self._work, settings.stage_timeout, self.note_crash, fork_guard()):
                 self.give_up(replace(self._resumed(), failure=failure))
 
-    def asks_plugins(self) -> bool:
+    def calls_plugins(self) -> bool:
         """Return whether this task calls plugins."""
         return True
 
@@ -247,7 +247,7 @@ class PreProcessed(DownloadTarget):
         """Return the task before this one."""
         return self.clone(DownloadTarget)
 
-    def asks_plugins(self) -> bool:
+    def calls_plugins(self) -> bool:
         """Return whether there is a pre-processor."""
         return bool(self.pipeline.steps.pre_processors)
 
@@ -267,7 +267,7 @@ class Processed(PreProcessed):
         """Return the task before this one."""
         return self.clone(PreProcessed)
 
-    def asks_plugins(self) -> bool:
+    def calls_plugins(self) -> bool:
         """Return true: there is always a processor."""
         return True
 
@@ -295,7 +295,7 @@ class Report(Processed):
         with exit_when_wrong():
             return self.output().exists() or (self.batch_run is not None and self._ledger_path().exists())
 
-    def asks_plugins(self) -> bool:
+    def calls_plugins(self) -> bool:
         """Return whether there is a post-processor."""
         return bool(self.pipeline.steps.post_processors)
 

@@ -332,9 +332,9 @@ def _config_files() -> Iterator[tuple[str, Any]]:
     config = get_config()
     for path in reversed(config._config_paths):
         if Path(path).is_file():
-            alone = type(config)()
-            alone.read([path])
-            yield os.path.abspath(path), alone
+            parser = type(config)()
+            parser.read([path])
+            yield os.path.abspath(path), parser
 
 
 def configured_names() -> dict[str, list[str]]:

@@ -50,7 +50,7 @@ class Decompress(BasePreProcessor):
         promise = promised(path.name) if self.check_suffix else None
         kind = self._kind(path, promise)
         if kind is None:
-            return self._left_alone(file)
+            return self._unchanged(file)
         budget = Budget(path.stat().st_size, self.max_bytes, self.max_ratio, self.max_members)
         file.local_path = unpack(path, kind, into, budget, promise)
         file.name = file.local_path.name
@@ -74,7 +74,7 @@ class Decompress(BasePreProcessor):
             raise mismatch(promise.kind)
         return "tar"
 
-    def _left_alone(self, file: FileData) -> FileData:
+    def _unchanged(self, file: FileData) -> FileData:
         if self.required:
             raise StageError(
                 "the file is neither compressed nor an archive, or its suffix is listed in keep; "

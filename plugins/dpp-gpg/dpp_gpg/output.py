@@ -76,11 +76,11 @@ class GpgOutput:
         found = (re.search(pattern, line) for line in self.log)
         return next((match[1] for match in found if match), None)
 
-    def said_anything(self) -> bool:
+    def has_read_data(self) -> bool:
         """Return whether gpg has started to read the data."""
         return bool({status[0] for status in self._statuses} - {"FAILURE", "KEY_CONSIDERED"})
 
-    def last_words(self) -> str:
+    def last_line(self) -> str:
         """Return the last log line, shortened and printable, or the exit code if there is none."""
         words = self.log[-1].removeprefix("gpg: ")[:_SHOWN] if self.log else f"no message, exit code {self.returncode}"
         return "".join(character if character.isprintable() else "?" for character in words)

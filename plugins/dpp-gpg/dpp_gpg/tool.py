@@ -19,7 +19,7 @@ OPTIONS = ["--batch", "--trust-model", "always", "--no-auto-check-trustdb", "--n
 logging.getLogger("gnupg").setLevel(logging.CRITICAL)
 
 
-class _Heard(gnupg.StatusHandler):  # type: ignore[misc]  # see above
+class _Result(gnupg.StatusHandler):  # type: ignore[misc]  # see above
     """A handler that ignores status lines; ``GpgOutput`` parses them from ``stderr`` afterwards."""
 
     # python-gnupg's own handlers raise on some lines, such as those of a key without user id, and then gpg blocks forever on a
@@ -29,7 +29,7 @@ class _Heard(gnupg.StatusHandler):  # type: ignore[misc]  # see above
 
 
 class _Gpg(gnupg.GPG):  # type: ignore[misc]  # see above
-    result_map = {**gnupg.GPG.result_map, "crypt": _Heard, "verify": _Heard}  # noqa: RUF012 - declared like this by python-gnupg
+    result_map = {**gnupg.GPG.result_map, "crypt": _Result, "verify": _Result}  # noqa: RUF012 - declared like this by python-gnupg
 
 
 class Tool:
@@ -74,12 +74,12 @@ class Tool:
             output=os.fspath(target),
             extra_args=[*asking, *options, "--", os.path.abspath(source)],
         )
-        return _answer(result)
+        return _output_of(result)
 
     def verify(self, signature: bytes, data: Path) -> GpgOutput:
         """Check a detached signature of a file."""
-        return _answer(self._gpg.verify_file(io.BytesIO(signature), data_filename=os.path.abspath(data)))
+        return _output_of(self._gpg.verify_file(io.BytesIO(signature), data_filename=os.path.abspath(data)))
 
 
-def _answer(result: _Heard) -> GpgOutput:
+def _output_of(result: _Result) -> GpgOutput:
     return GpgOutput(result.stderr.encode("latin-1").decode("utf-8", "backslashreplace"), result.returncode)

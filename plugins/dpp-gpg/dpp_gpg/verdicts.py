@@ -70,9 +70,9 @@ def _incomplete(output: GpgOutput, written: int) -> StageError:
     other = next((signature for signature in output.signatures() if not signature.is_good), None)
     if other is not None:
         return StageError(f"a signature in the message is not valid: {other}", "gpg-signer")
-    said = ", ".join(words[0] for words in output.values("PLAINTEXT_LENGTH")) or "an unknown number of"
-    expected = f"expected one text of {said} bytes with nothing before or after it"
-    return StageError(f"{expected}, got {written} bytes of plain text; gpg: {output.last_words()}", "gpg-corrupt")
+    lengths = ", ".join(words[0] for words in output.values("PLAINTEXT_LENGTH")) or "an unknown number of"
+    expected = f"expected one text of {lengths} bytes with nothing before or after it"
+    return StageError(f"{expected}, got {written} bytes of plain text; gpg: {output.last_line()}", "gpg-corrupt")
 
 
 def _undecrypted(output: GpgOutput, source: Path) -> StageError:
@@ -85,7 +85,7 @@ def _undecrypted(output: GpgOutput, source: Path) -> StageError:
         or (
             StageError("the message is truncated; ask the sender for a complete copy", "gpg-truncated")
             if is_cut(source)
-            else StageError(f"the message is damaged or was modified; gpg: {output.last_words()}", "gpg-corrupt")
+            else StageError(f"the message is damaged or was modified; gpg: {output.last_line()}", "gpg-corrupt")
         )
     )
 
@@ -99,8 +99,8 @@ def _no_program(output: GpgOutput) -> StageError | None:
     if output.returncode < 0:
         return StageError(f"gpg was killed by signal {-output.returncode}", "gpg-failed")
     # For a short armored message with a wrong checksum, gpg writes that log line and no status line
-    is_read = output.said_anything() or output.logged("(CRC error)")
-    return None if is_read else StageError(f"gpg failed: {output.last_words()}", "gpg-failed")
+    is_read = output.has_read_data() or output.logged("(CRC error)")
+    return None if is_read else StageError(f"gpg failed: {output.last_line()}", "gpg-failed")
 
 
 def _no_passphrase(output: GpgOutput) -> StageError | None:
@@ -153,7 +153,7 @@ def check_detached(output: GpgOutput, signer: Collection[str]) -> None:
     """
     signatures = output.signatures()
     if not signatures or "PLAINTEXT" in output:
-        raise StageError(f"expected a detached signature, got something else; gpg: {output.last_words()}", "gpg-bad-signature")
+        raise StageError(f"expected a detached signature, got something else; gpg: {output.last_line()}", "gpg-bad-signature")
     if any(signature.verdict == "BADSIG" for signature in signatures):
         raise StageError(f"the signature does not match the file: {_listed(signatures)}", "gpg-bad-signature")
     good = [signature for signature in signatures if signature.is_good]

@@ -111,5 +111,5 @@ def test_a_signature_of_an_unknown_algorithm_is_no_missing_key():
 
 def test_what_is_shown_of_gpg_s_words_is_printable_and_no_debugging():
     output = GpgOutput("gpg: bad \x1b[31m thing\ngpg: DBG: chan_4 -> D secret\n", 2)
-    assert output.last_words() == "bad ?[31m thing"
-    assert "exit code 3" in GpgOutput("", 3).last_words()
+    assert output.last_line() == "bad ?[31m thing"
+    assert "exit code 3" in GpgOutput("", 3).last_line()

@@ -62,7 +62,7 @@ _BY_STATUS = {
     HTTPStatus.UNAUTHORIZED: Meaning("permission", _NO_PERMISSION),
     HTTPStatus.FORBIDDEN: Meaning("permission", _NO_PERMISSION),
 }
-_WITHOUT_ANSWER: dict[tuple[type[Exception], ...], Meaning] = {
+_WITHOUT_RESPONSE: dict[tuple[type[Exception], ...], Meaning] = {
     (exceptions.CredentialRetrievalError, exceptions.MetadataRetrievalError): Meaning(
         "credentials", "the service that provides the credentials sent no valid response", retryable=True
     ),
@@ -109,7 +109,7 @@ def mapped(what: str) -> Iterator[None]:
         # boto3 wraps errors that are raised while it reads the body to be sent
         if isinstance(cause, DppError):
             raise cause from error
-        meaning = _DNS if isinstance(cause, NameResolutionError) else _without_answer(error)
+        meaning = _DNS if isinstance(cause, NameResolutionError) else _without_response(error)
         raise FetchError(f"{what}: {meaning.reason}", meaning.error_class, retryable=meaning.retryable) from error
 
 
@@ -135,8 +135,8 @@ def _by_number(status: int) -> Meaning:
     return Meaning(f"http-{status}", _ANOTHER_TIME if retryable else "the server rejected the request", retryable)
 
 
-def _without_answer(error: Exception) -> Meaning:
-    found = (meaning for kinds, meaning in _WITHOUT_ANSWER.items() if isinstance(error, kinds))
+def _without_response(error: Exception) -> Meaning:
+    found = (meaning for kinds, meaning in _WITHOUT_RESPONSE.items() if isinstance(error, kinds))
     return next(found, Meaning("protocol", f"the request or the response is not valid for boto3 ({type(error).__name__})"))
 
 

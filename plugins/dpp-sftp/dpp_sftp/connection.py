@@ -87,10 +87,10 @@ class Connection:
         # A server may close an idle connection; in its first use, it is an error of the server
         if isinstance(error, NoResponse) and self.uses > 1:
             return Stale()
-        said = readable(str(error))
+        reason = readable(str(error))
         if isinstance(error, LOST):
-            return FetchError(f"the connection to {self._server} broke: {said}", "connection", retryable=True)
-        return FetchError(f"invalid response from the SFTP server {self._server}: {said}", "protocol")
+            return FetchError(f"the connection to {self._server} broke: {reason}", "connection", retryable=True)
+        return FetchError(f"invalid response from the SFTP server {self._server}: {reason}", "protocol")
 
     def close(self) -> None:
         """Close the connection, and wait at most 1 s for the server to close its side."""

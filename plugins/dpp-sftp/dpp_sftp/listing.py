@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar, cast
 import asyncssh
 from dpp import FetchError
 
-from dpp_sftp.session import INVALID, LOST, Session, ask, readable
+from dpp_sftp.session import INVALID, LOST, Session, readable, send
 from dpp_sftp.transfer import is_kind, refused
 
 Named = tuple[bytes, asyncssh.SFTPAttrs]
@@ -152,7 +152,7 @@ async def _content(session: Session, path: bytes, size: int) -> bytes:
             data += more
         return data
     finally:
-        ask(file.close())
+        send(file.close())
 
 
 def join(folder: bytes, name: bytes) -> bytes:

@@ -80,7 +80,7 @@ class Session:
             raise NoResponse(error.reason) from error
 
 
-def ask(request: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+def send(request: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     """Send a request in the next iteration of the event loop, and return its response as a task."""
     response = asyncio.ensure_future(request)
     # Retrieve the error, so that asyncio does not log it if the task is never awaited

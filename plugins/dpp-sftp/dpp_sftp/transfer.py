@@ -10,7 +10,7 @@ from typing import NamedTuple
 import asyncssh
 from dpp import FetchError, Part
 
-from dpp_sftp.session import INVALID, LOST, MAX_MESSAGE, Session, ask, readable
+from dpp_sftp.session import INVALID, LOST, MAX_MESSAGE, Session, readable, send
 
 BLOCK = 32 * 1024  # bytes; every server has to support reads of this length (draft-ietf-secsh-filexfer-02, section 3)
 LARGEST_BLOCK = MAX_MESSAGE - 1024
@@ -42,20 +42,20 @@ class Reads:
         self._end = end
         self._block = block
         self._most = READS * BLOCK // block
-        self._under_way: deque[_Read] = deque()
+        self._in_flight: deque[_Read] = deque()
         self._after: asyncio.Task[asyncssh.SFTPAttrs] | None = None
-        self._ask()
+        self._send_reads()
 
-    def _ask(self) -> None:
+    def _send_reads(self) -> None:
         """Send reads up to the limit, and after the last one a request for the file's attributes."""
-        while self._next < self._end and len(self._under_way) < self._most:
-            self._under_way.append(self._read(self._next, min(self._block, self._end - self._next)))
-            self._next += self._under_way[-1].length
+        while self._next < self._end and len(self._in_flight) < self._most:
+            self._in_flight.append(self._read(self._next, min(self._block, self._end - self._next)))
+            self._next += self._in_flight[-1].length
         if self._next >= self._end and self._after is None:
-            self._after = ask(self._file.stat())
+            self._after = send(self._file.stat())
 
     def _read(self, offset: int, length: int) -> _Read:
-        return _Read(offset, length, ask(self._file.read(length, offset)))
+        return _Read(offset, length, send(self._file.read(length, offset)))
 
     async def into(self, part: Part) -> tuple[bool, asyncssh.SFTPAttrs]:
         """Write the bytes into a part.
@@ -63,8 +63,8 @@ class Reads:
         Returns:
             Whether the file was read up to ``end``, and its attributes after the last read.
         """
-        while self._under_way:
-            offset, length, response = self._under_way.popleft()
+        while self._in_flight:
+            offset, length, response = self._in_flight.popleft()
             data = await response
             if not data:
                 return False, await self._file.stat()
@@ -72,9 +72,9 @@ class Reads:
                 raise asyncssh.SFTPBadMessage(f"the server sent {len(data)} bytes for a read of {length} bytes")
             # A server may send less than requested: request the rest, and the attributes again after it
             if len(data) < length:
-                self._under_way.appendleft(self._read(offset + len(data), length - len(data)))
+                self._in_flight.appendleft(self._read(offset + len(data), length - len(data)))
                 self._after = None
-            self._ask()
+            self._send_reads()
             part.write(data)
         assert self._after is not None
         return True, await self._after
@@ -98,7 +98,7 @@ async def fetch(session: Session, path: bytes, part: Part, expected: int | None)
             await _copy(file, part, expected, _block(session))
         finally:
             # Without waiting for the response, which saves a round trip per file
-            ask(file.close())
+            send(file.close())
     except (*LOST, *INVALID):
         raise
     except asyncssh.SFTPError as error:
@@ -113,7 +113,7 @@ def _block(session: Session) -> int:
 
 async def _copy(file: asyncssh.SFTPClientFile, part: Part, expected: int | None, block: int) -> None:
     offset = part.offset
-    look = ask(file.stat())
+    look = send(file.stat())
     # If the size is known, send the reads with the first request: a small file takes two round trips
     reads = Reads(file, 0, expected, block) if expected is not None and not offset else None
     before = await look
@@ -169,7 +169,7 @@ def refused(error: asyncssh.SFTPError) -> FetchError:
         return FetchError("the server has no such file", "not-found")
     if isinstance(error, asyncssh.SFTPPermissionDenied):
         return FetchError("the server denied read permission", "permission")
-    said = f"status {error.code}: {readable(error.reason)}"
+    status = f"status {error.code}: {readable(error.reason)}"
     if isinstance(error, asyncssh.SFTPOpUnsupported):
-        return FetchError(f"the server does not support this request: {said}", "protocol")
-    return FetchError(f"the server could not read it: {said}", "read", retryable=True)
+        return FetchError(f"the server does not support this request: {status}", "protocol")
+    return FetchError(f"the server could not read it: {status}", "read", retryable=True)
