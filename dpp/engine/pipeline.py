@@ -120,12 +120,12 @@ class Pipeline:
     def recall(self, job: Job) -> Outcome | None:
         """Return the outcome of an earlier run, if the file is complete or its failure is not tried again; else None."""
         outcome = read_outcome(self._report_path(job.file))
-        if outcome is None or not (self._still_holds(outcome, job.file) if outcome.ok else self._is_left(outcome)):
+        if outcome is None or not (self._still_holds(outcome, job.file) if outcome.ok else self._is_not_retried(outcome)):
             return None
         outcome.cached = outcome.run != self.run
         return outcome
 
-    def _is_left(self, failed: Outcome) -> bool:
+    def _is_not_retried(self, failed: Outcome) -> bool:
         return self._selection is not None and not self._selection.picks(failed)
 
     def recalled(self, job: Job) -> Record | None:
@@ -217,9 +217,9 @@ class Pipeline:
         """Run the post-processors and write the file's report; this is a file's last stage, ok or failed."""
         for step in self.steps.post_processors:
             with _Stage(job, "post-process"):
-                for name, handed in _handed_over(job):
+                for name, arguments in _post_processor_arguments(job):
                     with naming(name):
-                        step(*handed)
+                        step(*arguments)
         record = self.record(job)
         self._registry.notify("dpp_file_finished", outcome=record.outcome)
         return record
@@ -328,7 +328,7 @@ def _failure_of_error(stage: Stage, error: BaseException, file: FileData) -> Fai
     )
 
 
-def _handed_over(job: Job) -> Iterator[tuple[str, tuple[Any, FileData]]]:
+def _post_processor_arguments(job: Job) -> Iterator[tuple[str, tuple[Any, FileData]]]:
     """Yield the arguments for a post-processor: for each member its name, result and file; for a failed file None and its error."""
     if job.failure is not None or job.prepared is None:
         yield "", (None, own_copy(job.file, error=job.failure))

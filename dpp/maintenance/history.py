@@ -120,7 +120,7 @@ class _Targets:
             yield made
         yield self._processed(made)
         if self._of_kind("post-processor"):
-            yield self._record("post-process", "post-processor", state=self._passed("post-process"))
+            yield self._record("post-process", "post-processor", state=self._state_of("post-process"))
         yield self._reported()
 
     def _record(self, stage: str, kind: str, **facts: Any) -> StageRecord:
@@ -129,7 +129,7 @@ class _Targets:
     def _of_kind(self, kind: str) -> list[dict[str, str]]:
         return [step for step in self._steps if step["kind"] == kind]
 
-    def _passed(self, stage: str) -> str:
+    def _state_of(self, stage: str) -> str:
         return f"failed: {self._outcome.error_class}" if self._outcome.stage == stage else "done" if self._outcome.ok else "not reached"
 
     def _download_paths(self) -> DownloadPaths:

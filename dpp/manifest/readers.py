@@ -165,14 +165,14 @@ def _scheme(url: Any) -> str:
 def _open_text(path: Path) -> Iterator[IO[str]]:
     try:
         with path.open("rb") as stream:
-            _refuse_no_text(stream.peek()[:4])
+            _check_is_text(stream.peek()[:4])
             yield io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"{describe_source(path)}: {reason}; --files takes {_FORMATS}") from error
 
 
-def _refuse_no_text(head: bytes) -> None:
+def _check_is_text(head: bytes) -> None:
     """Raise ValueError if the first bytes of a file are those of a compressed or UTF-16 file."""
     # In UTF-16 without a byte order mark, every other byte of ASCII text is zero.
     if head.startswith(_NO_TEXT) or b"\0\0" in (head[::2], head[1::2]):
@@ -289,13 +289,13 @@ def _read_json_lines(lines: _ManifestLines) -> Iterator[Entry]:
         try:
             yield _to_entry(where, decode(line))
         except (ValueError, RecursionError) as error:
-            if _goes_on(line.rstrip(), error):
+            if _continues(line.rstrip(), error):
                 yield Entry(where, None, _SEVERAL_LINES)
                 return
             yield Entry(where, None, f"is not JSON: {_reason(error)}")
 
 
-def _goes_on(line: str, error: Exception) -> bool:
+def _continues(line: str, error: Exception) -> bool:
     """Whether a line is the start of JSON that continues on the next line."""
     # A truncated line usually ends with another character.
     return isinstance(error, json.JSONDecodeError) and error.pos >= len(line) and line.endswith(("{", "[", ",", ":"))

@@ -17,7 +17,7 @@ SIDECAR_SUFFIX = ".dpp.json"
 PART_SUFFIX = ".part"
 
 
-def _tells_of_nothing(name: str, beside: Sequence[str]) -> bool:
+def _is_orphaned_fact(name: str, beside: Sequence[str]) -> bool:
     """Whether this is the name of the facts of a part that does not exist."""
     # This happens if a process dies right after it has renamed the part to the download.
     return name.endswith(PART_SUFFIX + SIDECAR_SUFFIX) and name.removesuffix(SIDECAR_SUFFIX) not in beside
@@ -136,7 +136,7 @@ class Workspace:
         for folder, folders, files in os.walk(self._root):
             of_downloads = folder.startswith(f"{self._root}/downloads/")
             for name in files:
-                if is_abandoned(name) or (of_downloads and _tells_of_nothing(name, files)):
+                if is_abandoned(name) or (of_downloads and _is_orphaned_fact(name, files)):
                     remove(f"{folder}/{name}")
             for name in filter(is_abandoned, folders):
                 shutil.rmtree(Path(folder, name), ignore_errors=True)

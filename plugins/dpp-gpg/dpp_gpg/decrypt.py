@@ -59,13 +59,13 @@ class GpgDecrypt(GpgStep):
         assert file.local_path is not None
         assert file.output_dir is not None
         if not is_message(file.local_path):
-            return self._passed(file, file.local_path)
+            return self._unencrypted(file, file.local_path)
         target = file.output_dir / plain_name(file.local_path.name)
         self._decrypt(file.local_path, target)
         file.local_path, file.name = target, plain_name(file.name)
         return file
 
-    def _passed(self, file: FileData, path: Path) -> FileData:
+    def _unencrypted(self, file: FileData, path: Path) -> FileData:
         if self.required or path.suffix.lower() in TELLING_SUFFIXES:
             advice = "required=false accepts other files, except those whose name ends in .gpg or .pgp"
             raise StageError(f"expected an encrypted OpenPGP message, got {_kind(path)}; {advice}", "gpg-not-encrypted")

@@ -69,7 +69,7 @@ def _entries(address: Address, wanted: FolderQuery, options: SftpOptions, settin
     async def listed(session: Session) -> tuple[list[Chosen], dict[bytes, bytes]]:
         found = await listing.find(session, address.path, recursive=wanted.recursive)
         chosen = choose(found, wanted, time.time())
-        return chosen, await listing.contents(session, address.path, list(_small(chosen)))
+        return chosen, await listing.contents(session, address.path, list(_signatures_to_read(chosen)))
 
     chosen, signatures = _persistently(lambda: _visit(address, options, settings, listed), address, settings)
     ids: set[str] = set()
@@ -104,7 +104,7 @@ def _signed(found: Sequence[Found], matching: Sequence[Found]) -> list[Chosen]:
     return [Chosen(file, signatures.get(file.path)) for file in matching if file.path not in taken]
 
 
-def _small(chosen: Iterable[Chosen]) -> Iterator[Found]:
+def _signatures_to_read(chosen: Iterable[Chosen]) -> Iterator[Found]:
     for file, signature in chosen:
         if signature is not None and signature.size <= LARGEST_SIGNATURE:
             yield signature
