@@ -155,7 +155,7 @@ class Run(RunFolder):
         """
         workspace = Workspace(self.root)
         supervisor = Supervisor(
-            lambda: self.workfile.files(chunk),
+            lambda numbers: self.workfile.files(chunk, numbers),
             chunk.size,
             self.ledger(name),
             self.pipeline,

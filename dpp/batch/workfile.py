@@ -10,7 +10,7 @@ crashes       exists if a process of the run has crashed
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -115,9 +115,9 @@ class WorkFile:
         self._files = self._files or [file for chunk in self.chunks() for file in self.files(chunk)]
         return self._files[index]
 
-    def files(self, chunk: Chunk) -> Iterator[FileData]:
-        """Yield the files of a chunk."""
-        return read_catalog(self.folder / "files.jsonl", chunk)
+    def files(self, chunk: Chunk, numbers: Iterable[int] | None = None) -> Iterator[FileData]:
+        """Yield the files of a chunk, or those with the given numbers in it: from 0, in ascending order."""
+        return read_catalog(self.folder / "files.jsonl", chunk, numbers)
 
     def _plan(self) -> dict[str, Any]:
         if (stored := self._stored()) is None:

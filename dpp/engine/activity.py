@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -107,56 +107,43 @@ class Board:
         places = bytes(self._places)
         return {stage: count for stage, code in _WAITING.items() if (count := places.count(code))}
 
-    def has_ended(self, number: int) -> bool:
-        """Whether a file has an outcome."""
-        return self._places[number] == _ENDED
-
 
 class SnapshotWriter:
     """Write snapshots of a child's work from its board, twice a second.
 
     Args:
         path: Path of the snapshot.
-        files: The child's files, in the order of their numbers; read only up to the last one that the child started.
+        pick: Returns the files with these numbers, by number.
         received: Returns the number of bytes of a file that are downloaded so far.
     """
 
-    def __init__(self, path: Path, files: Iterable[FileData], received: Callable[[FileData], int]) -> None:
+    def __init__(self, path: Path, pick: Callable[[Iterable[int]], Mapping[int, FileData]], received: Callable[[FileData], int]) -> None:
         self._path = path
-        self._files = enumerate(files)
+        self._pick = pick
         self._received = received
-        self._open: dict[int, FileData] = {}
-        self._last = -1
         self._due = time.monotonic() + FIRST_SECONDS
 
     def write(self, board: Board) -> None:
         """Write a snapshot, if one is due."""
         if time.monotonic() > self._due:
             self._due = time.monotonic() + SNAPSHOT_SECONDS
-            # The catalog is gone when another process has ended the run; that is no reason to stop the child.
-            with suppress(OSError):
+            # If another process has ended the run, the catalog is gone, or that of the next run; that is no reason to stop the child.
+            with suppress(OSError, ValueError):
                 keep_snapshot(self._path, self.snapshot(board))
 
     def snapshot(self, board: Board) -> Snapshot:
         """Return a snapshot of the current state."""
-        # The child works on meanwhile: a file that has ended stays so, but one that runs now may have ended in a moment.
-        self._open = {number: file for number, file in self._open.items() if not board.has_ended(number)}
         running = board.running()
-        self._read_up_to(max(running, default=-1))
-        sizes = {number: self._received(self._open[number]) for number, place in running.items() if place.stage == STAGES[0]}
+        files = self._pick(running)
+        sizes = {number: self._received(files[number]) for number, place in running.items() if place.stage == STAGES[0]}
         timed = [(number, place) for number, place in running.items() if math.isfinite(place.seconds)]
         slowest = sorted(timed, key=lambda item: -item[1].seconds)[:SHOWN_SLOWEST]
         return Snapshot(
             running=Counter(place.stage for place in running.values()),
             waiting=board.waiting(),
             slowest=[
-                Slow(id=self._open[number].id, stage=place.stage, since=time.time() - place.seconds, bytes=sizes.get(number, 0))
+                Slow(id=files[number].id, stage=place.stage, since=time.time() - place.seconds, bytes=sizes.get(number, 0))
                 for number, place in slowest
             ],
             bytes=sum(sizes.values()),
         )
-
-    def _read_up_to(self, last: int) -> None:
-        while self._last < last:
-            self._last, file = next(self._files)
-            self._open[self._last] = file

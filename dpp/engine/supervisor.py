@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -31,7 +31,15 @@ log = logging.getLogger(__name__)
 MAX_UNATTRIBUTED_CRASHES = 3
 MAX_CRASHES = 2
 
-ReadFiles = Callable[[], Iterable[FileData]]
+ReadFiles = Callable[[Iterable[int]], Iterable[FileData]]
+
+
+class _Suspect(NamedTuple):
+    """A file that may be the reason why a child crashed: its number in the chunk, and the stage that worked on it."""
+
+    number: int
+    file: FileData
+    place: Place
 
 
 class _CrashReport(NamedTuple):
@@ -39,12 +47,12 @@ class _CrashReport(NamedTuple):
 
     Attributes:
         ended: How it ended.
-        suspects: The files that may be the reason, each with its stage.
+        suspects: The files that may be the reason.
         is_sure: Whether the suspects are the reason: they took too long while other threads kept running.
     """
 
     ended: ChildExit
-    suspects: list[tuple[FileData, Place]]
+    suspects: list[_Suspect]
     is_sure: bool
 
 
@@ -87,7 +95,7 @@ class Supervisor:
     """Run the files of a chunk in child processes, and start another child after a crash.
 
     Args:
-        files: Returns the chunk's files, each time in the same order.
+        files: Returns the files with the given numbers in the chunk: from 0, in ascending order.
         size: Number of files.
         ledger: Path of the ledger for their outcomes.
         make_pipeline: Makes the stages; called in each process that runs files.
@@ -139,42 +147,50 @@ class Supervisor:
                     f"the child process crashed {unattributed} times in a row, outside of any file's stage; "
                     f"the last one {crash.ended.reason}. {RESUMABLE_TEXT}"
                 )
-            names = ", ".join(file.id for file, _ in crash.suspects) or "none"
+            names = ", ".join(suspect.file.id for suspect in crash.suspects) or "none"
             log.warning("the child process %s; files in a stage at that time: %s", crash.ended.reason, names)
-            for file, place in crash.suspects:
-                self._resolve_suspect(file, place, crash)
+            for suspect in crash.suspects:
+                self._resolve_suspect(suspect, crash)
         Ledger(self._ledger).finish()
 
     def _run_remaining(self) -> _CrashReport | None:
         """Run all files that have no outcome yet; return a report if the child crashed."""
         recorded = self._recorded()
         done, failed = len(recorded), sum(not ok for ok in recorded.values())
+        numbers: Sequence[int] = range(self._size)
+        if recorded:
+            numbers = [number for number, file in enumerate(self._files(numbers)) if file_key(file.id, file.url) not in recorded]
 
         def tell(board: Board) -> None:
             if self._on_progress:
                 more, more_failed = board.totals()
                 self._on_progress(done + more, failed + more_failed)
 
-        return self._run(lambda: (file for file in self._files() if file_key(file.id, file.url) not in recorded), self._size - done, tell)
+        return self._run(numbers, tell)
 
-    def _run(self, files: ReadFiles, size: int, tell: Callable[[Board], None] = lambda _board: None) -> _CrashReport | None:
-        """Run files in a child; return a report if it did not finish."""
-        writer = SnapshotWriter(self._snapshot, files(), self._received) if self._snapshot else None
+    def _run(self, numbers: Sequence[int], tell: Callable[[Board], None] = lambda _board: None) -> _CrashReport | None:
+        """Run the files with these numbers in a child; return a report if it did not finish."""
+
+        def pick(places: Iterable[int]) -> dict[int, FileData]:
+            places = sorted(places)
+            return dict(zip(places, self._files([numbers[place] for place in places]), strict=True))
+
+        writer = SnapshotWriter(self._snapshot, pick, self._received) if self._snapshot else None
 
         def show(board: Board) -> None:
             tell(board)
             if writer:
                 writer.write(board)
 
-        monitor = _ChildMonitor(size, self._limit, show)
-        ended = run_in_child(lambda: self._work(files(), monitor.board), monitor.look, self._guard)
+        monitor = _ChildMonitor(len(numbers), self._limit, show)
+        ended = run_in_child(lambda: self._work(self._files(numbers), monitor.board), monitor.look, self._guard)
         tell(monitor.board)
         if ended is None:
             return None
         self._on_crash()
         places, recorded = monitor.overdue or monitor.board.running(), self._recorded()
-        at_work = ((file, places[number]) for number, file in enumerate(files()) if number in places)
-        suspects = [(file, place) for file, place in at_work if file_key(file.id, file.url) not in recorded]
+        at_work = (_Suspect(numbers[index], file, places[index]) for index, file in pick(places).items())
+        suspects = [suspect for suspect in at_work if file_key(suspect.file.id, suspect.file.url) not in recorded]
         return _CrashReport(ended, suspects, monitor.is_sure)
 
     def _work(self, files: Iterable[FileData], board: Board) -> None:
@@ -182,14 +198,15 @@ class Supervisor:
         with closing(self._make_pipeline()) as pipeline, closing(Ledger(self._ledger)) as ledger:
             Engine(pipeline, ledger, board).run(files)
 
-    def _resolve_suspect(self, file: FileData, place: Place, crash: _CrashReport) -> None:
+    def _resolve_suspect(self, suspect: _Suspect, crash: _CrashReport) -> None:
         """Record the failure of a file that ended a child; if another file may be to blame, run it alone first."""
+        number, file, place = suspect
         ended = crash.ended
         if not crash.is_sure:
-            alone = self._run(lambda: [file], 1)
+            alone = self._run([number])
             if alone is None or not alone.suspects:
                 return
-            ended, place = alone.ended, alone.suspects[0][1]
+            ended, place = alone.ended, alone.suspects[0].place
         job = Job(file, _failure_of_exit(place.stage, ended, file), {place.stage: round(place.seconds, 6)})
         # A post-processor that crashed must not run again. Otherwise post-processors get the failure, in a child of its own.
         if place.stage == POST_PROCESS or run_in_child(lambda: self._end(job, Pipeline.report), _time_limit(self._limit), self._guard):

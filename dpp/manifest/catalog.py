@@ -73,11 +73,15 @@ def write_catalog(
     return writer.chunks(chunk_size(len(writer.offsets)))
 
 
-def read_catalog(path: Path, chunk: Chunk) -> Iterator[FileData]:
-    """Yield the files of a chunk."""
+def read_catalog(path: Path, chunk: Chunk, numbers: Iterable[int] | None = None) -> Iterator[FileData]:
+    """Yield the files of a chunk, or those with the given numbers in it: from 0, in ascending order."""
     with path.open("rb") as stream:
         stream.seek(chunk.offset)
-        for _ in range(chunk.size):
+        following = 0
+        for number in range(chunk.size) if numbers is None else numbers:
+            for _ in range(following, number):
+                stream.readline()
+            following = number + 1
             # Validation is faster than model_construct, which is pure Python.
             yield FileData.model_validate_json(stream.readline())
 

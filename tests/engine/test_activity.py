@@ -8,12 +8,17 @@ import threading
 import pytest
 from dpp.engine.activity import Board, SnapshotWriter
 from dpp.engine.snapshot import read_snapshots
+from dpp.manifest.catalog import Chunk, read_catalog
 from dpp.models import FileData
 
 
 @pytest.fixture
 def files():
     return [FileData(url=f"file:///f{number}") for number in range(6)]
+
+
+def picked(files):
+    return lambda numbers: {number: files[number] for number in numbers}
 
 
 @pytest.fixture
@@ -29,33 +34,33 @@ def board():
 
 
 def test_a_snapshot_counts_files_by_stage_the_slowest_first(board, files, tmp_path):
-    told = SnapshotWriter(tmp_path / "0.json", files, lambda file: 7).snapshot(board)
+    told = SnapshotWriter(tmp_path / "0.json", picked(files), lambda file: 7).snapshot(board)
     assert (told.running, told.waiting, told.bytes, told.pid) == ({"download": 1, "process": 1}, {"process": 1}, 7, os.getpid())
     assert [(slow.id, slow.bytes) for slow in told.slowest] == [("f0", 7), ("f2", 0)]
 
 
-def test_files_are_read_as_far_as_they_are_begun_and_a_waiting_one_is_found_later(board, files, tmp_path):
+def test_only_files_in_a_stage_are_read_and_a_waiting_one_is_found_later(board, files, tmp_path):
     seen = []
-    writer = SnapshotWriter(tmp_path / "0.json", (seen.append(file.id) or file for file in files), lambda file: 0)
+    writer = SnapshotWriter(tmp_path / "0.json", lambda numbers: seen.append([*numbers]) or picked(files)(seen[-1]), lambda file: 0)
     writer.snapshot(board)
-    assert seen == ["f0", "f1", "f2"]
     board.ended(0, ok=True)
     board.ended(2, ok=False)
     board.runs(1, "process")
     board.runs(5, "download")
     assert sorted(slow.id for slow in writer.snapshot(board).slowest) == ["f1", "f5"]
+    assert seen == [[0, 2], [1, 5]]
     assert board.totals() == (3, 1)
 
 
 def test_a_suspect_is_no_slow_file(board, files, tmp_path):
     board.mark_suspect(0)
-    told = SnapshotWriter(tmp_path / "0.json", files, lambda file: 0).snapshot(board)
+    told = SnapshotWriter(tmp_path / "0.json", picked(files), lambda file: 0).snapshot(board)
     assert ([slow.id for slow in told.slowest], told.running["download"]) == (["f2"], 1)
 
 
 def test_a_snapshot_is_written_when_it_is_due(board, files, tmp_path, monkeypatch):
     monkeypatch.setattr("dpp.engine.activity.FIRST_SECONDS", -1.0)
-    writer = SnapshotWriter(tmp_path / "0.json", files, lambda file: 0)
+    writer = SnapshotWriter(tmp_path / "0.json", picked(files), lambda file: 0)
     writer.write(board)
     (first,) = read_snapshots(tmp_path)
     board.ended(0, ok=True)
@@ -63,14 +68,18 @@ def test_a_snapshot_is_written_when_it_is_due(board, files, tmp_path, monkeypatc
     assert [*read_snapshots(tmp_path)] == [first]
 
 
-def test_a_file_that_ends_while_a_snapshot_is_made_is_still_found(board, files, tmp_path, monkeypatch):
-    writer = SnapshotWriter(tmp_path / "0.json", files, lambda file: 0)
-    writer.snapshot(board)
-    before = board.running()
-    board.ended(0, ok=True)
-    monkeypatch.setattr(board, "running", lambda: before)
-    monkeypatch.setattr(board, "has_ended", lambda number: number == 3)  # as it was when the snapshot began
-    assert {slow.id for slow in writer.snapshot(board).slowest} == {"f0", "f2"}
+def test_a_catalog_that_another_process_removed_or_replaced_is_no_error(board, tmp_path, monkeypatch):
+    monkeypatch.setattr("dpp.engine.activity.FIRST_SECONDS", -1.0)
+    catalog = tmp_path / "files.jsonl"
+    writer = SnapshotWriter(
+        tmp_path / "0.json", lambda numbers: dict(zip(numbers, read_catalog(catalog, Chunk(0, 6), numbers), strict=True)), lambda file: 0
+    )
+    for content in (None, b"", b"{}\n"):
+        if content is not None:
+            catalog.write_bytes(content)
+        writer.write(board)
+        writer._due = 0.0
+    assert [*read_snapshots(tmp_path)] == []
 
 
 def test_a_child_that_works_on_while_snapshots_are_made_does_not_disturb_them(tmp_path):
@@ -86,7 +95,7 @@ def test_a_child_that_works_on_while_snapshots_are_made_does_not_disturb_them(tm
 
     worker = threading.Thread(target=work)
     worker.start()
-    writer = SnapshotWriter(tmp_path / "0.json", files, lambda file: 0)
+    writer = SnapshotWriter(tmp_path / "0.json", picked(files), lambda file: 0)
     while worker.is_alive():
         writer.snapshot(board)
     assert writer.snapshot(board).running == {}

@@ -80,7 +80,14 @@ def supervise(tmp_path):
         files = [FileData(url=(tmp_path / name).as_uri()) for name in ids]
         pipeline = lambda: Pipeline(settings, registry(), "b/1", steps)  # noqa: E731 - made anew in each process
         ledger = tmp_path / "ledger.jsonl"
-        Supervisor(lambda: files, len(ids), ledger, pipeline, stage_timeout=settings.stage_timeout, on_progress=on_progress).run()
+        Supervisor(
+            lambda numbers: [files[number] for number in numbers],
+            len(ids),
+            ledger,
+            pipeline,
+            stage_timeout=settings.stage_timeout,
+            on_progress=on_progress,
+        ).run()
         return {outcome.id: outcome for outcome in read_ledger(ledger)}
 
     run.times = lambda name: len((seen / name).read_text())
@@ -163,7 +170,7 @@ def test_processes_that_die_at_no_file_stop_the_run(tmp_path):
 
     file = FileData(url="file:///etc/hostname")
     with pytest.raises(EnvironmentStop, match="crashed 3 times in a row, outside of any file's stage; the last one exited with code 5"):
-        Supervisor(lambda: [file], 1, tmp_path / "l.jsonl", die).run()
+        Supervisor(lambda numbers: [file for _ in numbers], 1, tmp_path / "l.jsonl", die).run()
 
 
 def test_a_process_that_hangs_after_its_last_file_is_stopped_and_no_file_run_again(tmp_path):
@@ -177,7 +184,7 @@ def test_a_process_that_hangs_after_its_last_file_is_stopped_and_no_file_run_aga
     pipeline = lambda: HangsOnce(Settings(workspace=tmp_path / "w"), registry(), "b/1", steps)  # noqa: E731
     (tmp_path / "content").touch()
     file = FileData(url=(tmp_path / "content").as_uri(), id="good")
-    Supervisor(lambda: [file], 1, tmp_path / "ledger.jsonl", pipeline, stage_timeout=LIMIT).run()
+    Supervisor(lambda numbers: [file for _ in numbers], 1, tmp_path / "ledger.jsonl", pipeline, stage_timeout=LIMIT).run()
     assert [outcome.status for outcome in read_ledger(tmp_path / "ledger.jsonl")] == ["ok"]
     assert (tmp_path / "good").read_text() == "x"
 

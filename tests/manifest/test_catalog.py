@@ -198,3 +198,10 @@ def test_a_full_disk_stops_the_run(tmp_path):
 def test_an_empty_chunk_has_no_files(tmp_path):
     (tmp_path / "c").write_bytes(b"")
     assert list(read_catalog(tmp_path / "c", Chunk(0, 0))) == []
+
+
+def test_single_files_of_a_chunk_are_read_by_their_number(tmp_path):
+    entries = listed([{"url": f"https://h/{number}"} for number in range(7)])
+    _, chunk, _ = write_catalog(tmp_path / "c", "x", entries, SCHEMES, lambda total: 3)
+    assert [file.id for file in read_catalog(tmp_path / "c", chunk, [0, 2])] == ["3", "5"]
+    assert list(read_catalog(tmp_path / "c", chunk, [])) == []
