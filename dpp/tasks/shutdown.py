@@ -65,11 +65,12 @@ class Ending:
     @contextmanager
     def chunk(self) -> Iterator[None]:
         """Let a chunk finish its files in progress after a signal, then end a child without a traceback."""
-        self._graceful = True
         # A child must not keep the batch locked after the process that started the run was killed.
         if not self.is_owner:
             end_with_parent(signal.SIGTERM, self._owner)
         try:
+            # From here on the handler raises KeyboardInterrupt in a child, too, so this must be inside the block.
+            self._graceful = True
             yield
         except KeyboardInterrupt:
             if self.is_owner:
