@@ -105,7 +105,7 @@ class Downloader:
         settings: The settings, with attempts, waits and limits.
         workspace: The workspace that holds the downloads.
         fetchers: The fetcher for each URL scheme.
-        sleep: Called with the seconds to wait between attempts; by default, a wait that :meth:`stop` ends.
+        sleep: Called with the seconds to wait, for an attempt, a lock or a host; by default, a wait that :meth:`stop` ends.
         limits: Limits that all processes of the run share.
     """
 
@@ -118,10 +118,10 @@ class Downloader:
         limits: Limits | None = None,
     ) -> None:
         self._settings = settings
-        self._limits = limits or Limits(settings)
         self._workspace = workspace
         self._fetchers = fetchers
         self._stopping = threading.Event()
+        self._limits = limits or Limits(settings)
         self._sleep = sleep or self._pause
         self._retrying = Retrying(
             stop=stop_after_attempt(settings.attempts),
@@ -132,7 +132,7 @@ class Downloader:
         )
 
     def stop(self) -> None:
-        """Abort all waits for another attempt."""
+        """Abort all waits for an attempt, a lock or a host."""
         self._stopping.set()
 
     def _pause(self, seconds: float) -> None:
@@ -151,7 +151,7 @@ class Downloader:
             EnvironmentStop: The workspace cannot be written.
         """
         paths = self._workspace.download(file)
-        lock = paths.lock()
+        lock = paths.lock(self._sleep)
         with lock as is_empty:
             known = None if is_empty else load_download(paths, file) or _linked(paths, file)
             download = known or self._fetched(paths, file, count_attempt, is_empty=is_empty)
@@ -215,7 +215,7 @@ class Downloader:
         fetcher = self._fetchers.get(scheme := urlsplit(url).scheme.lower())
         if fetcher is None:
             raise FetchError(f"no fetcher for {scheme}: URLs is installed", "unsupported-scheme")
-        with self._limits.host(url):
+        with self._limits.host(url, self._sleep):
             count_attempt()
             try:
                 fetcher.fetch(url, file, part)

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from dpp import names
 from dpp.settings import Settings
-from dpp.workspace.locks import open_locked, try_open_locked
+from dpp.workspace.locks import LockedFile, open_locked, try_open_locked
 
 POLL_SECONDS = (0.005, 0.02)
 BURST_SECONDS = 0.25
@@ -32,7 +32,7 @@ class Limits:
         settings: The settings, with ``max_per_host`` and ``rate_limit``.
         folder: Folder that all processes of the run share. Without it, the rate applies to this object alone, and
             hosts have no limit.
-        sleep: Called with the seconds to wait.
+        sleep: Called with the seconds to wait for the rate.
     """
 
     def __init__(self, settings: Settings, folder: Path | None = None, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -43,24 +43,29 @@ class Limits:
         self._turn = threading.Lock()
         self._free_at = 0.0
 
-    def host(self, url: str) -> AbstractContextManager[None]:
-        """Return a context manager that takes one of the host's places, for the duration of a download."""
+    def host(self, url: str, sleep: Callable[[float], None] = time.sleep) -> AbstractContextManager[None]:
+        """Return a context manager that takes one of the host's places, for the duration of a download.
+
+        Args:
+            url: URL of the download.
+            sleep: Called with the seconds to wait until a place is looked for again; may raise an exception to give up.
+        """
         # Without a shared folder, a task was started on its own and downloads one file.
         host = urlsplit(url).netloc.rpartition("@")[2].lower() if self._most and self._folder else ""
-        return self._held(host) if host else _UNLIMITED
+        return self._held(host, sleep) if host else _UNLIMITED
 
     @contextmanager
-    def _held(self, host: str) -> Iterator[None]:
+    def _held(self, host: str, sleep: Callable[[float], None]) -> Iterator[None]:
         """Hold a place of a host; wait until one is free."""
         while (place := self._place(names.digest(host))) is None:
-            self._sleep(random.uniform(*POLL_SECONDS))  # noqa: S311 - a pause, not a secret
+            sleep(random.uniform(*POLL_SECONDS))  # noqa: S311 - a pause, not a secret
         try:
             yield
         finally:
-            os.close(place)
+            place.release()
 
-    def _place(self, host: str) -> int | None:
-        """Take a place of a host: return the descriptor of its locked file, or None if all are taken."""
+    def _place(self, host: str) -> LockedFile | None:
+        """Take a place of a host: return its locked file, or None if all are taken."""
         assert self._folder is not None
         found = (try_open_locked(self._folder / f"host-{host}-{number}") for number in range(self._most))
         return next((place for place in found if place is not None), None)
@@ -82,12 +87,12 @@ class Limits:
             if self._folder is None:
                 self._free_at, wait = _booked(self._free_at, seconds)
                 return wait
-            descriptor = open_locked(self._folder / "rate")
+            file = open_locked(self._folder / "rate")
             try:
-                free_at, wait = _booked(_unpacked(os.pread(descriptor, 8, 0)), seconds)
-                os.pwrite(descriptor, struct.pack("d", free_at), 0)
+                free_at, wait = _booked(_unpacked(os.pread(file.descriptor, 8, 0)), seconds)
+                os.pwrite(file.descriptor, struct.pack("d", free_at), 0)
             finally:
-                os.close(descriptor)
+                file.release()
             return wait
 
 

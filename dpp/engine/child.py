@@ -9,6 +9,8 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import gc
+import logging
+import math
 import multiprocessing
 import os
 import select
@@ -24,10 +26,16 @@ from typing import IO, NamedTuple
 
 from dpp.errors import RESUMABLE_TEXT, DppError, EnvironmentStop
 from dpp.signals import resume_signals, signals_blocked, signals_held
+from dpp.workspace.locks import kept_in_fork
+
+log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.25
 END_SECONDS = 12.0
 STACK_SECONDS = 10.0
+LEAVE_SECONDS = 5.0
+JOIN_SECONDS = 0.05
+
 _FORK = multiprocessing.get_context("fork")
 _FINISHED = "finished"
 _INTERRUPTED = "interrupted"
@@ -74,7 +82,7 @@ def run_in_child(
     with stacks, reader:
         process = _FORK.Process(target=_do, args=(work, writer, stacks, os.getpid()))
         try:
-            with _starting(), guard or nullcontext(), signals_held():
+            with _starting(), guard or nullcontext(), signals_held(), kept_in_fork():
                 process.start()
             writer.close()
             reason = _watched(process, reader, look)
@@ -90,7 +98,15 @@ def _end(process: BaseProcess, seconds: float = 0.0) -> None:
     """End a child, if it was started: with SIGTERM and these seconds to end, or with SIGKILL if there are none."""
     if process.pid is not None:
         (process.terminate if seconds else process.kill)()
-        process.join(seconds or None)
+        _join(process, seconds or math.inf)
+
+
+def _join(process: BaseProcess, seconds: float) -> None:
+    """Wait up to this many seconds for a child to end."""
+    # Process.join() waits for the sentinel, a pipe that stays open in processes that the child has forked.
+    deadline = time.monotonic() + seconds
+    while process.exitcode is None and (left := deadline - time.monotonic()) > 0:
+        wait([process.sentinel], min(left, JOIN_SECONDS))
 
 
 @contextmanager
@@ -119,7 +135,7 @@ def join_children(seconds: float) -> None:
     """Wait up to this many seconds for the processes that this one started with ``multiprocessing``."""
     deadline = time.monotonic() + seconds
     for child in multiprocessing.active_children():
-        child.join(max(0.0, deadline - time.monotonic()))
+        _join(child, deadline - time.monotonic())
 
 
 class Helper:
@@ -190,25 +206,25 @@ def _watched(process: BaseProcess, reader: Connection, look: Callable[[], str]) 
     """Wait until a child has sent its message or has ended; return why it was stopped, or ""."""
     while not reader.poll() and process.is_alive():
         if reason := look():
-            _stop(process)
+            # It makes faulthandler write the stacks of all threads.
+            _stop(process, signal.SIGABRT)
             return reason
         wait([reader, process.sentinel], POLL_SECONDS)
     return ""
 
 
-def _stop(process: BaseProcess) -> None:
-    """End a child that hangs, and the processes that it started."""
+def _stop(process: BaseProcess, number: signal.Signals) -> None:
+    """End a child with a signal, and with SIGKILL the processes that it started and, after a while, the child itself."""
     pid = process.pid or 0
     # A stopped child starts no further processes while its descendants are listed.
     _send(pid, signal.SIGSTOP)
     os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
     started = _descendants(pid)
-    # SIGABRT makes faulthandler write the stacks of all threads.
-    _send(pid, signal.SIGABRT)
+    _send(pid, number)
     _send(pid, signal.SIGCONT)
     for each in started:
         _send(each, signal.SIGKILL)
-    process.join(STACK_SECONDS)
+    _join(process, STACK_SECONDS)
     process.kill()
 
 
@@ -222,9 +238,13 @@ def _how_it_ended(process: BaseProcess, reader: Connection, reason: str, stacks:
     message = None
     with suppress(EOFError):
         message = reader.recv() if reader.poll() else None
-    process.join(END_SECONDS if message else None)
     if message == _FINISHED:
+        _join(process, LEAVE_SECONDS)
+        if process.exitcode is None:
+            log.warning("a plugin left a thread or a process running, so the process of its file did not end; both are stopped")
+            _stop(process, signal.SIGKILL)
         return None
+    _join(process, END_SECONDS if message else math.inf)
     if isinstance(message, DppError):
         raise message
     if isinstance(message, ChildExit):

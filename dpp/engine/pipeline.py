@@ -99,7 +99,7 @@ class Pipeline:
         self._downloader = Downloader(settings, self.workspace, by_scheme, limits=Limits(settings, shared))
 
     def stop(self) -> None:
-        """Abort all waits between download attempts; can be called from any thread."""
+        """Abort all waits of downloads; can be called from any thread."""
         self._downloader.stop()
 
     def close(self) -> None:

@@ -284,8 +284,6 @@ class Viewer:
 def _view(run: Run, display: Display, parent: int) -> None:
     """Show the run until a signal arrives or the parent has ended."""
     try:
-        # The fork copied the lock of the batch: the viewer must not keep it.
-        run.release()
         follow(RunFollower(run), display, lambda: os.getppid() != parent, heeds_interrupt=False)
     except OSError as error:
         log.debug("the output of the progress view was closed: %s", error)

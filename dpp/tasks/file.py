@@ -18,7 +18,6 @@ import luigi
 from luigi.freezing import recursively_unfreeze
 from luigi.interface import core
 from luigi.parameter import ParameterVisibility
-from luigi.worker import fork_lock
 
 from dpp.batch.run import Run
 from dpp.engine.child import end_with_parent
@@ -34,6 +33,7 @@ from dpp.plugins.registry import STEP_SETTINGS, option_names, registry
 from dpp.redact import redact_text
 from dpp.settings import Settings, make_settings, merged_options
 from dpp.tasks.parameters import FieldsParameter, UrlParameter, configured_options, exit_when_wrong, with_settings
+from dpp.tasks.shutdown import LUIGIS_LOCK
 from dpp.tasks.targets import FileTarget
 from dpp.workspace.atomic import read_json, write_json
 from dpp.workspace.ledger import Ledger, Record
@@ -50,7 +50,7 @@ def fork_guard() -> AbstractContextManager[object]:
     """Return the lock to hold while this process forks."""
     # Luigi's keep-alive thread uses the network under this lock: a fork in between would copy it in use. A worker process
     # has no such thread, and its copy of the lock has been held since the fork.
-    return nullcontext() if is_worker() else fork_lock
+    return nullcontext() if is_worker() else LUIGIS_LOCK
 
 
 def is_worker() -> bool:

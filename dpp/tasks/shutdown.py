@@ -16,7 +16,6 @@ from types import FrameType, TracebackType
 from typing import Any, cast
 
 import luigi.worker
-from luigi.worker import fork_lock
 
 from dpp.batch.run import Run
 from dpp.engine.child import end_with_parent, join_children
@@ -25,11 +24,13 @@ from dpp.errors import INTERRUPTED_TEXT, DppError
 from dpp.monitor.viewer import Viewer
 from dpp.report.summary import Summary
 from dpp.signals import hold_signals, postpone, release_signals, resume_signals
+from dpp.workspace.locks import keep_in_fork
 
 log = logging.getLogger(__name__)
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SIGNAL_EXIT = 128
+LUIGIS_LOCK = luigi.worker.fork_lock
 
 
 class Ending:
@@ -50,7 +51,6 @@ class Ending:
         self._signal = 0
         self._graceful = False
         self._previous = {number: signal.signal(number, self._on_signal) for number in ENDING_SIGNALS}
-        luigi.worker.fork_lock = cast("Any", _ForkLock())
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         if postpone(number):
@@ -94,8 +94,7 @@ class Ending:
         return summary, _SIGNAL_EXIT + self._signal if self._signal else code
 
     def restore(self) -> None:
-        """Restore the previous signal handlers and Luigi's lock."""
-        luigi.worker.fork_lock = fork_lock
+        """Restore the previous signal handlers."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
@@ -125,7 +124,7 @@ class Ending:
 
 
 class _ForkLock:
-    """Luigi's lock around its forks, which also holds signals back."""
+    """Luigi's lock around its forks, which also holds signals back, and lets the child keep the lock of the batch."""
 
     # A signal that interrupted a fork could be lost in a fork hook, or leave a child that its parent does not know.
     is_forking = False
@@ -133,12 +132,14 @@ class _ForkLock:
     def __enter__(self) -> None:
         # In this order: an exception after the lock was taken would leave it locked for Luigi's thread, which takes it, too.
         hold_signals()
-        fork_lock.acquire()
+        LUIGIS_LOCK.acquire()
         _ForkLock.is_forking = True
+        keep_in_fork(keep=True)
 
     def __exit__(self, *_: object) -> None:
+        keep_in_fork(keep=False)
         _ForkLock.is_forking = False
-        fork_lock.release()
+        LUIGIS_LOCK.release()
         release_signals()
 
 
@@ -150,3 +151,4 @@ def _after_luigis_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_luigis_fork)
+luigi.worker.fork_lock = cast("Any", _ForkLock())

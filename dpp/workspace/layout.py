@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -41,12 +42,12 @@ class DownloadPaths:
         self.part = self.body + PART_SUFFIX
         self.part_facts = self.part + SIDECAR_SUFFIX
 
-    def lock(self) -> FolderLock:
-        """Return an exclusive lock on this download."""
-        return FolderLock(self.folder)
+    def lock(self, sleep: Callable[[float], None] = time.sleep) -> FolderLock:
+        """Return an exclusive lock on this download, which calls ``sleep`` while it waits for another holder."""
+        return FolderLock(self.folder, sleep)
 
     def hold(self) -> Hold | None:
-        """Take a shared lock on this download; return None if its folder does not exist."""
+        """Take a shared lock on this download; return None if its folder does not exist, or another process holds it exclusively."""
         return share_folder(self.folder)
 
     def received(self) -> int:

@@ -3,7 +3,11 @@
 BatchLock    on a batch: exclusive for its run, or shared by the processes that work on it
 FolderLock   on a download: exclusive while it is made
 Hold         on a download: shared while it is read
-open_locked  on a small file with a number, or one that stands for a place
+LockedFile   on a small file with a number, or one that stands for a place
+
+flock(2) locks an open file, and a forked process has the same open file. So a process that a plugin forks, such as a pool of
+workers, would keep every lock of its parent for as long as it lives. Therefore each lock is released explicitly before its file
+is closed, and a forked process closes the files at once, unless it was forked inside :func:`kept_in_fork`.
 """
 
 from __future__ import annotations
@@ -11,8 +15,10 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,11 +29,93 @@ _HOLDER = "pid {pid} on {host} since {since}"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 TRIES = 3
 PAUSE = 0.01
+FIRST_PAUSE = 0.0005
+LONGEST_PAUSE = 0.05
 NAMED_SECONDS = 1.0
 
 
+class _Forks(threading.local):
+    """Whether a process that this thread forks keeps the locks."""
+
+    keep = False
+
+
+_forks = _Forks()
+_open: dict[int, LockedFile] = {}
+
+
+def keep_in_fork(*, keep: bool) -> None:
+    """Set whether a process that this thread forks keeps the locks; the processes that it forks itself do not."""
+    _forks.keep = keep
+
+
+@contextmanager
+def kept_in_fork() -> Iterator[None]:
+    """Let a process that this thread forks in the block keep the locks."""
+    keep_in_fork(keep=True)
+    try:
+        yield
+    finally:
+        keep_in_fork(keep=False)
+
+
+def _close_in_fork() -> None:
+    keep, _forks.keep = _forks.keep, False
+    if not keep:
+        for file in [*_open.values()]:
+            file.close()
+
+
+os.register_at_fork(after_in_child=_close_in_fork)
+
+
+class LockedFile:
+    """An open file or folder that can be locked.
+
+    Args:
+        descriptor: Its descriptor, which belongs to this object from now on.
+    """
+
+    __slots__ = ("_owner", "descriptor")
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self._owner = os.getpid()
+        _open[descriptor] = self
+
+    def lock(self, mode: int, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Lock the file (LOCK_EX, LOCK_SH); call ``sleep`` between the attempts, which may raise an exception to give up."""
+        # A blocking flock() in a thread could not be interrupted.
+        pause = FIRST_PAUSE
+        while not self.try_lock(mode):
+            sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def try_lock(self, mode: int) -> bool:
+        """Lock the file (LOCK_EX, LOCK_SH), unless another holder prevents it; a lock held before may be lost then."""
+        try:
+            fcntl.flock(self.descriptor, mode | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def release(self) -> None:
+        """Unlock and close the file; further calls do nothing. A process that was forked with the lock only closes it."""
+        if self.descriptor >= 0:
+            if self._owner == os.getpid():
+                fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+            self.close()
+
+    def close(self) -> None:
+        """Close the file without unlocking it."""
+        # In this order: a process forked in between must not close a descriptor that has another meaning by then.
+        del _open[self.descriptor]
+        descriptor, self.descriptor = self.descriptor, -1
+        os.close(descriptor)
+
+
 class BatchLock:
-    """Lock a batch with a lock file; children of the process that holds the lock hold it too.
+    """Lock a batch with a lock file; children forked inside :func:`kept_in_fork` hold the lock, too.
 
     Args:
         path: The lock file; it contains the last holder.
@@ -35,10 +123,9 @@ class BatchLock:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._descriptor = -1
         with stops_run(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            self._file = LockedFile(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
 
     def exclusive(self) -> None:
         """Take the lock exclusively, or raise LockedError with its holder."""
@@ -59,39 +146,39 @@ class BatchLock:
         return LockedError(f"this batch is being run by {by}; wait for it to end or stop it, then run the same command again")
 
     def _holder(self) -> str:
-        return os.pread(self._descriptor, 1000, 0).decode(errors="replace").strip()
+        return os.pread(self._file.descriptor, 1000, 0).decode(errors="replace").strip()
 
     def try_exclusive(self) -> bool:
         """Take the lock exclusively, if no other process holds it; otherwise a shared lock held before is lost."""
-        if not _try_lock(self._descriptor, fcntl.LOCK_EX):
+        if not self.try_alone():
             return False
         since = datetime.now(UTC).isoformat(timespec="seconds")
         holder = _HOLDER.format(pid=os.getpid(), host=socket.gethostname(), since=since)
         with stops_run(self._path):
-            os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, holder.encode(), 0)
+            os.ftruncate(self._file.descriptor, 0)
+            os.pwrite(self._file.descriptor, holder.encode(), 0)
         return True
 
     def try_shared(self) -> bool:
         """Take the lock together with others, unless another process holds it exclusively."""
-        return _try_lock(self._descriptor, fcntl.LOCK_SH)
+        return self._file.try_lock(fcntl.LOCK_SH)
 
     def try_alone(self) -> bool:
         """Take the lock exclusively, if no other process holds it, without recording this process as its holder."""
-        return _try_lock(self._descriptor, fcntl.LOCK_EX)
+        return self._file.try_lock(fcntl.LOCK_EX)
 
     def unlock(self) -> None:
         """Release the lock for all processes that hold it together with this one."""
-        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        fcntl.flock(self._file.descriptor, fcntl.LOCK_UN)
 
     def release(self) -> None:
-        """Release the lock; further calls do nothing."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        """Release the lock; further calls do nothing. A child that holds it together with its parent leaves it to the parent."""
+        self._file.release()
 
     def __del__(self) -> None:
-        self.release()
+        # It is not there if the file could not be opened.
+        if hasattr(self, "_file"):
+            self.release()
 
 
 def _is_over(holder: str) -> bool:
@@ -101,103 +188,110 @@ def _is_over(holder: str) -> bool:
 
 
 class FolderLock:
-    """Lock a folder exclusively among all threads and processes of this machine, and return whether it is empty; create it if needed."""
+    """Lock a folder exclusively among all threads and processes of this machine, and return whether it is empty; create it if needed.
+
+    Args:
+        folder: Path of the folder.
+        sleep: Called between two attempts with the seconds to wait; it may raise an exception to give up.
+    """
 
     # Two files with the same URL share one download, also if they are in different batches.
-    __slots__ = ("_descriptor", "_folder")
+    __slots__ = ("_file", "_folder", "_sleep")
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, sleep: Callable[[float], None] = time.sleep) -> None:
         self._folder = folder
+        self._sleep = sleep
 
     def __enter__(self) -> bool:
+        while True:
+            file = self._opened()
+            try:
+                file.lock(fcntl.LOCK_EX, self._sleep)
+                # The folder may have been removed while this process waited; then its link count is 0.
+                if os.fstat(file.descriptor).st_nlink:
+                    self._file: LockedFile | None = file
+                    return not os.listdir(file.descriptor)
+            except BaseException:
+                file.release()
+                raise
+            file.release()
+
+    def _opened(self) -> LockedFile:
         while True:
             with stops_run(self._folder):
                 make_folder(self._folder)
                 try:
-                    self._descriptor = os.open(self._folder, _FOLDER)
+                    return LockedFile(os.open(self._folder, _FOLDER))
                 except FileNotFoundError:
+                    # If it is no broken link, another process that had finished removed the folder at this moment.
                     if Path(self._folder).is_symlink():
                         raise
-                    # Another process that had finished removed the folder at this moment.
-                    continue
-            try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-                # The folder may have been removed while this process waited; then its link count is 0.
-                if os.fstat(self._descriptor).st_nlink:
-                    return not os.listdir(self._descriptor)
-            except BaseException:
-                os.close(self._descriptor)
-                raise
-            os.close(self._descriptor)
 
     def __exit__(self, *exc: object) -> None:
-        os.close(self._descriptor)
+        if self._file is not None:
+            self._file.release()
 
     def share(self) -> Hold:
-        """Return a shared lock on the folder, which stays when this lock is released."""
-        return Hold(os.dup(self._descriptor))
+        """Make the lock a shared one, which stays at the end of the block."""
+        assert self._file is not None
+        # Another process may take the lock at this moment, as the change is not atomic (flock(2)).
+        self._file.lock(fcntl.LOCK_SH, self._sleep)
+        file, self._file = self._file, None
+        return Hold(file)
 
 
 class Hold:
     """A shared lock on a folder, which keeps other processes from removing its files.
 
     Args:
-        descriptor: The open folder; :meth:`release` closes it.
+        file: The open folder, locked.
     """
 
-    __slots__ = ("_descriptor",)
+    __slots__ = ("_file",)
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    def __init__(self, file: LockedFile) -> None:
+        self._file = file
 
     def try_exclusive(self) -> bool:
         """Make the lock exclusive, if no other process or thread holds it."""
-        return _try_lock(self._descriptor, fcntl.LOCK_EX)
+        return self._file.try_lock(fcntl.LOCK_EX)
 
     def release(self) -> None:
         """Release the lock; further calls do nothing."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        self._file.release()
 
 
 def share_folder(folder: str) -> Hold | None:
-    """Take a shared lock on a folder; return None if the folder does not exist."""
+    """Take a shared lock on a folder; return None if the folder does not exist, or another process holds it exclusively."""
     with stops_run(folder), suppress(FileNotFoundError):
-        return Hold(os.open(folder, _FOLDER))
+        file = LockedFile(os.open(folder, _FOLDER))
+        if file.try_lock(fcntl.LOCK_SH):
+            return Hold(file)
+        file.release()
     return None
 
 
-def open_locked(path: Path) -> int:
-    """Open a small file and lock it, and wait for other holders; closing the descriptor releases it. Create the file if needed."""
-    descriptor = _open_private(path)
+def open_locked(path: Path) -> LockedFile:
+    """Open a small file and lock it exclusively, and wait for other holders. Create the file if needed."""
+    file = _open_private(path)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        file.lock(fcntl.LOCK_EX)
     except BaseException:
-        os.close(descriptor)
+        file.release()
         raise
-    return descriptor
+    return file
 
 
-def try_open_locked(path: Path) -> int | None:
+def try_open_locked(path: Path) -> LockedFile | None:
     """Open and lock a small file as :func:`open_locked` does; return None if another process holds it."""
-    descriptor = _open_private(path)
-    if _try_lock(descriptor, fcntl.LOCK_EX):
-        return descriptor
-    os.close(descriptor)
+    file = _open_private(path)
+    if file.try_lock(fcntl.LOCK_EX):
+        return file
+    file.release()
     return None
 
 
-def _try_lock(descriptor: int, mode: int) -> bool:
-    try:
-        fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _open_private(path: Path) -> int:
+def _open_private(path: Path) -> LockedFile:
     with stops_run(path):
         make_folder(str(path.parent))
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return LockedFile(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from dpp import ConfigurationError, EnvironmentStop, FileData, Settings
-from dpp.download.downloader import Downloader
+from dpp.download.downloader import Downloader, RunStopped
 from dpp.download.limits import BURST_SECONDS, Limits
 from dpp.plugins.registry import load_plugins
 from dpp.settings import make_settings
@@ -75,14 +75,24 @@ def test_a_place_is_free_again_when_its_holder_is_killed(tmp_path):
     holder.start()
     assert held.wait(SECONDS)
     waits = []
-    limits = Limits(Settings(max_per_host=1), tmp_path, sleep=lambda seconds: (waits.append(seconds), holder.kill(), holder.join()))
-    with limits.host(URL.replace("/a", "/b").replace("me:pw@", "")):
+    sleep = lambda seconds: (waits.append(seconds), holder.kill(), holder.join())  # noqa: E731
+    with Limits(Settings(max_per_host=1), tmp_path).host(URL.replace("/a", "/b").replace("me:pw@", ""), sleep):
         assert waits
 
 
+def test_a_stop_ends_the_wait_for_a_place(site, tmp_path):
+    settings = Settings(max_per_host=1)
+    url = site.add("/a", "x")
+    with Limits(settings, tmp_path / "run").host(url), closing(load_plugins().fetchers()["http"](settings)) as fetcher:
+        downloader = Downloader(settings, Workspace(tmp_path), {"http": fetcher}, limits=Limits(settings, tmp_path / "run"))
+        downloader.stop()
+        with pytest.raises(RunStopped):
+            downloader.get(FileData(url=url), lambda: None)
+
+
 def test_hosts_do_not_wait_for_one_another(tmp_path):
-    limits = Limits(Settings(max_per_host=1), tmp_path, sleep=lambda seconds: pytest.fail("waited"))
-    with limits.host(URL), limits.host("https://other.example/a"), limits.host("file:///a"), limits.host("file:///b"):
+    limits, sleep = Limits(Settings(max_per_host=1), tmp_path), lambda seconds: pytest.fail("waited")
+    with limits.host(URL, sleep), limits.host("https://other.example/a", sleep), limits.host("file:///a", sleep):
         pass
 
 

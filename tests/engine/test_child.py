@@ -9,11 +9,13 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 
 import pytest
 from dpp import EnvironmentStop, FetchError
+from dpp.engine import child as child_module
 from dpp.engine.child import _descendants, end_with_parent, run_in_child
 from dpp.workspace.atomic import is_alive
 
@@ -82,6 +84,36 @@ def test_a_child_that_hangs_is_stopped_with_what_it_started(tmp_path):
     ended = run_in_child(hang, lambda: "hung" if (tmp_path / "pid").exists() else "")
     assert (ended.reason, ended.is_stopped) == ("hung", True)
     assert "in hang" in ended.traceback
+    wait_until(lambda: not is_alive((tmp_path / "pid").read_text()))
+
+
+@pytest.mark.fault(33)
+@pytest.mark.parametrize("end", [lambda: None, lambda: os._exit(1)], ids=["finished", "crashed"])
+def test_a_child_that_ends_before_a_process_that_it_forked_is_not_waited_for(tmp_path, end):
+    def fork():
+        if child := os.fork():
+            (tmp_path / "pid").write_text(str(child))
+            return end()
+        return signal.pause()
+
+    ended = run_in_child(fork)
+    child = int((tmp_path / "pid").read_text())
+    assert is_alive(str(child))
+    os.kill(child, signal.SIGKILL)
+    assert ended is None or ended.reason == "exited with code 1"
+
+
+@pytest.mark.fault(33)
+@pytest.mark.parametrize("leave", [threading.Thread, multiprocessing.get_context("fork").Process], ids=["thread", "process"])
+def test_a_thread_or_process_that_is_left_running_is_stopped_with_the_child(tmp_path, caplog, monkeypatch, leave):
+    def start():
+        left = leave(target=threading.Event().wait)
+        left.start()
+        (tmp_path / "pid").write_text(str(getattr(left, "pid", os.getpid())))
+
+    monkeypatch.setattr(child_module, "LEAVE_SECONDS", 0.1)
+    assert run_in_child(start) is None
+    assert "a plugin left a thread or a process running" in caplog.text
     wait_until(lambda: not is_alive((tmp_path / "pid").read_text()))
 
 

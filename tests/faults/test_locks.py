@@ -84,3 +84,62 @@ def test_the_lock_dies_with_its_holder_and_so_do_its_children(slow, site, tmp_pa
     wait_until(lock.try_alone)
     wait_until(lambda: not any(is_alive(str(pid)) for pid in family))
     lock.release()
+
+
+POOLED = """
+import multiprocessing, os, pathlib, signal
+from dpp import BaseProcessor
+
+pool = None
+
+class Pooled(BaseProcessor):
+    def process(self, file):
+        global pool
+        if pool is None:
+            pool = multiprocessing.get_context("fork").Pool(1)
+            pathlib.Path("forked").touch()
+        return pool.apply(os.path.getsize, (file.local_path,))
+
+class Leaving(BaseProcessor):
+    def process(self, file):
+        if not (child := os.fork()):
+            os.setsid()
+            if not (grandchild := os.fork()):
+                signal.pause()
+            with open("left", "a") as left:
+                left.write(f"{grandchild}\\n")
+            os._exit(0)
+        os.waitpid(child, 0)
+        return "fine"
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    """Write the plugin, and stop the processes that it leaves running."""
+    (tmp_path / "mine.py").write_text(POOLED)
+    yield
+    for pid in (tmp_path / "left").read_text().split() if (tmp_path / "left").exists() else []:
+        os.kill(int(pid), signal.SIGKILL)
+
+
+@pytest.mark.fault(33)
+@pytest.mark.usefixtures("plugin")
+def test_a_pool_that_a_plugin_forks_during_a_download_keeps_no_lock_of_it(site, manifest, run_batch, results, tmp_path, seen):
+    wait = lambda handler: wait_until((tmp_path / "forked").exists) and handler.send(200, b"slow")  # noqa: E731
+    slow, quick = site.script("/slow", wait), site.add("/quick", "quick")
+    files = manifest([{"id": name, "url": slow if "slow" in name else quick} for name in ("slow1", "quick", "other", "slow2")])
+    run = run_batch(files, "--processor", "mine:Pooled", "--chunk-size", 10, "--max-per-host", 3)
+    assert run.returncode == 0, run.stderr
+    assert {name: row["result"] for name, row in results().items()} == {"slow1": 4, "slow2": 4, "quick": 5, "other": 5}
+    seen("the next file of the URL and of the host is done")
+
+
+@pytest.mark.fault(33)
+@pytest.mark.usefixtures("plugin")
+@pytest.mark.parametrize("chunk_size", [1, 5])
+def test_a_process_that_a_plugin_leaves_running_does_not_keep_the_batch(site, manifest, run_batch, chunk_size, seen):
+    files = manifest([{"url": site.add(f"/{name}", name)} for name in "ab"])
+    command = (files, "--processor", "mine:Leaving", "--chunk-size", chunk_size, "--cleanup")
+    assert [run_batch(*command).returncode for _ in range(2)] == [0, 0]
+    seen("the rerun begins")

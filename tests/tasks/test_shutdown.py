@@ -16,8 +16,8 @@ from dpp.logs import close_run_log, keep_log
 from dpp.plugins.registry import registry
 from dpp.settings import Settings
 from dpp.signals import postpone, signals_held
+from dpp.tasks import shutdown
 from dpp.tasks.shutdown import Ending
-from luigi.worker import fork_lock
 
 
 @pytest.fixture
@@ -86,9 +86,14 @@ def test_the_child_of_a_fork_heeds_signals_again(ending):
         assert run_in_child(partial(signal.raise_signal, signal.SIGTERM)).reason == "was interrupted"
 
 
-def test_luigis_lock_is_its_own_again_when_the_run_has_ended(ending):
-    ending.restore()
-    assert luigi.worker.fork_lock is fork_lock
+def test_a_signal_at_the_first_moment_of_a_chunk_ends_its_process_without_a_traceback(ending, monkeypatch, capfd):
+    def work():
+        monkeypatch.setattr(shutdown, "end_with_parent", lambda *_: signal.raise_signal(signal.SIGINT))
+        with ending.chunk():
+            pytest.fail("the chunk began")
+
+    assert run_in_child(work).reason == "exited with code 130"
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_child_that_got_a_signal_before_it_began_is_interrupted(ending, tmp_path):

@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 
 import pytest
 from dpp import EnvironmentStop, LockedError
-from dpp.workspace.locks import BatchLock
+from dpp.workspace.locks import BatchLock, FolderLock
 
+from listening import wait_until
+
+FORK = """
+import ctypes, os, pathlib, signal, sys
+from dpp.workspace.locks import BatchLock, kept_in_fork
+lock = BatchLock(pathlib.Path(sys.argv[1]))
+lock.exclusive()
+def kept():
+    with kept_in_fork():
+        return os.fork()
+child = {"python": os.fork, "c": ctypes.CDLL(None).fork, "kept": kept}[sys.argv[2]]()
+if not child:
+    signal.pause()
+if sys.argv[3] == "release":
+    lock.release()
+print(child, flush=True)
+os._exit(0)
+"""
 HOLD = """
 import pathlib, sys
 from dpp.workspace.locks import BatchLock
@@ -112,3 +131,39 @@ def test_a_lock_that_can_not_be_made_stops_the_run(tmp_path):
     (tmp_path / "batch").write_text("")
     with pytest.raises(EnvironmentStop, match="cannot write"):
         BatchLock(tmp_path / "batch" / "lock")
+
+
+def fork_with_lock(path, how, end):
+    """Take the lock in a process that forks a child and ends; return the child's process id."""
+    with subprocess.Popen([sys.executable, "-c", FORK, path, how, end], stdout=subprocess.PIPE) as parent:
+        return int(parent.stdout.readline())
+
+
+@pytest.mark.fault(33)
+@pytest.mark.parametrize(
+    ("how", "end", "is_free"),
+    [
+        ("python", "exit", True),
+        ("python", "release", True),
+        ("c", "release", True),
+        ("c", "exit", False),
+        ("kept", "release", True),
+        ("kept", "exit", False),
+    ],
+)
+def test_a_process_that_was_forked_keeps_a_lock_only_if_it_shall(locks, tmp_path, how, end, is_free):
+    child = fork_with_lock(tmp_path / "batch" / "lock", how, end)
+    try:
+        assert wait_until(lambda: locks[0].try_exclusive() == is_free)
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_a_wait_for_a_download_can_be_given_up_and_leaves_nothing_open(tmp_path):
+    def give_up(seconds):
+        raise TimeoutError
+
+    before = os.listdir("/proc/self/fd")
+    with FolderLock(str(tmp_path / "f")), pytest.raises(TimeoutError), FolderLock(str(tmp_path / "f"), give_up):
+        pass
+    assert os.listdir("/proc/self/fd") == before
