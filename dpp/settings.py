@@ -41,7 +41,6 @@ _PLAIN = {
     "float_parsing": ": should be a number",
 }
 
-GRAPH_LIMIT = 32
 SMALLEST_CHUNK = 4
 WELL_FILLED = 1000
 ROUNDS = (2, 8)
@@ -141,13 +140,17 @@ class Settings(BaseModel):
         """
         if self.chunk_size:
             return self.chunk_size
-        if total <= GRAPH_LIMIT:
+        if total <= workers:
             return 1
         # A chunk costs about 10 ms for its process, and Luigi's scheduler walks all tasks at every request; but a worker without
         # a chunk waits for the others. So each worker gets two chunks, or up to eight of a thousand files each. With four workers,
-        # 10,000 files took 3.1 s in 32 chunks, and 2.5 s in 8.
-        rounds = min(max(total // (workers * WELL_FILLED), ROUNDS[0]), ROUNDS[1])
-        return max(SMALLEST_CHUNK, -(-total // (workers * rounds)))
+        # 10,000 files took 3.1 s in 32 chunks, and 2.5 s in 8. One worker alone waits for no others.
+        rounds = min(max(total // (workers * WELL_FILLED), ROUNDS[0] if workers > 1 else 1), ROUNDS[1])
+        size = -(-total // (workers * rounds))
+        # The threads of a chunk with a few more files than threads would wait for these.
+        if workers > 1 and size < 2 * self.download_threads:
+            size = min(self.download_threads, -(-total // workers))
+        return max(SMALLEST_CHUNK, size)
 
 
 def _plain(value: Any) -> dict[str, Any]:

@@ -401,11 +401,19 @@ def test_a_task_alone_fails_where_its_file_does(site, command):
 
 def test_deps_tree_of_a_batch_leaves_the_batch_as_it_was(site, manifest, command, run_batch, tmp_path):
     files = manifest(served(site, 2))
-    shown = command("luigi-deps-tree", "--module", "dpp", "RunBatch", "--files", files)
+    shown = command("luigi-deps-tree", "--module", "dpp", "RunBatch", "--files", files, "--workers", 2)
     assert shown.stdout.count("[Report-") == 2
     assert not site.requests
     assert [path.name for path in (tmp_path / "dpp-workspace").rglob("*") if path.is_file()] == ["lock"]
     assert run_batch(files).returncode == 0
+
+
+@pytest.mark.parametrize(("count", "workers"), [(6, 1), (30, 4)])
+def test_the_files_of_a_small_batch_are_downloaded_side_by_side(site, manifest, run_batch, count, workers):
+    together = threading.Barrier(count)
+    reply = lambda handler: together.wait(http_site.SECONDS) >= 0 and handler.send(200, b"x")  # noqa: E731
+    files = manifest([{"url": site.script(f"/{number}", reply)} for number in range(count)])
+    assert run_batch(files, "--workers", workers, "--attempts", 1).returncode == 0
 
 
 def test_one_url_under_two_ids_is_downloaded_once(site, manifest, run_batch, results):

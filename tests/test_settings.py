@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import pytest
 from dpp import ConfigurationError, Settings
-from dpp.settings import GRAPH_LIMIT, ROUNDS, SMALLEST_CHUNK, make_settings
+from dpp.settings import ROUNDS, SMALLEST_CHUNK, make_settings
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -77,22 +77,39 @@ def test_settings_do_not_change():
 
 @pytest.mark.parametrize(
     ("total", "expected"),
-    [(0, 1), (1, 1), (GRAPH_LIMIT, 1), (GRAPH_LIMIT + 1, 5), (800, 100), (801, 101), (10_000, 1_250), (24_000, 1_000), (320_000, 10_000)],
+    [
+        (0, 1),
+        (1, 1),
+        (4, 1),
+        (5, 4),
+        (30, 8),
+        (40, 8),
+        (63, 8),
+        (200, 25),
+        (800, 100),
+        (801, 101),
+        (10_000, 1_250),
+        (24_000, 1_000),
+        (320_000, 10_000),
+    ],
 )
 def test_dpp_chooses_the_size_of_chunks(total, expected):
     assert Settings().chunk_size_for(total, workers=4) == expected
 
 
 def test_every_worker_gets_chunks_but_none_of_one_file():
-    assert Settings().chunk_size_for(100, workers=16) == SMALLEST_CHUNK
-    assert Settings().chunk_size_for(1_000, workers=16) == 32
+    assert [Settings().chunk_size_for(total, workers=16) for total in (17, 100, 1_000)] == [SMALLEST_CHUNK, 7, 32]
+
+
+def test_one_worker_downloads_as_many_files_at_once_as_it_has_threads():
+    assert [Settings().chunk_size_for(total, workers=1) for total in (1, 6, 30, 1_999, 2_000)] == [1, 6, 30, 1_999, 1_000]
 
 
 def test_a_given_chunk_size_counts():
     assert make_settings({"chunk_size": 7}).chunk_size_for(1, workers=4) == 7
 
 
-@given(st.integers(GRAPH_LIMIT + 1, 10**9), st.integers(1, 100))
+@given(st.integers(1, 10**9), st.integers(1, 100))
 def test_the_number_of_chunks_is_bounded(total, workers):
     assert total / Settings().chunk_size_for(total, workers) <= ROUNDS[1] * workers
 

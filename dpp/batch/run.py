@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dpp.batch.folder import RunFolder
 from dpp.batch.workfile import is_graph
+from dpp.engine.activity import SNAPSHOT_SECONDS
 from dpp.engine.engine import Engine
 from dpp.engine.pipeline import Job, Pipeline
 from dpp.engine.snapshot import Slow, Snapshot, keep_snapshot
@@ -116,13 +117,24 @@ class Run(RunFolder):
         return self.workfile.snapshots / f"{name}.json"
 
     @contextmanager
-    def at_task(self, file: FileData, stage: str, following: str) -> Iterator[None]:
-        """Record in a snapshot that a task works on a file, and then for which stage the file waits; record what stops the run."""
-        path = self.snapshot(file_key(file.id, file.url))
-        keep_snapshot(path, Snapshot(running={stage: 1}, slowest=[Slow(id=file.id, stage=stage, since=time.time())]))
+    def at_task(self, file: FileData, stage: str, following: str) -> Iterator[Callable[[int], None]]:
+        """Record in a snapshot that a task works on a file, and then for which stage the file waits; record what stops the run.
+
+        The block gets a function that records the number of bytes downloaded so far.
+        """
+        path, since, due = self.snapshot(file_key(file.id, file.url)), time.time(), 0.0
+
+        def show(received: int) -> None:
+            nonlocal due
+            if time.monotonic() >= due:
+                due = time.monotonic() + SNAPSHOT_SECONDS
+                slow = Slow(id=file.id, stage=stage, since=since, bytes=received)
+                keep_snapshot(path, Snapshot(running={stage: 1}, slowest=[slow], bytes=received))
+
+        show(0)
         try:
             with self.stops_noted():
-                yield
+                yield show
         finally:
             keep_snapshot(path, Snapshot(waiting={following: 1} if following else {}))
 

@@ -230,6 +230,7 @@ def supervised(
     limit: float,
     on_crash: Callable[[], None] = lambda: None,
     guard: AbstractContextManager[object] | None = None,
+    show: Callable[[], None] = lambda: None,
 ) -> Failure | None:
     """Run one stage of one file in a child process; try it once more if the child crashes.
 
@@ -240,12 +241,18 @@ def supervised(
         limit: Maximum seconds; 0 for no limit.
         on_crash: Called after a child has crashed or was stopped.
         guard: Held while a child is forked.
+        show: Called several times a second meanwhile.
 
     Returns:
         The file's failure if the child crashed twice or was stopped; None if the work was done.
     """
-    tries = 0
-    while ended := run_in_child(work, _time_limit(limit), guard):
+
+    def look() -> str:
+        show()
+        return is_over()
+
+    tries, is_over = 0, _time_limit(limit)
+    while ended := run_in_child(work, look, guard):
         on_crash()
         tries += 1
         if ended.is_stopped or tries == MAX_CRASHES:

@@ -1,6 +1,6 @@
 """The Luigi tasks of a batch.
 
-RunBatch -> Report -> Processed -> PreProcessed -> DownloadTarget      a small batch: four tasks per file
+RunBatch -> Report -> Processed -> PreProcessed -> DownloadTarget      no more files than workers: four tasks per file
 RunBatch -> FileChunk                                                  a larger batch: one task per chunk, with the same targets
 """
 
@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, ClassVar
 
 import luigi
@@ -67,7 +68,8 @@ class FileChunk(PatientTask):
         set_up_logging(run.workfile.settings)
         with self.ending.chunk() if self.ending else nullcontext():
             # In a child, so that a plugin that kills its process fails one file, not the chunk.
-            run.supervise(chunk, self._ledger_name(), Progress(chunk.size, self).tell, fork_guard())
+            progress = partial(Progress(self).files, total=chunk.size)
+            run.supervise(chunk, self._ledger_name(), progress, fork_guard())
 
     def _ledger_name(self) -> str:
         return f"{self.index:05d}"

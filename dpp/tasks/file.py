@@ -33,6 +33,7 @@ from dpp.plugins.registry import STEP_SETTINGS, option_names, registry
 from dpp.redact import redact_text
 from dpp.settings import Settings, make_settings, merged_options
 from dpp.tasks.parameters import FieldsParameter, UrlParameter, configured_options, exit_when_wrong, with_settings
+from dpp.tasks.progress import Progress
 from dpp.tasks.shutdown import LUIGIS_LOCK
 from dpp.tasks.targets import FileTarget
 from dpp.workspace.atomic import read_json, write_json
@@ -184,11 +185,19 @@ class DownloadTarget(SettingsTask):
             end_with_parent(signal.SIGTERM, parent.pid)
         settings = self.settings()
         set_up_logging(settings)
-        with self.batch_run.at_task(self.file, *self.stage_and_next) if self.batch_run else nullcontext():
+        with self.batch_run.at_task(self.file, *self.stage_and_next) if self.batch_run else nullcontext(int) as show:
             if not self.calls_plugins():
                 self._work()
                 return
-            if failure := supervised(self.stage_and_next[0], self.file, self._work, settings.stage_timeout, self.note_crash, fork_guard()):
+            file, stage, progress = self.file, self.stage_and_next[0], Progress(self)
+            paths = self.pipeline.workspace.download(file)
+
+            def look() -> None:
+                received = paths.received()
+                show(received)
+                progress.bytes(received)
+
+            if failure := supervised(stage, file, self._work, settings.stage_timeout, self.note_crash, fork_guard(), look):
                 self.give_up(replace(self._resumed(), failure=failure))
 
     def calls_plugins(self) -> bool:

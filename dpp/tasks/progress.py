@@ -1,4 +1,4 @@
-"""The progress of a chunk, for Luigi's scheduler and its visualizer."""
+"""The progress of a task, for Luigi's scheduler and its visualizer."""
 
 from __future__ import annotations
 
@@ -9,26 +9,35 @@ SECONDS = 5.0
 
 
 class Progress:
-    """Report the progress of a chunk to Luigi's scheduler.
+    """Report the progress of a task to Luigi's scheduler.
 
     Args:
-        total: Files in the chunk.
         task: The Luigi task.
     """
 
-    def __init__(self, total: int, task: Any) -> None:
-        self._total, self._task = total, task
+    def __init__(self, task: Any) -> None:
+        self._task = task
         self._told = time.monotonic()
 
-    def tell(self, done: int, failed: int) -> None:
-        """Report how many files have an outcome, and how many of them failed."""
-        now = time.monotonic()
+    def files(self, done: int, failed: int, total: int) -> None:
+        """Report how many of a chunk's files have an outcome, and how many of them failed."""
+        if done == total or self._is_due():
+            self._report("set_status_message", f"{done} of {total} files, {failed} failed")
+            self._report("set_progress_percentage", 100 * done // total)
+
+    def bytes(self, count: int) -> None:
+        """Report how many bytes of a file are downloaded; nothing while there are none."""
+        if count and self._is_due():
+            self._report("set_status_message", f"{count:,} bytes downloaded")
+
+    def _is_due(self) -> bool:
         # Each report is a request to the scheduler.
-        if done < self._total and now - self._told < SECONDS:
-            return
-        self._told = now
-        message = f"{done} of {self._total} files, {failed} failed"
-        for report, value in (("set_status_message", message), ("set_progress_percentage", 100 * done // self._total)):
-            # Luigi sets these functions only while it runs the task.
-            if callable(tell := getattr(self._task, report, None)):
-                tell(value)
+        is_due = time.monotonic() - self._told >= SECONDS
+        if is_due:
+            self._told = time.monotonic()
+        return is_due
+
+    def _report(self, name: str, value: Any) -> None:
+        # Luigi sets these functions only while it runs the task.
+        if callable(report := getattr(self._task, name, None)):
+            report(value)

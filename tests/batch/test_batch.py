@@ -122,7 +122,7 @@ def test_what_was_complete_before_is_recorded_for_a_small_batch(begin, work, loc
     first = begin(local(2), chunk_size=9)
     work(first)
     first.release()
-    again = begin([*local(2), {"url": "file:///none", "id": "x"}])
+    again = begin([*local(2), {"url": "file:///none", "id": "x"}], chunk_size=1)
     again.record_known()
     assert sorted((outcome.id, outcome.cached) for outcome in again.results()) == [("f0", True), ("f1", True)]
 

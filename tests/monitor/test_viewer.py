@@ -238,7 +238,16 @@ def test_a_quiet_run_says_errors_and_the_end_only(command, batch, words):
 
 
 def test_the_log_of_a_run_has_what_luigi_did(command, manifest, site, tmp_path):
-    done = command("luigi", "--module", "dpp", "RunBatch", "--files", manifest([{"url": site.add("/a", "a")}, {"url": f"{site.url}/b"}]))
+    done = command(
+        "luigi",
+        "--module",
+        "dpp",
+        "RunBatch",
+        "--files",
+        manifest([{"url": site.add("/a", "a")}, {"url": f"{site.url}/b"}]),
+        "--workers",
+        2,
+    )
     (log,) = tmp_path.glob("dpp-workspace/batches/*/runs/1/log.txt")
     assert "Luigi Execution Summary" not in done.stderr
     for text in ("Luigi Execution Summary", "2 Report(", "b failed in download: http-404", "a: ok", "Informed scheduler"):

@@ -9,7 +9,10 @@ from pathlib import Path
 import luigi
 import pytest
 from dpp import ConfigurationError, DownloadTarget, InputError, ManifestError, PreProcessed, Processed, Report, RunBatch
+from dpp.engine.snapshot import read_snapshots
 from dpp.tasks.batch import FileChunk, start_batch
+
+from listening import wait_until
 
 
 def build(*tasks, workers=1):
@@ -113,6 +116,28 @@ def test_a_chunk_reports_its_progress_to_the_scheduler(site, manifest, monkeypat
     files = manifest([{"url": site.add("/a.txt", "a")}, {"url": f"{site.url}/missing"}])
     start_batch(files, chunk_size=5)
     assert said[-2:] == ["2 of 2 files, 1 failed", 100]
+
+
+@pytest.mark.parametrize("make", [lambda url: Report(url=url), lambda url: RunBatch(files=[{"url": url}])], ids=["task", "batch"])
+def test_a_file_with_tasks_of_its_own_reports_its_bytes(site, monkeypatch, make):
+    said = []
+    monkeypatch.setattr("dpp.tasks.progress.SECONDS", 0.0)
+    monkeypatch.setattr("luigi.worker.TaskStatusReporter.update_status_message", lambda self, message: said.append(message))
+    url = site.script(
+        "/a", lambda handler: (handler.send(200, b"x" * 5000, Content_Length=5001), wait_until(lambda: said), handler.wfile.write(b"y"))
+    )
+    assert build(make(url))
+    assert set(said) == {"5,000 bytes downloaded"}
+
+
+def test_the_snapshot_of_a_file_with_tasks_of_its_own_has_its_bytes(site, tmp_path):
+    def reply(handler):
+        handler.send(200, b"x" * 5000, Content_Length=5001)
+        wait_until(lambda: 5000 in [snapshot.bytes for folder in tmp_path.rglob("progress") for snapshot in read_snapshots(folder)])
+        handler.wfile.write(b"y")
+
+    summary, _ = start_batch([{"url": site.script("/a", reply)}])
+    assert summary.complete
 
 
 def test_a_chunk_of_a_run_that_ended_says_so(site, manifest):
