@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from dpp.errors import DppError, EnvironmentStop
-from dpp.redact import printable, redact_text
+from dpp.redact import as_entry, redact_text
 from dpp.settings import Settings
 from dpp.signals import signals_held
 from dpp.workspace.atomic import stops_run
@@ -95,7 +95,7 @@ def _console() -> _Console | None:
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as text that is safe for a terminal and contains no secret."""
-        return printable(redact_text(super().format(record)))
+        return as_entry(redact_text(super().format(record)))
 
 
 class _Handler(logging.Handler):
@@ -175,8 +175,8 @@ class LuigiFilter(logging.Filter):
         if isinstance(error, DppError):
             record.msg, record.args, record.exc_info, record.exc_text = str(error), None, None, None
         elif record.exc_info:
-            record.exc_text = printable(redact_text(_PLAIN.formatException(record.exc_info)))
-        record.msg, record.args = printable(redact_text(record.getMessage())), None
+            record.exc_text = as_entry(redact_text(_PLAIN.formatException(record.exc_info)))
+        record.msg, record.args = as_entry(redact_text(record.getMessage())), None
         console, is_shown = _console(), not mark_reported(error)
         for file in _log_files():
             file.handle(record)

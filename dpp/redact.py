@@ -37,7 +37,10 @@ _ESCAPES: tuple[Callable[[str], str], ...] = (
     lambda text: quote_plus(text, errors="replace"),
 )
 _declared: set[str] = set()
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# Control characters except line feed and tab; the bidirectional formatting characters of Unicode (UAX #9, table 2); line and
+# paragraph separators.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_LINE_START = re.compile(r"\n(?=\S)")
 
 
 def redact_url(url: str) -> str:
@@ -105,6 +108,22 @@ def printable(text: str) -> str:
     """Return text with control characters escaped, except line feeds and tabs."""
     # Text from a server must not control the terminal, nor, with changes of the writing direction, display as another text.
     return _CONTROL.sub(lambda match: ascii(match.group())[1:-1], text)
+
+
+def one_line(text: str) -> str:
+    """Return text as a part of a line: with all control characters escaped, line feeds and tabs too."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def as_entry(text: str) -> str:
+    """Return text as one entry of a log or one message on a terminal: printable, with its further lines indented."""
+    # Otherwise a line feed in a file's id or in an exception could forge an entry.
+    return _LINE_START.sub("\n  ", printable(text))
+
+
+def printable_json(text: str) -> str:
+    """Return JSON with the same characters escaped as in :func:`printable`, so that it stays the same value."""
+    return _CONTROL.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
 def redact_text(text: str, secrets: Iterable[str] = ()) -> str:

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64encode
 from urllib.parse import quote
 
 import pytest
-from dpp.redact import MASK, declared_secrets, keep_secret, redact_text, redact_url, redact_value, secrets_of, url_secrets
+from dpp.redact import (
+    MASK,
+    as_entry,
+    declared_secrets,
+    keep_secret,
+    one_line,
+    printable_json,
+    redact_text,
+    redact_url,
+    redact_value,
+    secrets_of,
+    url_secrets,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, SecretBytes, SecretStr
@@ -121,3 +134,28 @@ def test_a_text_may_be_redacted_twice():
     once = redact_text("failed to list x://me:secret@host/a?key=secret: no route, see https://host/b.")
     assert once == "failed to list x://***@host/a?***: no route, see https://host/b."
     assert redact_text(once) == once
+
+
+UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+TEXTS = st.text(st.sampled_from("a \n\r\t\x1b\x9b\x7f\u061c\u200f\u2028\u202e\u2066\u2069é😀"))
+
+
+@given(TEXTS)
+def test_a_part_of_a_line_stays_in_its_line_and_is_printable(text):
+    assert len(one_line(text).splitlines()) <= 1
+    assert not UNSAFE.search(one_line(text))
+
+
+@given(TEXTS)
+def test_the_further_lines_of_an_entry_are_indented(text):
+    first, *others = as_entry(f"ERROR: {text}").split("\n")
+    assert first.startswith("ERROR: ")
+    assert all(not line or line[0].isspace() for line in others)
+    assert not UNSAFE.search(as_entry(text))
+
+
+@given(TEXTS, st.sampled_from([None, 2]))
+def test_printable_json_has_the_same_value(text, indent):
+    shown = printable_json(json.dumps({text: [text]}, ensure_ascii=False, indent=indent))
+    assert json.loads(shown) == {text: [text]}
+    assert not UNSAFE.search(shown)

@@ -9,10 +9,10 @@ from dataclasses import asdict
 import click
 
 from dpp.cli.options import batch_option, format_option
-from dpp.cli.output import print_table
+from dpp.cli.output import print_json, print_table
 from dpp.errors import ConfigurationError
 from dpp.names import suggestion
-from dpp.redact import printable
+from dpp.redact import as_entry
 from dpp.tasks.config import Value, read_configuration
 
 
@@ -36,13 +36,13 @@ def config(batch_name: str | None, section: str, form: str) -> None:
     found = read_configuration(batch_name or "")
     values = _chosen(found.values, section)
     if form == "json":
-        click.echo(json.dumps([asdict(value) for value in values], indent=2))
+        print_json(json.dumps([asdict(value) for value in values], indent=2))
     else:
         print_table(
             ("section", "name", "value", "from"), ((one.section, one.name, _display_value(one.value), one.origin) for one in values)
         )
     for problem in found.problems:
-        click.echo(f"Error: {printable(problem)}", err=True)
+        click.echo(f"Error: {as_entry(problem)}", err=True)
     if found.problems:
         sys.exit(ConfigurationError.exit_code)
 

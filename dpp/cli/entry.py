@@ -8,6 +8,7 @@ import click
 
 from dpp.errors import INTERRUPTED, DppError
 from dpp.logs import mark_reported
+from dpp.redact import as_entry
 
 
 def enter(command: click.Command, name: str, arguments: list[str] | None) -> None:
@@ -17,7 +18,7 @@ def enter(command: click.Command, name: str, arguments: list[str] | None) -> Non
     except DppError as error:
         # A process of the run may have logged the same error before: it is shown once.
         if not mark_reported(error):
-            click.echo(f"Error: {error}", err=True)
+            click.echo(as_entry(f"Error: {error}"), err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()

@@ -11,7 +11,7 @@ import click
 
 from dpp.batch.folder import find_run
 from dpp.cli.options import batch_argument, output_option, run_option, workspace_option
-from dpp.redact import printable
+from dpp.redact import one_line, printable_json
 from dpp.report.export import FORMATS, guess_format, lines_of, table_of, write_table
 from dpp.workspace.atomic import writing
 
@@ -56,8 +56,9 @@ def export(
     with run.settled_results() as results:
         table = table_of(results, only, flat=not no_flatten)
         if output is None and sys.stdout.isatty():
+            shown = printable_json if form == "jsonl" else one_line
             for line in lines_of(form, table, raw=raw):
-                click.echo(printable(line.rstrip("\r\n")))
+                click.echo(shown(line.rstrip("\r\n")))
             return
         with writing(output) if output else nullcontext(sys.stdout.buffer) as stream:
             write_table(form, table, stream, raw=raw)

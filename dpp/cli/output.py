@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import click
 
-from dpp.redact import printable
+from dpp.redact import one_line, printable_json
 
 GAP = 2
 FOLDED, LAST_FOLDED = 18, 6
@@ -16,10 +16,10 @@ FOLDED, LAST_FOLDED = 18, 6
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print rows under the names of their columns; on a terminal that is too narrow, print one line per cell."""
-    lines = [list(columns), *([printable(str(cell)) for cell in row] for row in rows)]
+    lines = [list(columns), *([one_line(str(cell)) for cell in row] for row in rows)]
     if not sys.stdout.isatty():
         for line in lines:
-            click.echo("\t".join(cell.replace("\n", " ").replace("\t", " ") for cell in line))
+            click.echo("\t".join(line))
         return
     widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
     least = [*(min(width, FOLDED) for width in widths[:-1]), min(widths[-1], LAST_FOLDED)]
@@ -27,6 +27,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
         _draw(lines, [width > minimum for width, minimum in zip(widths, least, strict=True)])
     else:
         _list(lines)
+
+
+def print_json(text: str) -> None:
+    """Print JSON, with characters escaped that would control a terminal."""
+    click.echo(printable_json(text))
 
 
 def print_text(text: str) -> None:

@@ -8,10 +8,10 @@ import click
 
 from dpp.cli.completion import FILE_PATHS
 from dpp.cli.options import GroupedCommand, batch_option, format_option, options_for
-from dpp.cli.output import print_table
+from dpp.cli.output import print_json, print_table
 from dpp.maintenance.dry_run import DryRun, Group, PlanSummary, Prediction
 from dpp.plugins.registry import registry
-from dpp.redact import printable
+from dpp.redact import one_line
 from dpp.report.summary import human_bytes
 from dpp.settings import Settings
 from dpp.tasks.batch import RunBatch
@@ -41,11 +41,11 @@ def plan(files: str, form: str, **given: Any) -> None:
     with DryRun(task.wanted_files(), task.settings(), registry(), task.batch_name) as made:
         if form == "jsonl":
             for prediction in made.predictions():
-                click.echo(prediction.model_dump_json())
+                print_json(prediction.model_dump_json())
         elif form == "json":
             for _ in made.predictions():
                 pass
-            click.echo(made.summary().model_dump_json(indent=2))
+            print_json(made.summary().model_dump_json(indent=2))
         else:
             _print(made)
 
@@ -63,7 +63,7 @@ def _print(dry_run: DryRun) -> None:
         [(one.files, one.action, one.reason, _size(one) if one.action == "download" else "") for one in summary.groups],
     )
     for one in first if len(first) <= SHOWN_FILES else ():
-        click.echo(printable(f"  {one.id}  {one.url}: {one.action}, {one.reason}"))
+        click.echo(one_line(f"  {one.id}  {one.url}: {one.action}, {one.reason}"))
     click.echo(_space(summary))
 
 

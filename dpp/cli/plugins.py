@@ -9,7 +9,7 @@ import click
 
 from dpp.cli.completion import OFFERED
 from dpp.cli.options import format_option
-from dpp.cli.output import print_table, print_text
+from dpp.cli.output import print_json, print_table, print_text
 from dpp.errors import ConfigurationError
 from dpp.names import suggestion
 from dpp.plugins.describe import options_of, purpose
@@ -38,7 +38,7 @@ def plugins(name: str, form: str) -> None:
     offering = {offer.origin for offer in found.offers}
     others = [] if name else [origin for origin in found.origins if origin not in offering]
     if form == "json":
-        click.echo(json.dumps([*map(_offer_details, offers), *map(_unused, others)], indent=2))
+        print_json(json.dumps([*map(_offer_details, offers), *map(_unused, others)], indent=2))
     elif name:
         _print_manual(offers)
     else:

@@ -8,7 +8,8 @@ import click
 
 from dpp.batch.folder import RunFolder, find_run
 from dpp.cli.options import batch_argument, format_option, output_option, run_option, workspace_option
-from dpp.redact import printable
+from dpp.cli.output import print_json
+from dpp.redact import one_line
 from dpp.report.summary import PAGE, Summary, human_bytes
 
 
@@ -46,18 +47,25 @@ def report(batch: str, workspace: Path, number: int | None, form: str, output: P
         return
     if form == "jsonl":
         for outcome in run.results():
-            click.echo(outcome.model_dump_json())
+            print_json(outcome.model_dump_json())
         return
     summary = run.summary() or run.progress()
-    click.echo(summary.model_dump_json(indent=2) if form == "json" else _render_text(run, summary))
+    if form == "json":
+        print_json(summary.model_dump_json(indent=2))
+    else:
+        click.echo(_render_text(run, summary))
 
 
 def _render_text(run: RunFolder, summary: Summary) -> str:
     from jinja2 import Environment, PackageLoader  # noqa: PLC0415 - the import takes 40 ms, and other commands do not need it
 
-    environment = Environment(loader=PackageLoader("dpp"), trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701 - plain text
+    environment = Environment(loader=PackageLoader("dpp"), trim_blocks=True, lstrip_blocks=True, autoescape=False, finalize=_one_line)  # noqa: S701 - plain text
     template = environment.get_template("report.txt.j2")
     failed = (outcome for outcome in run.results() if not outcome.ok)
     ended = run.summary() is not None
     text = template.render(summary=summary, info=run.info, failed=failed, size=human_bytes(summary.bytes), ended=ended)
-    return printable(text.rstrip())
+    return text.rstrip()
+
+
+def _one_line(value: object) -> object:
+    return one_line(value) if isinstance(value, str) else value

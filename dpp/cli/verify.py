@@ -11,7 +11,7 @@ from dpp.batch.folder import find_run
 from dpp.cli.completion import BATCHES
 from dpp.cli.options import workspace_option
 from dpp.maintenance.verify import Checker
-from dpp.redact import printable
+from dpp.redact import one_line
 from dpp.report.summary import human_bytes
 
 SHOWN_LEFT_OVER = 20
@@ -37,9 +37,9 @@ def verify(workspace: Path, batch: str, threads: int) -> None:
     found = 0
     for problem in checker.problems():
         found += 1
-        click.echo(printable(f"{problem.path}: {problem.text}; {problem.advice}"))
+        click.echo(one_line(f"{problem.path}: {problem.text}; {problem.advice}"))
     for path in checker.left_over[:SHOWN_LEFT_OVER]:
-        click.echo(printable(f"left over: {path}"))
+        click.echo(one_line(f"left over: {path}"))
     if (more := len(checker.left_over) - SHOWN_LEFT_OVER) > 0:
         click.echo(f"left over: {more} more; the next run or dpp clean continues or removes them")
     click.echo(f"{found or 'no'} problem{'' if found == 1 else 's'} in {checker.files} files; {human_bytes(checker.bytes)} hashed")

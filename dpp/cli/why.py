@@ -10,10 +10,10 @@ import click
 from dpp.batch.folder import RunFolder, find_run
 from dpp.cli.completion import BATCHES
 from dpp.cli.options import format_option, run_option, workspace_option
-from dpp.cli.output import print_table
+from dpp.cli.output import print_json, print_table
 from dpp.errors import DppError
 from dpp.maintenance.history import FileHistory, StageRecord, file_history, find_outcome
-from dpp.redact import printable
+from dpp.redact import one_line
 from dpp.tasks.retry import repeat
 
 _DIGITS = 12
@@ -38,9 +38,9 @@ def why(file_id: str, workspace: Path, batch: str, number: int | None, form: str
     run = find_run(workspace, batch, number)
     found = file_history(run, find_outcome(run, file_id))
     if form == "json":
-        click.echo(found.model_dump_json(indent=2))
+        print_json(found.model_dump_json(indent=2))
         return
-    click.echo(printable("\n".join(_outcome_lines(found, _other_steps(run)))))
+    click.echo("\n".join(map(one_line, _outcome_lines(found, _other_steps(run)))))
     click.echo()
     print_table(("stage", "step", "version", "options", "input", "output", "seconds", "state", "target"), map(_stage_row, found.stages))
 

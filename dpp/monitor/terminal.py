@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dpp.monitor.state import State
-from dpp.redact import printable
+from dpp.redact import one_line
 from dpp.report.summary import human_bytes, human_seconds
 
 WIDEST = 110
@@ -92,15 +92,15 @@ def _slowest(state: State, columns: int, more: str) -> Iterator[Text]:
         label = "slowest" if not number else ""
         end = f"  {slow.stage}  {human_seconds(max(0.0, time.time() - slow.since))}"
         end += f"  {human_bytes(slow.bytes)}" if slow.bytes else ""
-        yield Text.assemble((f"{label:8} ", "dim"), middle(printable(slow.id), columns - 9 - len(end), more), (end, "cyan"))
+        yield Text.assemble((f"{label:8} ", "dim"), middle(one_line(slow.id), columns - 9 - len(end), more), (end, "cyan"))
 
 
 def _failures(state: State, columns: int, more: str) -> Iterator[Text]:
     """Yield a line for each of the last failures."""
     for number, failed in enumerate(state.failures[:SHOWN]):
         label = "failed" if not number else ""
-        name = middle(printable(failed.id), max(8, (columns - 9) // 2), more)
-        why = " ".join(printable(f"{failed.stage}: {failed.error_class}: {failed.message}").split())
+        name = middle(one_line(failed.id), max(8, (columns - 9) // 2), more)
+        why = " ".join(one_line(f"{failed.stage}: {failed.error_class}: {failed.message}").split())
         line = Text.assemble((f"{label:8} ", "dim"), name, "  ", (why, "red"))
         line.truncate(columns, overflow="ellipsis" if more == "…" else "crop")
         yield line

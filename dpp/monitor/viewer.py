@@ -18,6 +18,7 @@ from dpp.batch.run import Run
 from dpp.engine.child import Helper
 from dpp.logs import END, ERASE, mark_view_below
 from dpp.monitor.state import RunFollower, State
+from dpp.redact import printable_json
 from dpp.report.summary import Summary, render
 from dpp.settings import Settings
 from dpp.signals import signals_blocked
@@ -167,13 +168,17 @@ class JsonDisplay:
     def _tell(self, follower: RunFollower) -> State:
         state, lines = follower.look()
         for line in lines:
-            write_all(self._descriptor, b'{"event":"file-finished",' + line[1:])
+            write_all(self._descriptor, _printable(b'{"event":"file-finished",' + line[1:]))
         return state
 
 
 def event(name: str, facts: dict[str, Any]) -> bytes:
     """Return an event as one line of JSON."""
-    return json_line({"event": name, **facts})
+    return _printable(json_line({"event": name, **facts}))
+
+
+def _printable(line: bytes) -> bytes:
+    return printable_json(line.decode()).encode()
 
 
 def progress(state: State) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from dpp import names
 from dpp.models import Outcome
-from dpp.redact import printable
+from dpp.redact import one_line
 from dpp.report.info import read_info
 from dpp.selection import GONE
 from dpp.settings import Settings
@@ -116,7 +116,7 @@ def render(summary: Summary) -> str:
     lines += [_group(group) for group in summary.failures[:SHOWN_GROUPS]]
     if len(summary.failures) > SHOWN_GROUPS:
         lines.append(f"  and {len(summary.failures) - SHOWN_GROUPS} more kinds of failure")
-    return printable("\n".join([*lines, *_where(summary)]))
+    return "\n".join(map(one_line, [*lines, *_where(summary)]))
 
 
 def _where(summary: Summary) -> list[str]:

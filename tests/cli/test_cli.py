@@ -175,4 +175,4 @@ def test_a_table_for_which_a_terminal_is_too_narrow_is_a_list(monkeypatch, capsy
 
 def test_what_stands_in_a_table_cannot_steer_a_terminal(capsys):
     print_table(("file",), [("a\x1b[2Jb\tc",)])
-    assert capsys.readouterr().out == "file\na\\x1b[2Jb c\n"
+    assert capsys.readouterr().out == "file\na\\x1b[2Jb\\tc\n"

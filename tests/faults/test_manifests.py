@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -94,3 +95,32 @@ def test_names_that_lead_astray_stay_in_the_workspace(command, manifest, site, r
     assert sorted(tmp_path.parent.iterdir()) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dpp-workspace", "x.json"]
     seen(f"{len(entries)} of {len(entries)} inside, nothing else written")
+
+
+FORGING = """
+from dpp import BaseProcessor
+
+class Bad(BaseProcessor):
+    def process(self, file):
+        raise ValueError("oh\\nFORGED by an exception \\x9b2J \\u202e \\u2028FORGED")
+"""
+COMMANDS = ("status", "report", "report --format json", "report --format jsonl", "verify", "retry --json")
+PLANS = ("plan x.json", "plan x.json --format json", "plan x.json --format jsonl", "run x.json --debug", "run x.json --json")
+
+
+@pytest.mark.fault(26)
+def test_text_forges_no_line_and_controls_no_terminal(command, manifest, site, tmp_path, seen):
+    (tmp_path / "mine.py").write_text(FORGING)
+    forged = "a\nFORGED by an id \x9b31m \u061c \u2066 \u2028FORGED"
+    manifest([{"url": site.add("/a", "x"), "id": forged}, {"url": f"{site.url}/b%0AFORGED%C2%9B31m"}, {"url": "file:///no/x%0AFORGED"}])
+    work = ("--processor", "mine:Bad")
+    done = [command("dpp", *line.split(), *work) for line in PLANS]
+    done += [command("luigi", "--module", "dpp", "RunBatch", "--files", "x.json", *work)]
+    done += [command("dpp", *line.split()) for line in COMMANDS]
+    done += [command("dpp", "why", forged), command("dpp", "why", forged, "--format", "json")]
+    assert not [run for run in done if run.returncode > 1]
+    text = "\n".join([run.stdout + run.stderr for run in done] + [path.read_text() for path in tmp_path.rglob("log.txt")])
+    assert "FORGED by an id" in text
+    assert "FORGED by an exception" in text
+    assert not re.search(r"^FORGED|[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u2028-\u202e\u2066-\u2069]", text, re.MULTILINE)
+    seen("escaped, or indented below their line")
