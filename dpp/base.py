@@ -62,7 +62,10 @@ class BaseProcessor(Step):
 
     @abstractmethod
     def process(self, file: FileData) -> Any:
-        """Return the result for ``file.local_path``, as a value that JSON can represent.
+        """Return the result for ``file.local_path``.
+
+        It is stored as JSON (RFC 8259): mappings, lists, text, finite numbers, booleans and None. Dates, paths, UUIDs, decimal numbers,
+        enumerations, dataclasses, pydantic models, and scalars and arrays of numpy are converted; other values fail the file.
 
         Raises:
             Exception: Any exception fails this file only.

@@ -22,6 +22,7 @@ from dpp.logs import FILES
 from dpp.models import Failure, FileData, Outcome, Stage, own_copy
 from dpp.names import file_key
 from dpp.plugins.registry import Registry
+from dpp.plugins.results import to_json
 from dpp.plugins.steps import ConfiguredStep, Steps
 from dpp.redact import redact_text, redact_url, secrets_of
 from dpp.selection import Selection
@@ -352,10 +353,13 @@ def _processed(processor: ConfiguredStep, file: FileData) -> Any:
 
 def _json_result(processor: ConfiguredStep, file: FileData, record: dict[str, Any]) -> tuple[bytes, Any]:
     """Return the record with the processor's result as a line of JSON, and the result as read back from that line."""
-    result = _processed(processor, file)
+    returned = _processed(processor, file)
     try:
+        result = to_json(returned)
         # Later readers use the same parser. It rejects some values that the encoder accepts, such as deeply nested lists.
         line = json_line({**record, "result": result})
         return line, from_json(line)["result"]
-    except (TypeError, ValueError, RecursionError) as error:
-        raise StageError(f"{processor.name} returned a value that JSON cannot represent: {error}", "result") from error
+    except RecursionError as error:
+        raise StageError(f"invalid result of {processor.name}: it is nested too deeply, or contains itself", "result") from error
+    except ValueError as error:
+        raise StageError(f"invalid result of {processor.name}: {error}", "result") from error

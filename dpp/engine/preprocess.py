@@ -13,6 +13,7 @@ from dpp.download.downloader import Download
 from dpp.errors import StageError
 from dpp.models import FileData, own_copy
 from dpp.plugins.builtin import content_digest
+from dpp.plugins.results import to_json
 from dpp.plugins.steps import ConfiguredStep
 from dpp.workspace.atomic import publishing, read_json, write_json
 
@@ -160,8 +161,8 @@ def _record(given: FileData, file: FileData, final: Path, download: Download) ->
     """Return the record that :func:`load_prepared` needs to reuse a pre-processed file."""
     path = file.local_path
     assert path is not None
-    before = given.model_dump(mode="json", exclude={"local_path", "headers"})
-    after = file.model_dump(mode="json", exclude={"local_path", "headers", "error"})
+    before = _fields(given, "local_path", "headers")
+    after = _fields(file, "local_path", "headers", "error")
     return {
         INPUT: download.sha256,
         "local_path": None if path == download.path else str(path.relative_to(final)),
@@ -170,6 +171,13 @@ def _record(given: FileData, file: FileData, final: Path, download: Download) ->
         "sha256": None if path == download.path else content_digest(path),
         "fields": {name: value for name, value in after.items() if before.get(name) != value or name not in before},
     }
+
+
+def _fields(file: FileData, *excluded: str) -> dict[str, Any]:
+    try:
+        return {name: to_json(value, name) for name, value in file.model_dump(exclude=set(excluded)).items()}
+    except (ValueError, RecursionError) as error:
+        raise StageError(f"invalid field of the pre-processed file: {error}", "result") from error
 
 
 def _record_path(final: Path) -> Path:

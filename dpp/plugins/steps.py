@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,7 +54,16 @@ class ConfiguredStep:
         if not hasattr(self._local, "object"):
             self._local.object = self.cls(**self.options)
         log.debug("%s: %s %s", args[-1].id, self.kind, self.name)
-        return getattr(self._local.object, STEP_METHODS[self.kind])(*args)
+        returned = getattr(self._local.object, STEP_METHODS[self.kind])(*args)
+        return self._awaited(returned) if inspect.iscoroutine(returned) else returned
+
+    def _awaited(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine in this thread's event loop, which stays the same, so that the object can keep connections in it."""
+        import asyncio  # noqa: PLC0415 - the import takes 30 ms, and most steps do not need it
+
+        if not hasattr(self._local, "runner"):
+            self._local.runner = asyncio.Runner()
+        return self._local.runner.run(coroutine)
 
     def identity(self) -> dict[str, Any]:
         """Return what determines the step's output: name, version and options, without secrets."""

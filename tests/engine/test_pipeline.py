@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import logging
@@ -388,13 +389,15 @@ class TestResults:
 
     @pytest.mark.fault(29)
     @pytest.mark.parametrize(
-        "result", [float("nan"), float("inf"), {1, 2}, b"bytes", object(), {(1, 2): 3}, [Path("x")]], ids=lambda value: type(value).__name__
+        "result",
+        [float("nan"), float("inf"), {1, 2}, b"bytes", object(), {(1, 2): 3}, {1: 2, "1": 3}],
+        ids=lambda value: type(value).__name__,
     )
     def test_that_json_cannot_hold_fails_the_file(self, make, a, result):
         pipeline = make(processor=failing(BaseProcessor, "process", lambda file: result))
         _, outcome = run(pipeline, a)
         assert (outcome.stage, outcome.error_class) == ("process", "result")
-        assert outcome.message.startswith("bad returned a value that JSON cannot represent: ")
+        assert outcome.message.startswith("invalid result of bad: ")
         assert not pipeline.has_result(a)
 
     @pytest.mark.fault(29)
@@ -402,7 +405,15 @@ class TestResults:
         endless = []
         endless.append(endless)
         _, outcome = run(make(processor=failing(BaseProcessor, "process", lambda file: endless)), a)
-        assert outcome.error_class == "result"
+        assert (outcome.error_class, outcome.message) == ("result", "invalid result of bad: it is nested too deeply, or contains itself")
+
+    def test_that_is_awaited_is_that_of_the_coroutine(self, make, a):
+        async def process(file):
+            await asyncio.sleep(0)
+            return file.id
+
+        _, outcome = run(make(processor=failing(BaseProcessor, "process", process)), a)
+        assert outcome.result == "a"
 
     def test_with_half_a_surrogate_pair_fails_the_file_or_is_kept(self, make, a):
         _, outcome = run(make(processor=failing(BaseProcessor, "process", lambda file: "\ud800")), a)
