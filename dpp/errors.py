@@ -25,7 +25,7 @@ ERROR_CLASSES = frozenset(
 )
 SHOWN_PROBLEMS = 1000
 INTERRUPTED = 130
-TERMINATED = 143
+SIGNAL_EXIT = 128  # a process that a signal ended exits with this plus the signal's number (POSIX shells)
 RESUMABLE_TEXT = "Fix this and run the same command again; finished files are kept."
 INTERRUPTED_TEXT = "interrupted; run the same command again to continue"
 

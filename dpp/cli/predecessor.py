@@ -10,7 +10,7 @@ from typing import Any, Never
 import click
 
 from dpp.cli.entry import enter
-from dpp.errors import TERMINATED
+from dpp.errors import SIGNAL_EXIT
 from dpp.plugins.steps import import_class
 from dpp.predecessor import ProcessingPipeline
 from dpp.report.summary import render
@@ -44,12 +44,14 @@ def download_pipeline_processor(
         terminations.append(number)
         raise KeyboardInterrupt
 
-    # SIGTERM ends a run as Ctrl-C does, with the summary, but with an exit code of its own.
+    # These signals end a run as Ctrl-C does, with the summary, but with exit codes of their own.
     signal.signal(signal.SIGTERM, interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, interrupt)
     code = pipeline.run(files)
     assert pipeline.summary is not None
     click.echo(render(pipeline.summary))
-    sys.exit(TERMINATED if terminations else code)
+    sys.exit(SIGNAL_EXIT + terminations[0] if terminations else code)
 
 
 def predecessor_main(arguments: list[str] | None = None) -> None:

@@ -29,7 +29,7 @@ def run(files: str, workers: int | None, **given: Any) -> None:
     \b
     Exit codes: 0 every file is ok, 1 some files failed, 2 invalid input
     or configuration, 3 the environment stopped the run, 130 interrupted
-    (143 by SIGTERM).
+    (143 by SIGTERM, 129 by SIGHUP).
 
     \b
     Examples:

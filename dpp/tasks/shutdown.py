@@ -1,4 +1,4 @@
-"""Graceful shutdown of a run: after SIGINT or SIGTERM, files in progress finish and the summary is written."""
+"""Graceful shutdown of a run: after SIGINT, SIGTERM or SIGHUP, files in progress finish and the summary is written."""
 
 # Luigi does not handle interrupts, does not wait for its children, and has no exit code for the reason why tasks failed. So
 # the process that started the run does all of this.
@@ -20,7 +20,7 @@ import luigi.worker
 from dpp.batch.run import Run
 from dpp.engine.child import end_with_parent, join_children
 from dpp.engine.engine import GRACE_SECONDS
-from dpp.errors import INTERRUPTED_TEXT, DppError
+from dpp.errors import INTERRUPTED_TEXT, SIGNAL_EXIT, DppError
 from dpp.monitor.viewer import Viewer
 from dpp.report.summary import Summary
 from dpp.signals import hold_signals, postpone, release_signals, resume_signals
@@ -28,8 +28,7 @@ from dpp.workspace.locks import keep_in_fork
 
 log = logging.getLogger(__name__)
 
-ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_SIGNAL_EXIT = 128
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LUIGIS_LOCK = luigi.worker.fork_lock
 
 
@@ -50,7 +49,9 @@ class Ending:
         self._owner = os.getpid()
         self._signal = 0
         self._graceful = False
-        self._previous = {number: signal.signal(number, self._on_signal) for number in ENDING_SIGNALS}
+        # nohup(1) lets its program ignore the hang-up of the terminal.
+        numbers = [number for number in ENDING_SIGNALS if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN]
+        self._previous = {number: signal.signal(number, self._on_signal) for number in numbers}
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         if postpone(number):
@@ -58,7 +59,7 @@ class Ending:
         again, self._signal = bool(self._signal), self._signal or number
         nothing_to_finish = not self.is_owner and not self._graceful
         if nothing_to_finish or (again and number == signal.SIGINT):
-            os._exit(_SIGNAL_EXIT + number)
+            os._exit(SIGNAL_EXIT + number)
         if not again:
             raise KeyboardInterrupt
 
@@ -76,7 +77,7 @@ class Ending:
             if self.is_owner:
                 raise
             logging.shutdown()
-            os._exit(_SIGNAL_EXIT + (self._signal or signal.SIGINT))
+            os._exit(SIGNAL_EXIT + (self._signal or signal.SIGINT))
         finally:
             self._graceful = False
 
@@ -91,7 +92,7 @@ class Ending:
         summary, code = self._run.conclude(interrupted=bool(self._signal))
         if self._viewer is not None:
             self._viewer.stop()
-        return summary, _SIGNAL_EXIT + self._signal if self._signal else code
+        return summary, SIGNAL_EXIT + self._signal if self._signal else code
 
     def restore(self) -> None:
         """Restore the previous signal handlers."""

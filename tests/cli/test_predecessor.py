@@ -208,7 +208,7 @@ def start(tmp_path, *arguments):
     return subprocess.Popen(everything, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_lets_the_file_on_its_way_end(gates, tmp_path, site, command, results, number, code):
     reached, go = gates
     process = start(tmp_path, "--download-cache", "cache")

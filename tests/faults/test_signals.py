@@ -1,7 +1,8 @@
-"""SIGINT and SIGTERM: files in flight finish or are dropped within a grace time, the summary is written, and the next run continues."""
+"""Signals that end a run: files in flight finish or are dropped within a grace time, there is a summary, and the next run continues."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ import pytest
 from aftermath import check
 from listening import wait_until
 from programs import PROGRAMS
+from terminal import opened
 
 COUNT = 6
 
@@ -48,6 +50,7 @@ def start(batch, tmp_path):
         (signal.SIGINT, 130, "luigi", ("--chunk-size", 2, "--workers", 2)),
         (signal.SIGTERM, 143, "luigi", ("--chunk-size", 1, "--workers", 2)),
         (signal.SIGTERM, 143, "dpp", ("--chunk-size", 6)),
+        (signal.SIGHUP, 129, "dpp", ("--chunk-size", 3, "--workers", 2)),
     ],
 )
 def test_a_signal_to_all_processes_ends_the_run_with_a_summary(site, batch, start, tmp_path, program, arguments, number, code, seen):
@@ -78,3 +81,27 @@ def test_an_interrupt_while_the_list_is_read_ends_in_one_line(tmp_path, program,
         said, _ = run.communicate()
     assert (run.returncode, "interrupted" in said, "Traceback" in said) == (130, True, False), said
     seen("while the list is read: one line, exit code 130")
+
+
+@pytest.mark.fault(15)
+def test_closing_the_terminal_ends_a_run_with_a_summary(site, batch, tmp_path, command, seen):
+    with opened(tmp_path) as terminal:
+        terminal.type(f"dpp run {batch[0].name} --workspace w")
+        wait_until(lambda: "/slow" in site.counts())
+    summary = wait_until(lambda: next(tmp_path.glob("w/batches/*/runs/1/summary.json"), None))
+    assert json.loads(summary.read_text())["missing"] >= 1
+    batch[1].set()
+    # The first run may still hold the batch for a moment.
+    wait_until(lambda: command("dpp", "run", batch[0], "--workspace", "w").returncode == 0)
+    seen("terminal closed: summary, and a rerun does the rest")
+
+
+@pytest.mark.fault(15)
+def test_nohup_lets_a_run_outlive_its_terminal(site, batch, tmp_path, seen):
+    with opened(tmp_path) as terminal:
+        terminal.type(f"nohup dpp run {batch[0].name} --workspace w")
+        wait_until(lambda: "/slow" in site.counts())
+    batch[1].set()
+    summary = wait_until(lambda: next(tmp_path.glob("w/batches/*/runs/1/summary.json"), None))
+    assert json.loads(summary.read_text())["ok"] == COUNT
+    seen("with nohup: done")
