@@ -28,7 +28,7 @@ from dpp_sftp.source import choose
 
 MAX_BYTES, MAX_MEMBERS = 100_000, 20
 MAX_MESSAGE = 6_000  # characters; two names of 255 characters with escape sequences
-ARCHIVE_CLASSES = Decompress.blames_input | {"archive-encrypted", "archive-unsupported"}
+ARCHIVE_CLASSES = Decompress.blames_input | {"archive-encrypted", "archive-names", "archive-unsupported"}
 _FILE, _FOLDER = 0o10, 0o04  # upper bits of a mode
 _BLOCK = 512
 _ZIP_END = struct.Struct("<4s4H2LH")  # the end record: PKWARE's APPNOTE, section 4.3.16

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from typing import Annotated
 
 from dpp import BasePreProcessor, FileData, StageError
-from pydantic import ByteSize, Field
+from pydantic import AfterValidator, ByteSize, Field
 
 from dpp_archive.formats import HEAD, SMALLEST, Promise, detect, promised, suffix
 from dpp_archive.limits import Budget
+from dpp_archive.names import check_encoding
 from dpp_archive.unpack import mismatch, too_short, unpack
+
+log = logging.getLogger("dpp.archive")
 
 # These are compressed inside, but people and programs handle each one as a single document or package
 KEPT = (
@@ -24,7 +29,7 @@ class Decompress(BasePreProcessor):
     """Unpack a compressed file to a file and an archive to a folder; leave any other file unchanged."""
 
     name = "decompress"
-    version = "1"
+    version = "2"
     blames_input = frozenset({f"archive-{word}" for word in ("corrupt", "limit", "mismatch", "truncated", "unsafe")})
 
     required: bool = False
@@ -35,6 +40,8 @@ class Decompress(BasePreProcessor):
     """Whether each file of an archive is passed to the later steps separately."""
     keep: tuple[str, ...] = KEPT
     """Suffixes of archives that are not unpacked; a new list replaces the default."""
+    name_encoding: Annotated[str, AfterValidator(check_encoding)] | None = None
+    """Encoding of member names that are not marked as UTF-8, such as ``cp932`` or ``gbk``; by default it is guessed."""
     max_bytes: ByteSize = Field(ByteSize(100 * 1024**3), gt=0)
     """Maximum unpacked size per file, in bytes or with a unit such as ``100GiB``."""
     max_ratio: float = Field(1000, ge=1, allow_inf_nan=False)
@@ -52,8 +59,10 @@ class Decompress(BasePreProcessor):
         if kind is None:
             return self._unchanged(file)
         budget = Budget(path.stat().st_size, self.max_bytes, self.max_ratio, self.max_members)
-        file.local_path = unpack(path, kind, into, budget, promise)
-        file.name = file.local_path.name
+        unpacked = unpack(path, kind, into, budget, promise, self.name_encoding)
+        for warning in unpacked.warnings:
+            log.warning("%s: %s", file.id, warning)
+        file.local_path, file.name = unpacked.path, unpacked.path.name
         file.exploded = self.explode
         return file
 

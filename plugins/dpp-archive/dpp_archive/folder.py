@@ -12,6 +12,7 @@ from pathlib import Path
 from dpp import StageError
 
 from dpp_archive.limits import Budget
+from dpp_archive.names import is_decoded, undecodable
 from dpp_archive.streams import WRITE_BLOCK
 
 Block = bytes | memoryview
@@ -22,7 +23,7 @@ MAX_DEPTH = 100  # shutil.rmtree of Python 3.11 recurses once per level, up to t
 # O_EXCL: of two members with one name, neither overwrites the other. O_NOFOLLOW: no member is written through a link
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DRIVE = re.compile(r"[A-Za-z]:")
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def unsafe(name: str, reason: str) -> StageError:
@@ -41,6 +42,8 @@ def safe_parts(name: str) -> tuple[str, ...]:
     Raises:
         StageError: The name points outside the folder, is too long, or has characters that are not allowed.
     """
+    if not is_decoded(name):
+        raise undecodable(shown(name))
     reason = _objection(name)
     if reason:
         raise unsafe(name, reason)
@@ -58,8 +61,8 @@ def _split(name: str) -> tuple[str, ...]:
 def _objection(name: str) -> str:
     if not name:
         return "has no name"
-    if _UNPRINTABLE.search(name):
-        return "has a name with a control character, or one that is not UTF-8"
+    if _CONTROL.search(name):
+        return "has a name with a control character"
     if name.startswith("/") or _DRIVE.match(name):
         return "has an absolute path"
     if "\\" in name:
@@ -75,9 +78,15 @@ class Folder:
     Args:
         root: The folder, which must not exist yet.
         budget: The limits of the archive.
+        name_encoding: Encoding of names whose encoding the archive does not declare; None guesses it.
+
+    Attributes:
+        warnings: What a user should know about the archive.
     """
 
-    def __init__(self, root: Path, budget: Budget) -> None:
+    def __init__(self, root: Path, budget: Budget, name_encoding: str | None = None) -> None:
+        self.name_encoding = name_encoding
+        self.warnings: list[str] = []
         self._root = str(root)
         self._budget = budget
         self._folders: set[tuple[str, ...]] = {()}

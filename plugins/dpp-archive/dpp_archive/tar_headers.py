@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from dpp import StageError
 
+from dpp_archive.names import decoded, is_decoded
+
 BLOCK = 512
 MAX_EXTENDED = 1024 * 1024
 ZEROS = bytes(BLOCK)
@@ -35,7 +37,7 @@ class Header:
     """The header of one member of a tar.
 
     Attributes:
-        name: Its path; bytes that are not UTF-8 are lone surrogates.
+        name: Its path; bytes that are not valid in the encoding of names are lone surrogates.
         kind: The type flag, one byte.
         size: Size of its data, in bytes.
         link: The target of a link.
@@ -61,8 +63,12 @@ def is_tar(block: bytes) -> bool:
     return block[_MAGIC][:5] == _USTAR[:5] or _checksum_fits(block)
 
 
-def parse(block: bytes) -> Header:
+def parse(block: bytes, encoding: str | None = None) -> Header:
     """Return the header in a block of 512 bytes.
+
+    Args:
+        block: The block.
+        encoding: Encoding of names; None is UTF-8.
 
     Raises:
         StageError: It is not a valid header.
@@ -70,13 +76,13 @@ def parse(block: bytes) -> Header:
     if not _checksum_fits(block):
         raise corrupt("the checksum of a header does not match")
     # GNU's own format has access and change times at this place
-    prefix = _text(block[345:500]) if block[_MAGIC] == _USTAR else ""
-    name = _text(block[:100])
+    prefix = _text(block[345:500], encoding) if block[_MAGIC] == _USTAR else ""
+    name = _text(block[:100], encoding)
     return Header(
         name=f"{prefix}/{name}" if prefix else name,
         kind=block[156:157],
         size=_number(block[124:136]),
-        link=_text(block[157:257]),
+        link=_text(block[157:257], encoding),
         executable=bool(_number(block[100:108]) & stat.S_IXUSR),
     )
 
@@ -91,13 +97,8 @@ def _checksum_fits(block: bytes) -> bool:
     return int(expected[1], 8) in (unsigned, signed)
 
 
-def _text(field: bytes) -> str:
-    return decoded(field.partition(b"\0")[0])
-
-
-def decoded(name: bytes) -> str:
-    """Return a name as text, with bytes that are not UTF-8 as lone surrogates."""
-    return name.decode("utf-8", "surrogateescape")
+def _text(field: bytes, encoding: str | None) -> str:
+    return decoded(field.partition(b"\0")[0], encoding)
 
 
 def _number(field: bytes) -> int:
@@ -111,8 +112,12 @@ def _number(field: bytes) -> int:
     return int(octal[1] or b"0", 8)
 
 
-def pax_records(data: bytes) -> dict[str, str]:
+def pax_records(data: bytes, encoding: str | None = None) -> dict[str, str]:
     """Return the records of a pax header, each ``LENGTH KEYWORD=VALUE`` and a line feed.
+
+    Args:
+        data: The data of the header.
+        encoding: Encoding of values that are not UTF-8, as with ``hdrcharset=BINARY``.
 
     Raises:
         StageError: A record is invalid.
@@ -124,7 +129,8 @@ def pax_records(data: bytes) -> dict[str, str]:
         end = start + int(match[1]) if match else 0
         if match is None or not match.end() < end <= len(data) or data[end - 1 : end] != b"\n":
             raise corrupt("an extended header has an invalid record")
-        records[decoded(match[2])] = decoded(data[match.end() : end - 1])
+        value = decoded(data[match.end() : end - 1])
+        records[decoded(match[2])] = value if is_decoded(value) else decoded(data[match.end() : end - 1], encoding)
         start = end
     return records
 

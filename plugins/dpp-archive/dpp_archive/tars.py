@@ -9,6 +9,7 @@ from dpp import StageError
 
 from dpp_archive.folder import Folder, shown, unsafe
 from dpp_archive.limits import Budget
+from dpp_archive.names import decoded
 from dpp_archive.tar_headers import (
     BLOCK,
     EXTENDED,
@@ -18,7 +19,6 @@ from dpp_archive.tar_headers import (
     ZEROS,
     Header,
     corrupt,
-    decoded,
     extended,
     parse,
     pax_records,
@@ -97,24 +97,24 @@ def unpack_tar(stream: Stream, folder: Folder) -> None:
     """
     records: dict[str, str] = {}
     while (block := stream.exactly(BLOCK)) != ZEROS:
-        header = parse(block)
+        header = parse(block, folder.name_encoding)
         if header.kind in EXTENDED:
-            records |= _records(header, stream)
+            records |= _records(header, stream, folder.name_encoding)
         else:
             _unpack_member(extended(header, records), stream, folder)
             records = {}
     _check_end(stream, records)
 
 
-def _records(header: Header, stream: Stream) -> dict[str, str]:
+def _records(header: Header, stream: Stream, encoding: str | None) -> dict[str, str]:
     """Return the records of an extended header, which describe the next member."""
     if header.size > MAX_EXTENDED:
         raise StageError(f"the tar has an extended header of {header.size} bytes; the maximum is {MAX_EXTENDED}", "archive-limit")
     data = stream.exactly(header.size)
     _skip_padding(header, stream)
     if header.kind not in PAX:
-        return {"path" if header.kind == tarfile.GNUTYPE_LONGNAME else "linkpath": decoded(data.rstrip(b"\0"))}
-    records = pax_records(data)
+        return {"path" if header.kind == tarfile.GNUTYPE_LONGNAME else "linkpath": decoded(data.rstrip(b"\0"), encoding)}
+    records = pax_records(data, encoding)
     if header.kind != tarfile.XGLTYPE:
         return records
     if not records.keys().isdisjoint(("path", "linkpath", "size")):

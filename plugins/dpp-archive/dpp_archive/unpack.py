@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from dpp import StageError
 
@@ -20,7 +20,19 @@ from dpp_archive.tars import Stream, unpack_tar
 from dpp_archive.zips import unpack_zip
 
 
-def unpack(path: Path, kind: str, into: Path, budget: Budget, promise: Promise | None) -> Path:
+class Unpacked(NamedTuple):
+    """The result of unpacking a file.
+
+    Attributes:
+        path: The file or folder.
+        warnings: What a user should know about it.
+    """
+
+    path: Path
+    warnings: Sequence[str] = ()
+
+
+def unpack(path: Path, kind: str, into: Path, budget: Budget, promise: Promise | None, name_encoding: str | None) -> Unpacked:
     """Unpack a file.
 
     Args:
@@ -29,9 +41,10 @@ def unpack(path: Path, kind: str, into: Path, budget: Budget, promise: Promise |
         into: The folder to write into.
         budget: The limits of the file.
         promise: The format that its content has to match, or None for any.
+        name_encoding: See ``Folder``.
 
     Returns:
-        The unpacked file or folder.
+        The unpacked file or folder, and what was noticed.
 
     Raises:
         StageError: The file is rejected; nothing is left in ``into``.
@@ -40,16 +53,18 @@ def unpack(path: Path, kind: str, into: Path, budget: Budget, promise: Promise |
     with path.open("rb") as source:
         if kind == "zip":
             with _whole(into / unpacked_name(path.name, folder=True)) as target:
-                unpack_zip(source, Folder(target, budget), budget)
-            return target
+                folder = Folder(target, budget, name_encoding)
+                unpack_zip(source, folder, budget)
+            return Unpacked(target, folder.warnings)
         stream = Stream(_blocks(source) if kind == "tar" else decompressed(source, kind), budget)
         if _holds_tar(stream, promise):
             with _whole(into / unpacked_name(path.name, folder=True)) as target:
-                unpack_tar(stream, Folder(target, budget))
-        else:
-            with _whole(into / unpacked_name(path.name, folder=False)) as target:
-                write_new(str(target), stream.rest())
-        return target
+                folder = Folder(target, budget, name_encoding)
+                unpack_tar(stream, folder)
+            return Unpacked(target, folder.warnings)
+        with _whole(into / unpacked_name(path.name, folder=False)) as target:
+            write_new(str(target), stream.rest())
+        return Unpacked(target)
 
 
 def _blocks(source: BinaryIO) -> Iterator[bytes]:

@@ -22,6 +22,7 @@ from dpp import StageError
 
 from dpp_archive.folder import Folder, shown, unsafe
 from dpp_archive.limits import Budget
+from dpp_archive.names import UTF8_FLAG, ZIP_ENCODING, decode_zip_names
 from dpp_archive.streams import READ_BLOCK, one_stream
 
 METHODS = {0: "", 8: "deflate", 12: "bz2", 93: "zst", 95: "xz"}  # 4.4.5; 0 is stored without compression
@@ -34,7 +35,7 @@ _LOCAL = struct.Struct("<4s2xHH16xHH")  # 4.3.7
 _MAX_COMMENT = 0xFFFF
 _MAX_DIRECTORY = 256 * 1024 * 1024  # bytes; zipfile reads the whole directory into memory
 _COUNT_WRAPS = 0x10000
-_ENCRYPTED, _UTF8, _MASKED = 0x1, 0x800, 0x2000  # 4.4.4
+_ENCRYPTED, _MASKED = 0x1, 0x2000  # 4.4.4
 _AES = 99
 _REFUSED = {stat.S_IFLNK: "is a symbolic link", stat.S_IFCHR: "is a device", stat.S_IFBLK: "is a device"}
 _REFUSED |= {stat.S_IFIFO: "is a named pipe", stat.S_IFSOCK: "is a socket"}
@@ -84,15 +85,17 @@ def unpack_zip(source: BinaryIO, folder: Folder, budget: Budget) -> None:
     """
     directory = _find_directory(source)
     _count_members(source, directory, budget)
+    members = _members(source)
+    folder.warnings += decode_zip_names(members, folder.name_encoding)
     # In order of their offsets, so that members which share bytes are found: that is how the densest zip bombs work
     free = 0
-    for member in sorted(_members(source), key=lambda member: member.header_offset):
+    for member in sorted(members, key=lambda member: member.header_offset):
         if member.header_offset < free:
-            raise unsafe(member.orig_filename, "overlaps another member")
+            raise unsafe(member.filename, "overlaps another member")
         start = _data_start(source, member, directory)
         free = start + member.compress_size
         if free > directory.start:
-            raise corrupt(f"{shown(member.orig_filename)} reaches into the central directory")
+            raise corrupt(f"{shown(member.filename)} reaches into the central directory")
         _unpack_member(member, _Section(source, start, member.compress_size), folder, budget)
 
 
@@ -178,16 +181,16 @@ def _data_start(source: BinaryIO, member: ZipInfo, directory: Directory) -> int:
     source.seek(min(member.header_offset, directory.start))
     header = source.read(_LOCAL.size)
     if len(header) < _LOCAL.size or not header.startswith(b"PK\3\4"):
-        raise corrupt(f"there is no local header at the offset that its central directory gives for {shown(member.orig_filename)}")
+        raise corrupt(f"there is no local header at the offset that its central directory gives for {shown(member.filename)}")
     _, flags, method, name_length, extra_length = _LOCAL.unpack(header)
-    name = source.read(name_length).decode("utf-8" if member.flag_bits & _UTF8 else "cp437", "replace")
+    name = source.read(name_length).decode("utf-8" if member.flag_bits & UTF8_FLAG else ZIP_ENCODING, "replace")
     if name != member.orig_filename or method != member.compress_type or flags & _ENCRYPTED:
-        raise corrupt(f"the local header of {shown(member.orig_filename)} differs from its entry in the central directory")
+        raise corrupt(f"the local header of {shown(member.filename)} differs from its entry in the central directory")
     return int(member.header_offset + _LOCAL.size + name_length + extra_length)
 
 
 def _unpack_member(member: ZipInfo, section: _Section, folder: Folder, budget: Budget) -> None:
-    name, mode = member.orig_filename, member.external_attr >> 16
+    name, mode = member.filename, member.external_attr >> 16
     if stat.S_IFMT(mode) in _REFUSED:
         raise unsafe(name, _REFUSED[stat.S_IFMT(mode)])
     if member.compress_type not in METHODS:
@@ -213,7 +216,7 @@ def _content(member: ZipInfo, section: _Section) -> Iterator[bytes]:
         return
     rest = yield from one_stream(section, kind)
     if rest or section.left:
-        raise corrupt(f"bytes follow the data of {shown(member.orig_filename)}")
+        raise corrupt(f"bytes follow the data of {shown(member.filename)}")
 
 
 def _verified(member: ZipInfo, blocks: Iterator[bytes], budget: Budget) -> Iterator[bytes]:
@@ -226,4 +229,4 @@ def _verified(member: ZipInfo, blocks: Iterator[bytes], budget: Budget) -> Itera
             break
         yield block
     if (size, crc) != (member.file_size, member.CRC):
-        raise corrupt(f"the size or CRC of {shown(member.orig_filename)} differs from the central directory")
+        raise corrupt(f"the size or CRC of {shown(member.filename)} differs from the central directory")

@@ -155,14 +155,15 @@ def test_options_come_as_text_too():
 def test_the_hook_and_the_entry_point_offer_the_pre_processor():
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     assert project["entry-points"]["dpp"] == {"archive": dpp_archive.__name__}
-    assert [(cls.name, cls.version) for cls in dpp_archive.dpp_pre_processors()] == [("decompress", "1")]
+    assert [(cls.name, cls.version) for cls in dpp_archive.dpp_pre_processors()] == [("decompress", "2")]
 
 
 def test_the_readme_lists_every_option_and_error_class():
     readme = (PROJECT / "README.md").read_text()
     sources = "".join(path.read_text() for path in PROJECT.glob("dpp_archive/*.py"))
     classes = {
-        f"archive-{word}" for word in ("truncated", "corrupt", "unsafe", "limit", "encrypted", "unsupported", "mismatch", "required")
+        f"archive-{word}"
+        for word in ("truncated", "corrupt", "unsafe", "limit", "encrypted", "names", "unsupported", "mismatch", "required")
     }
     assert ", ".join(f"`{kept}`" for kept in KEPT) in " ".join(readme.split())
     assert [name for name in Decompress.model_fields if name != "debug" and f"| `{name}` |" not in readme] == []

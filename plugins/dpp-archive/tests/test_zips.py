@@ -156,7 +156,7 @@ def test_aes_is_a_password_too(bench):
 @pytest.mark.fault(31)
 @pytest.mark.parametrize(
     "name",
-    ["/abs", "../up", "a/../../up", "..", "C:/x", "c:x", "a\\b", "..\\up", "a\nb", "a\x1bb", "/", "../", "n" * 256, "d/" * 101 + "n"],
+    ["/abs", "../up", "a/../../up", "..", "C:/x", "c:x", "..\\up", "a\nb", "a\x1bb", "/", "../", "n" * 256, "d/" * 101 + "n"],
 )
 def test_names_that_lead_elsewhere_are_refused(bench, name):
     assert bench.refusal(zipped(("good", b"x"), (name, b"")), "a.zip").error_class == "archive-unsafe"
