@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from dpp import BasePreProcessor, FileData, StageError
 from pydantic import AfterValidator, ByteSize, Field
 
+from dpp_archive.folder import Rules, shown
 from dpp_archive.formats import HEAD, SMALLEST, Promise, detect, promised, suffix
 from dpp_archive.limits import Budget
 from dpp_archive.names import check_encoding
-from dpp_archive.unpack import mismatch, too_short, unpack
+from dpp_archive.unpack import Unpacked, mismatch, too_short, unpack
 
 log = logging.getLogger("dpp.archive")
 
@@ -42,6 +43,8 @@ class Decompress(BasePreProcessor):
     """Suffixes of archives that are not unpacked; a new list replaces the default."""
     name_encoding: Annotated[str, AfterValidator(check_encoding)] | None = None
     """Encoding of member names that are not marked as UTF-8, such as ``cp932`` or ``gbk``; by default it is guessed."""
+    links: Literal["fail", "skip"] = "fail"
+    """What is done with links in an archive: ``fail`` rejects the archive, ``skip`` unpacks the rest and reports how many were skipped."""
     max_bytes: ByteSize = Field(ByteSize(100 * 1024**3), gt=0)
     """Maximum unpacked size per file, in bytes or with a unit such as ``100GiB``."""
     max_ratio: float = Field(1000, ge=1, allow_inf_nan=False)
@@ -59,9 +62,8 @@ class Decompress(BasePreProcessor):
         if kind is None:
             return self._unchanged(file)
         budget = Budget(path.stat().st_size, self.max_bytes, self.max_ratio, self.max_members)
-        unpacked = unpack(path, kind, into, budget, promise, self.name_encoding)
-        for warning in unpacked.warnings:
-            log.warning("%s: %s", file.id, warning)
+        unpacked = unpack(path, kind, into, budget, promise, Rules(self.name_encoding, self.links == "skip"))
+        _report(file, unpacked)
         file.local_path, file.name = unpacked.path, unpacked.path.name
         file.exploded = self.explode
         return file
@@ -91,3 +93,14 @@ class Decompress(BasePreProcessor):
                 "archive-required",
             )
         return file
+
+
+def _report(file: FileData, unpacked: Unpacked) -> None:
+    """Log warnings about an archive; the number of skipped links is also a field of the file, for later steps."""
+    skipped = unpacked.skipped_links
+    if skipped:
+        log.warning("%s: links of the archive skipped: %d, the first is %s", file.id, len(skipped), shown(skipped[0]))
+        assert file.model_extra is not None
+        file.model_extra["skipped_links"] = len(skipped)
+    for warning in unpacked.warnings:
+        log.warning("%s: %s", file.id, warning)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from dpp import StageError
 
@@ -72,25 +73,41 @@ def _objection(name: str) -> str:
     return ""
 
 
+class Rules(NamedTuple):
+    """How the members of an archive are unpacked.
+
+    Attributes:
+        name_encoding: Encoding of names whose encoding the archive does not declare; None guesses it.
+        skip_links: Whether links are skipped; otherwise they are rejected.
+    """
+
+    name_encoding: str | None = None
+    skip_links: bool = False
+
+
 class Folder:
     """The folder that one archive is unpacked to; it rejects a second member with the name of an earlier one.
 
     Args:
         root: The folder, which must not exist yet.
         budget: The limits of the archive.
-        name_encoding: Encoding of names whose encoding the archive does not declare; None guesses it.
+        rules: How members are unpacked.
 
     Attributes:
+        rules: The same.
         warnings: What a user should know about the archive.
+        skipped_links: The names of links that were skipped.
     """
 
-    def __init__(self, root: Path, budget: Budget, name_encoding: str | None = None) -> None:
-        self.name_encoding = name_encoding
+    def __init__(self, root: Path, budget: Budget, rules: Rules) -> None:
+        self.rules = rules
         self.warnings: list[str] = []
+        self.skipped_links: list[str] = []
         self._root = str(root)
         self._budget = budget
         self._folders: set[tuple[str, ...]] = {()}
         self._files: set[tuple[str, ...]] = set()
+        self._links: set[tuple[str, ...]] = set()
         os.mkdir(self._root)
 
     def add_folder(self, name: str) -> None:
@@ -113,6 +130,7 @@ class Folder:
         if not parts or name.endswith(("/", "/.")):
             raise unsafe(name, "is a file, but its name is that of a folder")
         self._make(parts[:-1], name)
+        self._check_links(parts, name)
         self._budget.count_member()
         with _mapped(name):
             write_new(self._path(parts), blocks, executable=executable)
@@ -127,9 +145,31 @@ class Folder:
         """
         parts = _split(original)
         if _objection(original) or parts not in self._files:
+            if self.rules.skip_links:
+                self.add_link(name)
+                return
             raise unsafe(name, f"is a hard link to {shown(original)}, which is not an earlier file of the archive")
         path = self._path(parts)
         self.add_file(name, self._counted(path), executable=os.access(path, os.X_OK))
+
+    def add_link(self, name: str) -> None:
+        """Skip a link, or reject it.
+
+        Members with the same path, or one below it, are rejected: they would be in another place than in the packed folder.
+        """
+        if not self.rules.skip_links:
+            raise unsafe(name, "is a symbolic link, and links of decompress is not set to skip")
+        parts = safe_parts(name)
+        self._check_links(parts, name)
+        if parts in self._folders or parts in self._files:
+            raise unsafe(name, "is a link with the path of an earlier member")
+        self._budget.count_member()
+        self._links.add(parts)
+        self.skipped_links.append(name)
+
+    def _check_links(self, parts: tuple[str, ...], name: str) -> None:
+        if any(parts[:depth] in self._links for depth in range(1, len(parts) + 1)):
+            raise unsafe(name, "has the path of an earlier link, or one below it")
 
     def _counted(self, path: str) -> Iterator[bytes]:
         with open(path, "rb", buffering=0) as source:
@@ -138,6 +178,7 @@ class Folder:
                 yield data
 
     def _make(self, parts: tuple[str, ...], name: str) -> None:
+        self._check_links(parts, name)
         for depth in range(1, len(parts) + 1):
             if parts[:depth] not in self._folders:
                 self._budget.count_member()

@@ -25,7 +25,6 @@ from dpp_archive.tar_headers import (
 )
 
 _REFUSED = {
-    tarfile.SYMTYPE: "is a symbolic link",
     tarfile.CHRTYPE: "is a device",
     tarfile.BLKTYPE: "is a device",
     tarfile.FIFOTYPE: "is a named pipe",
@@ -97,9 +96,9 @@ def unpack_tar(stream: Stream, folder: Folder) -> None:
     """
     records: dict[str, str] = {}
     while (block := stream.exactly(BLOCK)) != ZEROS:
-        header = parse(block, folder.name_encoding)
+        header = parse(block, folder.rules.name_encoding)
         if header.kind in EXTENDED:
-            records |= _records(header, stream, folder.name_encoding)
+            records |= _records(header, stream, folder.rules.name_encoding)
         else:
             _unpack_member(extended(header, records), stream, folder)
             records = {}
@@ -130,12 +129,14 @@ def _unpack_member(header: Header, stream: Stream, folder: Folder) -> None:
         return
     if header.kind in _REFUSED:
         raise unsafe(header.name, _REFUSED[header.kind])
-    if not is_folder and header.kind != tarfile.LNKTYPE:
+    if not is_folder and header.kind not in (tarfile.LNKTYPE, tarfile.SYMTYPE):
         raise StageError(f"the tar member {shown(header.name)} has an unsupported type: {header.kind!r}", "archive-unsupported")
     if header.size:
         raise corrupt(f"{shown(header.name)} is a folder or a link, but has a size of {header.size} bytes")
     if is_folder:
         folder.add_folder(header.name)
+    elif header.kind == tarfile.SYMTYPE:
+        folder.add_link(header.name)
     else:
         folder.add_copy(header.name, header.link)
 

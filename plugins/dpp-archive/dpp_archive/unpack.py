@@ -11,7 +11,7 @@ from typing import BinaryIO, NamedTuple
 
 from dpp import StageError
 
-from dpp_archive.folder import Folder, write_new
+from dpp_archive.folder import Folder, Rules, write_new
 from dpp_archive.formats import HEAD, SMALLEST, Promise, unpacked_name
 from dpp_archive.limits import Budget
 from dpp_archive.streams import WRITE_BLOCK, decompressed
@@ -26,13 +26,15 @@ class Unpacked(NamedTuple):
     Attributes:
         path: The file or folder.
         warnings: What a user should know about it.
+        skipped_links: The names of links that were skipped.
     """
 
     path: Path
     warnings: Sequence[str] = ()
+    skipped_links: Sequence[str] = ()
 
 
-def unpack(path: Path, kind: str, into: Path, budget: Budget, promise: Promise | None, name_encoding: str | None) -> Unpacked:
+def unpack(path: Path, kind: str, into: Path, budget: Budget, promise: Promise | None, rules: Rules) -> Unpacked:
     """Unpack a file.
 
     Args:
@@ -41,7 +43,7 @@ def unpack(path: Path, kind: str, into: Path, budget: Budget, promise: Promise |
         into: The folder to write into.
         budget: The limits of the file.
         promise: The format that its content has to match, or None for any.
-        name_encoding: See ``Folder``.
+        rules: How members of an archive are unpacked.
 
     Returns:
         The unpacked file or folder, and what was noticed.
@@ -53,15 +55,15 @@ def unpack(path: Path, kind: str, into: Path, budget: Budget, promise: Promise |
     with path.open("rb") as source:
         if kind == "zip":
             with _whole(into / unpacked_name(path.name, folder=True)) as target:
-                folder = Folder(target, budget, name_encoding)
+                folder = Folder(target, budget, rules)
                 unpack_zip(source, folder, budget)
-            return Unpacked(target, folder.warnings)
+            return Unpacked(target, folder.warnings, folder.skipped_links)
         stream = Stream(_blocks(source) if kind == "tar" else decompressed(source, kind), budget)
         if _holds_tar(stream, promise):
             with _whole(into / unpacked_name(path.name, folder=True)) as target:
-                folder = Folder(target, budget, name_encoding)
+                folder = Folder(target, budget, rules)
                 unpack_tar(stream, folder)
-            return Unpacked(target, folder.warnings)
+            return Unpacked(target, folder.warnings, folder.skipped_links)
         with _whole(into / unpacked_name(path.name, folder=False)) as target:
             write_new(str(target), stream.rest())
         return Unpacked(target)

@@ -13,6 +13,7 @@ import os
 import stat
 import struct
 import zlib
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -37,7 +38,7 @@ _MAX_DIRECTORY = 256 * 1024 * 1024  # bytes; zipfile reads the whole directory i
 _COUNT_WRAPS = 0x10000
 _ENCRYPTED, _MASKED = 0x1, 0x2000  # 4.4.4
 _AES = 99
-_REFUSED = {stat.S_IFLNK: "is a symbolic link", stat.S_IFCHR: "is a device", stat.S_IFBLK: "is a device"}
+_REFUSED = {stat.S_IFCHR: "is a device", stat.S_IFBLK: "is a device"}
 _REFUSED |= {stat.S_IFIFO: "is a named pipe", stat.S_IFSOCK: "is a socket"}
 
 
@@ -86,7 +87,7 @@ def unpack_zip(source: BinaryIO, folder: Folder, budget: Budget) -> None:
     directory = _find_directory(source)
     _count_members(source, directory, budget)
     members = _members(source)
-    folder.warnings += decode_zip_names(members, folder.name_encoding)
+    folder.warnings += decode_zip_names(members, folder.rules.name_encoding)
     # In order of their offsets, so that members which share bytes are found: that is how the densest zip bombs work
     free = 0
     for member in sorted(members, key=lambda member: member.header_offset):
@@ -200,6 +201,10 @@ def _unpack_member(member: ZipInfo, section: _Section, folder: Folder, budget: B
             "archive-unsupported",
         )
     blocks = _verified(member, _content(member, section), budget)
+    if stat.S_ISLNK(mode):
+        folder.add_link(name)
+        deque(blocks, maxlen=0)  # its target, read so that damage is found
+        return
     if not name.endswith("/"):
         folder.add_file(name, blocks, executable=bool(mode & stat.S_IXUSR))
         return
