@@ -9,11 +9,13 @@ from typing import Annotated, Literal
 from dpp import BasePreProcessor, FileData, StageError
 from pydantic import AfterValidator, ByteSize, Field
 
+from dpp_archive.content import HEAD, UNKNOWN, UNSUPPORTED_SUFFIXES, described, detect, unsupported
 from dpp_archive.folder import Rules, shown
-from dpp_archive.formats import HEAD, SMALLEST, Promise, detect, promised, suffix
+from dpp_archive.formats import SMALLEST, Promise, promised, suffix
 from dpp_archive.limits import Budget
 from dpp_archive.names import check_encoding
 from dpp_archive.unpack import Unpacked, mismatch, too_short, unpack
+from dpp_archive.zips import has_end_record
 
 log = logging.getLogger("dpp.archive")
 
@@ -69,20 +71,29 @@ class Decompress(BasePreProcessor):
         return file
 
     def _kind(self, path: Path, promise: Promise | None) -> str | None:
-        """Return the format of a file, or None if it is not to be unpacked."""
+        """Return the format of a file, or None if it is not to be unpacked.
+
+        Raises:
+            StageError: Its format is one that cannot be unpacked, or not the one of its suffix.
+        """
         if path.is_dir() or suffix(path.name) in {kept.lower().lstrip(".") for kept in self.keep}:
             return None
         with path.open("rb") as source:
             head = source.read(HEAD)
         kind = detect(head)
+        if kind is None:
+            _check_supported(head, promise)
         if kind or promise is None:
             return kind
         size = path.stat().st_size
-        if size < SMALLEST[promise.kind]:
+        if size < SMALLEST.get(promise.kind, 1):
             raise too_short(size, promise.kind)
+        # A self-extracting zip, or the last part of a split one; the zip reader says which
+        if promise.kind == "zip" and has_end_record(path):
+            return "zip"
         # A tar without members has only zeros and so no magic number; the tar reader checks it
         if promise.kind != "tar":
-            raise mismatch(promise.kind)
+            raise mismatch(promise.kind, head)
         return "tar"
 
     def _unchanged(self, file: FileData) -> FileData:
@@ -93,6 +104,20 @@ class Decompress(BasePreProcessor):
                 "archive-required",
             )
         return file
+
+
+def _check_supported(head: bytes, promise: Promise | None) -> None:
+    """Reject a file that is packed in a way that cannot be unpacked."""
+    packed = unsupported(head)
+    # Brotli has no magic number, and some formats have variants without one
+    if packed is None and promise and promise.kind in UNSUPPORTED_SUFFIXES.values() and described(head) == UNKNOWN:
+        packed = promise.kind
+    if packed:
+        raise StageError(
+            f"the file has the format {packed}, which decompress cannot unpack; unpack it in a step of your own, "
+            "or add its suffix to keep of decompress to leave it packed",
+            "archive-unsupported",
+        )
 
 
 def _report(file: FileData, unpacked: Unpacked) -> None:

@@ -94,6 +94,8 @@ CODECS: dict[str, Callable[[], Codec]] = {
     "deflate": lambda: _Inflater(RAW_WINDOW),
     "bz2": bz2.BZ2Decompressor,
     "xz": _xz,
+    # Only in a zip, which has a checksum
+    "lzma": lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=XZ_MEMORY),
     "zst": zstd.ZstdDecompressor,
 }
 

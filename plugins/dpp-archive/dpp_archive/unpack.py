@@ -11,8 +11,9 @@ from typing import BinaryIO, NamedTuple
 
 from dpp import StageError
 
+from dpp_archive.content import HEAD, described
 from dpp_archive.folder import Folder, Rules, write_new
-from dpp_archive.formats import HEAD, SMALLEST, Promise, unpacked_name
+from dpp_archive.formats import SMALLEST, Promise, unpacked_name
 from dpp_archive.limits import Budget
 from dpp_archive.streams import WRITE_BLOCK, decompressed
 from dpp_archive.tar_headers import ZEROS, is_tar
@@ -84,21 +85,22 @@ def _holds_tar(stream: Stream, promise: Promise | None) -> bool:
         raise too_short(len(head), "tar")
     # A tar without members has only zeros
     if head != ZEROS:
-        raise mismatch("tar")
+        raise mismatch("tar", head)
     return True
 
 
 def too_short(size: int, kind: str) -> StageError:
     """Return the error for a file with fewer bytes than its format needs."""
     return StageError(
-        f"the {kind} is truncated: expected at least {SMALLEST[kind]} bytes, got {size}; download the file again", "archive-truncated"
+        f"the {kind} is truncated: expected at least {SMALLEST.get(kind, 1)} bytes, got {size}; download the file again",
+        "archive-truncated",
     )
 
 
-def mismatch(kind: str) -> StageError:
-    """Return the error for a file whose content does not match its name."""
+def mismatch(kind: str, head: bytes) -> StageError:
+    """Return the error for a file whose content, with these first bytes, does not match its name."""
     return StageError(
-        f"expected a {kind} because of the file's name, but the content is not a {kind}; "
+        f"expected the format {kind} because of the file's name, got {described(head)}; "
         "to accept such files, set check_suffix of decompress to false",
         "archive-mismatch",
     )

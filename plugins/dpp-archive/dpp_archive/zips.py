@@ -16,6 +16,7 @@ import zlib
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
@@ -26,17 +27,21 @@ from dpp_archive.limits import Budget
 from dpp_archive.names import UTF8_FLAG, ZIP_ENCODING, decode_zip_names
 from dpp_archive.streams import READ_BLOCK, one_stream
 
-METHODS = {0: "", 8: "deflate", 12: "bz2", 93: "zst", 95: "xz"}  # 4.4.5; 0 is stored without compression
+METHODS = {0: "", 8: "deflate", 12: "bz2", 14: "lzma", 93: "zst", 95: "xz"}  # 4.4.5; 0 is stored without compression
+_OTHER_METHODS = {1: "Shrink", 2: "Reduce", 3: "Reduce", 4: "Reduce", 5: "Reduce", 6: "Implode", 9: "Deflate64", 10: "PKWARE DCL Implode"}
+_OTHER_METHODS |= {16: "IBM CMPSC", 18: "IBM TERSE", 19: "IBM LZ77", 20: "old Zstandard", 94: "MP3", 96: "JPEG", 97: "WavPack", 98: "PPMd"}
 
 _END = struct.Struct("<4s4H2LH")  # 4.3.16
 _END64_LOCATOR = struct.Struct("<4sLQL")  # 4.3.15
 _END64 = struct.Struct("<4sQ2H2L4Q")  # 4.3.14
 _ENTRY = struct.Struct("<4s24x3H12x")  # 4.3.12
 _LOCAL = struct.Struct("<4s2xHH16xHH")  # 4.3.7
+_LZMA = struct.Struct("<2xH5s")  # 5.8.8
+_LZMA_PROPERTIES = 5  # bytes
 _MAX_COMMENT = 0xFFFF
 _MAX_DIRECTORY = 256 * 1024 * 1024  # bytes; zipfile reads the whole directory into memory
 _COUNT_WRAPS = 0x10000
-_ENCRYPTED, _MASKED = 0x1, 0x2000  # 4.4.4
+_ENCRYPTED, _HAS_LZMA_END, _MASKED = 0x1, 0x2, 0x2000  # 4.4.4
 _AES = 99
 _REFUSED = {stat.S_IFCHR: "is a device", stat.S_IFBLK: "is a device"}
 _REFUSED |= {stat.S_IFIFO: "is a named pipe", stat.S_IFSOCK: "is a socket"}
@@ -100,13 +105,42 @@ def unpack_zip(source: BinaryIO, folder: Folder, budget: Budget) -> None:
         _unpack_member(member, _Section(source, start, member.compress_size), folder, budget)
 
 
+def has_end_record(path: Path) -> bool:
+    """Return whether a file ends like a zip, whatever it begins with."""
+    with path.open("rb") as source:
+        _, tail, at = _find_end_record(source)
+    return at >= 0 and len(tail) - at >= _END.size
+
+
+def _find_end_record(source: BinaryIO) -> tuple[int, bytes, int]:
+    """Return the offset of the file's last bytes, these bytes, and the place of the end record in them or -1."""
+    size = source.seek(0, os.SEEK_END)
+    start = source.seek(max(0, size - _MAX_COMMENT - _END.size))
+    tail = source.read()
+    return start, tail, tail.rfind(b"PK\5\6")
+
+
+def _check_start(source: BinaryIO) -> None:
+    source.seek(0)
+    start = source.read(4)
+    if start == b"PK\7\x08":
+        raise _split()
+    if not start.startswith(b"PK"):
+        raise StageError(
+            "the zip has other data before its first member, as self-extracting programs have; remove it (zip --junk-sfx)",
+            "archive-unsupported",
+        )
+
+
+def _split() -> StageError:
+    return StageError("the zip is one part of a split archive; join the parts first (zip --split-size 0)", "archive-unsupported")
+
+
 def _find_directory(source: BinaryIO) -> Directory:
     """Return the place of the central directory, from the end record at the end of the file."""
-    size = source.seek(0, os.SEEK_END)
-    tail_start = source.seek(max(0, size - _MAX_COMMENT - _END.size))
-    tail = source.read()
-    at = tail.rfind(b"PK\5\6")
+    tail_start, tail, at = _find_end_record(source)
     if at < 0 or len(tail) - at < _END.size:
+        _check_start(source)
         raise StageError("the zip is truncated: its end record is missing; download the file again", "archive-truncated")
     _, disk, first_disk, _, count, length, start, comment = _END.unpack_from(tail, at)
     surplus = len(tail) - at - _END.size - comment
@@ -118,7 +152,8 @@ def _find_directory(source: BinaryIO) -> Directory:
     if found:
         return found
     if disk or first_disk:
-        raise StageError("the zip is one part of a split archive; join the parts first", "archive-unsupported")
+        raise _split()
+    _check_start(source)
     if start + length != tail_start + at:
         raise corrupt("its central directory does not end where its end record starts; bytes are missing or were added")
     return Directory(start, tail_start + at, count, wraps=True)
@@ -195,9 +230,10 @@ def _unpack_member(member: ZipInfo, section: _Section, folder: Folder, budget: B
     if stat.S_IFMT(mode) in _REFUSED:
         raise unsafe(name, _REFUSED[stat.S_IFMT(mode)])
     if member.compress_type not in METHODS:
-        supported = ", ".join(map(str, METHODS))
+        method = _OTHER_METHODS.get(member.compress_type, "an unknown method")
         raise StageError(
-            f"the zip member {shown(name)} has compression method {member.compress_type}; supported are {supported}",
+            f"the zip member {shown(name)} is compressed with {method} (method {member.compress_type}), which decompress cannot unpack; "
+            "pack it with deflate, or unpack it in a step of your own and add zip to keep of decompress",
             "archive-unsupported",
         )
     blocks = _verified(member, _content(member, section), budget)
@@ -219,9 +255,18 @@ def _content(member: ZipInfo, section: _Section) -> Iterator[bytes]:
     if not kind:
         yield from iter(lambda: section.read(READ_BLOCK), b"")
         return
-    rest = yield from one_stream(section, kind)
+    rest = yield from one_stream(section, kind, _lzma_header(member, section) if kind == "lzma" else b"")
     if rest or section.left:
         raise corrupt(f"bytes follow the data of {shown(member.filename)}")
+
+
+def _lzma_header(member: ZipInfo, section: _Section) -> bytes:
+    """Read the header of a member's LZMA data, and return that of an LZMA file (.lzma) with the same data."""
+    header = section.read(_LZMA.size)
+    if len(header) < _LZMA.size or _LZMA.unpack(header)[0] != _LZMA_PROPERTIES:
+        raise corrupt(f"the LZMA header of {shown(member.filename)} is invalid")
+    size = -1 if member.flag_bits & _HAS_LZMA_END else member.file_size
+    return _LZMA.unpack(header)[1] + size.to_bytes(8, "little", signed=size < 0)  # type: ignore[no-any-return]
 
 
 def _verified(member: ZipInfo, blocks: Iterator[bytes], budget: Budget) -> Iterator[bytes]:

@@ -70,9 +70,37 @@ def test_newer_methods_are_unpacked(bench, method, kind):
     assert bench.content(by_hand(method, packed, TEXT), "a.zip") == {"a": None, "a/a": TEXT}
 
 
-@pytest.mark.parametrize("method", [1, 6, 9, 14, 97, 98])
-def test_methods_that_nobody_uses_are_refused(bench, method):
-    assert bench.refusal(by_hand(method, TEXT, TEXT), "a.zip").error_class == "archive-unsupported"
+@pytest.mark.parametrize(
+    ("method", "name"), [(1, "Shrink"), (6, "Implode"), (9, "Deflate64"), (97, "WavPack"), (98, "PPMd"), (7, "an unknown")]
+)
+def test_methods_that_are_not_supported_are_named(bench, method, name):
+    error = bench.refusal(by_hand(method, TEXT, TEXT), "a.zip")
+    assert (error.error_class, f"compressed with {name}" in str(error), f"(method {method})" in str(error)) == (
+        "archive-unsupported",
+        True,
+        True,
+    )
+
+
+def test_lzma_is_unpacked_with_and_without_its_end_marker(bench):
+    packed = zipped(("a", TEXT), ("empty", b""), method=zipfile.ZIP_LZMA)
+    assert bench.content(packed, "z.zip") == {"z": None, "z/a": TEXT, "z/empty": b""}
+    alone = lzma.compress(TEXT, lzma.FORMAT_ALONE)  # with an end marker, and without a size
+    raw = lzma.compress(TEXT, lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA1, "dict_size": 1 << 20}])
+    header = b"\x09\x14\x05\x00" + alone[:5]
+    assert bench.content(by_hand(14, header + alone[13:], TEXT), "z.zip") == {"z": None, "z/a": TEXT}
+    assert bench.refusal(by_hand(14, header + raw[:-20], TEXT), "z.zip").error_class in ("archive-truncated", "archive-corrupt")
+
+
+@pytest.mark.parametrize(
+    "packed", [b"", b"\x09\x14\x05\x00", b"\x09\x14\x06\x00" + bytes(30), bytes(30), b"\x09\x14\x05\x00\xff" + bytes(30)]
+)
+def test_damaged_lzma_is_refused(bench, packed):
+    assert bench.refusal(by_hand(14, packed, TEXT), "a.zip").error_class in ("archive-truncated", "archive-corrupt")
+
+
+def test_lzma_with_a_dictionary_of_gigabytes_is_refused(bench):
+    assert bench.refusal(by_hand(14, b"\x09\x14\x05\x00\x5d\x00\x00\x00\xc0" + bytes(30), TEXT), "a.zip").error_class == "archive-limit"
 
 
 def test_a_zip_without_members_is_an_empty_folder(bench):
