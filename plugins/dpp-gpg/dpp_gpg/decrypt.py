@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
 from dpp import FileData, StageError
 from pydantic import Field, model_validator
 
+from dpp_gpg.content import described
 from dpp_gpg.options import Fingerprints, GpgStep, Home, PrivateFile, Variable, first_line
-from dpp_gpg.packets import is_message
-from dpp_gpg.verdicts import check_decrypted
+from dpp_gpg.packets import HEAD_BYTES, is_message
+from dpp_gpg.verdicts import Limit, check_decrypted, check_limit
+
+log = logging.getLogger("dpp.gpg")
 
 SUFFIXES = {".gpg", ".pgp", ".asc"}
 TELLING_SUFFIXES = {".gpg", ".pgp"}  # .asc may also be a signature or a key
 DEFAULT_MAX_BYTES = 10 * 1024**3
+# gpg decompresses a message to its end even after the limit for the plain text. A slow machine decompresses bzip2 faster than this
+FEWEST_SECONDS, BYTES_PER_SECOND = 60, 4 * 1024 * 1024
+RATIO_FLOOR = 16 * 1024 * 1024  # bytes; small files with repeated content compress by more than any useful ratio
 UNFINISHED = "unfinished.tmp"
 
 
@@ -44,6 +51,8 @@ class GpgDecrypt(GpgStep):
     """Whether a file that is not encrypted fails; if false, it stays unchanged, unless its name ends in ``.gpg`` or ``.pgp``."""
     max_bytes: int = Field(default=DEFAULT_MAX_BYTES, ge=1)
     """Maximum size of the plain text, in bytes."""
+    max_ratio: float = Field(default=1000, ge=1, allow_inf_nan=False)
+    """Maximum ratio of the size of the plain text to that of the message; up to 16 MiB are always allowed."""
 
     @model_validator(mode="after")
     def _options_agree(self) -> GpgDecrypt:
@@ -63,27 +72,38 @@ class GpgDecrypt(GpgStep):
         target = file.output_dir / plain_name(file.local_path.name)
         self._decrypt(file.local_path, target)
         file.local_path, file.name = target, plain_name(file.name)
+        if is_message(target) and target.suffix.lower() not in SUFFIXES:
+            log.warning("%s: the decrypted file is encrypted once more; to decrypt it, too, list gpg-decrypt twice", file.id)
         return file
 
     def _unencrypted(self, file: FileData, path: Path) -> FileData:
         if self.required or path.suffix.lower() in TELLING_SUFFIXES:
             advice = "required=false accepts other files, except those whose name ends in .gpg or .pgp"
-            raise StageError(f"expected an encrypted OpenPGP message, got {_kind(path)}; {advice}", "gpg-not-encrypted")
+            raise StageError(f"expected an encrypted OpenPGP message, got {_described(path)}; {advice}", "gpg-not-encrypted")
         return file
 
     def _decrypt(self, source: Path, target: Path) -> None:
         unfinished = target.with_name(UNFINISHED)
         try:
-            output = self._tool.decrypt(source, unfinished, self._passphrase(), self._gpg_options())
+            limit = self._limit(source.stat().st_size)
+            output = self._tool.decrypt(source, unfinished, self._passphrase(), self._gpg_options(limit.most), limit.seconds)
+            check_limit(output, limit)
             check_decrypted(output, source, unfinished.stat().st_size if unfinished.exists() else 0, self.signer)
             os.replace(unfinished, target)
         finally:
             unfinished.unlink(missing_ok=True)
 
-    def _gpg_options(self) -> list[str]:
+    def _limit(self, packed: int) -> Limit:
+        """Return the limit for the plain text of a message of this size, in bytes."""
+        by_ratio = max(RATIO_FLOOR, int(packed * self.max_ratio))
+        most = min(self.max_bytes, by_ratio)
+        seconds = FEWEST_SECONDS + (packed + most) // BYTES_PER_SECOND
+        return Limit(most, "max_bytes" if most == self.max_bytes else "max_ratio", seconds)
+
+    def _gpg_options(self, most: int) -> list[str]:
         """Return the options of this step for gpg."""
         # Without signer, gpg must not check signatures: it would fail if it does not have the key of the sender
-        return ["--max-output", str(self.max_bytes), *([] if self.signer else ["--skip-verify"])]
+        return ["--max-output", str(most), *([] if self.signer else ["--skip-verify"])]
 
     def _passphrase(self) -> bytes | None:
         """Return the passphrase, or None if no option gives one."""
@@ -113,8 +133,9 @@ def plain_name(name: str) -> str:
     return stem if stem.strip(".") and f"{dot}{suffix}".lower() in SUFFIXES else name
 
 
-def _kind(path: Path) -> str:
-    """Return a description of a file that is not a message."""
+def _described(path: Path) -> str:
+    """Return a description of a file that is not an encrypted message."""
     if path.is_dir():
         return "a folder"
-    return "a file of another format" if path.stat().st_size else "an empty file"
+    with path.open("rb") as stream:
+        return described(stream.read(HEAD_BYTES))

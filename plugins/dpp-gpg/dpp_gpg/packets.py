@@ -12,12 +12,12 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 ARMOR = re.compile(rb"\s*-----BEGIN PGP MESSAGE(?:, PART [0-9/]+)?-----[ \t]*\r?\n(?:[^\r\n]+\r?\n)*[ \t]*\r?\n([A-Za-z0-9+/]{8})")
 ARMOR_END = b"-----END PGP MESSAGE"
 SIGNATURE_ARMOR = b"-----BEGIN PGP SIGNATURE-----"
-_HEAD_BYTES = 16 * 1024
+HEAD_BYTES = 16 * 1024
 _TAIL_BYTES = 1024
 # Limits the time for a message with very many small packets, which then counts as complete
 _MOST_LENGTHS = 4_000_000
@@ -42,7 +42,7 @@ def is_message(path: Path) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as stream:
-        head = stream.read(_HEAD_BYTES)
+        head = stream.read(HEAD_BYTES)
     armored = ARMOR.match(head)
     try:
         return _is_encrypted(base64.b64decode(armored[1]) if armored else head)
@@ -50,13 +50,31 @@ def is_message(path: Path) -> bool:
         return False
 
 
+class Packet(NamedTuple):
+    """The start of a packet.
+
+    Attributes:
+        tag: Its type (RFC 9580, section 5).
+        content: The first octet of its content, often a version; empty if it is missing.
+    """
+
+    tag: int
+    content: bytes
+
+
+def first_packet(head: bytes) -> Packet | None:
+    """Return the packet that bytes start with, or None if they do not look like one."""
+    if not head or not head[0] & _IS_PACKET:
+        return None
+    content = 1 + (_new_length_octets(head[1:2]) if head[0] & _IS_NEW else (1, 2, 4, 0)[head[0] & 3])
+    return Packet(_tag(head[0]), head[content : content + 1])
+
+
 def _is_encrypted(head: bytes) -> bool:
     """Return whether bytes start with a packet of an encrypted message in a known version."""
-    if not head or not head[0] & _IS_PACKET:
-        return False
+    packet = first_packet(head)
     # The version, too: the first byte alone also fits images, archives and text in UTF-8
-    version = 1 + (_new_length_octets(head[1:2]) if head[0] & _IS_NEW else (1, 2, 4, 0)[head[0] & 3])
-    return head[version : version + 1] in {bytes([octet]) for octet in _VERSIONS.get(_tag(head[0]), b"")}
+    return packet is not None and packet.content in {bytes([octet]) for octet in _VERSIONS.get(packet.tag, b"")}
 
 
 def _new_length_octets(first: bytes) -> int:
@@ -68,7 +86,7 @@ def _new_length_octets(first: bytes) -> int:
 def is_cut(path: Path) -> bool:
     """Return whether the end of a message is missing: its packets are longer than the file, or its armor has no last line."""
     with path.open("rb") as stream:
-        if ARMOR.match(stream.read(_HEAD_BYTES)):
+        if ARMOR.match(stream.read(HEAD_BYTES)):
             stream.seek(max(0, path.stat().st_size - _TAIL_BYTES))
             return ARMOR_END not in stream.read()
         stream.seek(0)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from collections.abc import Collection
 from pathlib import Path
+from typing import NamedTuple
 
 from dpp import StageError
 
@@ -18,6 +20,20 @@ _CODE_MASK = 0xFFFF
 _BINARY = "62"  # "b", the format of a literal data packet without conversion of line ends (RFC 9580, section 5.9)
 _MACHINE = {os.strerror(code): code for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE)}
 _NOT_SHOWN = "0" * 16  # the key id of a hidden recipient
+
+
+class Limit(NamedTuple):
+    """The maximum size of a plain text.
+
+    Attributes:
+        most: The size, in bytes.
+        option: The option that sets it.
+        seconds: The maximum processor time, which a message without plain text could use up, too.
+    """
+
+    most: int
+    option: str
+    seconds: int
 
 
 def check_decrypted(output: GpgOutput, source: Path, written: int, signer: Collection[str] = ()) -> None:
@@ -42,11 +58,25 @@ def check_decrypted(output: GpgOutput, source: Path, written: int, signer: Colle
         raise _incomplete(output, written)
 
 
+def check_limit(output: GpgOutput, limit: Limit) -> None:
+    """Check that gpg was not stopped by the limit for the plain text.
+
+    Raises:
+        StageError: The plain text is larger, or takes too long.
+    """
+    advice = f"if you trust the file, raise {limit.option}"
+    if output.returncode == -signal.SIGXCPU:
+        what = f"gpg was stopped after {limit.seconds} s of processor time, the limit by {limit.option} of gpg-decrypt"
+        raise StageError(f"{what}; the message may be a decompression bomb; {advice}", "gpg-limit")
+    # gpg reports this in a log line only; its status lines are the same as for a success
+    if output.logged("(exceeded --max-output limit)"):
+        what = f"the plain text has more than {limit.most} bytes, the limit by {limit.option} of gpg-decrypt"
+        raise StageError(f"{what}; {advice}", "gpg-limit")
+
+
 def _check_output(output: GpgOutput) -> None:
     """Check that gpg wrote all of the plain text."""
-    # gpg reports these errors in log lines only; its status lines are the same as for a success
-    if output.logged("(exceeded --max-output limit)"):
-        raise StageError("the plain text is larger than max_bytes; if you trust the file, raise max_bytes", "gpg-limit")
+    # As above, in log lines only
     reason = output.logged(r"^gpg: error (?:writing to|closing|creating) .*: (.*)")
     if reason in _MACHINE:
         raise OSError(_MACHINE[reason], reason)
@@ -141,19 +171,20 @@ def _check_signer(output: GpgOutput, signer: Collection[str]) -> None:
         raise StageError(f"expected a valid signature by {' or '.join(signer)}; {found}", "gpg-signer")
 
 
-def check_detached(output: GpgOutput, signer: Collection[str]) -> None:
+def check_detached(output: GpgOutput, signer: Collection[str], given: str) -> None:
     """Check that a detached signature is valid and by an accepted signer.
 
     Args:
         output: The output of gpg.
         signer: Fingerprints of accepted signers; if empty, every key of the keyring is accepted.
+        given: What was given in place of a signature, if it is not one.
 
     Raises:
         StageError: The signature is not valid, or not by an accepted signer.
     """
     signatures = output.signatures()
     if not signatures or "PLAINTEXT" in output:
-        raise StageError(f"expected a detached signature, got something else; gpg: {output.last_line()}", "gpg-bad-signature")
+        raise StageError(f"expected a detached signature, got {given}; gpg: {output.last_line()}", "gpg-bad-signature")
     if any(signature.verdict == "BADSIG" for signature in signatures):
         raise StageError(f"the signature does not match the file: {_listed(signatures)}", "gpg-bad-signature")
     good = [signature for signature in signatures if signature.is_good]

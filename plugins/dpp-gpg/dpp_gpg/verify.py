@@ -11,6 +11,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 from dpp import FileData, StageError
 
+from dpp_gpg.content import SIGNATURE, described
 from dpp_gpg.options import Fingerprints, GpgStep
 from dpp_gpg.packets import SIGNATURE_ARMOR
 from dpp_gpg.verdicts import check_detached
@@ -43,7 +44,9 @@ class GpgVerify(GpgStep):
             raise StageError("expected a signed file, got a folder; run gpg-verify before unpacking", "gpg-no-signature")
         signature = self._signature(file, file.local_path)
         if signature is not None:
-            check_detached(self._tool.verify(signature, file.local_path), self.signer)
+            given = described(signature)
+            output = self._tool.verify(signature, file.local_path)
+            check_detached(output, self.signer, "a damaged one" if given == SIGNATURE else given)
         elif self.required:
             raise StageError(
                 f"no signature found; expected one in the field {self.signature_field!r}, or in a .sig or .asc file next to the file",

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -183,6 +184,29 @@ def test_more_plain_text_than_allowed_is_refused(ring, process, options):
     assert len(process(GpgDecrypt(gnupghome=ring.home, max_bytes=2_000_000), message).text) == 2_000_000
 
 
+@pytest.mark.parametrize("options", [[], ["--compress-algo", "bzip2"]])
+def test_a_bomb_is_refused_by_its_ratio(ring, process, options):
+    message = ring.encrypt(bytes(20_000_000), ring.acme, *options)
+    done = process(GpgDecrypt(gnupghome=ring.home, max_ratio=100), message)
+    assert (done.error_class, "raise max_ratio" in done.message, done.left) == ("gpg-limit", True, [])
+    assert len(process(GpgDecrypt(gnupghome=ring.home, max_ratio=1e6), message).text) == 20_000_000
+    assert len(process(GpgDecrypt(gnupghome=ring.home, max_ratio=1), ring.encrypt(bytes(16_777_216), ring.acme)).text) == 16_777_216
+
+
+def test_a_bomb_without_plain_text_is_stopped(ring, process, tmp_path, monkeypatch):
+    monkeypatch.setattr("dpp_gpg.decrypt.FEWEST_SECONDS", 1)
+    monkeypatch.setattr("dpp_gpg.decrypt.BYTES_PER_SECOND", 1 << 40)
+    pack = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    size, count = 1024 * 1024, 4000
+    # One packet of a private type (RFC 9580, section 5), which gpg skips
+    inside = pack.compress(b"\xfc\xff" + (size * count).to_bytes(4, "big")) + pack.flush(zlib.Z_FULL_FLUSH)
+    inside += count * (pack.compress(bytes(size)) + pack.flush(zlib.Z_FULL_FLUSH)) + pack.flush()
+    (tmp_path / "packets").write_bytes(b"\xc8\xff" + (len(inside) + 1).to_bytes(4, "big") + b"\1" + inside)
+    message = ring("--no-literal", "--compress-algo", "none", "--recipient", ring.acme, "-o", "-", "--encrypt", tmp_path / "packets")
+    done = process(GpgDecrypt(gnupghome=ring.home), message)
+    assert (done.error_class, "processor time" in done.message, done.left) == ("gpg-limit", True, [])
+
+
 # Files that are not messages
 
 
@@ -202,6 +226,48 @@ def test_what_is_no_encrypted_message_fails_or_passes(ring, step, process, kind)
     done = process(lenient, data, "x.csv")
     assert (done.text, done.left) == (data, [])
     assert process(lenient, data, "x.csv.gpg").error_class == "gpg-not-encrypted"
+
+
+OTHERS = {
+    "a detached signature": ["--detach-sign"],
+    "a signed OpenPGP message that is not encrypted": ["--compress-algo", "none", "--sign"],
+    "a compressed OpenPGP message that is not encrypted": ["--sign"],
+    "a clear-signed text": ["--clear-sign"],
+    "an OpenPGP message that is not encrypted": ["--compress-algo", "none", "--store"],
+}
+
+
+@pytest.mark.parametrize(("look", "command"), OTHERS.items())
+def test_what_is_not_encrypted_is_named(ring, step, process, look, command):
+    done = process(step, ring("--local-user", ring.sender, *command, data=TEXT))
+    assert f"got {look}" in done.message
+
+
+def test_other_files_are_named(ring, step, process):
+    others = {
+        "a public key": ring("--export", ring.sender),
+        "a public key;": ring("--armor", "--export", ring.sender),
+        "a detached signature": ring("--armor", "--local-user", ring.sender, "--detach-sign", data=TEXT),
+        "an armored OpenPGP message that is not": ring("--armor", "--local-user", ring.sender, "--sign", data=TEXT),
+        "text with an OpenPGP message in it": b"Dear Sir\n\n" + ring.encrypt(TEXT, ring.acme, "--armor"),
+        "an HTML page": b"<!DOCTYPE html>",
+        "a zip archive": b"PK\3\4\x14\0",
+        "a gzip file": b"\x1f\x8b\x08\0",
+        "text": TEXT,
+        "an empty file": b"",
+        "a file of another format": bytes(100),
+    }
+    for look, data in others.items():
+        done = process(step, data)
+        assert (done.error_class, f"got {look}" in done.message) == ("gpg-not-encrypted", True), done.message
+
+
+def test_a_message_in_a_message_is_reported(ring, step, process, message, caplog):
+    twice = ring.encrypt(message, ring.acme)
+    assert process(step, twice, "x.csv.gpg.gpg").text == message
+    assert caplog.messages == []
+    assert process(step, twice, "x.csv.gpg").text == message
+    assert ["encrypted once more" in text for text in caplog.messages] == [True]
 
 
 def test_a_folder_is_no_message(ring, step, tmp_path):
@@ -238,6 +304,18 @@ def test_a_key_that_has_expired_does_not_count(ring, process):
     assert "expired" in done.message
 
 
+def test_a_key_that_was_revoked_does_not_count(ring, stranger, process):
+    revoked = stranger.fingerprint("revoked@example.org")
+    message = stranger.encrypt(TEXT, ring.acme, "--sign", "--local-user", revoked)
+    done = process(GpgDecrypt(gnupghome=ring.home, signer=revoked), message)
+    assert (done.error_class, "revoked" in done.message, done.left) == ("gpg-signer", True, [])
+
+
+def test_an_expired_key_of_ours_still_decrypts(ring, step, process):
+    message = ring.encrypt(TEXT, ring.old, "--faked-system-time", "20200601T000000")
+    assert process(step, message).text == TEXT
+
+
 def test_without_a_signer_a_key_that_is_not_there_is_not_missed(ring, stranger, step, process):
     assert process(step, stranger.encrypt(TEXT, ring.acme, "--sign", "--local-user", stranger.key)).text == TEXT
 
@@ -247,6 +325,7 @@ def test_without_a_signer_a_key_that_is_not_there_is_not_missed(ring, stranger, 
 
 SCRIPT = """
 import sys
+import zlib
 from pathlib import Path
 from dpp import FileData
 from dpp_gpg import GpgDecrypt

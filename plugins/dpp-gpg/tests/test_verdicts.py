@@ -90,7 +90,7 @@ def test_only_a_good_signature_counts(judge, verdict):
     other = SIGNED.replace("GOODSIG", verdict)
     assert judge(GOOD + other, signer=[KEY]) == "gpg-signer"
     with pytest.raises(StageError):
-        check_detached(GpgOutput(other, 0), [KEY])
+        check_detached(GpgOutput(other, 0), [KEY], "text")
 
 
 def test_a_second_signature_that_is_bad_fails_a_message(judge):
@@ -105,7 +105,7 @@ def test_a_validsig_belongs_to_its_own_verdict_only():
 
 def test_a_signature_of_an_unknown_algorithm_is_no_missing_key():
     with pytest.raises(StageError) as caught:
-        check_detached(GpgOutput(f"[GNUPG:] ERRSIG {KEY[:16]} 99 8 00 0 4 -\n", 2), [])
+        check_detached(GpgOutput(f"[GNUPG:] ERRSIG {KEY[:16]} 99 8 00 0 4 -\n", 2), [], "text")
     assert caught.value.error_class == "gpg-bad-signature"
 
 

@@ -79,6 +79,17 @@ def test_what_is_no_signature_is_a_bad_one(step, process, value):
     assert process(step, TEXT, "x.csv", signature=value).error_class == "gpg-bad-signature"
 
 
+def test_what_was_given_as_a_signature_is_named(ring, step, process, tmp_path):
+    for given, look in (
+        (b"<html>404", "an HTML page"),
+        (ring("--export"), "a public key"),
+        (b"-----BEGIN PGP SIGNATURE-----\n\nAAAA\n-----END PGP SIGNATURE-----\n", "a damaged one"),
+    ):
+        (tmp_path / "x.csv.sig").write_bytes(given)
+        done = process(step, b"x", "x.csv")
+        assert (done.error_class, f"got {look}" in done.message) == ("gpg-bad-signature", True), done.message
+
+
 def test_a_signed_text_is_no_detached_signature(ring, step, in_field):
     assert in_field(step, ring("--local-user", ring.sender, "--sign", data=TEXT)).error_class == "gpg-bad-signature"
     assert in_field(step, ring("--local-user", ring.sender, "--clear-sign", data=TEXT)).error_class == "gpg-bad-signature"
