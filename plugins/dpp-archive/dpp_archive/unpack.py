@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from dpp import StageError
 
-from dpp_archive.content import HEAD, described
-from dpp_archive.folder import Folder, Rules, write_new
-from dpp_archive.formats import SMALLEST, Promise, unpacked_name
+from dpp_archive.content import HEAD, described, detect
+from dpp_archive.folder import Folder, Rules, shown, write_new
+from dpp_archive.formats import SMALLEST, Promise, promised, unpacked_name
 from dpp_archive.limits import Budget
 from dpp_archive.streams import WRITE_BLOCK, decompressed
 from dpp_archive.tar_headers import ZEROS, is_tar
@@ -31,7 +31,7 @@ class Unpacked(NamedTuple):
     """
 
     path: Path
-    warnings: Sequence[str] = ()
+    warnings: Iterable[str] = ()
     skipped_links: Sequence[str] = ()
 
 
@@ -65,9 +65,16 @@ def unpack(path: Path, kind: str, into: Path, budget: Budget, promise: Promise |
                 folder = Folder(target, budget, rules)
                 unpack_tar(stream, folder)
             return Unpacked(target, folder.warnings, folder.skipped_links)
+        inner = detect(stream.peek(HEAD))
         with _whole(into / unpacked_name(path.name, folder=False)) as target:
             write_new(str(target), stream.rest())
-        return Unpacked(target)
+        return Unpacked(target, _warn_about_inner(inner, target.name))
+
+
+def _warn_about_inner(kind: str | None, name: str) -> Iterator[str]:
+    """Warn that an unpacked file is packed once more, unless its name says so."""
+    if kind and promised(name) is None:
+        yield f"the unpacked file {shown(name)} has the format {kind} again; to unpack it, too, list decompress twice"
 
 
 def _blocks(source: BinaryIO) -> Iterator[bytes]:

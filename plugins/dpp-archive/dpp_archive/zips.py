@@ -36,6 +36,7 @@ _END64_LOCATOR = struct.Struct("<4sLQL")  # 4.3.15
 _END64 = struct.Struct("<4sQ2H2L4Q")  # 4.3.14
 _ENTRY = struct.Struct("<4s24x3H12x")  # 4.3.12
 _LOCAL = struct.Struct("<4s2xHH16xHH")  # 4.3.7
+_DOS_FOLDER = stat.FILE_ATTRIBUTE_DIRECTORY  # 4.4.15: the lower byte of the attributes is that of MS-DOS
 _LZMA = struct.Struct("<2xH5s")  # 5.8.8
 _LZMA_PROPERTIES = 5  # bytes
 _MAX_COMMENT = 0xFFFF
@@ -241,12 +242,18 @@ def _unpack_member(member: ZipInfo, section: _Section, folder: Folder, budget: B
         folder.add_link(name)
         deque(blocks, maxlen=0)  # its target, read so that damage is found
         return
-    if not name.endswith("/"):
+    if not (name.endswith("/") or _is_marked_as_folder(member)):
         folder.add_file(name, blocks, executable=bool(mode & stat.S_IXUSR))
         return
     folder.add_folder(name)
     if member.file_size or any(blocks):
         raise corrupt(f"{shown(name)} is a folder, but has data")
+
+
+def _is_marked_as_folder(member: ZipInfo) -> bool:
+    """Return whether a member without data has the attributes of a folder, whose slash some programs leave out."""
+    mode = member.external_attr >> 16
+    return not member.file_size and (stat.S_ISDIR(mode) or (not stat.S_IFMT(mode) and bool(member.external_attr & _DOS_FOLDER)))
 
 
 def _content(member: ZipInfo, section: _Section) -> Iterator[bytes]:

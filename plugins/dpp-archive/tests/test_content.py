@@ -146,3 +146,11 @@ def test_a_split_zip_of_one_part_is_unpacked(bench):
     struct.pack_into("<L", packed, end + 16, entry)
     struct.pack_into("<L", packed, entry + 42, 4)
     assert bench.content(bytes(packed), "a.zip") == {"a": None, "a/m.txt": b"x"}
+
+
+def test_a_file_that_is_packed_twice_is_reported(bench, caplog):
+    twice = gzip.compress(gzip.compress(b"x"))
+    assert bench.content(twice, "a.csv.gz.gz") == {"a.csv.gz": gzip.decompress(twice)}
+    assert caplog.messages == []
+    assert bench.content(twice, "a.csv.gz") == {"a.csv": gzip.decompress(twice)}
+    assert ["has the format gz again" in text for text in caplog.messages] == [True]

@@ -261,6 +261,13 @@ def test_an_old_header_is_told_by_its_checksum(bench):
     assert bench.content(patched(old, 156, b"\0"), "data") == {"data": None, "data/a.txt": b"x"}
 
 
+@pytest.mark.parametrize("time", [b"\xff" * 12, b"\x80" + b"\xff" * 11, b"77777777777\0", b"yesterday\0\0\0"])
+def test_times_and_modes_do_not_matter(bench, time):
+    packed = patched(patched(tar(member("a")), 136, time), 100, b"0000000\0")
+    file = bench.unpack(packed, "a.tar")
+    assert [path.read_bytes() for path in file.local_path.iterdir()] == [b"x"]
+
+
 def test_sparse_files_are_refused(bench, gnu_tar):
     with (gnu_tar.folder / "sparse").open("wb") as file:
         file.truncate(10 * 1024 * 1024)

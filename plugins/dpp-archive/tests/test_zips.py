@@ -278,6 +278,26 @@ def test_a_folder_may_not_have_data(bench):
     assert bench.refusal(zipped((info("d/"), b"x"), method=zipfile.ZIP_STORED), "a.zip").error_class == "archive-corrupt"
 
 
+@pytest.mark.parametrize("attributes", [0x10, (stat.S_IFDIR | 0o755) << 16, (stat.S_IFDIR | 0o755) << 16 | 0x10])
+def test_a_folder_may_lack_its_slash(bench, attributes):
+    folder = info("d")
+    folder.external_attr = attributes
+    assert bench.content(zipped((folder, b""), ("d/a", b"x")), "z.zip") == {"z": None, "z/d": None, "z/d/a": b"x"}
+
+
+def test_a_file_with_the_attribute_of_a_folder_stays_a_file(bench):
+    assert bench.content(zipped((info("a", stat.S_IFREG, external_attr=0x10), b"x")), "z.zip") == {"z": None, "z/a": b"x"}
+
+
+@pytest.mark.parametrize("date", [0, 0xFFFFFFFF, 0x00210000])
+def test_times_and_modes_do_not_matter(bench, date):
+    packed = bytearray(zipped((info("a", stat.S_IFREG), b"x"), (info("b", stat.S_IFREG | 0o000), b"")))
+    for at, offset in ((0, 10), (packed.index(b"PK\1\2"), 12), (packed.rindex(b"PK\1\2"), 12)):
+        struct.pack_into("<L", packed, at + offset, date)
+    file = bench.unpack(bytes(packed), "z.zip")
+    assert [path.read_bytes() for path in sorted(file.local_path.iterdir())] == [b"x", b""]
+
+
 def test_a_part_of_a_split_zip_is_refused(bench):
     packed = bytearray(zipped(("a", b"x")))
     struct.pack_into("<HH", packed, len(packed) - 18, 1, 1)
