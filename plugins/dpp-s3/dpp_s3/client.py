@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import boto3
 from botocore.config import Config
 from dpp import FetchError, Settings, __version__
 
+from dpp_s3.bounded import BoundedSession
 from dpp_s3.connection import Connection, Key
 from dpp_s3.failures import mapped
 
@@ -76,10 +77,13 @@ def _made(key: Key, connect_timeout: float, read_timeout: float) -> S3Client:
     )
     with mapped("cannot connect to S3"):
         try:
-            return _session(key).client("s3", endpoint_url=key.endpoint_url, config=config)
+            client = _session(key).client("s3", endpoint_url=key.endpoint_url, config=config)
         # The text of the error is not shown, because it contains the URL
         except ValueError as error:
             raise FetchError("AWS_ENDPOINT_URL or endpoint_url is not a URL such as https://s3.example.org", "protocol") from error
+    endpoint = cast("Any", client)._endpoint
+    endpoint.http_session = BoundedSession(endpoint.http_session)
+    return client
 
 
 def _session(key: Key) -> boto3.Session:

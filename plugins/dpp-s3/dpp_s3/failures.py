@@ -111,6 +111,9 @@ def mapped(what: str) -> Iterator[None]:
             raise cause from error
         meaning = _DNS if isinstance(cause, NameResolutionError) else _without_response(error)
         raise FetchError(f"{what}: {meaning.reason}", meaning.error_class, retryable=meaning.retryable) from error
+    # botocore lets these pass for invalid numbers, dates and checksums (dateutil raises RuntimeError), and for endless redirects
+    except (ValueError, RuntimeError, OverflowError) as error:
+        raise FetchError(f"{what}: the response of the server is invalid ({type(error).__name__})", "protocol") from error
 
 
 def _refusal(error: exceptions.ClientError, what: str) -> FetchError:

@@ -13,6 +13,7 @@ from dpp_s3.connection import Connection
 if TYPE_CHECKING:
     from types_boto3_s3.type_defs import ListObjectsV2OutputTypeDef, ObjectTypeDef
 
+MOST_EMPTY_PAGES = 1000  # one after another; S3 sends some where many objects were deleted
 _WRONG = frozenset({"bucket", "credentials", "not-found", "permission"})
 
 
@@ -72,9 +73,19 @@ class S3Files:
         since 1970-01-01 UTC.
         """
         # Keys that end with a slash are empty objects that some tools create as folders
-        objects = (found for page in self._pages(query.recursive) for found in page.get("Contents", ()))
+        objects = (self._checked(found) for page in self._pages(query.recursive) for found in page.get("Contents", ()))
         entries = (self._entry(found) for found in objects if not found["Key"].endswith("/"))
         return query.page(entry for entry in entries if query.matches(entry["id"]))
+
+    def _checked(self, found: ObjectTypeDef) -> ObjectTypeDef:
+        """Return an object of the listing, if a listing of this prefix can have it."""
+        key: Any = found.get("Key")
+        # botocore returns what the XML has: other types for repeated or missing elements
+        if not (isinstance(key, str) and key and key.startswith(self._prefix) and found.get("Size", -1) >= 0):
+            raise EnvironmentStop(
+                f"cannot list {self._where}: the server listed an object without size, or with a key outside the prefix; check endpoint_url"
+            )
+        return found
 
     def _entry(self, found: ObjectTypeDef) -> dict[str, Any]:
         key = found["Key"]
@@ -89,7 +100,8 @@ class S3Files:
     def _pages(self, recursive: bool) -> Iterator[ListObjectsV2OutputTypeDef]:
         """Yield the pages of the listing (ListObjectsV2)."""
         request: dict[str, str] = {"Bucket": self._bucket, "Prefix": self._prefix} | ({} if recursive else {"Delimiter": "/"})
-        seen = ""
+        # A faulty server could send the same pages forever, or empty ones
+        seen, empty = {""}, 0
         while True:
             page = self._page(request)
             if "IsTruncated" not in page:
@@ -98,12 +110,14 @@ class S3Files:
             if not page.get("IsTruncated"):
                 return
             token = page.get("NextContinuationToken", "")
-            # Otherwise a faulty server would send the same page forever
-            if token in ("", seen):
-                raise EnvironmentStop(
-                    f"cannot list {self._where}: the server announced another page without a new continuation token; no file was downloaded"
+            empty = 0 if page.get("Contents") or page.get("CommonPrefixes") else empty + 1
+            if token in seen or empty > MOST_EMPTY_PAGES:
+                problem = (
+                    f"sent {empty} empty pages" if empty > MOST_EMPTY_PAGES else "announced another page without a new continuation token"
                 )
-            request["ContinuationToken"] = seen = token
+                raise EnvironmentStop(f"cannot list {self._where}: the server {problem}; no file was downloaded")
+            seen.add(token)
+            request["ContinuationToken"] = token
 
     def _page(self, request: Mapping[str, Any]) -> ListObjectsV2OutputTypeDef:
         from dpp_s3.client import client_for  # noqa: PLC0415 - boto3 takes long to import
