@@ -35,14 +35,13 @@ UNSUPPORTED = {
         "zstd (before version 0.8)": rb"[\x22-\x27]\xb5\x2f\xfd",
     }.items()
 }
+# Without suffixes that other formats have, too, such as ace
 UNSUPPORTED_SUFFIXES = {
-    **{kind: kind for kind in ("7z", "ace", "arj", "cab", "cpio", "lha", "lz4", "lzma", "rar", "zoo", "zpaq")},
+    **{kind: kind for kind in ("7z", "arj", "cab", "cpio", "lha", "lz4", "lzma", "rar", "zpaq")},
     "br": "brotli",
     "lz": "lzip",
     "lzh": "lha",
     "lzo": "lzop",
-    "sit": "StuffIt",
-    "sz": "snappy",
     "tlz": "lzma",
     "z": "compress (Z)",
 }

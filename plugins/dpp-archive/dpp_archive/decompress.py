@@ -76,13 +76,17 @@ class Decompress(BasePreProcessor):
         Raises:
             StageError: Its format is one that cannot be unpacked, or not the one of its suffix.
         """
-        if path.is_dir() or suffix(path.name) in {kept.lower().lstrip(".") for kept in self.keep}:
+        kept = {name.lower().lstrip(".") for name in self.keep}
+        if path.is_dir() or suffix(path.name) in kept:
             return None
         with path.open("rb") as source:
             head = source.read(HEAD)
         kind = detect(head)
-        if kind is None:
-            _check_supported(head, promise)
+        if kind is None and (packed := _unsupported(head, promise)):
+            # Also for a name without suffix
+            if packed in map(UNSUPPORTED_SUFFIXES.get, kept):
+                return None
+            raise _cannot_unpack(packed)
         if kind or promise is None:
             return kind
         size = path.stat().st_size
@@ -106,18 +110,22 @@ class Decompress(BasePreProcessor):
         return file
 
 
-def _check_supported(head: bytes, promise: Promise | None) -> None:
-    """Reject a file that is packed in a way that cannot be unpacked."""
-    packed = unsupported(head)
+def _unsupported(head: bytes, promise: Promise | None) -> str | None:
+    """Return the format of a file that is packed in a way that cannot be unpacked, or None."""
+    kind = unsupported(head)
     # Brotli has no magic number, and some formats have variants without one
-    if packed is None and promise and promise.kind in UNSUPPORTED_SUFFIXES.values() and described(head) == UNKNOWN:
-        packed = promise.kind
-    if packed:
-        raise StageError(
-            f"the file has the format {packed}, which decompress cannot unpack; unpack it in a step of your own, "
-            "or add its suffix to keep of decompress to leave it packed",
-            "archive-unsupported",
-        )
+    if kind is None and promise and promise.kind in UNSUPPORTED_SUFFIXES.values() and described(head) == UNKNOWN:
+        return promise.kind
+    return kind
+
+
+def _cannot_unpack(kind: str) -> StageError:
+    suffix_of_kind = next((suffix for suffix, named in UNSUPPORTED_SUFFIXES.items() if named == kind), "its suffix")
+    return StageError(
+        f"the file has the format {kind}, which decompress cannot unpack; unpack it in a step of your own, "
+        f"or add {suffix_of_kind} to keep of decompress to leave such files packed",
+        "archive-unsupported",
+    )
 
 
 def _report(file: FileData, unpacked: Unpacked) -> None:

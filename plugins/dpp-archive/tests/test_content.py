@@ -70,7 +70,10 @@ def test_a_suffix_names_a_format_without_magic_number(bench, name):
 
 
 def test_other_formats_can_be_kept(bench):
-    assert bench.unpack(PACKED["7z"], "a.7z", keep=["7z"]).local_path.name == "a.7z"
+    for name in ("a.7z", "a", "a.dat"):
+        assert "add 7z to keep" in str(bench.refusal(PACKED["7z"], name))
+        assert bench.unpack(PACKED["7z"], name, keep=["7z"]).local_path.name == name
+    assert bench.refusal(PACKED["7z"], "a", keep=["rar"]).error_class == "archive-unsupported"
 
 
 @pytest.mark.parametrize(
