@@ -24,7 +24,7 @@ from dpp import StageError
 
 from dpp_archive.folder import Folder, shown, unsafe
 from dpp_archive.limits import Budget
-from dpp_archive.names import UTF8_FLAG, ZIP_ENCODING, decode_zip_names
+from dpp_archive.names import UTF8_FLAG, ZIP_ENCODING, decode_zip_names, decoded
 from dpp_archive.streams import READ_BLOCK, one_stream
 
 METHODS = {0: "", 8: "deflate", 12: "bz2", 14: "lzma", 93: "zst", 95: "xz"}  # 4.4.5; 0 is stored without compression
@@ -201,6 +201,11 @@ def _members(source: BinaryIO) -> list[ZipInfo]:
     try:
         with ZipFile(source) as archive:
             members = archive.infolist()
+    except UnicodeDecodeError as error:
+        shown_bytes = shown(decoded(error.object))
+        raise StageError(
+            f"the member name {shown_bytes} is marked as UTF-8, but is not; pack the files with another program", "archive-names"
+        ) from error
     except (BadZipFile, NotImplementedError, ValueError, EOFError, struct.error, OverflowError) as error:
         raise corrupt(f"its central directory is invalid: {error}") from error
     encrypted = next((member for member in members if member.flag_bits & (_ENCRYPTED | _MASKED) or member.compress_type == _AES), None)

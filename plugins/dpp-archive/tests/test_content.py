@@ -97,6 +97,7 @@ LOOKS = {
 }
 
 
+@pytest.mark.fault(31)
 @pytest.mark.parametrize(("look", "head"), LOOKS.items())
 @pytest.mark.parametrize("name", ["a.zip", "a.tar.gz", "a.csv.xz", "a.7z"])
 def test_what_came_instead_is_named(bench, look, head, name):

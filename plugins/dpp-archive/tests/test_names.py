@@ -96,6 +96,11 @@ def test_a_name_that_is_not_in_the_given_encoding_fails(bench):
     assert (error.error_class, "name_encoding" in str(error)) == ("archive-names", True)
 
 
+def test_a_flag_that_is_wrong_is_named(bench):
+    error = bench.refusal(zipped("表.csv".encode("cp932"), flag=0x800), "a.zip")
+    assert (error.error_class, "marked as UTF-8" in str(error)) == ("archive-names", True)
+
+
 @pytest.mark.parametrize("encoding", ["cp932", "gbk", "big5"])
 def test_half_a_character_is_no_separator(bench, encoding):
     name = next(char for char in map(chr, range(0x4E00, 0x9FFF)) if char.encode(encoding, "replace").endswith(b"\\")).encode(encoding)
