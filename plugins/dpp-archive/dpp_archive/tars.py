@@ -30,6 +30,15 @@ _REFUSED = {
     tarfile.FIFOTYPE: "is a named pipe",
 }
 
+# GNU's types ("Basic Tar Format" in its manual), and one of Solaris
+_OTHER_KINDS = {
+    tarfile.GNUTYPE_SPARSE: "a sparse file (tar --sparse)",
+    b"A": "an access control list of Solaris",
+    b"D": "a folder of an incremental backup (tar --listed-incremental)",
+    b"M": "the rest of a file of a multi-volume tar",
+    b"V": "the label of a volume (tar --label)",
+}
+
 
 class Stream:
     """Read pieces of a given size from blocks of any size.
@@ -130,7 +139,11 @@ def _unpack_member(header: Header, stream: Stream, folder: Folder) -> None:
     if header.kind in _REFUSED:
         raise unsafe(header.name, _REFUSED[header.kind])
     if not is_folder and header.kind not in (tarfile.LNKTYPE, tarfile.SYMTYPE):
-        raise StageError(f"the tar member {shown(header.name)} has an unsupported type: {header.kind!r}", "archive-unsupported")
+        what = _OTHER_KINDS.get(header.kind, f"of the unknown type {header.kind!r}")
+        raise StageError(
+            f"the tar member {shown(header.name)} is {what}, which decompress cannot unpack; pack the files in another way",
+            "archive-unsupported",
+        )
     if header.size:
         raise corrupt(f"{shown(header.name)} is a folder or a link, but has a size of {header.size} bytes")
     if is_folder:
