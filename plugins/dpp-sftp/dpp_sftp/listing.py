@@ -19,6 +19,7 @@ T = TypeVar("T")
 Response = TypeVar("Response")
 
 MOST_NAMES = 5_000_000
+MOST_BYTES = 1024 * 1024 * 1024  # of paths, which are kept in memory
 LONGEST_PATH = 4096  # bytes; PATH_MAX of Linux, which also ends the listing of a server that invents ever deeper folders
 TOGETHER = 32  # requests in flight
 
@@ -56,12 +57,13 @@ async def find(session: Session, root: bytes, *, recursive: bool) -> list[Found]
         raise _failed(root, error) from error
     if is_kind(attributes, stat.S_IFREG):
         return _files([(b"", attributes)])
-    folders, found, seen = [b""], list[Found](), 0
+    folders, found, seen, size = [b""], list[Found](), 0, 0
     while folders:
         names = await _names(session, root, folders.pop())
-        seen += len(names)
-        if seen > MOST_NAMES:
-            raise FetchError(f"the folder has more than {MOST_NAMES} names; list its subfolders one by one", "listing")
+        seen, size = seen + len(names), size + sum(len(path) for path, _ in names)
+        if seen > MOST_NAMES or size > MOST_BYTES:
+            limits = f"{MOST_NAMES} names, or {MOST_BYTES} bytes of paths"
+            raise FetchError(f"the folder has more than {limits}; list its subfolders one by one", "listing")
         # Links to folders are not followed, because they can form loops
         if recursive:
             folders += [path for path, attributes in names if is_kind(attributes, stat.S_IFDIR)]
@@ -81,6 +83,7 @@ def _files(names: Iterable[Named]) -> list[Found]:
 async def _names(session: Session, root: bytes, folder: bytes) -> list[Named]:
     """Return the entries of a folder, with paths relative to the root; none if a subfolder was removed during the listing."""
     names: list[Named] = []
+    size = 0
     try:
         scan = cast("AsyncGenerator[asyncssh.SFTPName, None]", session.client.scandir(join(root, folder)))
         async with aclosing(scan) as entries:
@@ -88,8 +91,9 @@ async def _names(session: Session, root: bytes, folder: bytes) -> list[Named]:
                 name = cast("bytes", entry.filename)
                 if name not in (b".", b".."):
                     names.append((_below(folder, name), entry.attrs))
+                    size += len(names[-1][0])
                 # A faulty server may send entries without end
-                if len(names) > MOST_NAMES:
+                if len(names) > MOST_NAMES or size > MOST_BYTES:
                     break
     except (*LOST, *INVALID):
         raise

@@ -227,6 +227,13 @@ def test_a_folder_without_end_is_given_up(listed, monkeypatch):
         listed({Kind.READDIR: lambda number, _: message(Kind.NAME, number, bytes(4))})
 
 
+def test_names_without_end_are_given_up(listed, monkeypatch):
+    monkeypatch.setattr("dpp_sftp.listing.MOST_BYTES", 100_000)
+    row = string(b"a" * 4000) + string(b"") + attributes(1)
+    with pytest.raises(InputError, match="100000 bytes of paths"):
+        listed({Kind.READDIR: lambda number, _: message(Kind.NAME, number, struct.pack(">I", 5) + row * 5)})
+
+
 def test_a_listing_that_ends_in_the_middle_is_none(listed):
     with pytest.raises(InputError, match="Incomplete packet"):
         listed({Kind.READDIR: lambda number, _: message(Kind.NAME, number, struct.pack(">I", 1_000_000))})
