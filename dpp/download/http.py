@@ -10,42 +10,50 @@ import os
 import re
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
-from typing import NamedTuple, Protocol
-from urllib.parse import urljoin, urlsplit
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from urllib3.exceptions import InvalidHeader
 from urllib3.util.retry import Retry
 
 from dpp.base import Part
+from dpp.download.redirects import MAX_REDIRECTS, REDIRECTS, SAFE_ACROSS_HOSTS, Chain, Headers, next_hop
 from dpp.errors import FetchError
-from dpp.redact import redact_url
 from dpp.settings import Settings
 
+__all__ = [
+    "CA_VARIABLES",
+    "MAX_REDIRECTS",
+    "REDIRECTS",
+    "RETRYABLE",
+    "SAFE_ACROSS_HOSTS",
+    "STALL_BYTES_PER_SECOND",
+    "Body",
+    "Chain",
+    "Decoder",
+    "Headers",
+    "RangeRefused",
+    "TransferTimer",
+    "authorities",
+    "body_length",
+    "check_end",
+    "judge",
+    "next_hop",
+    "parse_retry_after",
+    "request_headers",
+    "site",
+]
+
 CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-MAX_REDIRECTS = 10
 RETRYABLE = frozenset({408, 425, 429}) | frozenset(range(500, 600))
-REDIRECTS = frozenset({301, 302, 303, 307, 308})
 STALL_BYTES_PER_SECOND = 1024
-SAFE_ACROSS_HOSTS = frozenset({"accept", "accept-encoding", "accept-language", "range", "if-range", "user-agent"})
 _PIECE = 1024 * 1024
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.ASCII | re.IGNORECASE)
 # No file needs more digits; int() takes long for very many, or refuses them.
 _LENGTH = re.compile(r"[0-9]{1,18}")
-# The URL standard strips these around a URL, and urlsplit ignores them.
-_AROUND_A_URL = "".join(map(chr, range(0x21)))
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]*"')
-
-
-class Headers(Protocol):
-    """The headers of a response; names are case-insensitive."""
-
-    def get(self, name: str, /) -> str | None:
-        """Return the value of a header; the values of a repeated header are joined with commas."""
-
-    def getlist(self, name: str, /) -> Sequence[str]:
-        """Return all values of a header, in the order received."""
 
 
 class RangeRefused(FetchError):
@@ -88,40 +96,6 @@ def _merge_headers(*layers: Mapping[str, str]) -> dict[str, str]:
     return dict(chosen.values())
 
 
-def next_hop(url: str, location: str | None, headers: dict[str, str]) -> tuple[str, dict[str, str]]:
-    """Return the target of a redirect, and the headers that may be sent to it.
-
-    Raises:
-        FetchError: The target is missing, invalid, or neither http nor https.
-    """
-    try:
-        target = urljoin(url, _decoded(location or "").strip(_AROUND_A_URL))
-        scheme, old, new = urlsplit(target).scheme, _url_origin(url), _url_origin(target)
-    except ValueError as error:
-        raise FetchError(f"{redact_url(url)} redirects to an invalid URL", "redirect") from error
-    if not location:
-        raise FetchError(f"{redact_url(url)} redirects without a Location header", "redirect")
-    if scheme not in ("http", "https") or not new[1]:
-        raise FetchError(f"redirected to {redact_url(target)}; expected an http or https URL", "redirect")
-    if old == new:
-        return _with_user_of(url, target), headers
-    return target, {name: value for name, value in headers.items() if name.lower() in SAFE_ACROSS_HOSTS}
-
-
-def _decoded(location: str) -> str:
-    """Decode a header as UTF-8, which most servers send, after it was read as ISO 8859-1; if it is not UTF-8, return it unchanged."""
-    try:
-        return location.encode("latin-1").decode()
-    except UnicodeError:
-        return location
-
-
-def _with_user_of(url: str, target: str) -> str:
-    user, at, _ = urlsplit(url).netloc.rpartition("@")
-    parts = urlsplit(target)
-    return target if "@" in parts.netloc else parts._replace(netloc=f"{user}{at}{parts.netloc}").geturl()
-
-
 def site(url: str) -> tuple[str, str]:
     """Return a URL's scheme, and its host with port; proxies and credentials in the environment depend on these."""
     parts = urlsplit(url)
@@ -131,11 +105,6 @@ def site(url: str) -> tuple[str, str]:
 def authorities() -> str:
     """Return the file or folder of CA certificates that the environment names (see CA_VARIABLES); "" for the HTTP library's default."""
     return next((os.environ[name] for name in CA_VARIABLES if os.environ.get(name)), "")
-
-
-def _url_origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
 def judge(status: int, headers: Headers, part: Part, requested_offset: int) -> Body:

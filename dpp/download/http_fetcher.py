@@ -32,7 +32,7 @@ class RequestsFetcher(BaseFetcher):
     """Fetch over http and https.
 
     TLS certificates are always verified. Proxies come from the environment (``HTTPS_PROXY``, ``NO_PROXY``).
-    Cookies are not kept.
+    Cookies are sent back within a chain of redirects, and not stored.
     """
 
     settings: Settings
@@ -49,26 +49,25 @@ class RequestsFetcher(BaseFetcher):
         timer = http.TransferTimer(self.settings, part)
         TIMER.set(timer)
         requested_offset = part.offset
-        headers = http.request_headers(file.headers, part, AGENT)
-        with _mapped_errors(), self._response(url, headers, timer) as response:
+        chain = http.Chain(url, http.request_headers(file.headers, part, AGENT))
+        with _mapped_errors(), self._response(chain, timer) as response:
             body = http.judge(response.status, response.headers, part, requested_offset)
             part.begin(body.offset, total=body.total, etag=body.etag, content_type=response.headers.get("Content-Type"))
             _receive(response, body, part, file.size)
 
     @contextmanager
-    def _response(self, url: str, headers: dict[str, str], timer: http.TransferTimer) -> Iterator[urllib3.BaseHTTPResponse]:
+    def _response(self, chain: http.Chain, timer: http.TransferTimer) -> Iterator[urllib3.BaseHTTPResponse]:
         """Follow redirects, and yield the final response."""
-        for _ in range(http.MAX_REDIRECTS + 1):
+        while True:
             timer.request_sent()
-            response = self._get(url, headers, timer)
+            response = self._get(chain.url, chain.headers, timer)
             try:
                 if response.status not in http.REDIRECTS:
                     yield response
                     return
-                url, headers = http.next_hop(url, response.headers.get("Location"), headers)
+                chain.follow(response.headers)
             finally:
                 response.close()
-        raise FetchError(f"more than {http.MAX_REDIRECTS} redirects", "redirect")
 
     def _get(self, url: str, headers: dict[str, str], timer: http.TransferTimer) -> urllib3.BaseHTTPResponse:
         proxies, verify, netrc = self._environment(*http.site(url))

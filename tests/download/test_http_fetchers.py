@@ -152,11 +152,46 @@ def test_connections_are_used_again(site, fetcher_class):
     assert (len(ports), len(set(ports))) == (5, 1)
 
 
-def test_cookies_of_a_server_are_not_sent_back(site, download):
-    site.script("/a", status(302, Location="/b", Set_Cookie="session=1"))
-    site.add("/b", "b")
-    download(site.url + "/a")
-    assert "cookie" not in site.headers("/b")[0]
+def test_cookies_of_a_server_are_not_stored(site, download):
+    site.script("/a", status(302, Location="/b", Set_Cookie="session=1; Path=/"))
+    site.script("/b", status(503, Set_Cookie="session=2; Path=/"), status(200, b"b", Set_Cookie="session=3; Path=/"))
+    download(site.url + "/a", {"attempts": 2})
+    download(site.add("/c", "c"))
+    assert [[headers.get("cookie") for headers in site.headers(path)] for path in ("/a", "/b", "/c")] == [
+        [None, None],
+        ["session=1", "session=1"],
+        [None],
+    ]
+
+
+def wants_cookie(value):
+    """Return a reply that sends a file to who returns the cookie, and redirects others with it."""
+    return lambda handler: (
+        handler.send(200, b"data")
+        if handler.headers.get("Cookie") == value
+        else handler.send(302, Location=handler.path, Set_Cookie=f"{value}; Path=/; HttpOnly")
+    )
+
+
+def test_a_redirect_that_sets_a_cookie_and_returns_gets_it(site, download):
+    assert download(site.script("/a", wants_cookie("seen=1"))).size == 4
+    assert [headers.get("cookie") for headers in site.headers("/a")] == [None, "seen=1"]
+
+
+def test_a_cookie_of_the_manifest_is_sent_with_those_of_the_redirect(site, download):
+    site.script("/a", status(302, Location="/b", Set_Cookie="new=2"))
+    download(site.script("/b", status(200, b"b")).replace("/b", "/a"), headers={"cookie": "mine=1; new=0"})
+    assert site.headers("/b")[0]["cookie"] == "mine=1; new=2"
+
+
+def test_a_cookie_does_not_go_to_another_host_or_port(site, download):
+    with http_site.serving() as other:
+        site.script("/a", status(302, Location=other.url + "/b", Set_Cookie="session=secret; Path=/"))
+        other.script("/b", status(302, Location=site.url.replace("127.0.0.1", "localhost") + "/c"))
+        site.add("/c", "c")
+        download(site.url + "/a")
+        assert "cookie" not in other.headers("/b")[0]
+        assert "cookie" not in site.headers("/c")[0]
 
 
 @pytest.mark.fault(1, 2, 3, 4, 13)

@@ -50,7 +50,8 @@ class CurlFetcher(BaseFetcher):
     """Download ``http`` and ``https`` URLs with libcurl.
 
     TLS certificates are always verified, against ``$REQUESTS_CA_BUNDLE``, ``$CURL_CA_BUNDLE`` or certifi's list. Proxies come
-    from the environment. ``~/.netrc`` is used if the manifest gives no credentials. Cookies are not stored.
+    from the environment. ``~/.netrc`` is used if the manifest gives no credentials. Cookies are sent
+    back within a chain of redirects, and not stored.
     """
 
     settings: Settings
@@ -66,17 +67,16 @@ class CurlFetcher(BaseFetcher):
         """Download a URL into the part; see :class:`dpp.BaseFetcher`."""
         timer = http.TransferTimer(self.settings, part)
         requested_offset = part.offset
-        headers = http.request_headers(file.headers, part, AGENT)
-        for _ in range(http.MAX_REDIRECTS + 1):
+        chain = http.Chain(url, http.request_headers(file.headers, part, AGENT))
+        while True:
             timer.request_sent()
             response = _Response(part, requested_offset, timer)
-            self._perform(url, headers, response, timer)
+            self._perform(chain.url, chain.headers, response, timer)
             response.complete()
             if response.status not in http.REDIRECTS:
                 response.finish(file.size)
                 return
-            url, headers = http.next_hop(url, response.headers.get("Location"), headers)
-        raise FetchError(f"more than {http.MAX_REDIRECTS} redirects", "redirect")
+            chain.follow(response.headers)
 
     def _perform(self, url: str, headers: Mapping[str, str], response: _Response, timer: http.TransferTimer) -> None:
         """Send one request and pass the response to ``response``."""

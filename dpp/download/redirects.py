@@ -1,0 +1,112 @@
+"""Redirects: where the next request goes, and which headers and cookies it may have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+from urllib.parse import urljoin, urlsplit
+
+from dpp.download.cookies import Cookies
+from dpp.errors import FetchError
+from dpp.redact import redact_url
+
+MAX_REDIRECTS = 10
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+SAFE_ACROSS_HOSTS = frozenset({"accept", "accept-encoding", "accept-language", "range", "if-range", "user-agent"})
+# The URL standard strips these around a URL, and urlsplit ignores them.
+_AROUND_A_URL = "".join(map(chr, range(0x21)))
+
+
+class Headers(Protocol):
+    """The headers of a response; names are case-insensitive."""
+
+    def get(self, name: str, /) -> str | None:
+        """Return the value of a header; the values of a repeated header are joined with commas."""
+
+    def getlist(self, name: str, /) -> Sequence[str]:
+        """Return all values of a header, in the order received."""
+
+
+class Chain:
+    """One request and the redirects that follow it.
+
+    A server that sets a cookie with a redirect gets it back, within this chain only: nothing is stored.
+
+    Args:
+        url: The URL to begin with.
+        headers: The headers of its request.
+
+    Attributes:
+        url: The URL of the next request.
+        urls: All URLs so far, in order.
+    """
+
+    def __init__(self, url: str, headers: dict[str, str]) -> None:
+        self.url = url
+        self.urls = [url]
+        self._given = headers
+        self._cookies = Cookies()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of the next request."""
+        if not self._cookies.values:
+            return self._given
+        others = {name: value for name, value in self._given.items() if name.lower() != "cookie"}
+        given = next((value for name, value in self._given.items() if name.lower() == "cookie"), "")
+        cookie = self._cookies.header(self.url, given)
+        return others | ({"Cookie": cookie} if cookie else {})
+
+    def follow(self, headers: Headers) -> None:
+        """Continue with the target of a redirect.
+
+        Args:
+            headers: The headers of the redirect.
+
+        Raises:
+            FetchError: The target is not one to follow (see :func:`next_hop`), or there were too many redirects.
+        """
+        self._cookies.take(self.url, headers.getlist("Set-Cookie"))
+        self.url, self._given = next_hop(self.url, headers.get("Location"), self._given)
+        if len(self.urls) > MAX_REDIRECTS:
+            raise FetchError(f"more than {MAX_REDIRECTS} redirects", "redirect")
+        self.urls.append(self.url)
+
+
+def next_hop(url: str, location: str | None, headers: dict[str, str]) -> tuple[str, dict[str, str]]:
+    """Return the target of a redirect, and the headers that may be sent to it.
+
+    Raises:
+        FetchError: The target is missing, invalid, or neither http nor https.
+    """
+    try:
+        target = urljoin(url, _decoded(location or "").strip(_AROUND_A_URL))
+        scheme, old, new = urlsplit(target).scheme, _url_origin(url), _url_origin(target)
+    except ValueError as error:
+        raise FetchError(f"{redact_url(url)} redirects to an invalid URL", "redirect") from error
+    if not location:
+        raise FetchError(f"{redact_url(url)} redirects without a Location header", "redirect")
+    if scheme not in ("http", "https") or not new[1]:
+        raise FetchError(f"redirected to {redact_url(target)}; expected an http or https URL", "redirect")
+    if old == new:
+        return _with_user_of(url, target), headers
+    return target, {name: value for name, value in headers.items() if name.lower() in SAFE_ACROSS_HOSTS}
+
+
+def _decoded(location: str) -> str:
+    """Decode a header as UTF-8, which most servers send, after it was read as ISO 8859-1; if it is not UTF-8, return it unchanged."""
+    try:
+        return location.encode("latin-1").decode()
+    except UnicodeError:
+        return location
+
+
+def _with_user_of(url: str, target: str) -> str:
+    user, at, _ = urlsplit(url).netloc.rpartition("@")
+    parts = urlsplit(target)
+    return target if "@" in parts.netloc else parts._replace(netloc=f"{user}{at}{parts.netloc}").geturl()
+
+
+def _url_origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
