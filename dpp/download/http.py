@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import re
 import time
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -19,6 +18,7 @@ from urllib3.exceptions import InvalidHeader
 from urllib3.util.retry import Retry
 
 from dpp.base import Part
+from dpp.download.codings import Decoder, coding_to_undo
 from dpp.download.redirects import MAX_REDIRECTS, REDIRECTS, SAFE_ACROSS_HOSTS, Chain, Headers, next_hop
 from dpp.errors import FetchError
 from dpp.settings import Settings
@@ -49,7 +49,6 @@ __all__ = [
 CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 RETRYABLE = frozenset({408, 425, 429}) | frozenset(range(500, 600))
 STALL_BYTES_PER_SECOND = 1024
-_PIECE = 1024 * 1024
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.ASCII | re.IGNORECASE)
 # No file needs more digits; int() takes long for very many, or refuses them.
 _LENGTH = re.compile(r"[0-9]{1,18}")
@@ -70,7 +69,7 @@ class Body(NamedTuple):
         offset: Offset of its first byte in the file, in bytes.
         length: Bytes of the body as transferred; None if the last chunk or the end of the connection ends it.
         total: Size of the whole file in bytes, or None.
-        encoding: Content coding to decode: ``gzip``, ``deflate`` or "".
+        encoding: Content coding to decode: ``gzip``, ``deflate`` or ""; "" as well for a file that is stored in its coding.
         etag: Strong entity tag, or None.
     """
 
@@ -107,7 +106,7 @@ def authorities() -> str:
     return next((os.environ[name] for name in CA_VARIABLES if os.environ.get(name)), "")
 
 
-def judge(status: int, headers: Headers, part: Part, requested_offset: int) -> Body:
+def judge(status: int, headers: Headers, part: Part, requested_offset: int, *, urls: Sequence[str] = (), size: int | None = None) -> Body:
     """Return the body that a response announces.
 
     Args:
@@ -115,6 +114,8 @@ def judge(status: int, headers: Headers, part: Part, requested_offset: int) -> B
         headers: Headers of the response.
         part: The part that is continued.
         requested_offset: The requested offset in bytes; 0 for the whole file.
+        urls: The URLs of the request and its redirects; their names show which files stay packed.
+        size: Size of the file in the manifest, in bytes, or None.
 
     Raises:
         RangeRefused: The part cannot be continued.
@@ -125,7 +126,7 @@ def judge(status: int, headers: Headers, part: Part, requested_offset: int) -> B
     if status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
         raise _refusal(status, headers)
     etag = _strong(headers.get("ETag"))
-    length, encoding = body_length(headers), _encoding(headers)
+    length, encoding = body_length(headers), coding_to_undo(headers, urls, size)
     if status == HTTPStatus.OK:
         return Body(0, length, None if encoding else length, encoding, None if encoding else etag)
     if not requested_offset:
@@ -193,15 +194,6 @@ def _chunked(headers: Headers) -> bool:
     return codings == ["chunked"]
 
 
-def _encoding(headers: Headers) -> str:
-    encoding = (headers.get("Content-Encoding") or "").strip().lower()
-    if not encoding or encoding == "identity":
-        return ""
-    if encoding in ("gzip", "x-gzip", "deflate"):
-        return encoding.removeprefix("x-")
-    raise FetchError(f"unsupported Content-Encoding {encoding[:40]!r}; identity was requested", "encoding")
-
-
 def _strong(etag: object) -> str | None:
     return etag if isinstance(etag, str) and _STRONG_ETAG.fullmatch(etag) else None
 
@@ -219,46 +211,6 @@ def check_end(body: Body, received: int, written: int, expected: int | None) -> 
         raise FetchError(f"expected {body.length} bytes, but the connection closed after {received}", "truncated", retryable=True)
     if not body.offset and not written and expected != 0:
         raise FetchError("the response body is empty; for an empty file, set size to 0 in the manifest", "empty")
-
-
-class Decoder:
-    """Decode a content coding piece by piece, and check that its end was reached.
-
-    Args:
-        encoding: ``gzip``, ``deflate`` or "" for none.
-    """
-
-    def __init__(self, encoding: str) -> None:
-        self._encoding = encoding
-        self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32) if encoding else None
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield the decoded bytes, in pieces of at most 1 MiB."""
-        # A few bytes may decode to a thousand times as many, so the pieces are limited.
-        try:
-            yield from self._inflated(self._inflate, data) if self._inflate else (data,)
-        except zlib.error as error:
-            raise FetchError(f"the response body is not valid {self._encoding} data", "encoding") from error
-
-    def _inflated(self, inflate: zlib._Decompress, data: bytes) -> Iterator[bytes]:
-        full = False
-        while data or full:
-            if inflate.eof:
-                inflate = self._inflate = self._next_member()
-            piece = inflate.decompress(data, _PIECE)
-            yield piece
-            data = inflate.unconsumed_tail or inflate.unused_data
-            full = len(piece) == _PIECE and not inflate.eof
-
-    def _next_member(self) -> zlib._Decompress:
-        if self._encoding != "gzip":
-            raise zlib.error("data after the end of the stream")
-        return zlib.decompressobj(zlib.MAX_WBITS | 16)
-
-    def finish(self) -> None:
-        """Raise FetchError if the body ended before the end of its coding."""
-        if self._inflate is not None and not self._inflate.eof:
-            raise FetchError(f"the {self._encoding} data in the response body is truncated", "truncated", retryable=True)
 
 
 class TransferTimer:

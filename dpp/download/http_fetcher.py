@@ -51,7 +51,7 @@ class RequestsFetcher(BaseFetcher):
         requested_offset = part.offset
         chain = http.Chain(url, http.request_headers(file.headers, part, AGENT))
         with _mapped_errors(), self._response(chain, timer) as response:
-            body = http.judge(response.status, response.headers, part, requested_offset)
+            body = http.judge(response.status, response.headers, part, requested_offset, urls=chain.urls, size=file.size)
             part.begin(body.offset, total=body.total, etag=body.etag, content_type=response.headers.get("Content-Type"))
             _receive(response, body, part, file.size)
 

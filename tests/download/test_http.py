@@ -118,6 +118,73 @@ def test_an_encoding_that_cannot_be_undone_is_a_failure(coding):
     assert (caught.value.error_class, caught.value.retryable) == ("encoding", False)
 
 
+@pytest.mark.parametrize(
+    "coding",
+    ["", " ", "identity", "identity, identity", "binary", "none", "utf-8", "UTF8", "aws-chunked", "8bit", "text/plain", ","],
+)
+def test_a_name_that_is_not_one_of_a_coding_changes_nothing(coding):
+    assert judge(200, ("Content-Encoding", coding), ("Content-Length", "5"), ("ETag", '"v1"')) == http.Body(0, 5, 5, "", '"v1"')
+
+
+@pytest.mark.parametrize("coding", ["gzip, identity", "aws-chunked,gzip", "utf-8, x-gzip"])
+def test_the_one_coding_among_such_names_is_decoded(coding):
+    assert judge(200, ("Content-Encoding", coding)).encoding == "gzip"
+
+
+STORED = [
+    ("gzip", "http://h/d.csv.gz"),
+    ("x-gzip", "http://h/D.TGZ?X-Amz-Signature=1"),
+    ("gzip", "http://h/get?file=d.csv.gz&x=1"),
+    ("br", "http://h/d.js.br"),
+    ("zstd", "http://h/d.tar.zst"),
+    ("x-bzip2", "http://h/d.bz2"),
+    ("x-compress", "http://h/d.tar.Z"),
+    ("aws-chunked, gzip", "http://h/d.gz"),
+]
+
+
+@pytest.mark.parametrize(("coding", "url"), STORED)
+def test_a_file_that_is_stored_in_its_coding_stays_packed(coding, url):
+    headers = HTTPHeaderDict([("Content-Encoding", coding), ("Content-Length", "5"), ("ETag", '"v1"')])
+    assert http.judge(200, headers, NO_PART, 0, urls=[url]) == http.Body(0, 5, 5, "", '"v1"')
+    assert http.judge(200, headers, NO_PART, 0, urls=["http://h/1", url]).encoding == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Content-Type", "application/x-gzip"),
+        ("Content-Type", "application/gzip; charset=binary"),
+        ("Content-Disposition", 'attachment; filename="d.csv.gz"'),
+        ("Content-Disposition", "attachment; filename*=UTF-8''d.csv.gz"),
+    ],
+)
+def test_a_response_may_name_a_stored_file(name, value):
+    assert judge(200, ("Content-Encoding", "gzip"), (name, value)).encoding == ""
+
+
+@pytest.mark.parametrize("url", ["http://h/d.csv", "http://h/d.csv.bz2", "http://h/d.gz/", "http://h/gz", "http://h.gz"])
+def test_a_coding_that_the_name_does_not_have_was_applied_on_the_way(url):
+    headers = HTTPHeaderDict([("Content-Encoding", "gzip"), ("Content-Type", "text/csv")])
+    assert http.judge(200, headers, NO_PART, 0, urls=[url]).encoding == "gzip"
+
+
+@pytest.mark.parametrize(("size", "encoding"), [(5, ""), (9, "gzip"), (None, "gzip")])
+def test_the_size_in_the_manifest_decides_whether_a_body_is_decoded(size, encoding):
+    headers = HTTPHeaderDict([("Content-Encoding", "gzip"), ("Content-Length", "5")])
+    assert http.judge(200, headers, NO_PART, 0, size=size).encoding == encoding
+
+
+def test_the_size_in_the_manifest_comes_before_the_name():
+    headers = HTTPHeaderDict([("Content-Encoding", "gzip"), ("Content-Length", "5")])
+    assert http.judge(200, headers, NO_PART, 0, urls=["http://h/d.gz"], size=9).encoding == "gzip"
+    assert http.judge(200, HTTPHeaderDict([("Content-Encoding", "br"), ("Content-Length", "5")]), NO_PART, 0, size=5).encoding == ""
+
+
+def test_a_stored_file_is_continued():
+    assert continued("bytes 4-9/10", ("Content-Encoding", "gzip"), ("Content-Type", "application/gzip")).offset == 4
+
+
 @pytest.mark.parametrize("values", [["5", "6"], ["5, 6"], ["five"], ["-5"], ["5.0"], ["+5"], ["\u0665"], [""], ["5,"]])
 def test_a_content_length_that_makes_no_sense_is_a_failure(values):
     with pytest.raises(FetchError) as caught:

@@ -284,6 +284,27 @@ def test_an_answer_in_another_form_is_a_file(site, download, reply, whole):
     assert left() == ["a", "a.dpp.json"]
 
 
+PACKED = gzip.compress(BODY, mtime=0)
+
+
+@pytest.mark.parametrize("known", [{"size": len(PACKED)}, {"sha256": hashlib.sha256(PACKED).hexdigest()}, {}])
+def test_a_packed_file_stays_packed(site, download, known):
+    url = site.script("/d.csv.gz", status(200, PACKED, Content_Encoding="gzip", Content_Type="application/x-gzip"))
+    assert download(url, **known).path.read_bytes() == PACKED
+
+
+def test_a_packed_file_is_continued(site, download):
+    head = f'HTTP/1.1 200 OK\r\nETag: "v1"\r\nContent-Encoding: gzip\r\nContent-Length: {len(PACKED)}\r\n\r\n'.encode()
+    rest = status(206, PACKED[99:], ETag='"v1"', Content_Encoding="gzip", Content_Range=f"bytes 99-{len(PACKED) - 1}/{len(PACKED)}")
+    url = site.script("/d.csv.gz", raw(head + PACKED[:99]), rest)
+    assert download(url, {"attempts": 2}).path.read_bytes() == PACKED
+
+
+@pytest.mark.parametrize("coding", ["binary", "aws-chunked", "utf-8", "none", "identity, identity", ""])
+def test_a_coding_that_is_none_is_no_failure(site, download, coding):
+    assert download(site.script("/a", status(200, b"abc", Content_Encoding=coding))).path.read_bytes() == b"abc"
+
+
 def test_bytes_behind_the_content_length_do_not_spoil_the_next_answer(site, fetcher_class):
     site.script(
         "/a", lambda handler: handler.wfile.write(OK + b"Content-Length: 3\r\n\r\nabcHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")

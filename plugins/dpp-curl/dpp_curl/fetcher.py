@@ -66,11 +66,11 @@ class CurlFetcher(BaseFetcher):
     def fetch(self, url: str, file: FileData, part: Part) -> None:
         """Download a URL into the part; see :class:`dpp.BaseFetcher`."""
         timer = http.TransferTimer(self.settings, part)
-        requested_offset = part.offset
         chain = http.Chain(url, http.request_headers(file.headers, part, AGENT))
+        judge = functools.partial(http.judge, part=part, requested_offset=part.offset, urls=chain.urls, size=file.size)
         while True:
             timer.request_sent()
-            response = _Response(part, requested_offset, timer)
+            response = _Response(part, timer, judge)
             self._perform(chain.url, chain.headers, response, timer)
             response.complete()
             if response.status not in http.REDIRECTS:
@@ -214,7 +214,7 @@ class _Response:
         is_enough: Whether to end the transfer because the rest of an error page is not needed.
     """
 
-    def __init__(self, part: Part, requested_offset: int, timer: http.TransferTimer) -> None:
+    def __init__(self, part: Part, timer: http.TransferTimer, judge: Callable[[int, http.Headers], http.Body]) -> None:
         self.status = 0
         self.lines: list[bytes] = []
         self._lines_seen = 0
@@ -223,8 +223,8 @@ class _Response:
         self.failure: BaseException | None = None
         self.is_enough = False
         self._part = part
-        self._requested_offset = requested_offset
         self._timer = timer
+        self._accept = judge
         self._body: http.Body | None = None
         self._decoder = http.Decoder("")
         self._received = self._written = 0
@@ -246,7 +246,7 @@ class _Response:
             self._begin()
 
     def _begin(self) -> None:
-        body = http.judge(self.status, self.headers, self._part, self._requested_offset)
+        body = self._accept(self.status, self.headers)
         self._part.begin(body.offset, total=body.total, etag=body.etag, content_type=self.headers.get("Content-Type"))
         self._body, self._decoder = body, http.Decoder(body.encoding)
 
