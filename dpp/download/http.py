@@ -238,6 +238,11 @@ class TransferTimer:
         self._heard = time.monotonic()
         self._window_began, self._window_bytes = None, 0
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether no byte has arrived since the request was sent."""
+        return self._window_began is None
+
     def patience(self, silence: float | None) -> float | None:
         """Return the seconds to wait for the next bytes: the limit for silence, or the rest of ``total_timeout`` if that is shorter."""
         if not self._total:

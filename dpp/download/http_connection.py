@@ -6,13 +6,16 @@ loops: a server that sends a byte now and then could block a thread for days.
 
 from __future__ import annotations
 
+import functools
 import io
 import socket
 import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from email.errors import MissingHeaderBodySeparatorDefect
 from http.client import HTTPResponse, IncompleteRead, parse_headers
-from typing import Any
+from typing import Any, cast
 
 import urllib3
 from requests import PreparedRequest
@@ -23,6 +26,7 @@ from dpp.download.http import TransferTimer, body_length
 from dpp.errors import FetchError
 
 TIMER: ContextVar[TransferTimer] = ContextVar("TIMER")
+_FRESH: ContextVar[bool] = ContextVar("_FRESH", default=False)
 # After 101 (Switching Protocols) no further HTTP response follows.
 _INTERIM = frozenset(range(100, 200)) - {101}
 _MAX_INTERIM = 100
@@ -136,13 +140,47 @@ class _WatchedResponse(HTTPResponse):
         body_length(urllib3.HTTPHeaderDict(self.headers.items()))
 
 
-class _HTTPConnection(urllib3.connection.HTTPConnection):
+class _StaleConnection(urllib3.exceptions.ProtocolError):
+    """Report that a connection that was used before ended before the first byte of a response."""
+
+
+class _Connection(urllib3.connection.HTTPConnection):
+    """A connection that recognizes its own end while it was idle."""
+
     response_class = _WatchedResponse
+    _is_reused = False
+
+    def connect(self) -> None:
+        """Connect, for a first request."""
+        self._is_reused = False
+        super().connect()
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        """Send a request; raise :class:`_StaleConnection` if the connection ended while it was idle."""
+        with self._unless_stale():
+            super().request(*args, **kwargs)
+
+    def getresponse(self) -> Any:
+        """Read the headers of the response, as :meth:`request` does."""
+        with self._unless_stale():
+            response = super().getresponse()
+        self._is_reused = True
+        return response
+
+    @contextmanager
+    def _unless_stale(self) -> Iterator[None]:
+        try:
+            yield
+        except TimeoutError:
+            raise
+        # urllib3 ignores a broken pipe, as the response may have come before it.
+        except OSError as error:
+            if self._is_reused and TIMER.get().is_waiting and not isinstance(error, BrokenPipeError):
+                raise _StaleConnection("the connection ended while it was idle") from error
+            raise
 
 
-class _HTTPSConnection(urllib3.connection.HTTPSConnection):
-    response_class = _WatchedResponse
-
+class _HTTPSConnection(_Connection, urllib3.connection.HTTPSConnection):
     def connect(self) -> None:
         """Connect, with a TLS context that reports a connection that closes without a close_notify."""
         # Python before 3.11.4 sets OP_IGNORE_UNEXPECTED_EOF.
@@ -152,11 +190,28 @@ class _HTTPSConnection(urllib3.connection.HTTPSConnection):
 
 
 class _HTTPPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _HTTPConnection
+    ConnectionCls = _Connection
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        """Return a connection, closed and thus a new one where :data:`_FRESH` is set."""
+        connection = super()._get_conn(timeout)
+        if _FRESH.get():
+            connection.close()
+        return connection
 
 
-class _HTTPSPool(urllib3.HTTPSConnectionPool):
+class _HTTPSPool(_HTTPPool, urllib3.HTTPSConnectionPool):
     ConnectionCls = _HTTPSConnection
+
+
+def _sent_afresh(send: Callable[[], urllib3.BaseHTTPResponse]) -> urllib3.BaseHTTPResponse:
+    """Send a request on a new connection: others in the pool may have ended as well."""
+    TIMER.get().request_sent()
+    token = _FRESH.set(True)
+    try:
+        return send()
+    finally:
+        _FRESH.reset(token)
 
 
 class WatchedAdapter(HTTPAdapter):
@@ -180,7 +235,8 @@ class WatchedAdapter(HTTPAdapter):
         request.prepare_url(url, None)
         pool = self.get_connection_with_tls_context(request, verify, proxies)
         self.cert_verify(pool, request.url, verify, None)  # type: ignore[no-untyped-call] # the stubs leave it out
-        response: urllib3.BaseHTTPResponse = pool.urlopen(  # type: ignore[attr-defined] # both kinds of pool have it
+        send = functools.partial(
+            pool.urlopen,  # type: ignore[attr-defined] # both kinds of pool have it
             "GET",
             self.request_url(request, proxies),
             headers=headers,
@@ -191,7 +247,11 @@ class WatchedAdapter(HTTPAdapter):
             preload_content=False,
             decode_content=False,
         )
-        return response
+        try:
+            return cast("urllib3.BaseHTTPResponse", send())
+        # The server may close an idle connection at any time; a request that it did not see is sent again (RFC 9112, section 9.3.1).
+        except _StaleConnection:
+            return _sent_afresh(send)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Create the pool manager."""

@@ -152,6 +152,51 @@ def test_connections_are_used_again(site, fetcher_class):
     assert (len(ports), len(set(ports))) == (5, 1)
 
 
+def ends_when_used_again(*, reset=False):
+    """Return a reply that serves the first request of each connection, and ends the connection at the second without a byte."""
+    served = set()
+
+    def reply(handler):
+        if handler.client_address in served:
+            raw(b"", reset=reset)(handler)
+        else:
+            served.add(handler.client_address)
+            handler.send(200, b"data")
+
+    return reply
+
+
+def attempts_on_stale_connections(site, fetcher_class, **how):
+    """Download six files from connections that end at their second request; return the number of attempts, and of requests."""
+    reply, attempts = ends_when_used_again(**how), []
+    fetcher = fetcher_class(Settings(attempts=1, connect_timeout=60))
+    downloader = Downloader(fetcher.settings, Workspace(Path("ws")), {"http": fetcher, "https": fetcher})
+    for number in range(6):
+        downloader.get(FileData(url=site.script(f"/{number}", reply)), lambda: attempts.append(1))
+    fetcher.close()
+    return len(attempts), sum(site.counts().values())
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["end", "reset"])
+def test_a_connection_that_ended_while_idle_is_no_attempt(site, fetcher_class, reset):
+    assert attempts_on_stale_connections(site, fetcher_class, reset=reset) == (6, 11)
+
+
+def test_a_new_connection_that_ends_is_an_attempt(site, download):
+    error = fails(download, site.script("/a", raw(b"")))
+    assert (error.error_class, site.counts()["/a"]) == ("connection", 1)
+
+
+def test_a_response_that_began_on_an_idle_connection_is_an_attempt(site, fetcher_class):
+    fetcher = fetcher_class(Settings(attempts=1))
+    downloader = Downloader(fetcher.settings, Workspace(Path("ws")), {"http": fetcher})
+    downloader.get(FileData(url=site.add("/a", "a")), lambda: None)
+    with pytest.raises(FetchError):
+        downloader.get(FileData(url=site.script("/b", raw(OK + b"X: "))), lambda: None)
+    fetcher.close()
+    assert site.counts()["/b"] == 1
+
+
 def test_cookies_of_a_server_are_not_stored(site, download):
     site.script("/a", status(302, Location="/b", Set_Cookie="session=1; Path=/"))
     site.script("/b", status(503, Set_Cookie="session=2; Path=/"), status(200, b"b", Set_Cookie="session=3; Path=/"))
@@ -694,6 +739,9 @@ class TestTls:
     def test_connections_are_used_again(self, serve, fetcher_class):
         ports = ports_used(serve("127.0.0.1"), fetcher_class)
         assert (len(ports), len(set(ports))) == (5, 1)
+
+    def test_a_connection_that_ended_while_idle_is_no_attempt(self, serve, fetcher_class):
+        assert attempts_on_stale_connections(serve("127.0.0.1"), fetcher_class) == (6, 11)
 
     @pytest.mark.fault(12)
     @pytest.mark.parametrize(
