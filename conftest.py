@@ -66,10 +66,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(plugin))
 
 
+OF_THE_MACHINE = (
+    *("CACHE_DIR", "PIPELINE_NO_SLEEP", "DPP_DISABLE_PLUGINS", "LUIGI_CONFIG_PATH"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NETRC"),
+    *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+)
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Keep proxies, caches and switches of the machine out of the tests, and their files in tmp_path."""
-    for name in ("CACHE_DIR", "PIPELINE_NO_SLEEP", "DPP_DISABLE_PLUGINS", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "LUIGI_CONFIG_PATH"):
+    for name in OF_THE_MACHINE:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")

@@ -6,19 +6,18 @@ Sources: RFC 9110 (HTTP semantics), sections 8.8.3 (entity tags), 10.2.3 (Retry-
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from urllib3.exceptions import InvalidHeader
 from urllib3.util.retry import Retry
 
 from dpp.base import Part
 from dpp.download.codings import Decoder, coding_to_undo
+from dpp.download.environment import CA_VARIABLES, Authorities, Environment
 from dpp.download.redirects import MAX_REDIRECTS, REDIRECTS, SAFE_ACROSS_HOSTS, Chain, Headers, next_hop
 from dpp.errors import FetchError
 from dpp.settings import Settings
@@ -30,23 +29,22 @@ __all__ = [
     "RETRYABLE",
     "SAFE_ACROSS_HOSTS",
     "STALL_BYTES_PER_SECOND",
+    "Authorities",
     "Body",
     "Chain",
     "Decoder",
+    "Environment",
     "Headers",
     "RangeRefused",
     "TransferTimer",
-    "authorities",
     "body_length",
     "check_end",
     "judge",
     "next_hop",
     "parse_retry_after",
     "request_headers",
-    "site",
 ]
 
-CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 RETRYABLE = frozenset({408, 425, 429}) | frozenset(range(500, 600))
 STALL_BYTES_PER_SECOND = 1024
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.ASCII | re.IGNORECASE)
@@ -93,17 +91,6 @@ def _merge_headers(*layers: Mapping[str, str]) -> dict[str, str]:
     """Merge headers; a later layer replaces earlier headers of the same name, in any case."""
     chosen = {name.lower(): (name, value) for layer in layers for name, value in layer.items()}
     return dict(chosen.values())
-
-
-def site(url: str) -> tuple[str, str]:
-    """Return a URL's scheme, and its host with port; proxies and credentials in the environment depend on these."""
-    parts = urlsplit(url)
-    return parts.scheme, parts.netloc.rpartition("@")[2]
-
-
-def authorities() -> str:
-    """Return the file or folder of CA certificates that the environment names (see CA_VARIABLES); "" for the HTTP library's default."""
-    return next((os.environ[name] for name in CA_VARIABLES if os.environ.get(name)), "")
 
 
 def judge(status: int, headers: Headers, part: Part, requested_offset: int, *, urls: Sequence[str] = (), size: int | None = None) -> Body:

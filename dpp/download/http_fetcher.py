@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import unquote_to_bytes, urlsplit
 
 import requests
 import urllib3
-from requests.utils import get_environ_proxies, get_netrc_auth
 
 from dpp._version import __version__
 from dpp.base import BaseFetcher, Part
@@ -31,7 +28,8 @@ _OTHER = (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, Va
 class RequestsFetcher(BaseFetcher):
     """Fetch over http and https.
 
-    TLS certificates are always verified. Proxies come from the environment (``HTTPS_PROXY``, ``NO_PROXY``).
+    TLS certificates are always verified. Certificates, proxies and credentials come from the environment; see
+    :class:`dpp.http.Environment`.
     Cookies are sent back within a chain of redirects, and not stored.
     """
 
@@ -39,8 +37,8 @@ class RequestsFetcher(BaseFetcher):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._adapter = WatchedAdapter(pool_connections=32, pool_maxsize=settings.download_threads)
-        self._environment = functools.lru_cache(maxsize=1024)(_environment)
+        self._environment = http.Environment()
+        self._adapter = WatchedAdapter(self._environment.authorities, settings.download_threads)
         for name in ("urllib3.connection", "urllib3.connectionpool"):
             logging.getLogger(name).addFilter(_without_query)
 
@@ -70,39 +68,20 @@ class RequestsFetcher(BaseFetcher):
                 response.close()
 
     def _get(self, url: str, headers: dict[str, str], timer: http.TransferTimer) -> urllib3.BaseHTTPResponse:
-        proxies, verify, netrc = self._environment(*http.site(url))
+        proxy, authorization = self._environment.proxy(url), self._environment.authorization(url, headers)
         limits = urllib3.Timeout(connect=timer.patience(self.settings.connect_timeout), read=self.settings.read_timeout)
         try:
-            return self._adapter.get(url, headers | _authorization(url, headers, netrc), proxies, verify, limits)
+            return self._adapter.get(url, headers | authorization, proxy, limits)
         # No body was read yet, so this is not a truncated one.
         except urllib3.exceptions.ProtocolError as error:
             raise _connection_error(error) from error
+        except requests.exceptions.InvalidSchema as error:
+            reason = "the proxy needs the package PySocks: pip install PySocks, or use the plugin dpp-curl"
+            raise FetchError(reason, "connection") from error
 
     def close(self) -> None:
         """Close all pooled connections."""
         self._adapter.close()
-
-
-def _environment(scheme: str, host: str) -> tuple[dict[str, str], str | bool, tuple[str, str] | None]:
-    """Return the proxies, certificates and credentials (~/.netrc) that the environment defines for a host."""
-    # The caller caches this: looking it up takes half as long as a request.
-    url = f"{scheme}://{host}/"
-    return dict(get_environ_proxies(url)), http.authorities() or True, get_netrc_auth(url)
-
-
-def _authorization(url: str, headers: dict[str, str], netrc: tuple[str, str] | None) -> dict[str, str]:
-    """Return the Authorization header from the URL or ~/.netrc; nothing if the manifest has one."""
-    if "authorization" in map(str.lower, headers):
-        return {}
-    parts = urlsplit(url)
-    if parts.username is not None:
-        netrc = _unquoted(parts.username), _unquoted(parts.password or "")
-    return urllib3.make_headers(basic_auth=":".join(netrc)) if netrc else {}
-
-
-def _unquoted(text: str) -> str:
-    # Headers are sent as ISO 8859-1.
-    return unquote_to_bytes(text).decode("latin-1")
 
 
 def _without_query(record: logging.LogRecord) -> bool:
@@ -146,7 +125,7 @@ def _mapped_errors() -> Iterator[None]:
         raise FetchError(f"invalid response or URL ({type(error).__name__})", "protocol") from error
     # The remaining reason is the file or folder of CA certificates.
     except OSError as error:
-        raise FetchError(f"cannot set up TLS: {error}; check {' and '.join(http.CA_VARIABLES)}", "tls") from error
+        raise FetchError(f"cannot set up TLS: {error}; check {', '.join(http.CA_VARIABLES)}", "tls") from error
 
 
 def _connection_error(error: urllib3.exceptions.HTTPError) -> FetchError:

@@ -191,17 +191,18 @@ class Registry:
         return {offer.name for offer in self.offers if offer.kind == "source"}
 
     def check_fetchers(self, settings: Settings) -> None:
-        """Check the options of fetchers before anything is fetched.
+        """Check the options of fetchers, and what they need of the environment, before anything is fetched.
 
         Raises:
-            ConfigurationError: An option is invalid.
+            ConfigurationError: An option is invalid, or a variable names certificates that do not exist.
         """
-        # Fetchers with options are created as well, as their constructors may check more.
         for scheme, cls in self.fetchers().items():
             model = getattr(cls, "Options", NoOptions)
             if scheme in settings.options and not (model is NoOptions and scheme in self._listed()):
                 settings.options_for(scheme, model)
-                cls(settings).close()
+        # Their constructors may check more.
+        for cls in set(self.fetchers().values()):
+            cls(settings).close()
 
 
 def _taken(kind: str, name: str, offers: Iterable[Offer]) -> str:

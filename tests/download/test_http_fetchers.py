@@ -12,6 +12,7 @@ import os
 import re
 import socket
 import ssl
+import subprocess
 import threading
 import time
 import tracemalloc
@@ -19,8 +20,9 @@ import zlib
 from pathlib import Path
 
 import pytest
+import requests
 import trustme
-from dpp import FetchError, FileData, Settings
+from dpp import ConfigurationError, FetchError, FileData, Settings
 from dpp.download.downloader import Downloader
 from dpp.download.http_fetcher import RequestsFetcher
 from dpp.workspace.layout import Workspace
@@ -131,6 +133,14 @@ def test_the_user_of_a_url_comes_before_netrc(site, download, tmp_path):
 
 def test_netrc_is_used_where_the_manifest_gives_no_credentials(site, download, tmp_path):
     (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password p@w\n")
+    download(site.add("/a", "a"))
+    assert site.headers("/a")[0]["authorization"] == "Basic bWU6cEB3"
+
+
+def test_the_file_of_the_variable_netrc_is_used(site, download, tmp_path, monkeypatch):
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login other password pw\n")
+    (tmp_path / "mine").write_text("machine 127.0.0.1 login me password p@w\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "mine"))
     download(site.add("/a", "a"))
     assert site.headers("/a")[0]["authorization"] == "Basic bWU6cEB3"
 
@@ -760,11 +770,41 @@ class TestTls:
         assert reason in str(error)
         assert not site.counts()
 
-    def test_a_bundle_that_is_not_there_is_named(self, serve, download, monkeypatch):
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
-        error = fails(download, serve("127.0.0.1").add("/a", "a"))
-        assert (error.error_class, error.retryable) == ("tls", False)
-        assert "/nowhere/ca.pem" in str(error)
+    @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
+    def test_each_variable_may_name_the_authority(self, serve, download, monkeypatch, name):
+        path = os.environ["REQUESTS_CA_BUNDLE"]
+        monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+        monkeypatch.setenv(name, path)
+        assert download(serve("127.0.0.1").add("/a", "a")).size == 1
+
+    @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR"])
+    def test_each_variable_may_name_a_folder(self, serve, download, monkeypatch, tmp_path, name):
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "ca.pem").rename(tmp_path / "folder" / "ca.pem")
+        monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+        monkeypatch.setenv(name, str(tmp_path / "folder"))
+        with pytest.raises(ConfigurationError, match=f"{name}.*openssl rehash"):
+            download("https://127.0.0.1/a")
+        subprocess.run(["openssl", "rehash", tmp_path / "folder"], check=True)
+        assert download(serve("127.0.0.1").add("/a", "a")).size == 1
+
+    def test_file_and_folder_of_openssl_count_together(self, serve, download, monkeypatch, tmp_path):
+        trustme.CA().cert_pem.write_to_path(str(tmp_path / "other.pem"))
+        subprocess.run(["openssl", "rehash", tmp_path], check=True)
+        monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "other.pem"))
+        site = serve("127.0.0.1")
+        assert fails(download, site.add("/a", "a")).error_class == "tls"
+        monkeypatch.setenv("SSL_CERT_DIR", f"/nowhere:{tmp_path}")
+        assert download(site.add("/a", "a")).size == 1
+
+    @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"])
+    @pytest.mark.parametrize("path", ["/nowhere/ca.pem", "/dev/null"])
+    def test_authorities_that_are_not_there_are_named_before_anything_is_fetched(self, fetcher_class, monkeypatch, name, path):
+        monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+        monkeypatch.setenv(name, path)
+        with pytest.raises(ConfigurationError, match=f"{name} names {path}"):
+            fetcher_class(Settings())
 
     @pytest.mark.fault(12)
     def test_a_server_that_speaks_no_tls_is_refused(self, site, download):
@@ -855,3 +895,70 @@ def test_what_a_proxy_answers_is_said(site, download, monkeypatch):
     error = fails(download, "https://far.example/a")
     assert error.error_class == "connection"
     assert re.fullmatch("the proxy .* 501", str(error))
+
+
+@pytest.fixture
+def proxy(site, monkeypatch):
+    """Make the site the proxy for http."""
+    monkeypatch.setenv("http_proxy", site.url)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    return site
+
+
+@pytest.mark.parametrize("name", ["no_proxy", "NO_PROXY"])
+@pytest.mark.parametrize(
+    ("value", "host", "is_direct"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("x, 127.0.0.0/8", "127.0.0.1", True),
+        ("*", "127.0.0.1", True),
+        ("localhost", "localhost", True),
+        (".localhost", "localhost", True),
+        ("localhost:{port}", "localhost", True),
+        ("localhost:1", "localhost", False),
+        ("LOCALHOST", "localhost", True),
+        ("host", "localhost", False),
+        ("127.0.0.2", "127.0.0.1", False),
+        ("", "127.0.0.1", False),
+    ],
+)
+def test_hosts_without_a_proxy_are_the_same_for_all_fetchers(proxy, download, monkeypatch, name, value, host, is_direct):
+    with http_site.serving() as server:
+        port = server.url.rpartition(":")[2]
+        monkeypatch.setenv(name, value.format(port=port))
+        url = f"http://{host}:{port}/a"
+        server.add("/a", "direct")
+        proxy.script(url, status(200, b"by proxy"))
+        assert download(url).path.read_bytes() == (b"direct" if is_direct else b"by proxy")
+
+
+@pytest.mark.parametrize("value", ["ftp://me:secret@proxy", "http://me:secret@[bad", "http://me:secret@:0"])
+def test_a_proxy_that_is_not_one_is_named(proxy, download, monkeypatch, value):
+    monkeypatch.setenv("http_proxy", value)
+    error = fails(download, "http://far.example/a?k=secret")
+    assert (error.error_class, error.retryable) == ("connection", False)
+    assert "the proxy in the environment" in str(error)
+
+
+@pytest.mark.parametrize("value", ["HTTP_PROXY", "ALL_PROXY", "all_proxy"])
+def test_each_variable_may_name_the_proxy(proxy, download, monkeypatch, value):
+    monkeypatch.delenv("http_proxy")
+    monkeypatch.setenv(value, proxy.url.replace("//", "//me:p%40w@"))
+    proxy.script("http://far.example/a", status(200, b"by proxy"))
+    assert download("http://far.example/a").path.read_bytes() == b"by proxy"
+    assert proxy.headers("http://far.example/a")[0]["proxy-authorization"] == "Basic bWU6cEB3"
+
+
+@pytest.mark.parametrize("fetcher_class", [RequestsFetcher])
+def test_a_proxy_that_needs_another_package_names_it(proxy, download, monkeypatch):
+    monkeypatch.setattr("requests.adapters.SOCKSProxyManager", without_pysocks)
+    monkeypatch.setenv("http_proxy", "socks5://me:secret@proxy:1080")
+    error = fails(download, "http://far.example/a")
+    assert (error.error_class, error.retryable) == ("connection", False)
+    assert "PySocks" in str(error)
+
+
+def without_pysocks(*args, **kwargs):
+    """Fail as requests does where PySocks is not installed."""
+    raise requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support.")

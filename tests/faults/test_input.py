@@ -68,3 +68,14 @@ def test_a_bad_line_can_be_skipped_and_is_reported_failed(site, run, results, tm
     (tmp_path / "x.jsonl").write_text("\n".join(good))
     assert run("x.jsonl", "--skip-bad").returncode == 0
     seen("--skip-bad: exit 1, reported with its number; exit 0 when mended")
+
+
+@pytest.mark.parametrize("disabled", ["", "curl"])
+def test_certificates_that_are_not_there_end_the_run_before_it_begins(site, run, manifest, monkeypatch, disabled):
+    monkeypatch.setenv("DPP_DISABLE_PLUGINS", disabled)
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/ca.pem")
+    done = run(manifest([{"url": site.add("/a", "a")}]))
+    assert (done.returncode, "SSL_CERT_FILE names /nowhere/ca.pem" in done.stderr, "Traceback" in done.stderr) == (2, True, False), (
+        done.stderr
+    )
+    assert not site.requests

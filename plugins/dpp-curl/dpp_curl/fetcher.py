@@ -11,13 +11,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from http import HTTPStatus
-from pathlib import Path
+from urllib.parse import urlsplit
 
-import certifi
 import pycurl
 from dpp import BaseFetcher, FetchError, FileData, Part, Settings, __version__, http
 from requests import Request
-from requests.utils import get_environ_proxies, select_proxy
 
 AGENT = f"dpp/{__version__} {pycurl.version.split()[0]} libcurl/{pycurl.version_info()[1]}"
 DISCARDED_BYTES = 64 * 1024
@@ -26,6 +24,9 @@ CHECK_SECONDS = 0.05
 # Constants of libcurl that pycurl does not define: CURLE_PROXY, CURLOPT_SUPPRESS_CONNECT_HEADERS
 _E_PROXY = 97
 _SUPPRESS_CONNECT_HEADERS = 265
+
+# The file and the folder of CA certificates, for servers and for proxies
+_CA_OPTIONS = (pycurl.CAINFO, pycurl.CAPATH, pycurl.PROXY_CAINFO, pycurl.PROXY_CAPATH)
 
 _STATUS = re.compile(rb"HTTP/\S+ (\d{3})\s")
 _PLAIN = re.compile(r"[!-~]*")
@@ -49,9 +50,8 @@ _BROKEN = {pycurl.E_PARTIAL_FILE, pycurl.E_RECV_ERROR}
 class CurlFetcher(BaseFetcher):
     """Download ``http`` and ``https`` URLs with libcurl.
 
-    TLS certificates are always verified, against ``$REQUESTS_CA_BUNDLE``, ``$CURL_CA_BUNDLE`` or certifi's list. Proxies come
-    from the environment. ``~/.netrc`` is used if the manifest gives no credentials. Cookies are sent
-    back within a chain of redirects, and not stored.
+    TLS certificates are always verified. Certificates, proxies and credentials come from the environment; see
+    :class:`dpp.http.Environment`. Cookies are sent back within a chain of redirects, and not stored.
     """
 
     settings: Settings
@@ -60,8 +60,7 @@ class CurlFetcher(BaseFetcher):
         super().__init__(settings)
         self._local = threading.local()
         self._handles: list[pycurl.Curl] = []
-        self._netrc = Path("~/.netrc").expanduser().exists()
-        self._proxy = functools.lru_cache(maxsize=1024)(_proxy)
+        self._environment = http.Environment()
 
     def fetch(self, url: str, file: FileData, part: Part) -> None:
         """Download a URL into the part; see :class:`dpp.BaseFetcher`."""
@@ -81,17 +80,14 @@ class CurlFetcher(BaseFetcher):
     def _perform(self, url: str, headers: Mapping[str, str], response: _Response, timer: http.TransferTimer) -> None:
         """Send one request and pass the response to ``response``."""
         handle, kept = self._handle()
-        handle.setopt(pycurl.URL, url if _PLAIN.fullmatch(url) else _encoded(url))
-        handle.setopt(pycurl.HTTPHEADER, _header_lines(headers))
-        handle.setopt(pycurl.PROXY, self._proxy(*http.site(url)))
+        handle.setopt(pycurl.URL, _for_libcurl(url))
+        handle.setopt(pycurl.HTTPHEADER, _header_lines({**headers, **self._environment.authorization(url, headers)}))
+        handle.setopt(pycurl.PROXY, self._environment.proxy(url))
         handle.setopt(pycurl.CONNECTTIMEOUT_MS, _milliseconds(timer.patience(self.settings.connect_timeout)))
         handle.setopt(pycurl.TIMEOUT_MS, _milliseconds(timer.patience(None)))
         handle.setopt(pycurl.HEADERFUNCTION, response.lines.append)
         handle.setopt(pycurl.WRITEFUNCTION, response.take_body)
         handle.setopt(pycurl.XFERINFOFUNCTION, response.check_limits)
-        if self._netrc:
-            given = any(name.lower() == "authorization" for name in headers)
-            handle.setopt(pycurl.NETRC, pycurl.NETRC_IGNORED if given else pycurl.NETRC_OPTIONAL)
         try:
             handle.perform()
         except pycurl.error as error:
@@ -108,7 +104,8 @@ class CurlFetcher(BaseFetcher):
             limit = f"total_timeout ({self.settings.total_timeout:g} s)" if response.has_begun else "connect_timeout or total_timeout"
             return FetchError(f"there was no complete response within {limit}", "timeout", retryable=True)
         if code in _DNS:
-            return FetchError("the host name does not resolve", "dns", retryable=True)
+            whose = "proxy's " if code == pycurl.E_COULDNT_RESOLVE_PROXY else ""
+            return FetchError(f"the {whose}host name does not resolve", "dns", retryable=True)
         # A connection that breaks during the handshake is worth a retry; a certificate that is rejected is not
         if code == pycurl.E_SSL_CONNECT_ERROR and _BROKEN_HANDSHAKE.search(message):
             code = pycurl.E_RECV_ERROR
@@ -146,9 +143,11 @@ class CurlFetcher(BaseFetcher):
         handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
         handle.setopt(pycurl.HTTP_CONTENT_DECODING, 0)
         handle.setopt(_SUPPRESS_CONNECT_HEADERS, 1)
-        handle.setopt(pycurl.HTTPAUTH, pycurl.HTTPAUTH_BASIC)
         handle.setopt(pycurl.NOPROGRESS, 0)
-        handle.setopt(pycurl.CAINFO, http.authorities() or certifi.where())
+        # Without this, libcurl applies NO_PROXY again, by other rules
+        handle.setopt(pycurl.NOPROXY, "")
+        for option, path in zip(_CA_OPTIONS, 2 * self._environment.authorities, strict=True):
+            handle.setopt(option, path) if path else handle.unsetopt(option)
         handle.setopt(pycurl.BUFFERSIZE, 256 * 1024)
         return handle
 
@@ -348,18 +347,18 @@ def _header_lines(headers: Mapping[str, str]) -> list[bytes]:
     return [(f"{name}: {value}" if value else f"{name};").encode("latin-1") for name, value in headers.items()]
 
 
-def _encoded(url: str) -> str:
-    """Return a URL in ASCII: the path percent-encoded, the host as IDNA."""
+def _for_libcurl(url: str) -> str:
+    """Return a URL in ASCII, without its user part: the path percent-encoded, the host as IDNA."""
+    # The user is in the Authorization header, as for dpp's own fetcher
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
+        url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    if _PLAIN.fullmatch(url):
+        return url
     try:
         return str(Request("GET", url).prepare().url)
     except ValueError as error:
         raise FetchError("the URL is not valid", "protocol") from error
-
-
-def _proxy(scheme: str, host: str) -> str:
-    """Return the URL of the proxy that the environment sets for a host, or "" for none."""
-    url = f"{scheme}://{host}/"
-    return select_proxy(url, get_environ_proxies(url)) or ""
 
 
 def _milliseconds(seconds: float | None) -> int:
