@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote, unquote_plus, unquote_to_bytes, urlsplit, urlunsplit
 
@@ -77,10 +78,21 @@ def url_secrets(url: str) -> set[str]:
 
 def secrets_of(urls: Iterable[str], headers: Mapping[str, str] | None) -> set[str]:
     """Return all secrets in a file's URLs and headers, in each form in which a message may contain them."""
-    found = {part for value in (headers or {}).values() for part in (value, *value.split())}
+    found = {part for value in (headers or {}).values() for part in _header_secrets(value)}
     for url in urls:
         found |= url_secrets(url)
     return _written(found)
+
+
+def _header_secrets(value: str) -> set[str]:
+    """Return the secrets in a header: its words, the values of cookies, and what Basic authentication has in base64."""
+    words = value.split()
+    found = {value, *words, *(pair.partition("=")[2].strip() for pair in value.split(";"))}
+    if len(words) == 2 and words[0].lower() == "basic":  # noqa: PLR2004 - the scheme and its credentials
+        with suppress(ValueError):
+            user = b64decode(words[1], validate=True).decode("utf-8", "replace")
+            found |= {user, *user.partition(":")[::2]}
+    return found
 
 
 def _written(secrets: Iterable[str]) -> set[str]:

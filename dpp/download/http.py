@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -19,12 +19,15 @@ from dpp.base import Part
 from dpp.download.codings import Decoder, coding_to_undo
 from dpp.download.environment import CA_VARIABLES, Authorities, Environment
 from dpp.download.redirects import MAX_REDIRECTS, REDIRECTS, SAFE_ACROSS_HOSTS, Chain, Headers, next_hop
+from dpp.download.refusals import PAGE_BYTES, PAGE_SECONDS, reason_in
 from dpp.errors import FetchError
 from dpp.settings import Settings
 
 __all__ = [
     "CA_VARIABLES",
     "MAX_REDIRECTS",
+    "PAGE_BYTES",
+    "PAGE_SECONDS",
     "REDIRECTS",
     "RETRYABLE",
     "SAFE_ACROSS_HOSTS",
@@ -36,6 +39,7 @@ __all__ = [
     "Environment",
     "Headers",
     "RangeRefused",
+    "Refusal",
     "TransferTimer",
     "body_length",
     "check_end",
@@ -58,6 +62,21 @@ class RangeRefused(FetchError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, "range", retryable=True)
+
+
+class Refusal(FetchError):
+    """Report that the server responded with a status other than that of a file."""
+
+    def explain(self, page: bytes, headers: Headers, secrets: Collection[str]) -> None:
+        """Add the server's own reason to the message.
+
+        Args:
+            page: The beginning of the body of the response, at most :data:`PAGE_BYTES`, received within :data:`PAGE_SECONDS`.
+            headers: The headers of the response.
+            secrets: What must not be shown; see :attr:`Chain.secrets`.
+        """
+        if reason := reason_in(page, headers, secrets):
+            self.args = (f"{self}: {reason}",)
 
 
 class Body(NamedTuple):
@@ -106,6 +125,7 @@ def judge(status: int, headers: Headers, part: Part, requested_offset: int, *, u
 
     Raises:
         RangeRefused: The part cannot be continued.
+        Refusal: The status is not that of a file.
         FetchError: The response does not contain the file.
     """
     if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and requested_offset:
@@ -135,8 +155,8 @@ def _continuation(headers: Headers, part: Part, requested_offset: int, length: i
     return Body(requested_offset, sent, requested_offset + sent, "", part.etag)
 
 
-def _refusal(status: int, headers: Headers) -> FetchError:
-    return FetchError(
+def _refusal(status: int, headers: Headers) -> Refusal:
+    return Refusal(
         f"the server responded with {status}",
         f"http-{status}",
         retryable=status in RETRYABLE,
@@ -224,6 +244,11 @@ class TransferTimer:
         # The time until the first byte of the response is a wait, not a stall.
         self._heard = time.monotonic()
         self._window_began, self._window_bytes = None, 0
+
+    def limit(self, seconds: float) -> None:
+        """End the attempt within these seconds from now."""
+        rest = time.monotonic() - self._began + seconds
+        self._total = min(self._total, rest) if self._total else rest
 
     @property
     def is_waiting(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import requests
 import urllib3
@@ -47,9 +47,13 @@ class RequestsFetcher(BaseFetcher):
         timer = http.TransferTimer(self.settings, part)
         TIMER.set(timer)
         requested_offset = part.offset
-        chain = http.Chain(url, http.request_headers(file.headers, part, AGENT))
+        chain = http.Chain(url, http.request_headers(file.headers, part, AGENT), self._environment)
         with _mapped_errors(), self._response(chain, timer) as response:
-            body = http.judge(response.status, response.headers, part, requested_offset, urls=chain.urls, size=file.size)
+            try:
+                body = http.judge(response.status, response.headers, part, requested_offset, urls=chain.urls, size=file.size)
+            except http.Refusal as refusal:
+                refusal.explain(_page(response, timer), response.headers, chain.secrets)
+                raise
             part.begin(body.offset, total=body.total, etag=body.etag, content_type=response.headers.get("Content-Type"))
             _receive(response, body, part, file.size)
 
@@ -58,7 +62,7 @@ class RequestsFetcher(BaseFetcher):
         """Follow redirects, and yield the final response."""
         while True:
             timer.request_sent()
-            response = self._get(chain.url, chain.headers, timer)
+            response = self._get(chain, timer)
             try:
                 if response.status not in http.REDIRECTS:
                     yield response
@@ -67,11 +71,10 @@ class RequestsFetcher(BaseFetcher):
             finally:
                 response.close()
 
-    def _get(self, url: str, headers: dict[str, str], timer: http.TransferTimer) -> urllib3.BaseHTTPResponse:
-        proxy, authorization = self._environment.proxy(url), self._environment.authorization(url, headers)
+    def _get(self, chain: http.Chain, timer: http.TransferTimer) -> urllib3.BaseHTTPResponse:
         limits = urllib3.Timeout(connect=timer.patience(self.settings.connect_timeout), read=self.settings.read_timeout)
         try:
-            return self._adapter.get(url, headers | authorization, proxy, limits)
+            return self._adapter.get(chain.url, chain.headers, chain.proxy, limits)
         # No body was read yet, so this is not a truncated one.
         except urllib3.exceptions.ProtocolError as error:
             raise _connection_error(error) from error
@@ -101,6 +104,16 @@ def _receive(raw: urllib3.BaseHTTPResponse, body: http.Body, part: Part, expecte
             part.write(decoded)
     decoder.finish()
     http.check_end(body, received, written, expected)
+
+
+def _page(raw: urllib3.BaseHTTPResponse, timer: http.TransferTimer) -> bytes:
+    """Return the beginning of an error page, or what arrives of it within a short time."""
+    timer.limit(http.PAGE_SECONDS)
+    page = b""
+    with suppress(FetchError, OSError, urllib3.exceptions.HTTPError):
+        while len(page) < http.PAGE_BYTES and (data := raw.read1(http.PAGE_BYTES, decode_content=False)):
+            page += data
+    return page
 
 
 @contextmanager

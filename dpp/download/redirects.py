@@ -7,8 +7,9 @@ from typing import Protocol
 from urllib.parse import urljoin, urlsplit
 
 from dpp.download.cookies import Cookies
+from dpp.download.environment import Environment
 from dpp.errors import FetchError
-from dpp.redact import redact_url
+from dpp.redact import redact_url, secrets_of
 
 MAX_REDIRECTS = 10
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -35,27 +36,42 @@ class Chain:
     Args:
         url: The URL to begin with.
         headers: The headers of its request.
+        environment: Proxies and credentials.
 
     Attributes:
         url: The URL of the next request.
         urls: All URLs so far, in order.
     """
 
-    def __init__(self, url: str, headers: dict[str, str]) -> None:
+    def __init__(self, url: str, headers: dict[str, str], environment: Environment) -> None:
         self.url = url
         self.urls = [url]
-        self._given = headers
+        self._environment = environment
+        self._first = self._given = headers
         self._cookies = Cookies()
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers of the next request."""
+        """The headers of the next request, with cookies and credentials."""
+        headers = self._given | self._environment.authorization(self.url, self._given)
         if not self._cookies.values:
-            return self._given
-        others = {name: value for name, value in self._given.items() if name.lower() != "cookie"}
-        given = next((value for name, value in self._given.items() if name.lower() == "cookie"), "")
+            return headers
+        given = next((value for name, value in headers.items() if name.lower() == "cookie"), "")
         cookie = self._cookies.header(self.url, given)
-        return others | ({"Cookie": cookie} if cookie else {})
+        return {name: value for name, value in headers.items() if name.lower() != "cookie"} | ({"Cookie": cookie} if cookie else {})
+
+    @property
+    def proxy(self) -> str:
+        """The URL of the proxy of the next request, or ""."""
+        return self._environment.proxy(self.url)
+
+    @property
+    def secrets(self) -> set[str]:
+        """The texts that must not be shown, as a server may repeat what it got."""
+        given = {name: value for name, value in self._first.items() if name.lower() not in SAFE_ACROSS_HOSTS}
+        urls = [*self.urls, *map(self._environment.proxy, self.urls)]
+        credentials = [self._environment.authorization(url, {}) for url in self.urls]
+        return secrets_of(urls, given).union(self._cookies.values, *(secrets_of((), headers) for headers in credentials))
 
     def follow(self, headers: Headers) -> None:
         """Continue with the target of a redirect.

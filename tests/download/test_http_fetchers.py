@@ -398,6 +398,57 @@ def test_a_refusal_counts_though_its_body_does_not_come(site, download):
     assert (error.error_class, error.retry_after) == ("http-503", 7)
 
 
+XML = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Request has expired</Message><HostId>x</HostId></Error>"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_refusal_gives_the_reason_of_its_page(site, download, packed):
+    headers = {"Content_Type": "application/xml"} | ({"Content_Encoding": "gzip"} if packed else {})
+    error = fails(download, site.script("/a?sig=secret", status(403, gzip.compress(XML) if packed else XML, **headers)))
+    assert (str(error), error.error_class) == ("the server responded with 403: Request has expired", "http-403")
+
+
+def test_a_reason_that_comes_slowly_is_awaited_for_a_short_time(site, download):
+    def slow(handler):
+        handler.wfile.write(b"HTTP/1.1 503 Busy\r\nContent-Length: 999999\r\nRetry-After: 7\r\n\r\nmaintenance")
+        handler.wfile.flush()
+        handler.site.over.wait(0.2)
+        handler.wfile.write(b" until 12:00")
+        trickle()(handler)
+
+    error, took = timed(download, site.script("/a", slow), {})
+    assert re.fullmatch("the server responded with 503: maintenance until 12:00x*", str(error))
+    assert (took < SOON, error.retry_after) == (True, 7)
+
+
+def test_an_endless_error_page_is_not_read(site, download):
+    def endless(handler):
+        handler.wfile.write(b"HTTP/1.1 403 No\r\n\r\n")
+        for _ in range(100_000):
+            handler.wfile.write(b"no entry " * 1000)
+
+    assert str(fails(download, site.script("/a", endless))).startswith("the server responded with 403: no entry no entry")
+
+
+def test_a_reason_does_not_repeat_secrets(site, download, tmp_path, monkeypatch):
+    with http_site.serving() as other:
+        (tmp_path / ".netrc").write_text("machine 127.0.0.1 login someone password netrc-secret\n")
+        site.script("/a?sig=one-secret", status(302, Location=f"{other.url}/b?sig=two-secret", Set_Cookie="c=cookie-secret"))
+        texts = (
+            "one-secret two-secret key-secret netrc-secret someone given-secret user-secret",
+            f"<p>{site.url}/a?sig=one-secret&amp;x=1</p>",
+            base64.b64encode(b"someone:netrc-secret").decode(),
+        )
+        for number, text in enumerate(texts):
+            url = other.script(f"/b?sig=two-secret&n={number}", status(403, text.encode()))
+            site.script(f"/a{number}?sig=one-secret", status(302, Location=url))
+            basic = base64.b64encode(b"me:user-secret").decode()
+            headers = {"X-Key": "key-secret", "Cookie": "a=given-secret", "Authorization": f"Basic {basic}"}
+            error = fails(download, f"{site.url}/a{number}?sig=one-secret", headers=headers)
+            assert "someone" not in str(error)
+            assert "***" in str(error)
+
+
 @pytest.mark.fault(1)
 def test_headers_that_are_cut_are_no_empty_file(site, download):
     assert fails(download, site.script("/a", raw(OK + b"ETag: ")), size=0).error_class == "connection"

@@ -128,7 +128,12 @@ class TestOutcomes:
     def test_a_download_that_fails_is_a_value(self, make, site):
         _, outcome = run(make(), FileData(url=site.url + "/gone"))
         assert (outcome.status, outcome.stage, outcome.error_class, outcome.http_status) == ("failed", "download", "http-404", 404)
-        assert (outcome.message, outcome.traceback, outcome.result, outcome.bytes) == ("the server responded with 404", None, None, None)
+        assert (outcome.message, outcome.traceback, outcome.result, outcome.bytes) == (
+            "the server responded with 404: no such file",
+            None,
+            None,
+            None,
+        )
 
     def test_attempts_are_counted(self, make, site, a):
         site.script("/a.txt", status(503, Retry_After="0"), status(503, Retry_After="0"), serve_file)

@@ -65,24 +65,28 @@ class CurlFetcher(BaseFetcher):
     def fetch(self, url: str, file: FileData, part: Part) -> None:
         """Download a URL into the part; see :class:`dpp.BaseFetcher`."""
         timer = http.TransferTimer(self.settings, part)
-        chain = http.Chain(url, http.request_headers(file.headers, part, AGENT))
+        chain = http.Chain(url, http.request_headers(file.headers, part, AGENT), self._environment)
         judge = functools.partial(http.judge, part=part, requested_offset=part.offset, urls=chain.urls, size=file.size)
         while True:
             timer.request_sent()
             response = _Response(part, timer, judge)
-            self._perform(chain.url, chain.headers, response, timer)
-            response.complete()
+            self._perform(chain, response, timer)
+            try:
+                response.complete()
+            except http.Refusal as refusal:
+                refusal.explain(response.page, response.headers, chain.secrets)
+                raise
             if response.status not in http.REDIRECTS:
                 response.finish(file.size)
                 return
             chain.follow(response.headers)
 
-    def _perform(self, url: str, headers: Mapping[str, str], response: _Response, timer: http.TransferTimer) -> None:
+    def _perform(self, chain: http.Chain, response: _Response, timer: http.TransferTimer) -> None:
         """Send one request and pass the response to ``response``."""
         handle, kept = self._handle()
-        handle.setopt(pycurl.URL, _for_libcurl(url))
-        handle.setopt(pycurl.HTTPHEADER, _header_lines({**headers, **self._environment.authorization(url, headers)}))
-        handle.setopt(pycurl.PROXY, self._environment.proxy(url))
+        handle.setopt(pycurl.URL, _for_libcurl(chain.url))
+        handle.setopt(pycurl.HTTPHEADER, _header_lines(chain.headers))
+        handle.setopt(pycurl.PROXY, chain.proxy)
         handle.setopt(pycurl.CONNECTTIMEOUT_MS, _milliseconds(timer.patience(self.settings.connect_timeout)))
         handle.setopt(pycurl.TIMEOUT_MS, _milliseconds(timer.patience(None)))
         handle.setopt(pycurl.HEADERFUNCTION, response.lines.append)
@@ -210,6 +214,7 @@ class _Response:
         lines: All header lines, those of interim responses and trailers included.
         headers: The headers of the final response.
         failure: The first exception of a callback.
+        page: The beginning of an error page.
         is_enough: Whether to end the transfer because the rest of an error page is not needed.
     """
 
@@ -220,7 +225,10 @@ class _Response:
         self.headers = _Headers(())
         # pycurl prints an exception that leaves a callback and drops it; so it is kept here for the caller to raise
         self.failure: BaseException | None = None
+        self.page = b""
         self.is_enough = False
+        self._refusal: http.Refusal | None = None
+        self._page_end = 0.0
         self._part = part
         self._timer = timer
         self._accept = judge
@@ -245,7 +253,12 @@ class _Response:
             self._begin()
 
     def _begin(self) -> None:
-        body = self._accept(self.status, self.headers)
+        try:
+            body = self._accept(self.status, self.headers)
+        except http.Refusal as refusal:
+            # Raised when its page has arrived
+            self._refusal = refusal
+            return
         self._part.begin(body.offset, total=body.total, etag=body.etag, content_type=self.headers.get("Content-Type"))
         self._body, self._decoder = body, http.Decoder(body.encoding)
 
@@ -258,8 +271,12 @@ class _Response:
 
     def is_no_file(self) -> bool:
         """Return whether the headers are complete and the body is not a file but a redirect or an error page."""
+        return self._refusal is not None or self._code() >= HTTPStatus.MULTIPLE_CHOICES
+
+    def _code(self) -> int:
+        """Return the status code of the last response, or 0 before its headers are complete."""
         last = next((line for line in reversed(self.lines) if line.startswith(b"HTTP/")), b"")
-        return bool(last) and not self.lines[-1].strip() and _status(last) in range(300, 600)
+        return _status(last) if last and not self.lines[-1].strip() else 0
 
     @property
     def has_begun(self) -> bool:
@@ -271,10 +288,15 @@ class _Response:
             self._timer.received(sum(map(len, self.lines[self._lines_seen :])))
             self._lines_seen = len(self.lines)
         else:
-            # Do not wait for the rest of an error page
-            self.is_enough = self.is_no_file()
+            self.is_enough = self.is_no_file() and self._is_page_over()
         self._timer.silent()
         self._next_check = time.monotonic() + CHECK_SECONDS
+
+    def _is_page_over(self) -> bool:
+        """Return whether the time for an error page is over; nothing waits for the page of a redirect."""
+        now = time.monotonic()
+        self._page_end = self._page_end or now + http.PAGE_SECONDS
+        return now > self._page_end or self._code() in http.REDIRECTS
 
     def take_body(self, data: bytes) -> int:
         """Process a block of the body; return its length, or 0 to end the transfer."""
@@ -283,6 +305,7 @@ class _Response:
             self.keep(self._judge)
         # A short error page is read to its end, so that its connection can be used again
         if self._body is None:
+            self.page += data[: http.PAGE_BYTES - len(self.page)]
             self.is_enough = self._received > DISCARDED_BYTES
             return 0 if self.is_enough else len(data)
         self._gathered.append(data)
@@ -314,8 +337,8 @@ class _Response:
         if not self.status:
             self._judge()
         self.keep()
-        if self.failure is not None:
-            raise self.failure
+        if error := self.failure or self._refusal:
+            raise error
 
     def finish(self, expected: int | None) -> None:
         """Check that the body is complete.
