@@ -18,6 +18,7 @@ from urllib3.util.retry import Retry
 from dpp.base import Part
 from dpp.download.codings import Decoder, coding_to_undo
 from dpp.download.environment import CA_VARIABLES, Authorities, Environment
+from dpp.download.heads import Chunks, Heads
 from dpp.download.redirects import MAX_REDIRECTS, REDIRECTS, SAFE_ACROSS_HOSTS, Chain, Headers, next_hop
 from dpp.download.refusals import PAGE_BYTES, PAGE_SECONDS, reason_in
 from dpp.errors import FetchError
@@ -35,14 +36,17 @@ __all__ = [
     "Authorities",
     "Body",
     "Chain",
+    "Chunks",
     "Decoder",
     "Environment",
     "Headers",
+    "Heads",
     "RangeRefused",
     "Refusal",
     "TransferTimer",
     "body_length",
     "check_end",
+    "is_chunked",
     "judge",
     "next_hop",
     "parse_retry_after",
@@ -88,6 +92,7 @@ class Body(NamedTuple):
         total: Size of the whole file in bytes, or None.
         encoding: Content coding to decode: ``gzip``, ``deflate`` or ""; "" as well for a file that is stored in its coding.
         etag: Strong entity tag, or None.
+        chunked: Whether it is transferred in chunks.
     """
 
     offset: int
@@ -95,6 +100,7 @@ class Body(NamedTuple):
     total: int | None
     encoding: str
     etag: str | None
+    chunked: bool = False
 
 
 def request_headers(given: Mapping[str, str] | None, part: Part, agent: str) -> dict[str, str]:
@@ -135,7 +141,7 @@ def judge(status: int, headers: Headers, part: Part, requested_offset: int, *, u
     etag = _strong(headers.get("ETag"))
     length, encoding = body_length(headers), coding_to_undo(headers, urls, size)
     if status == HTTPStatus.OK:
-        return Body(0, length, None if encoding else length, encoding, None if encoding else etag)
+        return Body(0, length, None if encoding else length, encoding, None if encoding else etag, is_chunked(headers))
     if not requested_offset:
         raise FetchError("expected the whole file, got 206 Partial Content", "protocol", http_status=206)
     return _continuation(headers, part, requested_offset, length, etag, encoding)
@@ -152,7 +158,7 @@ def _continuation(headers: Headers, part: Part, requested_offset: int, length: i
         raise RangeRefused("the range in the response ends before the end of the file, or contradicts its length")
     if part.total not in (None, requested_offset + sent):
         raise RangeRefused("the size of the file changed since the download started")
-    return Body(requested_offset, sent, requested_offset + sent, "", part.etag)
+    return Body(requested_offset, sent, requested_offset + sent, "", part.etag, is_chunked(headers))
 
 
 def _refusal(status: int, headers: Headers) -> Refusal:
@@ -181,17 +187,21 @@ def body_length(headers: Headers) -> int | None:
     Raises:
         FetchError: The headers are invalid or contradict each other.
     """
-    lines = headers.getlist("Content-Length")
-    if _chunked(headers) or not lines:
+    chunked, lines = is_chunked(headers), headers.getlist("Content-Length")
+    if not lines:
         return None
-    values = {value.strip() for line in lines for value in line.split(",")}
+    values = {value.strip(" \t") for line in lines for value in line.split(",")}
     if len(values) > 1 or not all(map(_LENGTH.fullmatch, values)):
         raise FetchError(f"invalid Content-Length: {', '.join(sorted(values))[:80]}", "protocol")
-    return int(values.pop())
+    return None if chunked else int(values.pop())
 
 
-def _chunked(headers: Headers) -> bool:
-    """Whether the body is chunked; raise FetchError for any other transfer coding."""
+def is_chunked(headers: Headers) -> bool:
+    """Return whether the body is transferred in chunks.
+
+    Raises:
+        FetchError: It has another transfer coding.
+    """
     # HTTP libraries ignore other codings, and would return their framing as part of the file.
     codings = [coding.lower() for coding in headers.getlist("Transfer-Encoding")]
     if not codings:

@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from email.errors import MissingHeaderBodySeparatorDefect
+from http import HTTPStatus
 from http.client import HTTPResponse, IncompleteRead, parse_headers
 from typing import Any, cast
 
@@ -23,14 +23,13 @@ from requests.adapters import HTTPAdapter
 from urllib3.util.ssl_ import create_urllib3_context
 
 from dpp.download.environment import Authorities
+from dpp.download.heads import MAX_LINE, Heads, chunk_size
 from dpp.download.http import TransferTimer, body_length
 from dpp.errors import FetchError
 
 TIMER: ContextVar[TransferTimer] = ContextVar("TIMER")
+_BLANKS = b" \t\r\n"
 _FRESH: ContextVar[bool] = ContextVar("_FRESH", default=False)
-# After 101 (Switching Protocols) no further HTTP response follows.
-_INTERIM = frozenset(range(100, 200)) - {101}
-_MAX_INTERIM = 100
 
 
 def is_bare_end(error: object) -> bool:
@@ -77,17 +76,39 @@ class _WatchedReader(io.RawIOBase):
         super().close()
 
 
-class _WholeLines(io.BufferedReader):
-    """Read complete lines only, without carriage returns inside."""
+class _Lines(io.BufferedReader):
+    """Read complete lines only, and check those of heads and trailers.
+
+    Attributes:
+        heads: The check of the next lines; None where they are not those of a head.
+    """
+
+    heads: Heads | None = None
 
     def readline(self, size: int | None = -1) -> bytes:
-        """Read a line, or its first ``size`` bytes."""
+        """Read a line, or its first ``size`` bytes; a folded header line is one."""
+        line = self._whole_line(size)
+        if self.heads is None:
+            return line
+        self.heads.take(line)
+        if self.heads.is_status_line:
+            return line
+        # http.client knows neither folded values nor whitespace after them.
+        while line.strip(_BLANKS) and self.peek(1)[:1] in (b" ", b"\t"):
+            more = self._whole_line(size)
+            self.heads.take(more)
+            line = line.rstrip(_BLANKS) + b" " + more.strip(_BLANKS) + b"\r\n"
+        return line.rstrip(_BLANKS) + b"\r\n"
+
+    def _whole_line(self, size: int | None) -> bytes:
         line = super().readline(size)
         # The header parser of http.client starts another line at a bare carriage return.
         if b"\r" in line[:-2]:
             raise FetchError("a header or chunk line of the response contains a bare carriage return", "protocol")
         if line.endswith(b"\n") or len(line) == size:
             return line
+        if line and self.heads and not self.heads.status and not line.startswith(b"HTTP/"):
+            raise FetchError("the response does not start with a valid status line", "protocol")
         # http.client would take the end of the connection for the end of the headers or chunks.
         raise ConnectionResetError("the connection closed before the end of a line")
 
@@ -100,22 +121,28 @@ class _Watched:
 
     def makefile(self, mode: str) -> io.BufferedReader:
         """Return the reader, buffered like the file of a socket."""
-        return _WholeLines(self._reader)
+        return _Lines(self._reader)
 
 
 class _WatchedResponse(HTTPResponse):
+    fp: _Lines
+
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(_Watched(sock, TIMER.get()), *args, **kwargs)  # type: ignore[arg-type] # it calls makefile() only
+        self._heads = self.fp.heads = Heads()
 
     def _read_status(self) -> tuple[str, int, str]:
         """Skip interim responses, and return the status line of the final one."""
         # http.client skips only 100, not 102 and 103.
-        for _ in range(_MAX_INTERIM):
+        while True:
             version, status, reason = super()._read_status()  # type: ignore[misc] # it has no public name
-            if status not in _INTERIM:
+            if status >= HTTPStatus.OK:
                 return version, status, reason
             parse_headers(self.fp)
-        raise FetchError(f"the server sent {_MAX_INTERIM} interim (1xx) responses without a final one", "protocol")
+
+    def _read_next_chunk_size(self) -> int:
+        """Read the line before a chunk, in which http.client accepts signs, prefixes and underscores."""
+        return chunk_size(self.fp.readline(MAX_LINE))
 
     def _get_chunk_left(self) -> int | None:
         """Check the end of a chunk, which http.client skips without a check."""
@@ -127,16 +154,16 @@ class _WatchedResponse(HTTPResponse):
         return left
 
     def _read_and_discard_trailer(self) -> None:
-        """Read the trailer after the last chunk, with the limits that apply to headers."""
+        """Read the trailer after the last chunk, with the checks that apply to headers."""
         # http.client has no limit here.
+        self.fp.heads = self._heads
         parse_headers(self.fp)
 
     def begin(self) -> None:
         """Read the headers, and raise FetchError if they are invalid."""
         super().begin()
-        # The parser takes an invalid line for the end of the headers, so a length or a coding after it would be lost.
-        if any(isinstance(defect, MissingHeaderBodySeparatorDefect) for defect in self.headers.defects):
-            raise FetchError("the response contains an invalid header line", "protocol")
+        if self.fp is not None:
+            self.fp.heads = None
         # urllib3 rejects an invalid length as well, but leaves the socket open.
         body_length(urllib3.HTTPHeaderDict(self.headers.items()))
 

@@ -82,8 +82,10 @@ class Chain:
         Raises:
             FetchError: The target is not one to follow (see :func:`next_hop`), or there were too many redirects.
         """
+        if len(targets := dict.fromkeys(headers.getlist("Location"))) > 1:
+            raise FetchError(f"{redact_url(self.url)} redirects to {len(targets)} URLs", "protocol")
         self._cookies.take(self.url, headers.getlist("Set-Cookie"))
-        self.url, self._given = next_hop(self.url, headers.get("Location"), self._given)
+        self.url, self._given = next_hop(self.url, next(iter(targets), None), self._given)
         if len(self.urls) > MAX_REDIRECTS:
             raise FetchError(f"more than {MAX_REDIRECTS} redirects", "redirect")
         self.urls.append(self.url)

@@ -28,8 +28,12 @@ _SUPPRESS_CONNECT_HEADERS = 265
 # The file and the folder of CA certificates, for servers and for proxies
 _CA_OPTIONS = (pycurl.CAINFO, pycurl.CAPATH, pycurl.PROXY_CAINFO, pycurl.PROXY_CAPATH)
 
-_STATUS = re.compile(rb"HTTP/\S+ (\d{3})\s")
-_PLAIN = re.compile(r"[!-~]*")
+# A URL that libcurl must send as it is, as signatures cover each byte; requests escapes others, and removes dot segments
+_PLAIN = re.compile(
+    r"https?://[a-z0-9.:-]+(?:/(?!\.{1,2}(?:[/?]|$))(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*)+"
+    r"(?:\?(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*)?"
+)
+
 
 _DNS = {pycurl.E_COULDNT_RESOLVE_HOST, pycurl.E_COULDNT_RESOLVE_PROXY}
 _TLS = {
@@ -89,7 +93,7 @@ class CurlFetcher(BaseFetcher):
         handle.setopt(pycurl.PROXY, chain.proxy)
         handle.setopt(pycurl.CONNECTTIMEOUT_MS, _milliseconds(timer.patience(self.settings.connect_timeout)))
         handle.setopt(pycurl.TIMEOUT_MS, _milliseconds(timer.patience(None)))
-        handle.setopt(pycurl.HEADERFUNCTION, response.lines.append)
+        handle.setopt(pycurl.HEADERFUNCTION, response.take_line)
         handle.setopt(pycurl.WRITEFUNCTION, response.take_body)
         handle.setopt(pycurl.XFERINFOFUNCTION, response.check_limits)
         try:
@@ -146,8 +150,11 @@ class CurlFetcher(BaseFetcher):
         handle.setopt(pycurl.NOSIGNAL, 1)
         handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
         handle.setopt(pycurl.HTTP_CONTENT_DECODING, 0)
+        # libcurl accepts chunks that do not end where their size says
+        handle.setopt(pycurl.HTTP_TRANSFER_DECODING, 0)
         handle.setopt(_SUPPRESS_CONNECT_HEADERS, 1)
         handle.setopt(pycurl.NOPROGRESS, 0)
+        handle.setopt(pycurl.PATH_AS_IS, 1)
         # Without this, libcurl applies NO_PROXY again, by other rules
         handle.setopt(pycurl.NOPROXY, "")
         for option, path in zip(_CA_OPTIONS, 2 * self._environment.authorities, strict=True):
@@ -192,10 +199,7 @@ class _Headers:
     def __init__(self, lines: Iterable[bytes]) -> None:
         self._values: dict[bytes, list[bytes]] = {}
         for line in lines:
-            name, colon, value = line.partition(b":")
-            # libcurl ignores such a line, so a "Transfer-Encoding : chunked" would leave the chunk sizes in the body
-            if colon and name[-1:].isspace():
-                raise FetchError("a response header has whitespace before its colon (RFC 9112, section 5.1)", "protocol")
+            name, _, value = line.partition(b":")
             self._values.setdefault(name.strip().lower(), []).append(value)
 
     def get(self, name: str, /) -> str | None:
@@ -203,7 +207,7 @@ class _Headers:
         return ", ".join(values) if values else None
 
     def getlist(self, name: str, /) -> Sequence[str]:
-        return [value.strip().decode("latin-1") for value in self._values.get(name.lower().encode(), ())]
+        return [value.strip(b" \t\r\n").decode("latin-1") for value in self._values.get(name.lower().encode(), ())]
 
 
 class _Response:
@@ -221,6 +225,7 @@ class _Response:
     def __init__(self, part: Part, timer: http.TransferTimer, judge: Callable[[int, http.Headers], http.Body]) -> None:
         self.status = 0
         self.lines: list[bytes] = []
+        self._heads = http.Heads()
         self._lines_seen = 0
         self.headers = _Headers(())
         # pycurl prints an exception that leaves a callback and drops it; so it is kept here for the caller to raise
@@ -234,6 +239,7 @@ class _Response:
         self._accept = judge
         self._body: http.Body | None = None
         self._decoder = http.Decoder("")
+        self._chunks: http.Chunks | None = None
         self._received = self._written = 0
         self._gathered: list[bytes] = []
         self._gathered_bytes = 0
@@ -247,8 +253,9 @@ class _Response:
             # libcurl accepts a connection that closes before the empty line after the headers
             if self.lines[-1].strip():
                 raise FetchError("the connection closed before the end of the response headers", "connection", retryable=True)
-            self.status = _status(self.lines[starts[-1]])
+            self.status = self._heads.status
             self.headers = _Headers(self.lines[starts[-1] + 1 :])
+            self._chunks = http.Chunks(self._heads) if http.is_chunked(self.headers) else None
         if self.status >= HTTPStatus.OK and self.status not in http.REDIRECTS:
             self._begin()
 
@@ -274,9 +281,8 @@ class _Response:
         return self._refusal is not None or self._code() >= HTTPStatus.MULTIPLE_CHOICES
 
     def _code(self) -> int:
-        """Return the status code of the last response, or 0 before its headers are complete."""
-        last = next((line for line in reversed(self.lines) if line.startswith(b"HTTP/")), b"")
-        return _status(last) if last and not self.lines[-1].strip() else 0
+        """Return the status code of the final response, or 0 before its headers are complete."""
+        return self._heads.status if self._heads.is_complete else 0
 
     @property
     def has_begun(self) -> bool:
@@ -298,14 +304,20 @@ class _Response:
         self._page_end = self._page_end or now + http.PAGE_SECONDS
         return now > self._page_end or self._code() in http.REDIRECTS
 
+    def take_line(self, line: bytes) -> int:
+        """Process a line of the headers or the trailer; return its length, or -1 to end the transfer."""
+        self.lines.append(line)
+        self.keep(functools.partial(self._heads.take, line))
+        return len(line) if self.failure is None else -1
+
     def take_body(self, data: bytes) -> int:
         """Process a block of the body; return its length, or 0 to end the transfer."""
-        self._received += len(data)
         if not self.status:
             self.keep(self._judge)
         # A short error page is read to its end, so that its connection can be used again
         if self._body is None:
-            self.page += data[: http.PAGE_BYTES - len(self.page)]
+            self._received += len(data)
+            self.keep(functools.partial(self._take_page, data))
             self.is_enough = self._received > DISCARDED_BYTES
             return 0 if self.is_enough else len(data)
         self._gathered.append(data)
@@ -328,9 +340,19 @@ class _Response:
         data = b"".join(self._gathered)
         self._gathered, self._gathered_bytes = [], 0
         self._timer.received(len(data))
-        for decoded in self._decoder.feed(data):
-            self._written += len(decoded)
-            self._part.write(decoded)
+        for piece in self._transferred(data):
+            self._received += len(piece)
+            for decoded in self._decoder.feed(piece):
+                self._written += len(decoded)
+                self._part.write(decoded)
+
+    def _take_page(self, data: bytes) -> None:
+        # The rest of a page is not needed, and neither is its framing
+        with suppress(FetchError):
+            self.page = (self.page + b"".join(self._transferred(data)))[: http.PAGE_BYTES]
+
+    def _transferred(self, data: bytes) -> Iterable[bytes]:
+        return self._chunks.feed(data) if self._chunks else (data,)
 
     def complete(self) -> None:
         """Check a response without a body, write the last blocks of one with a body, and raise the first error."""
@@ -351,17 +373,10 @@ class _Response:
         """
         if self._body is None:
             raise FetchError("the connection closed before a response arrived", "connection", retryable=True)
+        if self._chunks:
+            self._chunks.finish()
         self._decoder.finish()
         http.check_end(self._body, self._received, self._written, expected)
-
-
-def _status(line: bytes) -> int:
-    """Return the code of a status line."""
-    found = _STATUS.match(line)
-    # libcurl also accepts lines without a code of three digits
-    if not found:
-        raise FetchError("the response does not start with a valid status line", "protocol")
-    return int(found[1])
 
 
 def _header_lines(headers: Mapping[str, str]) -> list[bytes]:
