@@ -19,12 +19,11 @@ from pydantic import (
 )
 
 from dpp import names
+from dpp.headers import check_headers
 
 Stage = Literal["download", "pre-process", "process", "post-process", "report"]
 RUNTIME_FIELDS = frozenset({"exploded", "local_path", "output_dir", "processing_history", "error"})
 _UNCHANGEABLE = (str, int, float, bool, type(None))
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _PLAIN_URL = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,4})?(/[!-~]*)?")
 _BAD_IN_URL = re.compile(r"[\x00-\x20\x7f]")
 
@@ -137,9 +136,7 @@ class FileData(BaseModel):
     @field_validator("headers")
     @classmethod
     def _headers_can_be_sent(cls, headers: dict[str, str] | None) -> dict[str, str] | None:
-        for name, value in (headers or {}).items():
-            if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
-                raise ValueError("a header name or value contains an invalid character (RFC 9110, section 5)")
+        check_headers(headers or {})
         return headers
 
     @field_validator("sha256", mode="before")

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails, from_json
 
 from dpp import names
 from dpp.errors import ConfigurationError
+from dpp.headers import BatchHeaders, check_headers
 from dpp.redact import declared_secrets, keep_secret
 
 _UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
@@ -70,6 +71,11 @@ class Settings(BaseModel):
     rate_limit: ByteCount = Field(
         0, ge=0, description="maximum bytes per second, all downloads together, such as 500K or 20M (0: no limit)"
     )
+    user_agent: str = Field("", description="User-Agent of HTTP requests, such as 'Example Ltd data@example.org' (default: dpp's own)")
+    headers: dict[str, Any] = Field(
+        default_factory=dict,
+        description='headers of HTTP requests as JSON, for all hosts or by host: {"X-Key": "...", "api.example.org": {"X-Key": "..."}}',
+    )
     attempts: int = Field(3, ge=1, description="maximum attempts per URL")
     retry_wait: float = Field(0.5, ge=0, description="seconds before the second attempt; doubles each time, with jitter")
     retry_wait_max: float = Field(30.0, ge=0, description="maximum seconds between attempts")
@@ -113,6 +119,19 @@ class Settings(BaseModel):
             return from_json(text)
         except (TypeError, ValueError, RecursionError) as error:
             raise ValueError("contains a value that JSON cannot represent") from error
+
+    @field_validator("user_agent")
+    @classmethod
+    def _user_agent_can_be_sent(cls, value: str) -> str:
+        check_headers({"User-Agent": value})
+        return value
+
+    @field_validator("headers")
+    @classmethod
+    def _headers_can_be_sent(cls, headers: dict[str, Any]) -> dict[str, Any]:
+        """Check the headers, and mask their values in all texts from now on."""
+        keep_secret(BatchHeaders(headers).secrets())
+        return {name: dict(value) if isinstance(value, Mapping) else value for name, value in headers.items()}
 
     def options_for(self, name: str, model: type[Options]) -> Options:
         """Return the options of a fetcher or a source, given under its URL scheme.

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 import pytest
 from dpp import ConfigurationError, Settings
+from dpp.redact import redact_text
 from dpp.settings import ROUNDS, SMALLEST_CHUNK, make_settings
 from hypothesis import given
 from hypothesis import strategies as st
@@ -117,3 +118,19 @@ def test_the_number_of_chunks_is_bounded(total, workers):
 def test_a_missing_field_and_a_whole_value_of_another_kind_have_words():
     with pytest.raises(ConfigurationError, match=r"^value: .* instance of Settings, got list$"):
         make_settings([])
+
+
+@pytest.mark.parametrize("headers", [{"a b": "x"}, {"X": 1}, {"X": "a\r\nb"}, {"h": {"X": None}}, {"h": {"X": {}}}, {"X": ["a"]}])
+def test_headers_that_cannot_be_sent_are_refused(headers):
+    with pytest.raises(ConfigurationError, match="headers: "):
+        make_settings({"headers": headers})
+
+
+def test_a_user_agent_that_cannot_be_sent_is_refused():
+    with pytest.raises(ConfigurationError, match="user_agent: "):
+        make_settings({"user_agent": "a\nb"})
+
+
+def test_values_of_headers_are_masked_but_not_what_the_client_is():
+    make_settings({"headers": {"User-Agent": "agent-shown", "h": {"X-Key": "headers-canary", "Authorization": "Bearer token-canary"}}})
+    assert redact_text("agent-shown headers-canary token-canary") == "agent-shown *** ***"

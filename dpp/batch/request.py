@@ -43,9 +43,13 @@ class Request:
             fingerprints=list(steps.fingerprints()),
             name=self.name,
             source=_source(files),
-            settings=settings.model_dump(mode="json", exclude={"options", "quiet", "json_lines"}) | {"skip_existing": place},
+            settings=settings.model_dump(mode="json", exclude={"options", "headers", "quiet", "json_lines"}) | {"skip_existing": place},
             options=options,
-            withheld=[*withheld, *(["skip_existing"] if place != settings.skip_existing else [])],
+            withheld=[
+                *withheld,
+                *(["skip_existing"] if place != settings.skip_existing else []),
+                *(["headers"] if settings.headers else []),
+            ],
             selection=self.selection,
         )
 

@@ -67,7 +67,8 @@ class _JsonObject(click.ParamType[Any]):
         try:
             return json.loads(value)
         except ValueError as error:
-            self.fail(f'expected JSON such as {{"line-count": {{"skip_blank": true}}}}: {error}', param, ctx)
+            example = '{"X-Key": "..."}' if param and param.name == "headers" else '{"line-count": {"skip_blank": true}}'
+            self.fail(f"expected JSON such as {example}: {error}", param, ctx)
 
 
 GROUPS = {
@@ -93,6 +94,7 @@ GROUPS = {
         "max_per_host",
         "rate_limit",
     ),
+    "HTTP requests": ("user_agent", "headers"),
     "Output": ("form", "quiet", "json_lines", "debug", "log_file"),
     "Retries and time limits": (
         "attempts",
@@ -156,6 +158,6 @@ def _setting_option(name: str, field: FieldInfo) -> Callable[[Command], Command]
     if isinstance(default, bool):
         return click.option(*flags, name, is_flag=True, default=None, help=text)
     plain = None if spelled(field) else {int: click.INT, float: click.FLOAT}.get(type(default))
-    kind = _JsonObject() if name == "options" else plain or click.STRING
+    kind = _JsonObject() if isinstance(default, dict) else plain or click.STRING
     shown = "" if default in ((), {}, "") else f"  [default: {default}]"
     return click.option(*flags, name, type=kind, default=None, help=text + shown, shell_complete=COMPLETERS.get(name))

@@ -22,6 +22,7 @@ from dpp.download.heads import Chunks, Heads
 from dpp.download.redirects import MAX_REDIRECTS, REDIRECTS, SAFE_ACROSS_HOSTS, Chain, Headers, next_hop
 from dpp.download.refusals import PAGE_BYTES, PAGE_SECONDS, reason_in
 from dpp.errors import FetchError
+from dpp.headers import BatchHeaders, merge_headers
 from dpp.settings import Settings
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "is_chunked",
     "judge",
     "next_hop",
+    "own_headers",
     "parse_retry_after",
     "request_headers",
 ]
@@ -103,19 +105,27 @@ class Body(NamedTuple):
     chunked: bool = False
 
 
+def own_headers(settings: Settings, url: str, given: Mapping[str, str] | None) -> Mapping[str, str] | None:
+    """Return the headers that the user gives for a request: those of the batch, of its host, and of the manifest, which come first.
+
+    Args:
+        settings: The settings, with ``user_agent`` and ``headers``.
+        url: The URL of the request.
+        given: The headers in the manifest.
+    """
+    if not settings.headers and not settings.user_agent:
+        return given
+    agent = {"User-Agent": settings.user_agent} if settings.user_agent else {}
+    return merge_headers(agent, BatchHeaders(settings.headers).of(url), given or {})
+
+
 def request_headers(given: Mapping[str, str] | None, part: Part, agent: str) -> dict[str, str]:
-    """Return the headers of a request: identity coding, those in the manifest, and a range to continue a part."""
+    """Return the headers of a request: identity coding, those of the user, and a range to continue a part."""
     usual, own = {"User-Agent": agent, "Accept": "*/*"}, {"Accept-Encoding": "identity"}
     # The part's stored entity tag may be damaged, so it is checked again.
     if (etag := _strong(part.etag)) and part.offset:
         own |= {"Range": f"bytes={part.offset}-", "If-Range": etag}
-    return _merge_headers(usual, given, own) if given else usual | own
-
-
-def _merge_headers(*layers: Mapping[str, str]) -> dict[str, str]:
-    """Merge headers; a later layer replaces earlier headers of the same name, in any case."""
-    chosen = {name.lower(): (name, value) for layer in layers for name, value in layer.items()}
-    return dict(chosen.values())
+    return merge_headers(usual, given, own) if given else usual | own
 
 
 def judge(status: int, headers: Headers, part: Part, requested_offset: int, *, urls: Sequence[str] = (), size: int | None = None) -> Body:

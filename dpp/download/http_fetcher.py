@@ -47,7 +47,8 @@ class RequestsFetcher(BaseFetcher):
         timer = http.TransferTimer(self.settings, part)
         TIMER.set(timer)
         requested_offset = part.offset
-        chain = http.Chain(url, http.request_headers(file.headers, part, AGENT), self._environment)
+        given = http.own_headers(self.settings, url, file.headers)
+        chain = http.Chain(url, http.request_headers(given, part, AGENT), self._environment)
         with _mapped_errors(), self._response(chain, timer) as response:
             try:
                 body = http.judge(response.status, response.headers, part, requested_offset, urls=chain.urls, size=file.size)

@@ -223,6 +223,25 @@ class OptionsParameter(luigi.DictParameter):
         return names.digest(repr(value), digits=8) if value else ""
 
 
+class HeadersParameter(OptionsParameter):
+    """Headers of requests, as JSON."""
+
+    def parse(self, value: str) -> Any:
+        """Return the headers.
+
+        Raises:
+            ConfigurationError: The text is not a JSON object.
+        """
+        with exit_when_wrong():
+            try:
+                headers = json.loads(value)
+            except ValueError as error:
+                raise ConfigurationError(f'headers: expected JSON such as {{"X-Key": "..."}}: {error}') from error
+            if not isinstance(headers, dict):
+                raise ConfigurationError('headers: expected an object, such as {"X-Key": "..."}')
+            return recursively_freeze(headers)
+
+
 class FieldsParameter(luigi.DictParameter):
     """Fields of a file, as JSON."""
 
@@ -258,6 +277,8 @@ def _parameter(name: str, field: FieldInfo) -> luigi.Parameter[Any]:
     common: dict[str, Any] = {"description": field.description, "significant": name in SIGNIFICANT}
     if name == "options":
         return OptionsParameter(default={}, **common)
+    if name == "headers":
+        return HeadersParameter(default={}, **common)
     if isinstance(default, bool):
         return luigi.BoolParameter(default=default, **common)
     if isinstance(default, tuple):

@@ -93,8 +93,9 @@ def _same_task(info: RunInfo, given: Mapping[str, Any]) -> RunBatch:
     settings |= {"files": info.source, "batch_name": info.name}
     settings.pop("options", None)
     # Options given now override those of the run, which override those in luigi.cfg, as in the run itself.
-    options = merged_options(RunBatch(**settings).settings().options, info.options, given.get("options", {}))
-    missing = [name for name in info.withheld if not _is_given(name, options, given)]
+    known = RunBatch(**settings).settings()
+    options = merged_options(known.options, info.options, given.get("options", {}))
+    missing = [name for name in info.withheld if not _is_given(name, options, given) and not (name == "headers" and known.headers)]
     if missing:
         raise ConfigurationError(_give_again(missing, info.batch))
     return RunBatch(**settings | {"options": options})

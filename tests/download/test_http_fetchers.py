@@ -104,6 +104,34 @@ def test_identity_is_asked_for_with_the_headers_of_the_manifest(site, download):
     assert "cookie" not in sent
 
 
+OF_THE_BATCH = {"X-Key": "all", "X-Other": "o", "127.0.0.1": {"x-key": "host"}, "other.example": {"X-Key": "secret"}}
+
+
+def test_headers_of_the_batch_are_sent_and_those_of_the_host_and_the_manifest_come_first(site, download):
+    settings = {"user_agent": "Example Ltd data@example.org", "headers": OF_THE_BATCH}
+    download(site.add("/a", "a"), settings)
+    sent = site.headers("/a")[0]
+    assert (sent["x-key"], sent["x-other"], sent["user-agent"]) == ("host", "o", "Example Ltd data@example.org")
+    download(site.add("/b", "b"), settings, headers={"X-KEY": "mine", "User-Agent": "me"})
+    sent = site.headers("/b")[0]
+    assert (sent["x-key"], sent["user-agent"]) == ("mine", "me")
+
+
+def test_headers_of_a_port_come_before_those_of_its_host(site, download):
+    host = site.url.partition("//")[2]
+    download(site.add("/a", "a"), {"headers": {host: {"X-Key": "port"}, "127.0.0.1": {"X-Key": "host"}}})
+    assert site.headers("/a")[0]["x-key"] == "port"
+
+
+def test_headers_of_the_batch_do_not_go_to_another_host_with_a_redirect(site, download):
+    with http_site.serving() as other:
+        site.script("/a", status(302, Location=other.add("/b", "b")))
+        download(site.url + "/a", {"user_agent": "me", "headers": {"X-Key": "all", "127.0.0.1": {"Authorization": "secret"}}})
+        assert site.headers("/a")[0].keys() >= {"x-key", "authorization"}
+        assert not other.headers("/b")[0].keys() & {"x-key", "authorization"}
+        assert other.headers("/b")[0]["user-agent"] == "me"
+
+
 def test_a_header_that_is_not_ascii_is_sent_as_latin_1(site, download):
     download(site.add("/a", "a"), headers={"X-Key": "caf\u00e9"})
     assert site.headers("/a")[0]["x-key"].encode("latin-1") == b"caf\xe9"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import pytest
@@ -233,3 +234,22 @@ def test_secrets_of_a_batch_are_in_no_file_output_command_line_or_task(
     texts = [*command_lines, tasks, *((run.stdout + run.stderr).encode() for run in [slow, done, *ran.values()])]
     assert found(batch.canaries, tmp_path, texts) == []
     seen(f"{len(batch.canaries)} secrets nowhere")
+
+
+@pytest.mark.parametrize("run", [("dpp", "run"), ("luigi", "--module", "dpp", "RunBatch", "--files")], ids=lambda words: words[0])
+@pytest.mark.parametrize("disabled", ["", "curl"])
+def test_headers_of_a_batch_are_sent_and_stay_secret(site, command, manifest, tmp_path, monkeypatch, run, disabled):
+    monkeypatch.setenv("DPP_DISABLE_PLUGINS", disabled)
+    (tmp_path / "luigi.cfg").write_text('[RunBatch]\nuser_agent=me\nheaders={"X-Key": "header-canary"}\n')
+    site.script("/a", status(403, b"your key header-canary has expired"))
+    done = command(*run, manifest([{"url": site.url + "/a"}]))
+    assert (done.returncode, "your key *** has expired" in done.stdout + done.stderr) == (1, True), done.stderr
+    assert (site.headers("/a")[0]["x-key"], site.headers("/a")[0]["user-agent"]) == ("header-canary", "me")
+    shown = command("dpp", "config").stdout + done.stdout + done.stderr
+    assert "header-canary" not in shown + "".join(
+        path.read_text(errors="replace") for path in Path("dpp-workspace").rglob("*") if path.is_file()
+    )
+    assert command("dpp", "retry").returncode == 1
+    assert site.headers("/a")[-1]["x-key"] == "header-canary"
+    (tmp_path / "luigi.cfg").unlink()
+    assert "--headers ..." in command("dpp", "retry").stderr

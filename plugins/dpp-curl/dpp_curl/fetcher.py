@@ -69,7 +69,8 @@ class CurlFetcher(BaseFetcher):
     def fetch(self, url: str, file: FileData, part: Part) -> None:
         """Download a URL into the part; see :class:`dpp.BaseFetcher`."""
         timer = http.TransferTimer(self.settings, part)
-        chain = http.Chain(url, http.request_headers(file.headers, part, AGENT), self._environment)
+        given = http.own_headers(self.settings, url, file.headers)
+        chain = http.Chain(url, http.request_headers(given, part, AGENT), self._environment)
         judge = functools.partial(http.judge, part=part, requested_offset=part.offset, urls=chain.urls, size=file.size)
         while True:
             timer.request_sent()
