@@ -71,16 +71,19 @@ class Environment:
         return urllib3.make_headers(basic_auth=user) if user else {}
 
 
-def authorities() -> Authorities:
+def authorities(*first: str) -> Authorities:
     """Return the CA certificates that the environment names, or those of certifi.
 
     ``REQUESTS_CA_BUNDLE`` comes first, then ``CURL_CA_BUNDLE``; each names a file or a folder. Then come ``SSL_CERT_FILE`` and
     ``SSL_CERT_DIR``, together as in OpenSSL.
 
+    Args:
+        first: Names of variables that come before all of these, such as those of a library.
+
     Raises:
         ConfigurationError: A variable names certificates that do not exist.
     """
-    for name in CA_VARIABLES[:2]:
+    for name in (*first, *CA_VARIABLES[:2]):
         if path := os.environ.get(name):
             return Authorities("", _checked_folder(name, path)) if Path(path).is_dir() else Authorities(_checked_file(name, path), "")
     file, folder = (os.environ.get(name, "") for name in CA_VARIABLES[2:])

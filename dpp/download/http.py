@@ -17,7 +17,7 @@ from urllib3.util.retry import Retry
 
 from dpp.base import Part
 from dpp.download.codings import Decoder, coding_to_undo
-from dpp.download.environment import CA_VARIABLES, Authorities, Environment
+from dpp.download.environment import CA_VARIABLES, Authorities, Environment, authorities
 from dpp.download.heads import Chunks, Heads
 from dpp.download.redirects import MAX_REDIRECTS, REDIRECTS, SAFE_ACROSS_HOSTS, Chain, Headers, next_hop
 from dpp.download.refusals import PAGE_BYTES, PAGE_SECONDS, reason_in
@@ -45,6 +45,7 @@ __all__ = [
     "RangeRefused",
     "Refusal",
     "TransferTimer",
+    "authorities",
     "body_length",
     "check_end",
     "is_chunked",

@@ -9,8 +9,9 @@ import threading
 from typing import TYPE_CHECKING, Any, cast
 
 import boto3
+import botocore.session
 from botocore.config import Config
-from dpp import FetchError, Settings, __version__
+from dpp import FetchError, Settings, __version__, http
 
 from dpp_s3.bounded import BoundedSession
 from dpp_s3.connection import Connection, Key
@@ -77,13 +78,21 @@ def _made(key: Key, connect_timeout: float, read_timeout: float) -> S3Client:
     )
     with mapped("cannot connect to S3"):
         try:
-            client = _session(key).client("s3", endpoint_url=key.endpoint_url, config=config)
+            client = _session(key).client("s3", endpoint_url=key.endpoint_url, config=config, verify=_bundle(key.profile))
         # The text of the error is not shown, because it contains the URL
         except ValueError as error:
             raise FetchError("AWS_ENDPOINT_URL or endpoint_url is not a URL such as https://s3.example.org", "protocol") from error
     endpoint = cast("Any", client)._endpoint
     endpoint.http_session = BoundedSession(endpoint.http_session)
     return client
+
+
+def _bundle(profile: str | None) -> str | None:
+    """Return the file of CA certificates that the environment names for all of dpp; None for boto3's own choice."""
+    # AWS_CA_BUNDLE, and ca_bundle of the profile, are boto3's own; it reads no folder
+    if botocore.session.Session(profile=profile).get_config_variable("ca_bundle"):
+        return None
+    return http.authorities().file or None
 
 
 def _session(key: Key) -> boto3.Session:
