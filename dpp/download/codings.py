@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections.abc import Iterator, Sequence
 from email.message import Message
@@ -39,6 +40,13 @@ _STORED = {
     **dict.fromkeys(("aes128gcm", "aesgcm", "dcb", "dcz", "exi", "pack200-gzip", "sdch"), ((), ())),
 }
 _DECODED = frozenset({"gzip", "deflate"})
+
+
+class PackedFile(FetchError):
+    """Report that the digest in the manifest is that of the coded bytes; discard the part and request the file again."""
+
+    def __init__(self) -> None:
+        super().__init__("the sha256 in the manifest is that of the coded body", "encoding", retryable=True)
 
 
 def coding_to_undo(headers: Headers, urls: Sequence[str], size: int | None) -> str:
@@ -99,14 +107,19 @@ class Decoder:
 
     Args:
         encoding: ``gzip``, ``deflate`` or "" for none.
+        sha256: SHA-256 digest of the file in the manifest, or None; it may be that of the coded bytes.
     """
 
-    def __init__(self, encoding: str) -> None:
+    def __init__(self, encoding: str, sha256: str | None = None) -> None:
         self._encoding = encoding
+        self._sha256 = sha256
+        self._coded = hashlib.sha256() if encoding and sha256 else None
         self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32) if encoding else None
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield the decoded bytes, in pieces of at most 1 MiB."""
+        if self._coded is not None:
+            self._coded.update(data)
         # A few bytes may decode to a thousand times as many, so the pieces are limited.
         try:
             yield from self._inflated(self._inflate, data) if self._inflate else (data,)
@@ -129,6 +142,8 @@ class Decoder:
         return zlib.decompressobj(zlib.MAX_WBITS | 16)
 
     def finish(self) -> None:
-        """Raise FetchError if the body ended before the end of its coding."""
+        """Raise FetchError if the body ended before the end of its coding, or :class:`PackedFile` if it was not to be decoded."""
         if self._inflate is not None and not self._inflate.eof:
             raise FetchError(f"the {self._encoding} data in the response body is truncated", "truncated", retryable=True)
+        if self._coded is not None and self._coded.hexdigest() == self._sha256:
+            raise PackedFile

@@ -17,7 +17,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from tenacity.wait import wait_random_exponential
 
 from dpp.base import BaseFetcher
-from dpp.download.http import RangeRefused
+from dpp.download.http import PackedFile, RangeRefused
 from dpp.download.limits import Limits
 from dpp.download.partial import PartFile
 from dpp.errors import EnvironmentStop, FetchError, StageError
@@ -219,7 +219,7 @@ class Downloader:
             count_attempt()
             try:
                 fetcher.fetch(url, file, part)
-            except RangeRefused:
+            except (RangeRefused, PackedFile):
                 part.discard()
                 fetcher.fetch(url, file, part)
 

@@ -16,7 +16,7 @@ from urllib3.exceptions import InvalidHeader
 from urllib3.util.retry import Retry
 
 from dpp.base import Part
-from dpp.download.codings import Decoder, coding_to_undo
+from dpp.download.codings import Decoder, PackedFile, coding_to_undo
 from dpp.download.environment import CA_VARIABLES, Authorities, Environment, authorities
 from dpp.download.heads import Chunks, Heads
 from dpp.download.redirects import MAX_REDIRECTS, REDIRECTS, SAFE_ACROSS_HOSTS, Chain, Headers, next_hop
@@ -42,6 +42,7 @@ __all__ = [
     "Environment",
     "Headers",
     "Heads",
+    "PackedFile",
     "RangeRefused",
     "Refusal",
     "TransferTimer",
@@ -129,7 +130,16 @@ def request_headers(given: Mapping[str, str] | None, part: Part, agent: str) -> 
     return merge_headers(usual, given, own) if given else usual | own
 
 
-def judge(status: int, headers: Headers, part: Part, requested_offset: int, *, urls: Sequence[str] = (), size: int | None = None) -> Body:
+def judge(
+    status: int,
+    headers: Headers,
+    part: Part,
+    requested_offset: int,
+    *,
+    urls: Sequence[str] = (),
+    size: int | None = None,
+    packed: bool = False,
+) -> Body:
     """Return the body that a response announces.
 
     Args:
@@ -139,6 +149,7 @@ def judge(status: int, headers: Headers, part: Part, requested_offset: int, *, u
         requested_offset: The requested offset in bytes; 0 for the whole file.
         urls: The URLs of the request and its redirects; their names show which files stay packed.
         size: Size of the file in the manifest, in bytes, or None.
+        packed: Whether the body is not decoded in any case, as after :class:`PackedFile`.
 
     Raises:
         RangeRefused: The part cannot be continued.
@@ -150,7 +161,7 @@ def judge(status: int, headers: Headers, part: Part, requested_offset: int, *, u
     if status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
         raise _refusal(status, headers)
     etag = _strong(headers.get("ETag"))
-    length, encoding = body_length(headers), coding_to_undo(headers, urls, size)
+    length, encoding = body_length(headers), "" if packed else coding_to_undo(headers, urls, size)
     if status == HTTPStatus.OK:
         return Body(0, length, None if encoding else length, encoding, None if encoding else etag, is_chunked(headers))
     if not requested_offset:

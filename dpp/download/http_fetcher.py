@@ -38,6 +38,7 @@ class RequestsFetcher(BaseFetcher):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._environment = http.Environment()
+        self._packed: set[str] = set()
         self._adapter = WatchedAdapter(self._environment.authorities, settings.download_threads)
         for name in ("urllib3.connection", "urllib3.connectionpool"):
             logging.getLogger(name).addFilter(_without_query)
@@ -51,12 +52,18 @@ class RequestsFetcher(BaseFetcher):
         chain = http.Chain(url, http.request_headers(given, part, AGENT), self._environment)
         with _mapped_errors(), self._response(chain, timer) as response:
             try:
-                body = http.judge(response.status, response.headers, part, requested_offset, urls=chain.urls, size=file.size)
+                body = http.judge(
+                    response.status, response.headers, part, requested_offset, urls=chain.urls, size=file.size, packed=url in self._packed
+                )
             except http.Refusal as refusal:
                 refusal.explain(_page(response, timer), response.headers, chain.secrets)
                 raise
             part.begin(body.offset, total=body.total, etag=body.etag, content_type=response.headers.get("Content-Type"))
-            _receive(response, body, part, file.size)
+            try:
+                _receive(response, body, part, file)
+            except http.PackedFile:
+                self._packed.add(url)
+                raise
 
     @contextmanager
     def _response(self, chain: http.Chain, timer: http.TransferTimer) -> Iterator[urllib3.BaseHTTPResponse]:
@@ -94,9 +101,9 @@ def _without_query(record: logging.LogRecord) -> bool:
     return True
 
 
-def _receive(raw: urllib3.BaseHTTPResponse, body: http.Body, part: Part, expected: int | None) -> None:
+def _receive(raw: urllib3.BaseHTTPResponse, body: http.Body, part: Part, file: FileData) -> None:
     """Copy the body into the part as it arrives."""
-    decoder = http.Decoder(body.encoding)
+    decoder = http.Decoder(body.encoding, file.sha256)
     received = written = 0
     while data := raw.read1(_BLOCK, decode_content=False):
         received += len(data)
@@ -104,7 +111,7 @@ def _receive(raw: urllib3.BaseHTTPResponse, body: http.Body, part: Part, expecte
             written += len(decoded)
             part.write(decoded)
     decoder.finish()
-    http.check_end(body, received, written, expected)
+    http.check_end(body, received, written, file.size)
 
 
 def _page(raw: urllib3.BaseHTTPResponse, timer: http.TransferTimer) -> bytes:

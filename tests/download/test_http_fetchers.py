@@ -376,6 +376,14 @@ def test_a_packed_file_stays_packed(site, download, known):
     assert download(url, **known).path.read_bytes() == PACKED
 
 
+def test_the_digest_in_the_manifest_decides_whether_a_file_is_decoded(site, download):
+    for name, body in {"packed": PACKED, "decoded": BODY}.items():
+        url = site.script(f"/{name}", status(200, PACKED, Content_Encoding="gzip"))
+        got = download(url, sha256=hashlib.sha256(body).hexdigest())
+        assert (got.path.read_bytes(), download.attempts) == (body, 1)
+    assert site.counts() == {"/packed": 2, "/decoded": 1}
+
+
 def test_a_packed_file_is_continued(site, download):
     head = f'HTTP/1.1 200 OK\r\nETag: "v1"\r\nContent-Encoding: gzip\r\nContent-Length: {len(PACKED)}\r\n\r\n'.encode()
     rest = status(206, PACKED[99:], ETag='"v1"', Content_Encoding="gzip", Content_Range=f"bytes 99-{len(PACKED) - 1}/{len(PACKED)}")

@@ -65,16 +65,18 @@ class CurlFetcher(BaseFetcher):
         self._local = threading.local()
         self._handles: list[pycurl.Curl] = []
         self._environment = http.Environment()
+        self._packed: set[str] = set()
 
     def fetch(self, url: str, file: FileData, part: Part) -> None:
         """Download a URL into the part; see :class:`dpp.BaseFetcher`."""
         timer = http.TransferTimer(self.settings, part)
         given = http.own_headers(self.settings, url, file.headers)
         chain = http.Chain(url, http.request_headers(given, part, AGENT), self._environment)
-        judge = functools.partial(http.judge, part=part, requested_offset=part.offset, urls=chain.urls, size=file.size)
+        known = functools.partial(http.judge, urls=chain.urls, size=file.size, packed=url in self._packed)
+        judge = functools.partial(known, part=part, requested_offset=part.offset)
         while True:
             timer.request_sent()
-            response = _Response(part, timer, judge)
+            response = _Response(part, timer, judge, file.sha256)
             self._perform(chain, response, timer)
             try:
                 response.complete()
@@ -82,9 +84,16 @@ class CurlFetcher(BaseFetcher):
                 refusal.explain(response.page, response.headers, chain.secrets)
                 raise
             if response.status not in http.REDIRECTS:
-                response.finish(file.size)
+                self._finish(response, url, file)
                 return
             chain.follow(response.headers)
+
+    def _finish(self, response: _Response, url: str, file: FileData) -> None:
+        try:
+            response.finish(file.size)
+        except http.PackedFile:
+            self._packed.add(url)
+            raise
 
     def _perform(self, chain: http.Chain, response: _Response, timer: http.TransferTimer) -> None:
         """Send one request and pass the response to ``response``."""
@@ -223,7 +232,7 @@ class _Response:
         is_enough: Whether to end the transfer because the rest of an error page is not needed.
     """
 
-    def __init__(self, part: Part, timer: http.TransferTimer, judge: Callable[[int, http.Headers], http.Body]) -> None:
+    def __init__(self, part: Part, timer: http.TransferTimer, judge: Callable[[int, http.Headers], http.Body], sha256: str | None) -> None:
         self.status = 0
         self.lines: list[bytes] = []
         self._heads = http.Heads()
@@ -238,6 +247,7 @@ class _Response:
         self._part = part
         self._timer = timer
         self._accept = judge
+        self._sha256 = sha256
         self._body: http.Body | None = None
         self._decoder = http.Decoder("")
         self._chunks: http.Chunks | None = None
@@ -268,7 +278,7 @@ class _Response:
             self._refusal = refusal
             return
         self._part.begin(body.offset, total=body.total, etag=body.etag, content_type=self.headers.get("Content-Type"))
-        self._body, self._decoder = body, http.Decoder(body.encoding)
+        self._body, self._decoder = body, http.Decoder(body.encoding, self._sha256)
 
     def check_limits(self, *progress: int) -> int:
         """Check the time limits, and return 1 to end the transfer or 0; libcurl calls it at least once a second."""
