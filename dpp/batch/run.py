@@ -34,6 +34,7 @@ from dpp.workspace.atomic import remove, write_atomic, write_json, write_stream
 from dpp.workspace.layout import Workspace
 from dpp.workspace.ledger import Ledger, read_ledgers
 from dpp.workspace.locks import BatchLock
+from dpp.workspace.machine import process_name, stop_for
 
 
 class Run(RunFolder):
@@ -194,6 +195,11 @@ class Run(RunFolder):
         except EnvironmentStop as error:
             self.stop(error)
             raise
+        except OSError as error:
+            # No plugin runs in this process, so this is an error of the workspace or of the machine.
+            stop = stop_for(error)
+            self.stop(stop)
+            raise stop from error
 
     def record_known(self) -> None:
         """Record the outcomes of files that were complete before a small batch's tasks were scheduled."""
@@ -203,7 +209,7 @@ class Run(RunFolder):
             files = [self.workfile.file(index) for index in range(len(chunks))] if is_graph(chunks) else []
             jobs = [Job(file) for file in files if not self.ledger(file_key(file.id, file.url)).exists()]
             records = [record for job in jobs if (record := pipeline.recalled(job))]
-            ledger = Ledger(self.ledger(f"known-{socket.gethostname()}-{os.getpid()}"))
+            ledger = Ledger(self.ledger(f"known-{process_name()}"))
             for record in records:
                 ledger.append(record)
             ledger.finish()

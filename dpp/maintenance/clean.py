@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,7 +15,7 @@ from typing import NamedTuple
 from dpp import names
 from dpp.batch.folder import RunFolder, latest_runs
 from dpp.models import Outcome
-from dpp.workspace.atomic import discard, is_abandoned, read_json, remove, stops_run
+from dpp.workspace.atomic import discard, is_abandoned, is_temporary, read_json, remove, stops_run
 from dpp.workspace.layout import PART_SUFFIX, SIDECAR_SUFFIX, DownloadPaths
 from dpp.workspace.locks import BatchLock
 
@@ -22,10 +23,11 @@ CLEANABLE = {
     "downloads": "downloads of files that are ok",
     "pre_processed": "pre-processed files of files that are ok",
     "parts": "partial downloads, which a run would continue",
-    "temporary": "temporary files of processes that no longer exist, and file lists of killed runs",
+    "temporary": "temporary files of processes that no longer exist or older than a day, and file lists of killed runs",
     "results": "batches replaced by a newer version of a step, and targets that no batch uses",
     "runs": "older runs of each batch",
 }
+OLD_SECONDS = 86_400.0
 
 
 class Item(NamedTuple):
@@ -124,8 +126,9 @@ class Cleaner:
 
     def _temporary(self) -> Iterator[Path]:
         for folder, folders, files in os.walk(self._root):
-            yield from (Path(folder, name) for name in (*folders, *files) if is_abandoned(name))
-            folders[:] = [name for name in folders if not is_abandoned(name)]
+            left = {name for name in (*folders, *files) if is_abandoned(name) or _is_old_temporary(folder, name)}
+            yield from (Path(folder, name) for name in sorted(left))
+            folders[:] = [name for name in folders if name not in left]
         yield from filter(Path.exists, self._workfiles)
 
     def _results(self) -> Iterator[Path]:
@@ -182,6 +185,16 @@ def _by_age(newest_first: Iterable[RunFolder]) -> tuple[list[RunFolder], list[Ru
         if kept.setdefault(identity, run) is not run:
             replaced.append(run)
     return list(kept.values()), replaced
+
+
+def _is_old_temporary(folder: str, name: str) -> bool:
+    """Whether a temporary file was last changed so long ago that its process must have ended."""
+    # No run of the workspace can be the owner, as all batches are locked. Files of other machines and containers, and those from
+    # before a reboot, are found in this way only.
+    try:
+        return is_temporary(name) and time.time() - os.lstat(Path(folder, name)).st_mtime > OLD_SECONDS
+    except FileNotFoundError:
+        return False
 
 
 def _free_download(item: Item) -> bool:

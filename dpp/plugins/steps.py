@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -137,8 +138,10 @@ def import_class(kind: str, reference: str) -> type[Any]:
         PluginError: The class cannot be imported, or is of another kind.
     """
     module_name, _, class_name = reference.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    # The current folder may have been removed.
+    with suppress(FileNotFoundError):
+        if os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())
     try:
         cls = getattr(importlib.import_module(module_name), class_name)
     except (Exception, SystemExit) as error:

@@ -212,8 +212,17 @@ def _part(name: str) -> Text:
 def _changed(settings: dict[str, Any]) -> dict[str, str]:
     """Return the settings that differ from their defaults as text, without secrets."""
     # The steps have rows of their own, so they count as defaults here.
-    known = {**Settings().model_dump(mode="json"), **{name: settings.get(name) for name in _STEPS}}
+    known = {**_defaults().model_dump(mode="json"), **{name: settings.get(name) for name in _STEPS}}
     return {name: _display_setting(value) for name, value in settings.items() if value != known.get(name)}
+
+
+def _defaults() -> Settings:
+    """Return the settings with their defaults."""
+    try:
+        return Settings()
+    except FileNotFoundError:
+        # The default of the workspace is relative to the current folder, which was removed.
+        return Settings(workspace=Path("/"))
 
 
 def _display_setting(value: Any) -> str:

@@ -8,12 +8,10 @@ made again.
 from __future__ import annotations
 
 import errno
-import functools
 import json
 import os
 import re
 import shutil
-import socket
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,13 +20,13 @@ from typing import Any, BinaryIO
 
 from pydantic_core import from_json
 
-from dpp import names
 from dpp.errors import RESUMABLE_TEXT, EnvironmentStop
+from dpp.workspace.machine import process_name, process_space
 
 StrPath = str | Path
 _BLOCK = 64 * 1024
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
-_TEMPORARY = re.compile(r"\..*\.(?P<host>[0-9a-f]{6})-(?P<pid>\d+)-\d+\.tmp", re.DOTALL)
+_TEMPORARY = re.compile(r"\..*\.(?P<space>[0-9a-f]{6})-(?P<pid>\d+)-\d+\.tmp", re.DOTALL)
 _FATAL = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -127,12 +125,7 @@ def remove(path: StrPath) -> None:
 def temporary_name(path: StrPath) -> str:
     """Return a temporary path beside a target, unique to this thread, process and machine, whose ids it contains."""
     folder, slash, name = os.fspath(path).rpartition("/")
-    return f"{folder}{slash}.{name}.{_host()}-{os.getpid()}-{threading.get_native_id()}.tmp"
-
-
-@functools.cache
-def _host() -> str:
-    return names.digest(socket.gethostname(), digits=6)
+    return f"{folder}{slash}.{name}.{process_name()}-{threading.get_native_id()}.tmp"
 
 
 def is_temporary(name: str) -> bool:
@@ -141,13 +134,13 @@ def is_temporary(name: str) -> bool:
 
 
 def is_abandoned(name: str) -> bool:
-    """Whether this is the name of a temporary file whose process ran on this machine and has ended."""
+    """Whether this is the name of a temporary file whose process has ended; false if this process could not see it."""
     match = _TEMPORARY.fullmatch(name)
-    return match is not None and match["host"] == _host() and not is_alive(match["pid"])
+    return match is not None and match["space"] == process_space() and not is_alive(match["pid"])
 
 
 def is_alive(pid: str) -> bool:
-    """Whether a process of this machine still runs."""
+    """Whether a process still runs, among those that this one can see."""
     try:
         state = Path("/proc", pid, "stat").read_text(errors="replace").rpartition(")")[2].split()[0]
     except OSError:

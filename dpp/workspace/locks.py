@@ -24,6 +24,7 @@ from pathlib import Path
 
 from dpp.errors import LockedError
 from dpp.workspace.atomic import is_alive, make_folder, stops_run
+from dpp.workspace.machine import no_locks
 
 _HOLDER = "pid {pid} on {host} since {since}"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -92,11 +93,17 @@ class LockedFile:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def try_lock(self, mode: int) -> bool:
-        """Lock the file (LOCK_EX, LOCK_SH), unless another holder prevents it; a lock held before may be lost then."""
+        """Lock the file (LOCK_EX, LOCK_SH), unless another holder prevents it; a lock held before may be lost then.
+
+        Raises:
+            EnvironmentStop: The file system has no locks, as some of NFS, Lustre and FUSE.
+        """
         try:
             fcntl.flock(self.descriptor, mode | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        except OSError as error:
+            raise no_locks(self.descriptor, error) from error
         return True
 
     def release(self) -> None:

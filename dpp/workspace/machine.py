@@ -1,0 +1,76 @@
+"""The machine that a process runs on, and the errors that are the machine's fault."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+from dpp import names
+from dpp.errors import RESUMABLE_TEXT, EnvironmentStop
+
+_NO_LOCKS = (
+    "cannot lock {path}: {reason}. Its file system ({kind}) must support flock(2): mount it with locks, or choose another --workspace"
+)
+_REASONS = {
+    errno.ESTALE: "it was removed or replaced on its file server (stale file handle)",
+    errno.ENOENT: "it was removed, or never existed",
+}
+
+
+@functools.cache
+def process_space() -> str:
+    """Return an id of the processes that this one can see: of its host name, its boot, and its PID namespace (pid_namespaces(7)).
+
+    Process ids are unique in it. Containers may share a host name, and machines that were copied do too.
+    """
+    parts = [socket.gethostname()]
+    with suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+    with suppress(OSError):
+        parts.append(str(os.stat("/proc/self/ns/pid").st_ino))
+    return names.digest(*parts, digits=6)
+
+
+def process_name() -> str:
+    """Return a name of this process that no other process has at the same time, on any machine."""
+    return f"{process_space()}-{os.getpid()}"
+
+
+def no_locks(descriptor: int, error: OSError) -> EnvironmentStop:
+    """Return the error for a file that cannot be locked."""
+    path = os.readlink(f"/proc/self/fd/{descriptor}")
+    return EnvironmentStop(_NO_LOCKS.format(path=path, reason=error.strerror, kind=file_system(descriptor)))
+
+
+def file_system(descriptor: int) -> str:
+    """Return the type of an open file's file system, such as nfs4 (proc_pid_mountinfo(5)); "unknown" if it is not mounted here."""
+    device = os.fstat(descriptor).st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    with suppress(OSError):
+        for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
+            fields, _, more = line.partition(" - ")
+            if fields.split()[2] == number:
+                return more.split()[0]
+    return "unknown"
+
+
+def stop_for(error: OSError) -> EnvironmentStop:
+    """Return the error that stops a run for a failed call of the system, made outside of plugins."""
+    reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
+    if error.filename is not None:
+        return EnvironmentStop(f"cannot use {os.fsdecode(error.filename)}: {reason}. {RESUMABLE_TEXT}")
+    if not _current_folder_exists():
+        return EnvironmentStop("the current folder was removed; change to one that exists, then run the same command again")
+    return EnvironmentStop(f"the system reports: {reason}. {RESUMABLE_TEXT}")
+
+
+def _current_folder_exists() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
