@@ -22,6 +22,7 @@ from dpp.redact import printable_json
 from dpp.report.summary import Summary, render
 from dpp.settings import Settings
 from dpp.signals import signals_blocked
+from dpp.streams import OUTPUT, write_output
 from dpp.workspace.atomic import json_line, write_all
 
 log = logging.getLogger(__name__)
@@ -257,7 +258,7 @@ class Viewer:
     @staticmethod
     def _choose_display(settings: Settings) -> Display | None:
         if settings.json_lines:
-            return JsonDisplay(sys.stdout.fileno())
+            return JsonDisplay(OUTPUT)
         if settings.quiet:
             return None
         return TerminalDisplay(sys.stderr) if draws_on(sys.stderr) else LogDisplay(lambda line: log.info("%s", line))
@@ -281,9 +282,7 @@ class Viewer:
     def tell(self, name: str, facts: dict[str, Any]) -> None:
         """Write an event of the run, if events are requested."""
         if self._json:
-            # A reader that stops reading events must not fail the run.
-            with suppress(BrokenPipeError):
-                write_all(sys.stdout.fileno(), event(name, facts))
+            write_output(event(name, facts))
 
 
 def _view(run: Run, display: Display, parent: int) -> None:
