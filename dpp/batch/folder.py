@@ -165,14 +165,15 @@ def find_run(root: Path, batch: str = "", number: int | None = None) -> RunFolde
     """
     runs = [run for run in latest_runs(root) if run.batch.startswith(batch)]
     if not runs:
-        raise ConfigurationError(_no_batch(root, batch))
+        raise ConfigurationError(missing_batch(root, batch))
     run = runs[0] if number is None else RunFolder(runs[0].folder.with_name(str(number)))
     if not run.folder.exists():
         raise ConfigurationError(f"batch {run.batch} has no run {number}; its last run is {runs[0].number}")
     return run
 
 
-def _no_batch(root: Path, batch: str) -> str:
+def missing_batch(root: Path, batch: str) -> str:
+    """Return the message about a batch that was not run in a workspace, with a similar name if there is one."""
     known = [folder.name for folder in (root / "batches").glob("*")]
     titles = [name.rpartition("-")[0] for name in known]
     near = names.close_match(batch, [*known, *titles])

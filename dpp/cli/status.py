@@ -8,9 +8,10 @@ from pathlib import Path
 
 import click
 
-from dpp.batch.folder import RunFolder, find_run, latest_runs
+from dpp.batch.folder import RunFolder, find_run, latest_runs, missing_batch
 from dpp.cli.options import batch_argument, workspace_option
 from dpp.cli.output import print_table
+from dpp.errors import ConfigurationError
 from dpp.monitor.state import RunFollower
 from dpp.monitor.viewer import LogDisplay, TerminalDisplay, draws_on, follow
 from dpp.report.summary import Summary, render
@@ -35,8 +36,10 @@ def status(batch: str, workspace: Path, watch: bool) -> None:
     if watch:
         sys.exit(_watch(find_run(workspace, batch)))
     runs = [run for run in latest_runs(workspace) if run.batch.startswith(batch)]
+    if batch and not runs:
+        raise ConfigurationError(missing_batch(workspace, batch))
     if not runs:
-        click.echo(f"no batch {batch}{' ' if batch else ''}was run in {workspace}", err=True)
+        click.echo(f"no batch was run in {workspace}", err=True)
         return
     columns = ("batch", "run", "state", "ok", "failed", "total", "started", "files")
     print_table(columns, [_run_row(run) for run in runs])
