@@ -21,6 +21,7 @@ ERASE = "\r\x1b[J"
 END = "dpp.end"
 FILES = "dpp.files"
 _PLAIN = logging.Formatter()
+_RETRIED = "Failed connecting to remote scheduler"
 DETAILED = "%(asctime)s %(levelname)s [%(processName)s %(threadName)s] %(name)s: %(message)s"
 
 
@@ -90,6 +91,13 @@ def _keeps_log() -> bool:
 
 def _console() -> _Console | None:
     return next((handler for handler in logging.getLogger("dpp").handlers if isinstance(handler, _Console)), None)
+
+
+def root_cause(error: BaseException) -> str:
+    """Return what the first error in a chain of exceptions says, such as "Connection refused"."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
 
 
 class _Formatter(logging.Formatter):
@@ -174,6 +182,9 @@ class LuigiFilter(logging.Filter):
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, DppError):
             record.msg, record.args, record.exc_info, record.exc_text = str(error), None, None, None
+        elif error and record.getMessage().startswith(_RETRIED):
+            # It is logged for every attempt, and its traceback says no more than its cause.
+            record.msg, record.args, record.exc_info = f"{record.getMessage()}: {root_cause(error)}", None, None
         elif record.exc_info:
             record.exc_text = as_entry(redact_text(_PLAIN.formatException(record.exc_info)))
         record.msg, record.args = as_entry(redact_text(record.getMessage())), None

@@ -39,6 +39,7 @@ JOIN_SECONDS = 0.05
 _FORK = multiprocessing.get_context("fork")
 _FINISHED = "finished"
 _INTERRUPTED = "interrupted"
+_LIMITS = "check the limits with ulimit -n and ulimit -u, and the memory"
 _PR_SET_PDEATHSIG = 1
 
 
@@ -76,13 +77,13 @@ def run_in_child(
         DppError: The function raised it.
         KeyboardInterrupt: This process was interrupted; the child got up to 12 seconds to end.
     """
-    with _starting():
+    with starting():
         reader, writer = _FORK.Pipe(duplex=False)
         stacks = os.fdopen(os.memfd_create("stacks"), "w+b")
     with stacks, reader:
         process = _FORK.Process(target=_do, args=(work, writer, stacks, os.getpid()))
         try:
-            with _starting(), guard or nullcontext(), signals_held(), kept_in_fork():
+            with starting(), guard or nullcontext(), signals_held(), kept_in_fork():
                 process.start()
             writer.close()
             reason = _watched(process, reader, look)
@@ -110,13 +111,39 @@ def _join(process: BaseProcess, seconds: float) -> None:
 
 
 @contextmanager
-def _starting() -> Iterator[None]:
-    """Turn a failure to open a file or start a process into EnvironmentStop."""
+def starting(what: str = "start a child process", hint: str = _LIMITS) -> Iterator[None]:
+    """Turn a failure to open a file or start a process or thread into EnvironmentStop.
+
+    Args:
+        what: What the block does, for the message.
+        hint: What may help.
+    """
     try:
         yield
-    except OSError as error:
-        what = f"cannot start a child process: {error.strerror}; check the limits with ulimit -n and ulimit -u"
-        raise EnvironmentStop(f"{what}. {RESUMABLE_TEXT}") from error
+    except (OSError, RuntimeError) as error:
+        if stop := refusal(error, what, hint):
+            raise stop from error
+        raise
+
+
+def refusal(error: BaseException, what: str = "start a child process", hint: str = _LIMITS) -> EnvironmentStop | None:
+    """Return the error that stops a run because the system refused a process, a thread or a file; None for other errors."""
+    if isinstance(error, OSError):
+        return EnvironmentStop(f"cannot {what}: {error.strerror or error}; {hint}. {RESUMABLE_TEXT}")
+    # Python has no class for the error of a thread that the system refuses to start.
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return EnvironmentStop(f"cannot start a thread; {hint}. {RESUMABLE_TEXT}")
+    return None
+
+
+def check_semaphores() -> None:
+    """Check that this machine has semaphores, which Luigi needs for its queues (sem_overview(7)).
+
+    Raises:
+        EnvironmentStop: It has none.
+    """
+    with starting("create a semaphore", "Luigi needs POSIX semaphores, and these a writable /dev/shm"):
+        multiprocessing.Lock()
 
 
 def end_with_parent(number: signal.Signals, parent: int) -> None:
@@ -150,9 +177,9 @@ class Helper:
     """
 
     def __init__(self, work: Callable[[int], None], signals: frozenset[signal.Signals]) -> None:
-        self._ended, end = os.pipe()
         parent = os.getpid()
-        with signals_blocked(signals), signals_held():
+        with starting(), signals_blocked(signals), signals_held():
+            self._ended, end = os.pipe()
             self.pid = os.fork()
             if not self.pid:
                 try:

@@ -6,6 +6,7 @@ RunBatch -> FileChunk                                                  a larger 
 
 from __future__ import annotations
 
+import configparser
 import logging
 import os
 import threading
@@ -21,7 +22,8 @@ from dpp.batch.batch import open_run
 from dpp.batch.request import Request
 from dpp.batch.run import Run
 from dpp.batch.workfile import is_graph
-from dpp.errors import INTERRUPTED_TEXT, BatchFailed, ConfigurationError
+from dpp.engine.child import check_semaphores
+from dpp.errors import INTERRUPTED_TEXT, BatchFailed, ConfigurationError, EnvironmentStop
 from dpp.logs import close_run_log, keep_log, set_up_logging
 from dpp.manifest.readers import Files
 from dpp.monitor.viewer import Viewer
@@ -30,7 +32,9 @@ from dpp.redact import redact_text
 from dpp.report.summary import Summary
 from dpp.selection import Selection
 from dpp.settings import Settings
+from dpp.tasks.command import check_luigi_settings, prepare_luigi
 from dpp.tasks.file import RUNS, PatientTask, Report, SettingsTask, fork_guard, run_in
+from dpp.tasks.loading import explain_parsing
 from dpp.tasks.parameters import (
     FilesParameter,
     exit_when_wrong,
@@ -40,8 +44,9 @@ from dpp.tasks.parameters import (
     with_settings,
 )
 from dpp.tasks.progress import Progress
-from dpp.tasks.shutdown import Ending
+from dpp.tasks.shutdown import Ending, stop_run
 from dpp.tasks.targets import FileTarget
+from dpp.tasks.unknown import unknown_settings
 
 log = logging.getLogger(__name__)
 
@@ -112,12 +117,17 @@ class RunBatch(SettingsTask):
             ConfigurationError: A value in luigi.cfg is invalid.
         """
         with exit_when_wrong():
+            prepare_luigi()
             named = named_batch(kwargs["batch_name"], dict(params)) if kwargs.get("batch_name") else {}
             _workers()
             try:
                 return super().get_param_values(params, args, {**named, **kwargs})
+            except configparser.Error as error:
+                raise explain_parsing(error) from error
             except ValueError as error:
                 # Luigi wraps the error of an invalid value in a ValueError of its own.
+                if isinstance(error.__cause__, configparser.Error):
+                    raise explain_parsing(error.__cause__) from error
                 raise ConfigurationError(redact_text(f"luigi.cfg: {error.__cause__ or error}")) from error
 
     def open(self) -> Run:
@@ -128,6 +138,9 @@ class RunBatch(SettingsTask):
             EnvironmentStop: Another process runs the batch, or the workspace cannot be written.
         """
         if self._opened is None:
+            check_semaphores()
+            for problem in unknown_settings():
+                log.warning("%s", problem)
             shared = not core().local_scheduler
             # With a central scheduler, more processes may join: the chunks must suffice for them too.
             workers = self.workers or _workers() * (SHARERS if shared else 1)
@@ -264,6 +277,7 @@ def start_batch(files: Any = "", workers: int = 0, selection: Selection | None =
         InputError: The manifest, a setting or a plugin is invalid; nothing was fetched.
         EnvironmentStop: Another process runs the batch, or the workspace cannot be written.
     """
+    check_luigi_settings()
     task = RunBatch(**({"files": files} if files else {}), **settings)
     # Luigi returns the same object for the same parameters: an earlier use in this process may have left its run open.
     task.close()
@@ -276,6 +290,10 @@ def start_batch(files: Any = "", workers: int = 0, selection: Selection | None =
         luigi.build([task], workers=workers, local_scheduler=True, log_level="INFO")
     except KeyboardInterrupt:
         log.warning(INTERRUPTED_TEXT)
+    except (EnvironmentStop, OSError, RuntimeError) as error:
+        if (stop := stop_run(run, error)) is None:
+            raise
+        log.error("%s", stop)
     try:
         summary, code = task.ending.conclude() if task.ending else run.conclude()
         if task.viewer is not None:

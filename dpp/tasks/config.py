@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,19 +10,16 @@ from typing import Any
 from luigi.configuration import get_config
 from luigi.freezing import recursively_unfreeze
 from luigi.interface import core
-from luigi.parameter import UnconsumedParameterWarning
-from luigi.task_register import Register
 from pydantic_core import to_jsonable_python
 
 from dpp.errors import InputError
-from dpp.names import close_match, suggestion
 from dpp.plugins.describe import options_of
 from dpp.plugins.registry import registry
 from dpp.redact import MASK, redact_value
 from dpp.settings import Settings
-from dpp.tasks.batch import FileChunk, RunBatch
-from dpp.tasks.file import DownloadTarget, PreProcessed, Processed, Report
-from dpp.tasks.parameters import BATCH_SECTION, LOCAL_DEFAULTS, SOFT_DEFAULTS, configured_names, where_set
+from dpp.tasks.batch import RunBatch
+from dpp.tasks.parameters import BATCH_SECTION, LOCAL_DEFAULTS, SOFT_DEFAULTS, where_set
+from dpp.tasks.unknown import unknown_settings
 
 DEFAULT = "default"
 MAIN = "RunBatch"
@@ -48,7 +44,6 @@ ENVIRONMENT = (
     "GNUPGHOME",
 )
 PREFIXES = ("AWS_",)
-TASKS = (RunBatch, DownloadTarget, PreProcessed, Processed, Report, FileChunk)
 
 
 @dataclass(frozen=True)
@@ -90,18 +85,11 @@ def read_configuration(batch: str = "") -> Configuration:
     Raises:
         InputError: A setting is invalid.
     """
-    with warnings.catch_warnings():
-        # Unknown names are reported as problems, each with a suggestion.
-        warnings.simplefilter("ignore", UnconsumedParameterWarning)
-        return _read_configuration(batch)
-
-
-def _read_configuration(batch: str) -> Configuration:
     chosen: dict[str, Any] = {"batch_name": batch} if batch else {}
     task = RunBatch(**chosen)
     settings, options = task.settings(), recursively_unfreeze(task.param_kwargs["options"])
     files = dict(RunBatch.get_params())["files"].serialize(task.files)
-    problems, of_plugins = _vain_names(), []
+    problems, of_plugins = unknown_settings(), []
     try:
         of_plugins = list(_all_options(settings, options, batch))
     except InputError as error:
@@ -160,37 +148,3 @@ def _variables() -> Iterator[Value]:
     lower = [name.lower() for name in ENVIRONMENT if name.endswith("_PROXY") and name.lower() in os.environ]
     for name in (*ENVIRONMENT, *lower, *found):
         yield _redacted_value("environment", name, os.environ.get(name), "environment" if name in os.environ else "not set")
-
-
-def _vain_names() -> list[str]:
-    """Return a message for each unknown name in the sections of luigi.cfg that dpp reads, and for each mistyped section."""
-    own = [cls.get_task_family() for cls in TASKS]
-    problems = []
-    for section, names in configured_names().items():
-        known = _known_names(section)
-        problems += [
-            f"[{section}] of luigi.cfg: unknown setting {name!r}; {suggestion(name, known)}"
-            for name in names
-            if known and not known & {name, _underscored(section, name)}
-        ]
-        # Other sections belong to Luigi or to tasks of other packages.
-        near = "" if section in Register.task_names() else close_match(section, own)
-        problems += [f"luigi.cfg: unknown section [{section}]; did you mean [{near}]?"] if near and not known else []
-    return problems
-
-
-def _underscored(section: str, name: str) -> str:
-    """Return the name of a setting with underscores, if the section is that of a task."""
-    # Luigi accepts dashes in the sections of tasks only.
-    return name.replace("-", "_") if section in Register.task_names() else name
-
-
-def _known_names(section: str) -> set[str]:
-    """Return the names that a section can contain; an empty set if dpp does not read the section."""
-    if section.startswith(BATCH_SECTION):
-        return {*dict(RunBatch.get_params()), "workers"}
-    for cls in TASKS:
-        if section == cls.get_task_family():
-            return set(dict(cls.get_params()))
-    offered = [options_of(offer.cls) for offer in registry().offers if offer.name == section]
-    return {option.name for options in offered for option in options} | ({"debug"} if any(offered) else set())

@@ -95,8 +95,18 @@ def _note_death(task: PatientTask, message: str) -> None:
     log.error("%s; the batch continues", message)
 
 
+class _Everything:
+    """A collection that contains everything."""
+
+    def __contains__(self, item: object) -> bool:
+        return True
+
+
 class SettingsTask(PatientTask):
     """A task whose parameters are settings."""
+
+    # Luigi's warning about an unknown name in luigi.cfg shows the value, which may be secret; dpp has a warning of its own.
+    ignore_unconsumed: ClassVar[Any] = _Everything()
 
     def settings(self) -> Settings:
         """Return the settings from the parameters, with options that were not given taken from luigi.cfg.

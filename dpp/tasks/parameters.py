@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import logging
 import os
@@ -24,6 +25,8 @@ from dpp.logs import filter_luigi, set_up_logging
 from dpp.manifest.readers import describe_source
 from dpp.redact import redact_url
 from dpp.settings import Settings
+from dpp.tasks.loading import configuration_read, explain_parsing
+from dpp.workspace.machine import process_name, stop_for
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +60,11 @@ def set_soft_defaults(arguments: Sequence[str]) -> None:
     Args:
         arguments: The command line, which may name a scheduler.
     """
+    with configuration_read():
+        _set_soft_defaults(arguments)
+
+
+def _set_soft_defaults(arguments: Sequence[str]) -> None:
     # Without a scheduler, the local one is used. With one, workers stay until the shared batch is complete.
     config = get_config()
     filter_luigi(chatter=config.has_option("core", "log_level") or _given(arguments, "--log-level", "--core-log-level"))
@@ -73,7 +81,7 @@ def _shared_defaults() -> dict[tuple[str, str], str]:
         ("retcode", "already_running"): "0",
         ("retcode", "not_run"): "0",
         # Every process writes the summary, so each needs a RunBatch task of its own.
-        ("RunBatch", "process"): f"{socket.gethostname()}-{os.getpid()}",
+        ("RunBatch", "process"): f"{socket.gethostname()}-{process_name()}",
     }
 
 
@@ -109,12 +117,13 @@ def exit_when_wrong() -> Iterator[None]:
     # Luigi itself would print a traceback and continue without the task.
     try:
         yield
-    except DppError as error:
+    except (DppError, OSError) as error:
         if not running_from_command_line():
             raise
+        stop = error if isinstance(error, DppError) else stop_for(error)
         set_up_logging(Settings())
-        log.error("%s", error)
-        raise SystemExit(error.exit_code) from error
+        log.error("%s", stop)
+        raise SystemExit(stop.exit_code) from error
     except KeyboardInterrupt as error:
         if not running_from_command_line():
             raise
@@ -384,6 +393,8 @@ def _section(config: Any, name: str) -> dict[str, Any]:
         section = dict(config[name])
     except KeyError:
         return {}
+    except configparser.Error as error:
+        raise explain_parsing(error) from error
     defaults = config.defaults() if hasattr(config, "defaults") else {}
     return {option: _parse_value(value) for option, value in section.items() if option not in defaults}
 

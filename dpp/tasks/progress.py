@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from dpp.errors import EnvironmentStop
+
 SECONDS = 5.0
 
 
@@ -18,10 +20,11 @@ class Progress:
     def __init__(self, task: Any) -> None:
         self._task = task
         self._told = time.monotonic()
+        self._is_lost = False
 
     def files(self, done: int, failed: int, total: int) -> None:
         """Report how many of a chunk's files have an outcome, and how many of them failed."""
-        if done == total or self._is_due():
+        if (done == total and not self._is_lost) or self._is_due():
             self._report("set_status_message", f"{done} of {total} files, {failed} failed")
             self._report("set_progress_percentage", 100 * done // total)
 
@@ -32,7 +35,7 @@ class Progress:
 
     def _is_due(self) -> bool:
         # Each report is a request to the scheduler.
-        is_due = time.monotonic() - self._told >= SECONDS
+        is_due = not self._is_lost and time.monotonic() - self._told >= SECONDS
         if is_due:
             self._told = time.monotonic()
         return is_due
@@ -40,4 +43,8 @@ class Progress:
     def _report(self, name: str, value: Any) -> None:
         # Luigi sets these functions only while it runs the task.
         if callable(report := getattr(self._task, name, None)):
-            report(value)
+            try:
+                report(value)
+            except EnvironmentStop:
+                # The scheduler cannot be reached at the moment. A task does not need it before its end, and each attempt takes long.
+                self._is_lost = True

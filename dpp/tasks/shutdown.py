@@ -18,18 +18,21 @@ from typing import Any, cast
 import luigi.worker
 
 from dpp.batch.run import Run
-from dpp.engine.child import end_with_parent, join_children
+from dpp.engine.child import end_with_parent, join_children, refusal
 from dpp.engine.engine import GRACE_SECONDS
-from dpp.errors import INTERRUPTED_TEXT, SIGNAL_EXIT, DppError
+from dpp.errors import INTERRUPTED_TEXT, SIGNAL_EXIT, DppError, EnvironmentStop
 from dpp.monitor.viewer import Viewer
 from dpp.report.summary import Summary
 from dpp.signals import hold_signals, postpone, release_signals, resume_signals
+from dpp.streams import lost_output
 from dpp.workspace.locks import keep_in_fork
+from dpp.workspace.machine import stop_for
 
 log = logging.getLogger(__name__)
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LUIGIS_LOCK = luigi.worker.fork_lock
+_UNCAUGHT = "Uncaught exception in luigi"
 
 
 class Ending:
@@ -103,6 +106,7 @@ class Ending:
         """Write the summary when this process exits, unless RunBatch has done so, and exit with dpp's exit code."""
         # An interrupt may end Luigi before it runs RunBatch.
         atexit.register(self._conclude_at_exit)
+        logging.getLogger("luigi-interface").filters.insert(0, _UncaughtError(self._run))
         sys.excepthook = self._excepthook
 
     def _excepthook(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -112,16 +116,50 @@ class Ending:
             sys.__excepthook__(kind, error, trace)
 
     def _conclude_at_exit(self) -> None:
-        if not self.is_owner or self._viewer is None or self._run.summary() is not None:
+        if not self.is_owner or self._viewer is None:
             return
+        code = 0
         try:
-            summary, code = self.conclude()
-            self._viewer.end(summary)
-        except DppError as error:
-            log.error("%s", error)
-            code = error.exit_code
-        logging.shutdown()
-        os._exit(code)
+            if self._run.summary() is None:
+                summary, code = self.conclude()
+                self._viewer.end(summary)
+        except (DppError, OSError) as error:
+            stop = error if isinstance(error, DppError) else stop_for(error)
+            log.error("%s", stop)
+            code = stop.exit_code
+        if reason := lost_output():
+            log.error("cannot write to standard output: %s", reason)
+            code = code or EnvironmentStop.exit_code
+        if code:
+            logging.shutdown()
+            os._exit(code)
+
+
+class _UncaughtError(logging.Filter):
+    """Find the error that ends Luigi's command line, and stop the run for its reason.
+
+    Args:
+        run: The run.
+    """
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self._run = run
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Replace an error of the environment, so that its message is shown instead of a traceback."""
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None and record.msg == _UNCAUGHT and (stop := stop_run(self._run, error)):
+            record.exc_info = (type(stop), stop, stop.__traceback__)
+        return True
+
+
+def stop_run(run: Run, error: BaseException) -> EnvironmentStop | None:
+    """Stop a run that Luigi has ended with an error of the environment, and return the reason; None for other errors."""
+    stop = error if isinstance(error, EnvironmentStop) else refusal(error)
+    if stop is not None:
+        run.stop(stop)
+    return stop
 
 
 class _ForkLock:
@@ -137,11 +175,14 @@ class _ForkLock:
         _ForkLock.is_forking = True
         keep_in_fork(keep=True)
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         keep_in_fork(keep=False)
         _ForkLock.is_forking = False
         LUIGIS_LOCK.release()
         release_signals()
+        # Luigi forks inside of this lock, and would end with a traceback if the system has no more processes.
+        if error is not None and (stop := refusal(error)):
+            raise stop from error
 
 
 def _after_luigis_fork() -> None:
