@@ -192,6 +192,15 @@ def merged_options(*several: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[
     return merged
 
 
+def default_settings() -> Settings:
+    """Return the settings with their defaults."""
+    try:
+        return Settings()
+    except FileNotFoundError:
+        # The default of the workspace is relative to the current folder, which was removed.
+        return Settings(workspace=Path("/"))
+
+
 def make_settings(values: dict[str, Any]) -> Settings:
     """Return the settings, or raise ConfigurationError with all invalid values."""
     try:

@@ -121,13 +121,15 @@ def starting(what: str = "start a child process", hint: str = _LIMITS) -> Iterat
     try:
         yield
     except (OSError, RuntimeError) as error:
-        if stop := refusal(error, what, hint):
+        if stop := stop_for_refusal(error, what, hint):
             raise stop from error
         raise
 
 
-def refusal(error: BaseException, what: str = "start a child process", hint: str = _LIMITS) -> EnvironmentStop | None:
-    """Return the error that stops a run because the system refused a process, a thread or a file; None for other errors."""
+def stop_for_refusal(error: BaseException, what: str = "start a child process", hint: str = _LIMITS) -> EnvironmentStop | None:
+    """Return the error that stops a run because the system refused a process, a thread or a file; None for errors of other kinds."""
+    if isinstance(error, EnvironmentStop):
+        return error
     if isinstance(error, OSError):
         return EnvironmentStop(f"cannot {what}: {error.strerror or error}; {hint}. {RESUMABLE_TEXT}")
     # Python has no class for the error of a thread that the system refuses to start.

@@ -28,7 +28,7 @@ from dpp.redact import redact_text
 from dpp.report.charts import Charts, fine_seconds
 from dpp.report.info import RunInfo
 from dpp.report.summary import Summary, human_bytes
-from dpp.settings import Settings
+from dpp.settings import default_settings
 from dpp.workspace.atomic import stops_run, write_stream
 from dpp.workspace.ledger import Record
 
@@ -212,17 +212,8 @@ def _part(name: str) -> Text:
 def _changed(settings: dict[str, Any]) -> dict[str, str]:
     """Return the settings that differ from their defaults as text, without secrets."""
     # The steps have rows of their own, so they count as defaults here.
-    known = {**_defaults().model_dump(mode="json"), **{name: settings.get(name) for name in _STEPS}}
+    known = {**default_settings().model_dump(mode="json"), **{name: settings.get(name) for name in _STEPS}}
     return {name: _display_setting(value) for name, value in settings.items() if value != known.get(name)}
-
-
-def _defaults() -> Settings:
-    """Return the settings with their defaults."""
-    try:
-        return Settings()
-    except FileNotFoundError:
-        # The default of the workspace is relative to the current folder, which was removed.
-        return Settings(workspace=Path("/"))
 
 
 def _display_setting(value: Any) -> str:

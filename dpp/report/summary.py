@@ -14,7 +14,7 @@ from dpp.models import Outcome
 from dpp.redact import one_line
 from dpp.report.info import read_info
 from dpp.selection import GONE
-from dpp.settings import Settings
+from dpp.settings import default_settings
 from dpp.workspace.ledger import Record
 
 PAGE = "report.html"
@@ -154,7 +154,7 @@ def spell_retry(batch: str, folder: Path, *words: str) -> str:
         words: Further options.
     """
     workspace = folder.parents[3]
-    where = [] if workspace == Settings().workspace else ["--workspace", str(workspace)]
+    where = [] if workspace == default_settings().workspace else ["--workspace", str(workspace)]
     return shlex.join(["dpp", "retry", batch, *words, *where])
 
 

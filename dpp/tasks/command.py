@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import importlib
+import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -17,13 +18,19 @@ import luigi.worker
 from luigi.configuration import get_config
 from luigi.metrics import MetricsCollectors
 
-from dpp.engine.child import check_semaphores
+from dpp.engine.child import check_semaphores, stop_for_refusal
 from dpp.errors import ConfigurationError
+from dpp.logs import set_up_logging
+from dpp.settings import default_settings
 from dpp.streams import tolerate_write_errors
+from dpp.tasks.file import RUNS
 from dpp.tasks.loading import explain_parsing
 from dpp.tasks.parameters import running_from_command_line
 from dpp.tasks.scheduler import stop_without_scheduler
 
+log = logging.getLogger(__name__)
+
+_UNCAUGHT = "Uncaught exception in luigi"
 Values = dict[str, Any]
 
 
@@ -123,6 +130,27 @@ def prepare_luigi() -> None:
         check_semaphores()
         check_luigi_settings()
         stop_without_scheduler()
+        # Before the other filter, which takes the error from the record.
+        logging.getLogger("luigi-interface").filters.insert(0, _UncaughtError())
+
+
+class _UncaughtError(logging.Filter):
+    """End Luigi's command line with dpp's message and exit code where Luigi logs an error of the environment that it did not expect."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return true for all other records.
+
+        Raises:
+            SystemExit: The environment stops the run.
+        """
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None and record.msg == _UNCAUGHT and (stop := stop_for_refusal(error)):
+            for run in RUNS.values():
+                run.stop(stop)
+            set_up_logging(default_settings())
+            log.error("%s", stop)
+            raise SystemExit(stop.exit_code)
+        return True
 
 
 def check_luigi_settings() -> None:

@@ -24,7 +24,7 @@ from dpp.errors import INTERRUPTED, INTERRUPTED_TEXT, ConfigurationError, DppErr
 from dpp.logs import filter_luigi, set_up_logging
 from dpp.manifest.readers import describe_source
 from dpp.redact import redact_url
-from dpp.settings import Settings
+from dpp.settings import Settings, default_settings
 from dpp.tasks.loading import configuration_read, explain_parsing
 from dpp.workspace.machine import process_name, stop_for
 
@@ -121,7 +121,7 @@ def exit_when_wrong() -> Iterator[None]:
         if not running_from_command_line():
             raise
         stop = error if isinstance(error, DppError) else stop_for(error)
-        set_up_logging(Settings())
+        set_up_logging(default_settings())
         log.error("%s", stop)
         raise SystemExit(stop.exit_code) from error
     except KeyboardInterrupt as error:

@@ -18,7 +18,7 @@ from typing import Any, cast
 import luigi.worker
 
 from dpp.batch.run import Run
-from dpp.engine.child import end_with_parent, join_children, refusal
+from dpp.engine.child import end_with_parent, join_children, stop_for_refusal
 from dpp.engine.engine import GRACE_SECONDS
 from dpp.errors import INTERRUPTED_TEXT, SIGNAL_EXIT, DppError, EnvironmentStop
 from dpp.monitor.viewer import Viewer
@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LUIGIS_LOCK = luigi.worker.fork_lock
-_UNCAUGHT = "Uncaught exception in luigi"
 
 
 class Ending:
@@ -106,7 +105,6 @@ class Ending:
         """Write the summary when this process exits, unless RunBatch has done so, and exit with dpp's exit code."""
         # An interrupt may end Luigi before it runs RunBatch.
         atexit.register(self._conclude_at_exit)
-        logging.getLogger("luigi-interface").filters.insert(0, _UncaughtError(self._run))
         sys.excepthook = self._excepthook
 
     def _excepthook(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -135,28 +133,9 @@ class Ending:
             os._exit(code)
 
 
-class _UncaughtError(logging.Filter):
-    """Find the error that ends Luigi's command line, and stop the run for its reason.
-
-    Args:
-        run: The run.
-    """
-
-    def __init__(self, run: Run) -> None:
-        super().__init__()
-        self._run = run
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Replace an error of the environment, so that its message is shown instead of a traceback."""
-        error = record.exc_info[1] if record.exc_info else None
-        if error is not None and record.msg == _UNCAUGHT and (stop := stop_run(self._run, error)):
-            record.exc_info = (type(stop), stop, stop.__traceback__)
-        return True
-
-
 def stop_run(run: Run, error: BaseException) -> EnvironmentStop | None:
     """Stop a run that Luigi has ended with an error of the environment, and return the reason; None for other errors."""
-    stop = error if isinstance(error, EnvironmentStop) else refusal(error)
+    stop = stop_for_refusal(error)
     if stop is not None:
         run.stop(stop)
     return stop
@@ -181,7 +160,7 @@ class _ForkLock:
         LUIGIS_LOCK.release()
         release_signals()
         # Luigi forks inside of this lock, and would end with a traceback if the system has no more processes.
-        if error is not None and (stop := refusal(error)):
+        if error is not None and (stop := stop_for_refusal(error)):
             raise stop from error
 
 
