@@ -21,7 +21,6 @@ ERASE = "\r\x1b[J"
 END = "dpp.end"
 FILES = "dpp.files"
 _PLAIN = logging.Formatter()
-_RETRIED = "Failed connecting to remote scheduler"
 DETAILED = "%(asctime)s %(levelname)s [%(processName)s %(threadName)s] %(name)s: %(message)s"
 
 
@@ -182,9 +181,9 @@ class LuigiFilter(logging.Filter):
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, DppError):
             record.msg, record.args, record.exc_info, record.exc_text = str(error), None, None, None
-        elif error and record.getMessage().startswith(_RETRIED):
-            # It is logged for every attempt, and its traceback says no more than its cause.
-            record.msg, record.args, record.exc_info = f"{record.getMessage()}: {root_cause(error)}", None, None
+        elif error is None:
+            # Where Luigi logs a failed attempt to reach its scheduler, it asks for a traceback, and there is none.
+            record.exc_info = None
         elif record.exc_info:
             record.exc_text = as_entry(redact_text(_PLAIN.formatException(record.exc_info)))
         record.msg, record.args = as_entry(redact_text(record.getMessage())), None

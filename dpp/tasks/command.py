@@ -60,6 +60,12 @@ SECTIONS: dict[str, type[luigi.Config]] = {
 RULES = [
     _Rule(
         "core",
+        "assistant",
+        lambda of: of["core"].assistant and of["worker"].keep_alive,
+        "with [worker] keep_alive it would never end; to work on a batch together, run the same command without it",
+    ),
+    _Rule(
+        "core",
         "parallel_scheduling",
         lambda of: of["core"].parallel_scheduling,
         "Luigi would wait forever; dpp needs no processes to schedule",
@@ -159,11 +165,22 @@ def check_luigi_settings() -> None:
     Raises:
         ConfigurationError: A setting is invalid or does not work with dpp.
     """
+    if wrong := wrong_luigi_settings():
+        raise ConfigurationError("\n".join(wrong))
+
+
+def wrong_luigi_settings() -> list[str]:
+    """Return a message for each setting of Luigi that does not work with dpp.
+
+    Raises:
+        ConfigurationError: A setting is invalid.
+    """
     values = {section: _values(section, kind) for section, kind in SECTIONS.items()}
-    for rule in RULES:
-        if rule.is_wrong(values):
-            value = getattr(values[rule.section], rule.name)
-            raise ConfigurationError(f"Luigi's setting [{rule.section}] {rule.name}={value} does not work with dpp: {rule.reason}")
+    return [
+        f"Luigi's setting [{rule.section}] {rule.name}={getattr(values[rule.section], rule.name)} does not work with dpp: {rule.reason}"
+        for rule in RULES
+        if rule.is_wrong(values)
+    ]
 
 
 def _values(section: str, kind: type[luigi.Config]) -> Any:

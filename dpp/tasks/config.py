@@ -18,6 +18,7 @@ from dpp.plugins.registry import registry
 from dpp.redact import MASK, redact_value
 from dpp.settings import Settings
 from dpp.tasks.batch import RunBatch
+from dpp.tasks.command import wrong_luigi_settings
 from dpp.tasks.parameters import BATCH_SECTION, LOCAL_DEFAULTS, SOFT_DEFAULTS, where_set
 from dpp.tasks.unknown import unknown_settings
 
@@ -89,7 +90,7 @@ def read_configuration(batch: str = "") -> Configuration:
     task = RunBatch(**chosen)
     settings, options = task.settings(), recursively_unfreeze(task.param_kwargs["options"])
     files = dict(RunBatch.get_params())["files"].serialize(task.files)
-    problems, of_plugins = unknown_settings(), []
+    problems, of_plugins = [*unknown_settings(), *wrong_luigi_settings()], []
     try:
         of_plugins = list(_all_options(settings, options, batch))
     except InputError as error:

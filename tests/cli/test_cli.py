@@ -136,6 +136,8 @@ def test_status_lists_batches_as_tab_separated_lines(dpp, failed_batch):
 
 def test_status_of_an_empty_workspace_says_so(dpp, tmp_path):
     assert dpp("status")[2] == f"no batch was run in {tmp_path}/dpp-workspace\n"
+    code, _, errors = dpp("status", "nope")
+    assert (code, "no batch 'nope' was run in" in errors) == (2, True)
 
 
 def test_plugins_lists_what_is_built_in(dpp):

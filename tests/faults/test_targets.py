@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 
 import pytest
-from dpp import names
 from dpp.maintenance.verify import Checker
+from dpp.workspace.machine import process_space
 
 from aftermath import check
 
@@ -108,7 +107,7 @@ def dead_pid():
 
 @pytest.mark.fault(21)
 def test_what_a_dead_run_half_wrote_is_never_taken_for_whole_and_is_swept(run, root, site, dead_pid):
-    host = names.digest(socket.gethostname(), digits=6)
+    host = process_space()
     last = max(root.glob("batches/*/runs/1"))
     (last / "summary.json").unlink()
     for kind, pattern in KINDS.items():

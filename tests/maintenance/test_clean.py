@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from dpp.batch.batch import open_run
@@ -186,3 +187,12 @@ def test_a_download_that_somebody_is_at_is_left(root, dpp):
 def test_a_workspace_that_is_not_there_has_nothing_to_free(dpp, tmp_path):
     assert "could be freed: 0 B" in dpp("clean", "--workspace", "nowhere")[1]
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_temporary_files_of_other_machines_are_freed_after_a_day(root, dpp):
+    old, new = (root / f".{name}.000000-1-1.tmp" for name in ("old", "new"))
+    for path in (old, new):
+        path.write_text("1234")
+    os.utime(old, (0, 0))
+    assert "freed: 4 B" in dpp("clean", "--temporary")[1]
+    assert [old.exists(), new.exists()] == [False, True]

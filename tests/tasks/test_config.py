@@ -96,17 +96,18 @@ def test_no_secret_is_shown(command, tmp_path):
         ("[RunBacth]\nattempts=1", "luigi.cfg: unknown section [RunBacth]; did you mean [RunBatch]?"),
         ("[batch:acme]\nworker=1", "[batch:acme] of luigi.cfg: unknown setting 'worker'; did you mean 'workers'?"),
         ("[Report]\natempts=1", "[Report] of luigi.cfg: unknown setting 'atempts'; did you mean 'attempts'?"),
+        ("[worker]\ntimeout=9", "Luigi's setting [worker] timeout=9 does not work with dpp: it would end whole chunks of files"),
         ("[checksum]\nalgoritm=md5", "[checksum] of luigi.cfg: unknown setting 'algoritm'; did you mean 'algorithm'?"),
     ],
 )
 def test_what_nothing_reads_is_told(config, tmp_path, text, said):
     (tmp_path / "luigi.cfg").write_text(text)
     values, errors = config(code=2)
-    assert f"Error: {said}\n" in errors
+    assert f"Error: {said}" in errors
     assert ("RunBatch", "attempts") in values
 
 
-@pytest.mark.parametrize("text", ["[core]\nparallel_scheduling=true", "[somebodys-task]\nx=1", "[DEFAULT]\nx=1", "[RunBatch]\nbatch_name="])
+@pytest.mark.parametrize("text", ["[core]\nlock_size=2", "[somebodys-task]\nx=1", "[DEFAULT]\nx=1", "[RunBatch]\nbatch_name="])
 def test_what_somebody_else_may_read_is_left(config, tmp_path, text):
     (tmp_path / "luigi.cfg").write_text(text)
     assert config()[1] == ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -131,3 +132,14 @@ def test_sweep_removes_what_dead_processes_left_and_nothing_else(tmp_path, dead_
     workspace.sweep()
     assert sorted(target.parent.iterdir()) == sorted([target, mine, elsewhere])
     assert sorted(path.name for path in part.parent.iterdir()) == ["b.part", "b.part.dpp.json"]
+
+
+def test_containers_with_one_host_name_do_not_sweep_each_others_files(tmp_path):
+    script = "from dpp.workspace.atomic import temporary_name; print(temporary_name('a'), end='')"
+    inside = ["unshare", "-Urpf", "--mount-proc", sys.executable, "-c", script]
+    if subprocess.run(["unshare", "-Urpf", "--mount-proc", "true"], check=False).returncode:
+        pytest.skip("needs user and process namespaces")
+    theirs = tmp_path / subprocess.run(inside, capture_output=True, text=True, check=True).stdout
+    theirs.touch()
+    Workspace(tmp_path).sweep()
+    assert theirs.exists()

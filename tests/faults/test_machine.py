@@ -1,0 +1,169 @@
+"""Faults of the machine: streams, locks, semaphores, processes, folders. They are not reported as failures of files."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from programs import BIN
+
+pytestmark = pytest.mark.fault(37)
+
+COMMANDS = {"dpp": "dpp run list.txt", "luigi": "luigi --module dpp RunBatch --files list.txt"}
+TOTAL = 3
+BREAK = """
+import errno, os
+
+def refuse(number):
+    def call(*_, **__):
+        raise OSError(number, os.strerror(number))
+    return call
+"""
+BROKEN = {
+    "ENOLCK": "import fcntl; fcntl.flock = refuse(errno.ENOLCK)",
+    "ENOSYS": "import fcntl; fcntl.flock = refuse(errno.ENOSYS)",
+    "EOPNOTSUPP": "import fcntl; fcntl.flock = refuse(errno.EOPNOTSUPP)",
+    "semaphores": """
+import _multiprocessing
+class SemLock(_multiprocessing.SemLock):
+    __new__ = refuse(errno.ENOSYS)
+_multiprocessing.SemLock = SemLock
+""",
+    "EAGAIN": "os.fork = refuse(errno.EAGAIN)",
+    "ENOMEM": "os.fork = refuse(errno.ENOMEM)",
+    "threads": """
+import threading
+def start(self):
+    raise RuntimeError("can't start new thread")
+threading.Thread.start = start
+""",
+}
+SAID = {
+    "ENOLCK": "must support flock(2)",
+    "ENOSYS": "must support flock(2)",
+    "EOPNOTSUPP": "must support flock(2)",
+    "semaphores": "cannot create a semaphore: Function not implemented; Luigi needs POSIX semaphores",
+    "EAGAIN": "cannot start a child process: Resource temporarily unavailable",
+    "ENOMEM": "cannot start a child process: Cannot allocate memory",
+    "threads": "cannot start a thread",
+}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Return a function that runs a line of bash in a folder with a batch of files, and returns the exit code and the output."""
+    for number in range(TOTAL):
+        (tmp_path / f"{number}.txt").write_text(str(number))
+    (tmp_path / "list.txt").write_text("".join(f"{(tmp_path / f'{number}.txt').as_uri()}\n" for number in range(TOTAL)))
+
+    def do(line, **environment):
+        variables = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", **environment}
+        done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, env=variables, check=False)
+        output = done.stdout + done.stderr
+        assert "Traceback" not in output
+        return done.returncode, output
+
+    return do
+
+
+def outcomes(folder):
+    """Return the status of each file in the results of the last run."""
+    found = max(folder.glob("dpp-workspace/batches/*/runs/*/results.jsonl"), default=None)
+    return [json.loads(line)["status"] for line in found.read_text().splitlines()] if found else []
+
+
+@pytest.mark.parametrize("program", COMMANDS)
+@pytest.mark.parametrize(
+    ("streams", "code"),
+    [
+        (">&-", 0),
+        ("2>&-", 0),
+        ("<&- >&- 2>&-", 0),
+        ("2>/dev/full", 0),
+        (">/dev/full 2>&1", 3),
+        ("--json >/dev/full 2>/dev/null", 3),
+        ("--json 2>/dev/null | true; exit ${PIPESTATUS[0]}", 0),
+    ],
+)
+def test_a_run_outlives_its_output(run, tmp_path, seen, program, streams, code):
+    words = streams.replace("--json", "--json-lines") if program == "luigi" else streams
+    # Luigi prints nothing to standard output but events.
+    expected = 0 if program == "luigi" and "--json" not in streams else code
+    assert run(f"{COMMANDS[program]} {words}")[0] == expected
+    assert outcomes(tmp_path) == ["ok"] * TOTAL
+    seen(f"done with {streams.partition(' |')[0]}")
+
+
+@pytest.mark.parametrize("command", ["status", "report --format jsonl", "config"])
+def test_a_command_reports_that_its_output_is_lost(run, command):
+    assert run("dpp run list.txt --quiet")[0] == 0
+    assert run(f"dpp {command} >/dev/full") == (3, "Error: cannot write to standard output: No space left on device\n")
+    assert run(f"dpp {command} >&-")[0] == 0
+    assert run(f"set -o pipefail; dpp {command} | head -c 0") == (0, "")
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+@pytest.mark.parametrize("program", COMMANDS)
+def test_a_machine_that_lacks_something_stops_the_run(run, tmp_path, seen, program, broken):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/sitecustomize.py").write_text(BREAK + BROKEN[broken])
+    code, output = run(f"{COMMANDS[program]} --workers 2", PYTHONPATH=str(tmp_path / "broken"))
+    assert code == 3
+    assert output.count(SAID[broken]) == 1
+    assert "failed" not in outcomes(tmp_path)
+    assert run(f"{COMMANDS[program]} --workers 2")[0] == 0
+    seen(SAID[broken])
+
+
+@pytest.mark.parametrize("program", COMMANDS)
+def test_a_read_only_dev_shm_stops_the_run(run, program):
+    if subprocess.run(["unshare", "-Urm", "true"], check=False).returncode:
+        pytest.skip("needs user and mount namespaces")
+    code, output = run(f"unshare -Urm bash -c 'mount -t tmpfs -o ro none /dev/shm && {COMMANDS[program]}'")
+    assert code == 3
+    assert "writable /dev/shm" in output
+
+
+@pytest.mark.parametrize("program", COMMANDS)
+def test_a_run_in_a_removed_folder_needs_absolute_paths_only(run, tmp_path, program):
+    line = COMMANDS[program].replace("list.txt", f"{tmp_path}/list.txt")
+    assert run(f"mkdir gone && cd gone && rmdir ../gone && {line} --workspace {tmp_path}/dpp-workspace")[0] == 0
+    assert outcomes(tmp_path) == ["ok"] * TOTAL
+    code, output = run(f"mkdir gone && cd gone && rmdir ../gone && {line}")
+    assert code == 3
+    assert "the current folder was removed" in output
+
+
+@pytest.mark.parametrize("program", COMMANDS)
+def test_a_run_needs_no_home_and_no_named_temporary_folder(run, tmp_path, program):
+    assert run(f"env -u HOME TMPDIR=/nowhere {COMMANDS[program]}")[0] == 0
+    assert outcomes(tmp_path) == ["ok"] * TOTAL
+
+
+GONE = """
+import os, pathlib, shutil, signal
+from dpp import BaseProcessor
+
+class Gone(BaseProcessor):
+    name = "gone"
+    version = "1"
+    def process(self, file):
+        (batch,) = pathlib.Path("dpp-workspace/batches").iterdir()
+        if not pathlib.Path("removed").exists():
+            pathlib.Path("removed").touch()
+            shutil.rmtree(batch / WHAT)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("what", ["manifest", "runs"])
+@pytest.mark.parametrize("program", COMMANDS)
+def test_a_run_whose_folder_disappears_is_stopped(run, tmp_path, seen, program, what):
+    (tmp_path / "mine.py").write_text(GONE.replace("WHAT", repr(what)))
+    code, _ = run(f"{COMMANDS[program]} --processor mine:Gone --chunk-size 5")
+    assert code == 3
+    assert "failed" not in outcomes(tmp_path)
+    seen(f"stopped without its {what}")
