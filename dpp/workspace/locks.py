@@ -110,7 +110,9 @@ class LockedFile:
         """Unlock and close the file; further calls do nothing. A process that was forked with the lock only closes it."""
         if self.descriptor >= 0:
             if self._owner == os.getpid():
-                fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+                # A file system without locks refuses this as well.
+                with suppress(OSError):
+                    fcntl.flock(self.descriptor, fcntl.LOCK_UN)
             self.close()
 
     def close(self) -> None:
