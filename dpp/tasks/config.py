@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from luigi.configuration import get_config
 from luigi.freezing import recursively_unfreeze
 from luigi.interface import core
+from luigi.parameter import UnconsumedParameterWarning
 from pydantic_core import to_jsonable_python
 
 from dpp.errors import InputError
@@ -90,7 +92,10 @@ def read_configuration(batch: str = "") -> Configuration:
     task = RunBatch(**chosen)
     settings, options = task.settings(), recursively_unfreeze(task.param_kwargs["options"])
     files = dict(RunBatch.get_params())["files"].serialize(task.files)
-    problems, of_plugins = [*unknown_settings(), *wrong_luigi_settings()], []
+    with warnings.catch_warnings():
+        # Luigi's own sections may have names that other programs read.
+        warnings.simplefilter("ignore", UnconsumedParameterWarning)
+        problems, of_plugins = [*unknown_settings(), *wrong_luigi_settings()], []
     try:
         of_plugins = list(_all_options(settings, options, batch))
     except InputError as error:
