@@ -112,5 +112,7 @@ def explain_parsing(error: configparser.Error) -> ConfigurationError:
 
 
 def _first_line(error: configparser.Error) -> str:
-    text = "the value contains a % that is not followed by % or (" if "'%' must" in error.message else error.message.splitlines()[0]
-    return printable(redact_text(text))
+    if isinstance(error, configparser.InterpolationSyntaxError):
+        return "the value contains a % that is not followed by % or ("
+    # The sentence after the first one may show the value, which can be secret.
+    return printable(redact_text(error.message.splitlines()[0].partition(". ")[0]))

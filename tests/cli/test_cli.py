@@ -72,8 +72,11 @@ def test_a_mistyped_batch_gets_a_suggestion(dpp, command, failed_batch, tmp_path
     [
         ("attempts=x", "Error: luigi.cfg: attempts: expected a number, got 'x'\n"),
         ("cleanup=perhaps", "Error: luigi.cfg: cannot interpret 'perhaps' as boolean\n"),
-        ("files=${NOWHERE}", "Error: luigi.cfg: Config refers to a nonexisting environment variable NOWHERE."),
-        ("files=http://u:canary@${NOWHERE}/", "Error: luigi.cfg: Config refers to a nonexisting environment variable NOWHERE."),
+        ("files=${NOWHERE}", "Error: luigi.cfg: [RunBatch] files: Config refers to a nonexisting environment variable NOWHERE"),
+        (
+            "files=http://u:canary@${NOWHERE}/",
+            "Error: luigi.cfg: [RunBatch] files: Config refers to a nonexisting environment variable NOWHERE",
+        ),
     ],
 )
 def test_a_wrong_value_in_luigi_cfg_is_said_in_one_line(command, tmp_path, text, said):
