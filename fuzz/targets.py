@@ -26,7 +26,7 @@ from urllib3 import HTTPHeaderDict
 import plugin_targets
 
 SCHEMES = {"http", "https", "file"}
-SUFFIXES = (".json", ".jsonl", ".csv", ".txt", "")
+SUFFIXES = (".json", ".jsonl", ".csv", ".txt", "", ".tsv", ".csv.gz")
 ETAG = '"v1"'
 SOURCE = "https://h/a"
 _AFTER = Outcome(id="after", name="after", url="https://h/", key="after", status="ok")

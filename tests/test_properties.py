@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -45,6 +46,9 @@ written = st.lists(entries, max_size=4).flatmap(
             b"\2" + cells(rows).encode("utf-8", "surrogatepass"),
             b"\3" + "\n".join(row["url"] for row in rows).encode("utf-16", "surrogatepass"),
             b"\4\xef\xbb\xbf" + json.dumps(rows).encode(),
+            b"\4" + json.dumps({"n": 1, "files": rows}, indent=1).encode(),
+            b"\5" + cells(rows).replace(",", "\t").encode("utf-16", "surrogatepass"),
+            b"\6" + gzip.compress(cells(rows).encode("utf-8", "surrogatepass")),
         ]
     )
 )

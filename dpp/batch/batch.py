@@ -19,7 +19,8 @@ from dpp.batch.run import Run
 from dpp.engine.pipeline import Pipeline, workspace_root
 from dpp.errors import ConfigurationError
 from dpp.manifest.catalog import write_catalog
-from dpp.manifest.readers import Entry, Files, describe_source, is_source, listed, read
+from dpp.manifest.entries import Entry, listed
+from dpp.manifest.readers import Files, describe_source, is_source, read
 from dpp.manifest.sources import Existing
 from dpp.models import FileData
 from dpp.plugins.registry import Registry

@@ -20,7 +20,7 @@ from dpp.engine.snapshot import Slow, Snapshot, keep_snapshot
 from dpp.engine.supervisor import Supervisor
 from dpp.errors import INTERRUPTED, ConfigurationError, EnvironmentStop
 from dpp.manifest.catalog import Chunk
-from dpp.manifest.readers import Entry
+from dpp.manifest.entries import Entry
 from dpp.manifest.sources import Existing
 from dpp.models import FileData
 from dpp.names import file_key

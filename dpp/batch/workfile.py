@@ -17,7 +17,7 @@ from typing import Any
 
 from dpp.errors import ConfigurationError
 from dpp.manifest.catalog import Chunk, read_catalog, write_catalog
-from dpp.manifest.readers import Entry
+from dpp.manifest.entries import Entry
 from dpp.models import FileData
 from dpp.settings import Settings, make_settings
 from dpp.workspace.atomic import read_json, stops_run, write_json

@@ -17,7 +17,8 @@ from typing import NamedTuple, Self
 
 from dpp import names
 from dpp.errors import SHOWN_PROBLEMS, InputError, ManifestError
-from dpp.manifest.readers import BAD_ENTRY, Entry, Listed, as_text, bad_entry, check
+from dpp.manifest.entries import Entry
+from dpp.manifest.readers import BAD_ENTRY, Listed, as_text, bad_entry, check
 from dpp.models import FileData
 from dpp.workspace.atomic import stops_run
 

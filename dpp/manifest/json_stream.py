@@ -1,14 +1,17 @@
-"""Read JSON of other programs: reject duplicate names, and read lists of any length in little memory."""
+"""Read JSON of other programs: reject duplicate names, and read lists of any length in little memory.
+
+A list may be the whole text, or a member of an object, as in ``{"files": [...]}``.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 LONGEST = 1024 * 1024
 _BLANK = " \t\r\n"
-_ENDS = frozenset(f"{_BLANK},]")
+_ENDS = frozenset(f"{_BLANK},]}}:")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -37,18 +40,90 @@ def items(pieces: Iterator[str], above: int = 0) -> Iterator[Any]:
         RecursionError: An item is nested too deeply.
     """
     text = _Text(pieces, above)
+    yield from _items(text)
+    if text.peek():
+        raise text.error("Extra data")
+
+
+def objects(pieces: Iterator[str], lists: Collection[str], above: int = 0) -> Iterator[Any]:
+    """Yield the values of a text of JSON objects; of an object that has a list of entries, yield the items of the list.
+
+    Args:
+        pieces: The text, split anywhere.
+        lists: Names of members that are such lists, unless the object has a url before them.
+        above: Number of lines before the text, for messages.
+
+    Raises:
+        ShapeError: An object has both a list and a url, has further pages, or is too long without a list.
+        ValueError: The text is not JSON.
+        RecursionError: A value is nested too deeply.
+    """
+    text = _Text(pieces, above)
+    while first := text.peek():
+        if first == "{":
+            yield from _object_or_list(text, lists)
+        else:
+            yield text.value()
+
+
+class ShapeError(ValueError):
+    """Report JSON that is valid, but not a list of files."""
+
+
+def _items(text: _Text) -> Iterator[Any]:
     text.take()
     if text.peek() == "]":
         text.take()
-    else:
-        while True:
-            yield text.value()
-            if text.peek() not in (",", "]"):
-                raise text.error("Expecting ',' delimiter")
-            if text.take() == "]":
-                break
-    if text.peek():
-        raise text.error("Extra data")
+        return
+    while True:
+        yield text.value()
+        if text.peek() not in (",", "]"):
+            raise text.error("Expecting ',' delimiter")
+        if text.take() == "]":
+            return
+
+
+def _object_or_list(text: _Text, lists: Collection[str]) -> Iterator[Any]:
+    members: dict[str, Any] = {}
+    found, size = "", 0
+    for name in _names(text):
+        if name in members:
+            raise text.error(f"duplicate name in an object: {name[:40]!r}")
+        if name in lists and not found and "url" not in members and text.peek() == "[":
+            found, members[name] = name, None
+            yield from _items(text)
+            continue
+        before = text.passed
+        members[name] = text.value()
+        size += text.passed - before
+        if size > LONGEST:
+            raise ShapeError(f"the object is longer than 1 MiB; a list of files is read from its member {' or '.join(sorted(lists))}")
+    if not found:
+        yield members
+    elif "url" in members:
+        raise ShapeError(f"the object has both a url and a list {found}; give one of them")
+    elif isinstance(members.get("next"), str) and members["next"]:
+        raise ShapeError("the list continues on another page (next); put all pages into one list")
+
+
+def _names(text: _Text) -> Iterator[str]:
+    """Yield the name of each member of an object, with the text at the member's value."""
+    text.take()
+    if text.peek() == "}":
+        text.take()
+        return
+    while True:
+        if text.peek() != '"':
+            raise text.error("Expecting property name enclosed in double quotes")
+        name = str(text.value())
+        if text.peek() != ":":
+            raise text.error("Expecting ':' delimiter")
+        text.take()
+        yield name
+        if text.peek() not in (",", "}"):
+            raise text.error("Expecting ',' delimiter")
+        if text.take() == "}":
+            return
 
 
 class _Text:
@@ -65,6 +140,12 @@ class _Text:
         self._at = 0
         self._lines = above
         self._column = 0
+        self._forgotten = 0
+
+    @property
+    def passed(self) -> int:
+        """Number of characters that were read."""
+        return self._forgotten + self._at
 
     def peek(self) -> str:
         """Return the next character that is not whitespace, or "" at the end."""
@@ -123,4 +204,5 @@ class _Text:
         self._lines += ends
         self._column = len(passed) - passed.rfind("\n") - 1 if ends else self._column + len(passed)
         self._window = self._window[self._at :]
+        self._forgotten += self._at
         self._at = 0

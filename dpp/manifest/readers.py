@@ -1,4 +1,4 @@
-"""Read a list of files: JSON, JSON Lines, CSV, text, or a Python list.
+"""Read a list of files in any format, and check its entries.
 
 Readers yield entries one by one, and turn what they cannot read into entries with a problem, so that all problems can be
 reported at once.
@@ -6,52 +6,32 @@ reported at once.
 
 from __future__ import annotations
 
-import codecs
-import csv
-import functools
 import io
-import itertools
-import json
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Self
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from dpp.errors import InputError, ManifestError
-from dpp.manifest.json_stream import LONGEST, decode, items
+from dpp.manifest.columns import declared_separator, is_header
+from dpp.manifest.entries import KNOWN_FIELDS, Entry, listed
+from dpp.manifest.formats import check_kind, encoding_of, open_bytes
+from dpp.manifest.json_reader import read_json_lines, read_list, read_objects
+from dpp.manifest.lines import BLANKS, Lines, TooLongError
+from dpp.manifest.table import is_comment, read_table
+from dpp.manifest.url_list import read_urls
 from dpp.models import RUNTIME_FIELDS, FileData
 from dpp.redact import redact_url
 from dpp.settings import describe
 
 Files = str | Path | Sequence[Mapping[str, Any]]
-KNOWN_FIELDS = frozenset(FileData.model_fields) - RUNTIME_FIELDS
 BAD_ENTRY = "manifest"
-_FORMATS = "a JSON list (.json), JSON Lines (.jsonl), CSV with a header (.csv), or a text file of URLs (.txt)"
-_STRUCTURED = frozenset({"headers", "urls"})
-_SEVERAL_LINES = "the value continues on the next line; expected one object per line, or a JSON list: [{...}, {...}]"
-# UTF-16, gzip, and zip files such as .xlsx.
-_NO_TEXT = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"\x1f\x8b", b"PK\x03\x04")
-_PIECE = 64 * 1024
-_ENDS = ("\n", "\r")
-
-
-class Entry(NamedTuple):
-    """One entry of a manifest as it was read.
-
-    Attributes:
-        where: Its line or index, for messages.
-        fields: Its fields; None if it could not be read.
-        problem: Why it could not be read.
-    """
-
-    where: str
-    fields: Mapping[str, Any] | None
-    problem: str = ""
+TABLES = frozenset({".csv", ".tsv", ".tab", ".psv"})
+TEXTS = frozenset({".txt", ".text", ".list", ".urls"})
+_FORMATS = "a JSON list (.json), JSON Lines (.jsonl), CSV with a header (.csv, .tsv), or a text file of URLs (.txt)"
 
 
 def describe_source(files: Files) -> str:
@@ -67,11 +47,15 @@ def is_source(files: Files) -> bool:
     return isinstance(files, str) and "://" in files
 
 
-def read(files: Files) -> Iterator[Entry]:
+def read(files: Files, encoding: str = "") -> Iterator[Entry]:
     """Yield the entries of a manifest; an entry that cannot be read has a problem instead of fields.
 
+    Args:
+        files: The manifest.
+        encoding: Encoding of a file without a byte order mark; by default UTF-8.
+
     Raises:
-        InputError: The file does not exist or cannot be read.
+        InputError: The file does not exist, cannot be read, or is of a kind that dpp does not read.
         ManifestError: The content of the file does not match its suffix.
     """
     if not isinstance(files, (str, Path)):
@@ -80,12 +64,50 @@ def read(files: Files) -> Iterator[Entry]:
     if is_source(files):
         raise InputError(f"{describe_source(files)}: no plugin reads manifests from this URL; --files takes {_FORMATS}")
     path = Path(files)
-    with _open_text(path) as stream:
-        lines = _ManifestLines(stream)
+    try:
+        with open_bytes(path) as stream:
+            yield from _entries(path, stream, encoding)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{describe_source(path)}: {_reason(error)}; --files takes {_FORMATS}") from error
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"is not valid {error.encoding}: {error.reason}"
+    return str(error.strerror or error) if isinstance(error, OSError) else str(error)
+
+
+def _entries(path: Path, stream: io.BufferedReader[Any], encoding: str) -> Iterator[Entry]:
+    head = stream.peek()
+    suffix = Path(path.stem if path.suffix.lower() == ".gz" else path.name).suffix.lower()
+    check_kind(head, suffix)
+    found = encoding_of(head, encoding)
+    # A row with bytes that are not UTF-8 has a problem of its own; other encodings are wrong as a whole.
+    errors = "surrogateescape" if found.startswith("utf-8") else "strict"
+    with io.TextIOWrapper(stream, encoding=found, errors=errors, newline="") as text:
+        lines = Lines(text)
         try:
-            yield from _reader(path, lines)
-        except _TooLongError:
+            yield from _reader(path, suffix, lines)
+        except TooLongError:
             yield Entry(f"line {lines.number}", None, "the entry is longer than 1 MiB; is this file a manifest?")
+
+
+def _reader(path: Path, suffix: str, lines: Lines) -> Iterator[Entry]:
+    """Return the entries in the format that follows from the suffix, or from the first line."""
+    if suffix in TABLES:
+        return read_table(lines)
+    # The manifest may be a pipe, so it cannot be opened again.
+    first = lines.first(is_comment)
+    start = first.lstrip(BLANKS)[:1]
+    if suffix in (".jsonl", ".ndjson"):
+        return read_objects(lines, first) if start == "{" else read_json_lines(lines)
+    if suffix not in TEXTS and start in ("[", "{"):
+        return read_list(lines) if start == "[" else read_objects(lines, first)
+    if start == '"' and suffix not in TEXTS and not is_header(first):
+        return read_json_lines(lines)
+    if suffix == ".json":
+        raise ManifestError(describe_source(path), ["is not JSON: expected a list of objects, each with a url"])
+    return read_table(lines) if declared_separator(first) or is_header(first) else read_urls(lines)
 
 
 class Listed(NamedTuple):
@@ -159,212 +181,3 @@ def _scheme(url: Any) -> str:
         return urlsplit(url).scheme if isinstance(url, str) else ""
     except ValueError:
         return ""
-
-
-@contextmanager
-def _open_text(path: Path) -> Iterator[IO[str]]:
-    try:
-        with path.open("rb") as stream:
-            _check_is_text(stream.peek()[:4])
-            yield io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"{describe_source(path)}: {reason}; --files takes {_FORMATS}") from error
-
-
-def _check_is_text(head: bytes) -> None:
-    """Raise ValueError if the first bytes of a file are those of a compressed or UTF-16 file."""
-    # In UTF-16 without a byte order mark, every other byte of ASCII text is zero.
-    if head.startswith(_NO_TEXT) or b"\0\0" in (head[::2], head[1::2]):
-        raise ValueError("not UTF-8 text; save it as UTF-8, or unpack it")
-
-
-class _TooLongError(Exception):
-    """Report a row that is longer than the limit for an entry."""
-
-
-class _ManifestLines:
-    """Iterate over the lines of a manifest, with their line ends, and count them; a row of lines has at most 1 MiB.
-
-    Args:
-        stream: The manifest.
-    """
-
-    def __init__(self, stream: IO[str]) -> None:
-        self.number = 0
-        self._stream = stream
-        self._ahead = ""
-        self._room = LONGEST
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> str:
-        line, self._ahead = self._ahead, ""
-        if not line.endswith(_ENDS):
-            line += self._stream.readline(self._room + 1 - len(line))
-        if not line:
-            raise StopIteration
-        self.number += 1
-        self._room -= len(line)
-        if self._room < 0:
-            raise _TooLongError
-        return line
-
-    def first(self) -> str:
-        """Return the first character that is not whitespace, or "" if there is none; skip blank lines before it."""
-        while piece := self._stream.readline(_PIECE):
-            if piece.strip():
-                self._ahead = piece
-                return piece.lstrip()[0]
-            self.number += piece.endswith(_ENDS)
-        return ""
-
-    def rows(self) -> Iterator[str]:
-        """Yield the lines that are not blank, each of which is a row."""
-        for line in self:
-            self.end_row()
-            if line.strip():
-                yield line
-
-    def end_row(self) -> None:
-        """Record that a row has ended."""
-        # Only rows of CSV can have several lines.
-        self._room = LONGEST
-
-    def rest(self) -> Iterator[str]:
-        """Yield the rest of the text, in pieces."""
-        return itertools.chain([self._ahead], iter(functools.partial(self._stream.read, _PIECE), ""))
-
-
-def _reader(path: Path, lines: _ManifestLines) -> Iterator[Entry]:
-    suffix = path.suffix.lower()
-    if suffix == ".csv":
-        return _csv(lines)
-    if suffix in (".txt", ".text", ".list", ".urls"):
-        return _read_text(lines)
-    if suffix in (".jsonl", ".ndjson"):
-        return _read_json_lines(lines)
-    return _sniffed(path, lines, suffix)
-
-
-def _sniffed(path: Path, lines: _ManifestLines, suffix: str) -> Iterator[Entry]:
-    """Detect the format from the first character, and read the manifest."""
-    # The manifest may be a pipe, so it cannot be opened again.
-    first = lines.first()
-    if first == "{":
-        return _read_json_lines(lines)
-    if first == "[":
-        return _json_list(lines)
-    if suffix == ".json":
-        raise ManifestError(describe_source(path), ["is not JSON: expected a list of objects, each with a url"])
-    return _read_text(lines)
-
-
-def listed(entries: Iterable[Any]) -> Iterator[Entry]:
-    """Yield each entry of a list."""
-    for index, entry in enumerate(entries):
-        yield _to_entry(f"entry {index}", entry)
-
-
-def _to_entry(where: str, entry: Any) -> Entry:
-    if isinstance(entry, Mapping):
-        return Entry(where, entry)
-    return Entry(where, None, f"expected an object with a url, got {type(entry).__name__}")
-
-
-def _json_list(lines: _ManifestLines) -> Iterator[Entry]:
-    number = 0
-    try:
-        for entry in items(lines.rest(), lines.number):
-            yield _to_entry(f"entry {number}", entry)
-            number += 1
-    except (ValueError, RecursionError) as error:
-        yield Entry(f"entry {number}", None, f"is not JSON: {_reason(error)}")
-
-
-def _read_json_lines(lines: _ManifestLines) -> Iterator[Entry]:
-    for line in lines.rows():
-        where = f"line {lines.number}"
-        try:
-            yield _to_entry(where, decode(line))
-        except (ValueError, RecursionError) as error:
-            if _continues(line.rstrip(), error):
-                yield Entry(where, None, _SEVERAL_LINES)
-                return
-            yield Entry(where, None, f"is not JSON: {_reason(error)}")
-
-
-def _continues(line: str, error: Exception) -> bool:
-    """Whether a line is the start of JSON that continues on the next line."""
-    # A truncated line usually ends with another character.
-    return isinstance(error, json.JSONDecodeError) and error.pos >= len(line) and line.endswith(("{", "[", ",", ":"))
-
-
-def _reason(error: Exception) -> str:
-    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
-
-
-def _read_text(lines: _ManifestLines) -> Iterator[Entry]:
-    for line in lines.rows():
-        url = line.strip()
-        if not url.startswith("#"):
-            yield Entry(f"line {lines.number}", {"url": url})
-
-
-def _csv(lines: _ManifestLines) -> Iterator[Entry]:
-    reader = csv.DictReader(lines, strict=True)
-    try:
-        columns = reader.fieldnames or []
-    except csv.Error as error:
-        yield _no_csv(reader, error)
-        return
-    if "url" not in columns:
-        yield Entry(f"line {max(reader.line_num, 1)}", None, f"expected a column url in the header, got {_name_columns(columns)}")
-        return
-    if len(set(columns)) < len(columns):
-        yield Entry(f"line {reader.line_num}", None, f"the header has a duplicate column: {_name_columns(columns)}")
-        return
-    while True:
-        lines.end_row()
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield _no_csv(reader, error)
-        else:
-            yield _csv_row(f"line {reader.line_num}", cells)
-
-
-def _no_csv(reader: csv.DictReader[str], error: csv.Error) -> Entry:
-    return Entry(f"line {reader.reader.line_num}", None, f"is not CSV: {error}")
-
-
-def _name_columns(columns: Sequence[str]) -> str:
-    """Return the names of columns for a message."""
-    # In a file without a header these are values, which may be secret.
-    plain = all(re.fullmatch(r"[A-Za-z][\w -]{0,30}", column.strip()) for column in columns)
-    return (", ".join(columns) if plain else "what looks like a row of values") or "nothing"
-
-
-def _csv_row(where: str, cells: dict[str | Any, str | Any]) -> Entry:
-    if None in cells:
-        return Entry(where, None, "has more cells than the header has columns")
-    try:
-        return Entry(where, {name: _cell(name, value) for name, value in cells.items()})
-    except ValueError as error:
-        return Entry(where, None, str(error))
-
-
-def _cell(name: str, value: str | None) -> Any:
-    if not value:
-        return None if name in KNOWN_FIELDS else value
-    if name not in _STRUCTURED:
-        return value
-    if name == "urls" and not value.startswith("["):
-        return value.split()
-    try:
-        return decode(value)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{name}: expected JSON in this cell") from error

@@ -26,7 +26,8 @@ from dpp.engine.snapshot import POST_PROCESS
 from dpp.engine.supervisor import supervised
 from dpp.errors import ManifestError, StageError
 from dpp.logs import FILES, set_up_logging
-from dpp.manifest.readers import Entry, Listed, check
+from dpp.manifest.entries import Entry
+from dpp.manifest.readers import Listed, check
 from dpp.models import Failure, FileData
 from dpp.names import file_key
 from dpp.plugins.registry import STEP_SETTINGS, option_names, registry

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pytest
 
 from dpp.manifest.catalog import read_catalog, write_catalog
-from dpp.manifest.readers import listed
+from dpp.manifest.entries import listed
 from dpp.models import FileData
 from dpp.plugins.registry import load_plugins
 from dpp.redact import url_secrets

@@ -9,7 +9,7 @@ import pytest
 from dpp import EnvironmentStop, FileData, ManifestError
 from dpp.errors import SHOWN_PROBLEMS
 from dpp.manifest.catalog import Chunk, read_catalog, write_catalog
-from dpp.manifest.readers import listed
+from dpp.manifest.entries import listed
 from dpp.names import digest, file_key, identity
 from hypothesis import example, given
 from hypothesis import strategies as st

@@ -1,0 +1,88 @@
+"""Read manifests in JSON: a list, JSON Lines, an object with a list of files, or one object, which is one file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from dpp.manifest.entries import Entry, to_entry
+from dpp.manifest.json_stream import ShapeError, decode, items, objects
+from dpp.manifest.lines import PIECE, Lines
+
+# Members under which programs and web services give their lists.
+LISTS = ("files", "data", "entries", "items", "records", "results")
+_SEVERAL_LINES = "the value continues on the next line; expected one object per line, or a JSON list: [{...}, {...}]"
+
+
+def read_list(lines: Lines) -> Iterator[Entry]:
+    """Yield the items of a JSON list, in bounded memory."""
+    return _entries(items(lines.rest(), lines.number))
+
+
+def read_objects(lines: Lines, first: str) -> Iterator[Entry]:
+    """Yield the objects of JSON Lines, the items of an object's list, or objects that have several lines.
+
+    Args:
+        lines: The text.
+        first: The start of its first line.
+    """
+    if _is_one_per_line(first):
+        return read_json_lines(lines)
+    return _entries(objects(lines.rest(), LISTS, lines.number))
+
+
+def _is_one_per_line(first: str) -> bool:
+    """Whether a text whose first line starts like this is JSON Lines."""
+    if len(first) >= PIECE:
+        return False
+    try:
+        value = decode(first)
+    except (ValueError, RecursionError) as error:
+        return not (_continues(first.rstrip(), error, also="}]"))
+    return "url" in value or not any(isinstance(value.get(name), list) for name in LISTS)
+
+
+def read_json_lines(lines: Lines) -> Iterator[Entry]:
+    """Yield the object of each line; a line that is invalid does not hide the following ones."""
+    for line in lines.rows():
+        where = f"line {lines.number}"
+        try:
+            yield _entry(where, decode(line))
+        except (ValueError, RecursionError) as error:
+            if _continues(line.rstrip(), error):
+                yield Entry(where, None, _SEVERAL_LINES)
+                return
+            yield Entry(where, None, f"is not JSON: {_reason(error)}")
+
+
+def _entries(values: Iterable[Any]) -> Iterator[Entry]:
+    number = 0
+    try:
+        for value in values:
+            yield _entry(f"entry {number}", value)
+            number += 1
+    except ShapeError as error:
+        yield Entry(f"entry {number}", None, str(error))
+    except (ValueError, RecursionError) as error:
+        yield Entry(f"entry {number}", None, f"is not JSON: {_reason(error)}")
+
+
+def _entry(where: str, value: Any) -> Entry:
+    if type(value) is not dict or "url" in value:
+        return to_entry(where, value)
+    lists = [name for name, member in value.items() if isinstance(member, list) and member and isinstance(member[0], Mapping)]
+    if not lists:
+        return to_entry(where, value)
+    shown = f"a list {lists[0]!r}" if lists[0].isidentifier() else "another list"
+    return Entry(where, None, f"has {shown} and no url; expected a list alone, [{{...}}], or as a member {' or '.join(LISTS)}")
+
+
+def _continues(line: str, error: Exception, also: str = "") -> bool:
+    """Whether a line is the start of JSON that continues on the next line: it ends in one of ``{[,:``, or one of the given."""
+    # A truncated line usually ends with another character.
+    return isinstance(error, json.JSONDecodeError) and error.pos >= len(line) and line.endswith((*"{[,:", *also))
+
+
+def _reason(error: Exception) -> str:
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
