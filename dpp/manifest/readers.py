@@ -18,9 +18,10 @@ from pydantic_core import PydanticSerializationError
 from dpp.errors import InputError, ManifestError
 from dpp.manifest.columns import declared_separator, is_header
 from dpp.manifest.entries import KNOWN_FIELDS, Entry, listed
-from dpp.manifest.formats import check_kind, encoding_of, open_bytes
+from dpp.manifest.formats import PARQUET, check_kind, encoding_of, open_bytes
 from dpp.manifest.json_reader import read_json_lines, read_list, read_objects
 from dpp.manifest.lines import BLANKS, Lines, TooLongError
+from dpp.manifest.parquet import read_parquet
 from dpp.manifest.table import is_comment, read_table
 from dpp.manifest.url_list import read_urls
 from dpp.models import RUNTIME_FIELDS, FileData
@@ -31,7 +32,7 @@ Files = str | Path | Sequence[Mapping[str, Any]]
 BAD_ENTRY = "manifest"
 TABLES = frozenset({".csv", ".tsv", ".tab", ".psv"})
 TEXTS = frozenset({".txt", ".text", ".list", ".urls"})
-_FORMATS = "a JSON list (.json), JSON Lines (.jsonl), CSV with a header (.csv, .tsv), or a text file of URLs (.txt)"
+_FORMATS = "a JSON list (.json), JSON Lines (.jsonl), CSV with a header (.csv, .tsv), Parquet (.parquet), or a text file of URLs (.txt)"
 
 
 def describe_source(files: Files) -> str:
@@ -79,6 +80,9 @@ def _reason(error: OSError | ValueError) -> str:
 
 def _entries(path: Path, stream: io.BufferedReader[Any], encoding: str) -> Iterator[Entry]:
     head = stream.peek()
+    if head.startswith(PARQUET):
+        yield from read_parquet(path)
+        return
     suffix = Path(path.stem if path.suffix.lower() == ".gz" else path.name).suffix.lower()
     check_kind(head, suffix)
     found = encoding_of(head, encoding)
