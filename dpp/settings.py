@@ -61,6 +61,7 @@ class Settings(BaseModel):
     )
     skip_existing: str = Field("", description="skip files that exist in this destination: a folder, or a source such as s3://bucket/data/")
     skip_bad: bool = Field(default=False, description="continue despite invalid manifest entries; each is reported as failed")
+    encoding: str = Field("", description="encoding of a manifest without a byte order mark, such as windows-1252 (none: UTF-8)")
     cleanup: bool = Field(default=False, description="remove the download and pre-processed output of each file that is ok")
     chunk_size: int = Field(0, ge=0, description="files per Luigi task (1: one task per file and stage; 0: automatic)")
     download_threads: int = Field(8, ge=1, description="maximum downloads at once per worker")
@@ -108,6 +109,15 @@ class Settings(BaseModel):
     def _log_file_can_be_named(cls, path: str) -> str:
         _check_path(path)
         return path
+
+    @field_validator("encoding")
+    @classmethod
+    def _encoding_is_known(cls, encoding: str) -> str:
+        try:
+            "".encode(encoding or "utf-8")
+        except (LookupError, ValueError) as error:
+            raise ValueError("is not an encoding of text; expected a name such as windows-1252, shift_jis or utf-16-le") from error
+        return encoding
 
     @field_validator("options")
     @classmethod

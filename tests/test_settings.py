@@ -58,6 +58,13 @@ def test_a_path_that_can_not_be_is_refused(wrong):
         make_settings(wrong)
 
 
+@pytest.mark.parametrize("name", ["utf8x", "base64", "rot13", "a\0b", "\udce9"])
+def test_an_encoding_is_one_of_text(name):
+    with pytest.raises(ConfigurationError, match=r"^encoding: is not an encoding of text; expected a name such as windows-1252"):
+        make_settings({"encoding": name})
+    assert make_settings({"encoding": "Windows-1252"}).encoding == "Windows-1252"
+
+
 @pytest.mark.parametrize("value", [object(), float("nan"), {1, 2}, "\udce9", b"x"])
 def test_options_hold_only_what_every_process_can_read(value):
     with pytest.raises(ConfigurationError, match="options: contains a value that JSON cannot represent"):

@@ -175,4 +175,4 @@ def _without_existing(entries: Iterator[Entry], existing: Existing, pipeline: Pi
 
 def _read_entries(files: Files, settings: Settings, registry: Registry) -> Iterator[Entry]:
     found = registry.rows(str(files), settings) if isinstance(files, (str, Path)) else None
-    return read(files) if found is None else listed(found)
+    return read(files, settings.encoding) if found is None else listed(found)

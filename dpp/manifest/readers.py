@@ -7,6 +7,7 @@ reported at once.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +31,7 @@ from dpp.settings import describe
 
 Files = str | Path | Sequence[Mapping[str, Any]]
 BAD_ENTRY = "manifest"
+_INVALID_BYTE = re.compile(r"\\udc([89a-f][0-9a-f])")
 TABLES = frozenset({".csv", ".tsv", ".tab", ".psv"})
 TEXTS = frozenset({".txt", ".text", ".list", ".urls"})
 _FORMATS = "a JSON list (.json), JSON Lines (.jsonl), CSV with a header (.csv, .tsv), Parquet (.parquet), or a text file of URLs (.txt)"
@@ -160,12 +162,23 @@ def _storable(file: FileData) -> str:
         if file.model_extra:
             FileData.model_validate_json(text)
     except PydanticSerializationError as error:
-        raise ValueError(
-            "contains a value that JSON cannot represent: invalid Unicode, an unsupported type, or lists nested too deeply"
-        ) from error
+        unsupported = "contains a value that JSON cannot represent: invalid Unicode, an unsupported type, or lists nested too deeply"
+        raise ValueError(_invalid_byte(file) or unsupported) from error
     except ValidationError as error:
         raise ValueError("is nested too deeply") from error
     return text
+
+
+def _invalid_byte(file: FileData) -> str:
+    """Return the problem of a file with text that is not UTF-8; "" if it has none."""
+    # The decoder makes a surrogate of each such byte, which repr shows as an escape.
+    found = _INVALID_BYTE.search(repr(file))
+    if found is None:
+        return ""
+    return (
+        f"contains the byte 0x{found[1]}, which is not valid UTF-8; if the manifest is Windows-1252, as Excel saves CSV, "
+        "set --encoding windows-1252, or save it as UTF-8"
+    )
 
 
 def as_text(file: FileData) -> str:

@@ -36,10 +36,9 @@ def refused(tmp_path, command):
 
 
 @pytest.mark.fault(22)
-@pytest.mark.parametrize("name", ["x.json", "x.jsonl"])
-def test_an_object_over_several_lines_is_one_problem(refused, seen, name):
-    (problem,) = refused(name, json.dumps({"url": "https://h/a", "id": "a"}, indent=2))
-    assert problem == "line 1: the value continues on the next line; expected one object per line, or a JSON list: [{...}, {...}]"
+def test_an_object_over_several_lines_is_one_problem(refused, seen):
+    (problem,) = refused("x.jsonl", '{"url": "https://h/a"}\n' + json.dumps({"url": "https://h/a", "id": "a"}, indent=2))
+    assert problem == "line 2: the value continues on the next line; expected one object per line, or a JSON list: [{...}, {...}]"
     seen("one problem for an object over several lines")
 
 
@@ -124,3 +123,15 @@ def test_text_forges_no_line_and_controls_no_terminal(command, manifest, site, t
     assert "FORGED by an exception" in text
     assert not re.search(r"^FORGED|[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u2028-\u202e\u2066-\u2069]", text, re.MULTILINE)
     seen("escaped, or indented below their line")
+
+
+@pytest.mark.fault(22)
+def test_a_manifest_in_another_encoding_is_read_with_its_name(refused, command, tmp_path, seen):
+    data = f"url,id\n{(tmp_path / 'a').as_uri()},caf\u00e9\n".encode("windows-1252")
+    (tmp_path / "a").write_text("a")
+    (problem,) = refused("x.csv", data)
+    assert problem.startswith("line 2: contains the byte 0xe9, which is not valid UTF-8; if the manifest is Windows-1252")
+    done = command("dpp", "run", "x.csv", "--encoding", "windows-1252", "--json")
+    assert (done.returncode, "caf\\u00e9" in done.stdout or "caf\u00e9" in done.stdout) == (0, True), done.stderr
+    assert command("dpp", "plan", "x.csv", "--encoding", "windows-1252").returncode == 0
+    seen("refused with the option; with it, the id is as it was written")
