@@ -92,8 +92,8 @@ class ProcessingPipeline:
             EnvironmentStop: The environment stopped the run, such as a full disk.
         """
         with self._workspace() as folder:
-            # One chunk: all files are run in this process.
-            settings = make_settings({**self._values, "workspace": folder, "chunk_size": 1_000_000_000})
+            # The predecessor accepts an empty list. One chunk: all files are run in this process.
+            settings = make_settings({**self._values, "workspace": folder, "chunk_size": 1_000_000_000, "allow_empty": True})
             set_up_logging(settings)
             steps = self._steps(settings)
             run = open_run(files, settings, registry(), steps=steps)

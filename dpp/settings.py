@@ -61,6 +61,7 @@ class Settings(BaseModel):
     )
     skip_existing: str = Field("", description="skip files that exist in this destination: a folder, or a source such as s3://bucket/data/")
     skip_bad: bool = Field(default=False, description="continue despite invalid manifest entries; each is reported as failed")
+    allow_empty: bool = Field(default=False, description="accept a manifest, folder or source without files")
     encoding: str = Field("", description="encoding of a manifest without a byte order mark, such as windows-1252 (none: UTF-8)")
     cleanup: bool = Field(default=False, description="remove the download and pre-processed output of each file that is ok")
     chunk_size: int = Field(0, ge=0, description="files per Luigi task (1: one task per file and stage; 0: automatic)")

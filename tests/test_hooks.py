@@ -228,7 +228,7 @@ def test_dpp_sources_problems_of_entries_are_told_like_those_of_a_manifest(insta
     run = run_batch("listing://x")
     assert run.returncode == 2
     assert "entry 0: url: no fetcher for gopher:" in run.stderr
-    assert "entry 1: expected an object with a url, got int" in run.stderr
+    assert "entry 1: expected an object with a url, or a URL, got int" in run.stderr
 
 
 OPTION_SOURCE = """

@@ -313,8 +313,12 @@ def test_a_workspace_that_cannot_be_made_stops_the_run_before_any_request(site, 
     assert not site.requests
 
 
-def test_an_empty_manifest_is_a_batch_without_files(manifest, run_batch):
-    done = run_batch(manifest([]))
+@pytest.mark.fault(22)
+def test_an_empty_manifest_is_a_batch_without_files_only_if_that_is_allowed(manifest, run_batch, tmp_path):
+    refused = run_batch(manifest([]))
+    assert (refused.returncode, "x.json: the list names no files; if that is right, use --allow-empty" in refused.stderr) == (2, True)
+    assert not list(tmp_path.glob("dpp-workspace/batches/*/runs/*"))
+    done = run_batch(manifest([]), "--allow-empty")
     assert done.returncode == 0
     assert "0 of 0 ok" in done.stderr
 

@@ -17,7 +17,7 @@ from dpp.batch.folder import RunFolder, latest_run
 from dpp.batch.request import Request
 from dpp.batch.run import Run
 from dpp.engine.pipeline import Pipeline, workspace_root
-from dpp.errors import ConfigurationError
+from dpp.errors import ConfigurationError, InputError
 from dpp.manifest.catalog import write_catalog
 from dpp.manifest.entries import Entry, listed
 from dpp.manifest.readers import Files, describe_source, is_source, read
@@ -175,4 +175,15 @@ def _without_existing(entries: Iterator[Entry], existing: Existing, pipeline: Pi
 
 def _read_entries(files: Files, settings: Settings, registry: Registry) -> Iterator[Entry]:
     found = registry.rows(str(files), settings) if isinstance(files, (str, Path)) else None
-    return read(files, settings.encoding) if found is None else listed(found)
+    entries = read(files, settings.encoding) if found is None else listed(found)
+    return entries if settings.allow_empty else _at_least_one(entries, describe_source(files))
+
+
+def _at_least_one(entries: Iterator[Entry], source: str) -> Iterator[Entry]:
+    """Yield the entries, or raise InputError if there are none."""
+    # What makes the list of a nightly job may have failed: "0 of 0 ok" would be taken for success.
+    first = next(entries, None)
+    if first is None:
+        raise InputError(f"{source}: the list names no files; if that is right, use --allow-empty")
+    yield first
+    yield from entries

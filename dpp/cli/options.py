@@ -82,6 +82,7 @@ GROUPS = {
         "options",
         "skip_existing",
         "skip_bad",
+        "allow_empty",
         "encoding",
         "cleanup",
     ),

@@ -161,7 +161,7 @@ class RunBatch(SettingsTask):
         Raises:
             ConfigurationError: No manifest was given.
         """
-        if not self.files:
+        if self.files is None or self.files == "":
             raise ConfigurationError(
                 "no files: give a JSON list, JSON Lines, CSV or text file with URLs, a folder, or a source such as s3://"
             )
@@ -278,7 +278,7 @@ def start_batch(files: Any = "", workers: int = 0, selection: Selection | None =
         EnvironmentStop: Another process runs the batch, or the workspace cannot be written.
     """
     check_luigi_settings()
-    task = RunBatch(**({"files": files} if files else {}), **settings)
+    task = RunBatch(**({} if files == "" else {"files": files}), **settings)
     # Luigi returns the same object for the same parameters: an earlier use in this process may have left its run open.
     task.close()
     task.workers = workers = workers or _configured_workers()

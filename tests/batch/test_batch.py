@@ -255,7 +255,7 @@ def test_a_wrong_manifest_leaves_no_run_and_no_lock(begin, local, tmp_path, shar
     assert [path.name for path in (tmp_path / "w").iterdir()] == ["batches"]
 
 
-@pytest.mark.parametrize("entries", [[5], ["https://h/"], [None], [{1: 2, "a": 3}], [{"url": "https://h/", "x": {1: 2, "y": object()}}]])
+@pytest.mark.parametrize("entries", [[5], ["h"], [None], [{1: 2, "a": 3}], [{"url": "https://h/", "x": {1: 2, "y": object()}}]])
 def test_a_list_of_anything_is_a_manifest_error(begin, entries):
     with pytest.raises(ManifestError, match="entry 0: "):
         begin(entries)
@@ -269,7 +269,7 @@ def test_a_list_in_itself_is_a_manifest_error(begin):
 
 
 def test_an_empty_list_is_a_run_without_files(begin, work):
-    assert work(begin([])).complete
+    assert work(begin([], allow_empty=True)).complete
 
 
 def test_a_wrong_setting_is_found_before_anything_is_made(begin, local, tmp_path):
@@ -438,3 +438,21 @@ def test_a_torn_run_json_is_one_with_defaults(begin, local, text):
     found = RunFolder(run.folder)
     assert found.info == RunInfo()
     assert found.progress().batch == run.batch
+
+
+@pytest.mark.parametrize("files", ["empty.txt", "header.csv", "list.json", "folder", "*.none", "file:folder", []])
+def test_a_list_without_files_is_refused_unless_that_is_allowed(files, begin, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, text in (("empty.txt", "# none\n"), ("header.csv", "url\n"), ("list.json", "[]")):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "folder").mkdir()
+    files = f"file://{tmp_path}/folder" if files == "file:folder" else files
+    with pytest.raises(InputError, match=r": the list names no files; if that is right, use --allow-empty$"):
+        begin(files)
+    assert begin(files, allow_empty=True).info.total == 0
+
+
+def test_files_that_are_skipped_are_files(begin, tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "a").write_text("a")
+    assert begin([{"url": "https://h/a"}], skip_existing=str(tmp_path / "there")).info.skipped == 1

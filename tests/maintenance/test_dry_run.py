@@ -112,6 +112,7 @@ def test_files_that_are_where_they_should_get_to_are_left_out(site, manifest, dp
         ([{"url": "nope"}, {"url": "also"}], (), "2 problems, nothing was fetched"),
         ([], ("--processor", "chekcsum"), "did you mean 'checksum'?"),
         ([], ("--attempts", "0"), "attempts"),
+        ([], (), "the list names no files"),
     ],
 )
 def test_what_a_run_would_refuse_is_refused(manifest, dpp, tmp_path, entries, arguments, message):
