@@ -49,25 +49,41 @@ def slug(text: str) -> str:
 
 
 @functools.lru_cache(CACHED)
-def identity(url: str) -> str:
-    """Return the URL without password and fragment, and for http and https without user; URLs with the same identity are one file."""
+def identity(url: str, sha256: str | None = None) -> str:
+    """Return the part of a URL that identifies a file; URLs with the same identity are one file.
+
+    It has no password and no fragment, and for http and https no user. With the file's digest, it has no query either.
+
+    Args:
+        url: The URL.
+        sha256: The digest that the manifest expects, or None.
+    """
     # A changed password is no reason to download a file again. With other schemes, such as sftp, users may see different files.
     parts = urlsplit(url)
     scheme, (user, _, host) = parts.scheme.lower(), parts.netloc.rpartition("@")
     name = "" if scheme in ("http", "https") else user.partition(":")[0]
-    return urlunsplit((scheme, f"{name}@{host}" if name else host, parts.path, parts.query, ""))
+    place = f"{name}@{host}" if name else host
+    # A list that is made again has URLs with new signatures. The digest tells the files of one path apart.
+    if is_versioned(url, sha256):
+        return urlunsplit((scheme, place, parts.path, "", f"sha256={sha256}"))
+    return urlunsplit((scheme, place, parts.path, parts.query, ""))
+
+
+def is_versioned(url: str, sha256: str | None) -> bool:
+    """Whether a digest takes the place of the URL's query in the identity of a file."""
+    return sha256 is not None and "?" in url
 
 
 @functools.lru_cache(CACHED)
-def download_key(url: str) -> str:
-    """Return the key of a download; files with the same URL share it."""
-    return f"{slug(stem(url))}-{digest(identity(url))}"
+def download_key(url: str, sha256: str | None = None) -> str:
+    """Return the key of a download; files of the same identity share it."""
+    return f"{slug(stem(url))}-{digest(identity(url, sha256))}"
 
 
 @functools.lru_cache(CACHED)
-def file_key(file_id: str, url: str) -> str:
-    """Return the key of a file: a slug of its id and a digest of id and URL."""
-    return f"{slug(file_id)}-{digest(file_id, identity(url))}"
+def file_key(file_id: str, url: str, sha256: str | None = None) -> str:
+    """Return the key of a file: a slug of its id and a digest of id and identity."""
+    return f"{slug(file_id)}-{digest(file_id, identity(url, sha256))}"
 
 
 def shard(key: str) -> str:

@@ -43,7 +43,7 @@ def manifest(data: bytes) -> None:
             assert str(error).encode("utf-8", "backslashreplace")
             return
         files = list(read_catalog(Path(folder, "catalog"), chunks[0])) if chunks else []
-    assert len({file_key(file.id, file.url).casefold() for file in files}) == len(files)
+    assert len({file_key(file.id, file.url, file.sha256).casefold() for file in files}) == len(files)
     for file in files:
         assert FileData.model_validate_json(as_text(file)) == file or "NaN" in as_text(file)
         _stays_inside(file)

@@ -313,6 +313,21 @@ def test_a_workspace_that_cannot_be_made_stops_the_run_before_any_request(site, 
     assert not site.requests
 
 
+@pytest.mark.parametrize("chunk_size", [1, 32])
+def test_a_list_with_new_signatures_and_the_same_digests_is_done(site, manifest, run_batch, results, chunk_size):
+    site.add("/a.bin", "data")
+    digest = hashlib.sha256(b"data").hexdigest()
+
+    def signed(number):
+        return manifest([{"url": f"{site.url}/a.bin?X-Amz-Signature={number}", "id": "a", "sha256": digest.upper()}])
+
+    for number in (1, 2):
+        assert run_batch(signed(number), "--chunk-size", chunk_size).returncode == 0
+        assert results()["a"]["cached"] is (number == 2)
+    assert run_batch(signed(3), "--chunk-size", chunk_size, "--options", '{"checksum": {"algorithm": "md5"}}').returncode == 0
+    assert len(site.requests) == 1
+
+
 @pytest.mark.fault(22)
 def test_an_empty_manifest_is_a_batch_without_files_only_if_that_is_allowed(manifest, run_batch, tmp_path):
     refused = run_batch(manifest([]))

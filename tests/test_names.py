@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import unicodedata
 from pathlib import Path
@@ -132,6 +133,14 @@ def test_a_new_password_is_no_new_file_but_another_query_is():
     assert names.download_key("https://me:old@h/a") == names.download_key("HTTPS://you:new@h/a#part")
     assert names.download_key("https://h/a?v=1") != names.download_key("https://h/a?v=2")
     assert names.file_key("a", "https://h/a") != names.file_key("a", "https://g/a")
+
+
+def test_with_a_digest_a_new_query_is_no_new_file_but_another_digest_or_path_is():
+    signed, again = "https://me:pw@h/a?sig=1", "https://h/a?sig=2&e=3"
+    for key in (names.download_key, functools.partial(names.file_key, "a")):
+        assert key(signed, "0" * 64) == key(again, "0" * 64)
+        assert len({key(signed), key(again), key(signed, "0" * 64), key(signed, "1" * 64), key("https://h/b?sig=1", "0" * 64)}) == 5
+        assert key("https://h/a", "0" * 64) == key("https://h/a")
 
 
 def test_a_digest_keeps_its_parts_apart():

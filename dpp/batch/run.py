@@ -123,7 +123,7 @@ class Run(RunFolder):
 
         The block gets a function that records the number of bytes downloaded so far.
         """
-        path, since, due = self.snapshot(file_key(file.id, file.url)), time.time(), 0.0
+        path, since, due = self.snapshot(file_key(file.id, file.url, file.sha256)), time.time(), 0.0
 
         def show(received: int) -> None:
             nonlocal due
@@ -207,7 +207,7 @@ class Run(RunFolder):
         with suppress(ConfigurationError, FileNotFoundError):
             chunks, pipeline = self.workfile.chunks(), self.pipeline()
             files = [self.workfile.file(index) for index in range(len(chunks))] if is_graph(chunks) else []
-            jobs = [Job(file) for file in files if not self.ledger(file_key(file.id, file.url)).exists()]
+            jobs = [Job(file) for file in files if not self.ledger(file_key(file.id, file.url, file.sha256)).exists()]
             records = [record for job in jobs if (record := pipeline.recalled(job))]
             ledger = Ledger(self.ledger(f"known-{process_name()}"))
             for record in records:

@@ -20,7 +20,7 @@ from dpp.engine.preprocess import INPUT, is_exploded, load_prepared, members, na
 from dpp.errors import RESUMABLE_TEXT, DppError, EnvironmentStop, FetchError, StageError
 from dpp.logs import FILES
 from dpp.models import Failure, FileData, Outcome, Stage, own_copy
-from dpp.names import file_key
+from dpp.names import file_key, is_versioned
 from dpp.plugins.registry import Registry
 from dpp.plugins.results import to_json
 from dpp.plugins.steps import ConfiguredStep, Steps
@@ -120,10 +120,20 @@ class Pipeline:
 
     def recall(self, job: Job) -> Outcome | None:
         """Return the outcome of an earlier run, if the file is complete or its failure is not tried again; else None."""
-        outcome = read_outcome(self._report_path(job.file))
+        outcome = read_outcome(self._report_path(job.file)) or self._with_old_key(job.file)
         if outcome is None or not (self._still_holds(outcome, job.file) if outcome.ok else self._is_not_retried(outcome)):
             return None
         outcome.cached = outcome.run != self.run
+        return outcome
+
+    def _with_old_key(self, file: FileData) -> Outcome | None:
+        """Return the outcome of a file whose key was made from the URL's query before, with its new key; else None."""
+        # dpp 0.1.0 did so for all files. Work that it has done must not be done again.
+        if not is_versioned(file.url, file.sha256):
+            return None
+        outcome = read_outcome(self.workspace.keyed("reports", self.fingerprints[2], file_key(file.id, file.url)) + ".json")
+        if outcome is not None:
+            outcome.key = file_key(file.id, file.url, file.sha256)
         return outcome
 
     def _is_not_retried(self, failed: Outcome) -> bool:
@@ -135,7 +145,10 @@ class Pipeline:
         if outcome is None:
             return None
         self._leave(job, outcome)
-        return Record.of(outcome)
+        record = Record.of(outcome)
+        if is_versioned(job.file.url, job.file.sha256) and not os.path.exists(path := self._report_path(job.file)):
+            write_atomic(path, record.line)
+        return record
 
     def _still_holds(self, outcome: Outcome, file: FileData) -> bool:
         """Whether the manifest still matches the outcome, and neither the result nor the download (if it exists) was truncated since."""
@@ -251,7 +264,7 @@ class Pipeline:
             id=job.file.id,
             name=job.file.name,
             url=redact_url(job.file.url),
-            key=file_key(job.file.id, job.file.url),
+            key=file_key(job.file.id, job.file.url, job.file.sha256),
             status="failed" if failure else "ok",
             stage=failure.stage if failure else None,
             error_class=failure.error_class if failure else None,

@@ -159,7 +159,8 @@ class Supervisor:
         done, failed = len(recorded), sum(not ok for ok in recorded.values())
         numbers: Sequence[int] = range(self._size)
         if recorded:
-            numbers = [number for number, file in enumerate(self._files(numbers)) if file_key(file.id, file.url) not in recorded]
+            files = enumerate(self._files(numbers))
+            numbers = [number for number, file in files if file_key(file.id, file.url, file.sha256) not in recorded]
 
         def tell(board: Board) -> None:
             if self._on_progress:
@@ -190,7 +191,7 @@ class Supervisor:
         self._on_crash()
         places, recorded = monitor.overdue or monitor.board.running(), self._recorded()
         at_work = (_Suspect(numbers[index], file, places[index]) for index, file in pick(places).items())
-        suspects = [suspect for suspect in at_work if file_key(suspect.file.id, suspect.file.url) not in recorded]
+        suspects = [suspect for suspect in at_work if file_key(suspect.file.id, suspect.file.url, suspect.file.sha256) not in recorded]
         return _CrashReport(ended, suspects, monitor.is_sure)
 
     def _work(self, files: Iterable[FileData], board: Board) -> None:

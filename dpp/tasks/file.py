@@ -253,7 +253,7 @@ class DownloadTarget(SettingsTask):
 
     def _notes_path(self) -> Path:
         assert self.batch_run is not None
-        return self.batch_run.notes(file_key(self.file.id, self.file.url))
+        return self.batch_run.notes(file_key(self.file.id, self.file.url, self.file.sha256))
 
 
 @with_settings(["pre_processors"])
@@ -358,4 +358,4 @@ class Report(Processed):
 
     def _ledger_path(self) -> Path:
         assert self.batch_run is not None
-        return self.batch_run.ledger(file_key(self.file.id, self.file.url))
+        return self.batch_run.ledger(file_key(self.file.id, self.file.url, self.file.sha256))

@@ -86,8 +86,8 @@ class Workspace:
         self._root = str(root)
 
     def download(self, file: FileData) -> DownloadPaths:
-        """Return the paths of a file's download; files with the same URL share a folder."""
-        key = names.download_key(file.url)
+        """Return the paths of a file's download; files of the same identity share a folder."""
+        key = names.download_key(file.url, file.sha256)
         name = names.safe_name(names.basename(file.url) if file.name == names.stem(file.url) else file.name)
         return DownloadPaths(f"{self._root}/downloads/{names.shard(key)}/{key}", name)
 
@@ -120,7 +120,7 @@ class Workspace:
         return self.root / "batches" / name
 
     def _sharded(self, kind: str, fingerprint: str, file: FileData, suffix: str) -> str:
-        return self.keyed(kind, fingerprint, names.file_key(file.id, file.url)) + suffix
+        return self.keyed(kind, fingerprint, names.file_key(file.id, file.url, file.sha256)) + suffix
 
     def keyed(self, kind: str, fingerprint: str, key: str) -> str:
         """Return the path of a file's target without its suffix, given the file's key.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import json
 import logging
 import shutil
@@ -26,6 +27,7 @@ from dpp.engine.pipeline import Job, Pipeline
 from dpp.plugins.builtin import Checksum
 from dpp.plugins.registry import registry
 from dpp.plugins.steps import ConfiguredStep, Steps
+from dpp.workspace.ledger import read_outcome
 
 from http_site import serve_file, status
 
@@ -617,6 +619,17 @@ class TestRecall:
         pipeline = make()
         run(pipeline, a)
         assert pipeline.recall(Job(a.model_copy(update=changed))) is None
+
+    def test_work_under_a_key_with_the_query_is_recalled_and_gets_its_new_key(self, make, a):
+        pipeline = make()
+        digest = hashlib.sha256(b"text").hexdigest()
+        before, after = (FileData(url=f"{a.url}?sig=1", id="a", sha256=given) for given in (None, digest))
+        old = run(pipeline, before)[1]
+        assert pipeline.recall(Job(after.model_copy(update={"sha256": "0" * 64}))) is None
+        assert not pipeline.report_path(after).exists()
+        found = pipeline.recalled(Job(after)).outcome
+        assert (found.result, found.key != old.key, pipeline.report_path(after).stem) == ("text", True, found.key)
+        assert read_outcome(pipeline.report_path(after)).key == found.key
 
     def test_one_of_other_steps_is_not_recalled(self, make, a, upper):
         run(make(), a)
