@@ -26,6 +26,9 @@ RUNTIME_FIELDS = frozenset({"exploded", "local_path", "output_dir", "processing_
 _UNCHANGEABLE = (str, int, float, bool, type(None))
 _PLAIN_URL = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,4})?(/[!-~]*)?")
 _BAD_IN_URL = re.compile(r"[\x00-\x20\x7f]")
+# Copied from a page or a chat, a URL may have them, and no server knows it.
+_INVISIBLE = re.compile("[\u200b-\u200f\u2028-\u202e\u2060\ufeff]")
+_QUOTES = ('"', "'", "<", "\u201c", "\u201d", "\u201e", "\u2018", "\u2019", "\u00ab")
 
 
 def _text_or_int(value: Any) -> Any:
@@ -45,8 +48,12 @@ def check_url(url: str) -> str:
         return url
     if _BAD_IN_URL.search(url):
         raise ValueError("contains whitespace or a control character; percent-encode it")
+    if invisible := _INVISIBLE.search(url):
+        raise ValueError(f"contains the invisible character U+{ord(invisible[0]):04X}; remove it")
     scheme, host = _scheme_and_host(url)
     if not scheme:
+        if url.startswith(_QUOTES):
+            raise ValueError("is in quotes; remove them")
         raise ValueError("has no scheme; expected something like https://host/path or file:///path")
     if scheme in ("http", "https") and not host:
         raise ValueError("has no host")

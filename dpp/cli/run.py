@@ -21,8 +21,8 @@ from dpp.tasks.batch import RunBatch, start_batch
 def run(files: str, workers: int | None, **given: Any) -> None:
     """Run the batch of FILES; a rerun does only what is missing.
 
-    FILES is a JSON list, JSON Lines (.jsonl), CSV with a header (.csv), a text file of URLs (.txt), a folder or a pattern
-    of local files, or a source of a plugin, such as sftp://host/folder/. A named batch (--batch) can set it instead.
+    FILES is JSON, JSON Lines (.jsonl), a table with a header (.csv, .tsv, .parquet), a text file of URLs (.txt), a folder or a
+    pattern of local files, or a source of a plugin, such as sftp://host/folder/. A named batch (--batch) can set it instead.
 
     Results are written to the workspace. Settings that are not given come from luigi.cfg; dpp config shows them.
 

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from dpp.errors import InputError, ManifestError
-from dpp.manifest.columns import declared_separator, is_header
+from dpp.manifest.columns import declared_separator, has_url, is_header, shown_names
 from dpp.manifest.entries import KNOWN_FIELDS, Entry, listed
 from dpp.manifest.formats import PARQUET, check_kind, encoding_of, open_bytes
 from dpp.manifest.json_reader import read_json_lines, read_list, read_objects
@@ -31,6 +31,7 @@ from dpp.settings import describe
 
 Files = str | Path | Sequence[Mapping[str, Any]]
 BAD_ENTRY = "manifest"
+_NO_URL = "url is missing"
 _INVALID_BYTE = re.compile(r"\\udc([89a-f][0-9a-f])")
 TABLES = frozenset({".csv", ".tsv", ".tab", ".psv"})
 TEXTS = frozenset({".txt", ".text", ".list", ".urls"})
@@ -137,7 +138,11 @@ def check(entry: Entry, schemes: Collection[str]) -> Listed | list[str]:
     try:
         file = FileData.model_validate(fields)
     except ValidationError as error:
-        problems += [*describe(error), *_unknown_schemes([fields.get("url")], schemes)]
+        hint = "" if "url" in fields else _names_instead(fields)
+        problems += [
+            *(problem + hint * (problem == _NO_URL) for problem in describe(error)),
+            *_unknown_schemes([fields.get("url")], schemes),
+        ]
     else:
         problems += _unknown_schemes([file.url, *(file.urls or ())], schemes)
         try:
@@ -167,6 +172,12 @@ def _storable(file: FileData) -> str:
     except ValidationError as error:
         raise ValueError("is nested too deeply") from error
     return text
+
+
+def _names_instead(fields: Mapping[Any, Any]) -> str:
+    """Return the end of a message about a missing url: the fields that may be meant."""
+    similar = [name for name in fields if isinstance(name, str) and has_url([name])]
+    return f"; found {shown_names(similar)}: rename it to url" if similar else ""
 
 
 def _invalid_byte(file: FileData) -> str:

@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 _OPTION = re.compile(r"[ \t]+([a-z][a-z0-9-]*)=(.*)", re.DOTALL)
 
+_DIGEST = re.compile(r"((?:sha|md)-?[0-9]+)\s*=\s*([0-9a-f]+)", re.IGNORECASE)
+
 
 def read_urls(lines: Lines) -> Iterator[Entry]:
     """Yield an entry for each line; blank lines, and lines that begin with ``#``, are skipped.
@@ -70,10 +72,9 @@ class _Options:
         elif name == "header" and ":" in value:
             field, _, content = value.partition(":")
             fields["headers"] = {**fields.get("headers", {}), field.strip(): content.strip()}
-        elif name == "checksum" and "=" in value:
-            # In aria2, sha-256=DIGEST; the fields of a manifest are sha256, md5 and so on.
-            algorithm, _, digest = value.partition("=")
-            fields[algorithm.strip().lower().replace("-", "")] = digest.strip()
+        elif name == "checksum" and (digest := _DIGEST.fullmatch(value)):
+            # The fields of a manifest are sha256, md5 and so on.
+            fields[digest[1].lower().replace("-", "")] = digest[2]
         else:
             self._unused.add(name)
         return entry._replace(fields=fields)

@@ -93,7 +93,7 @@ class RunBatch(SettingsTask):
     """
 
     files = FilesParameter(
-        default="", description="files to run: a JSON list, JSON Lines, CSV or text file, a folder, or a plugin's source"
+        default="", description="files to run: JSON, JSON Lines, a table (CSV, Parquet), a text of URLs, a folder, or a plugin's source"
     )
 
     batch_name = luigi.Parameter(default="", significant=False, description="use the settings of section [batch:NAME] of luigi.cfg")
@@ -163,7 +163,7 @@ class RunBatch(SettingsTask):
         """
         if self.files is None or self.files == "":
             raise ConfigurationError(
-                "no files: give a JSON list, JSON Lines, CSV or text file with URLs, a folder, or a source such as s3://"
+                "no files: give a list of them in JSON, JSON Lines, CSV or Parquet, a text of URLs, a folder, or a source such as s3://"
             )
         files: Files = recursively_unfreeze(self.files)
         return files

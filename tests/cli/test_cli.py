@@ -36,7 +36,7 @@ def test_run_takes_the_same_settings_as_luigi(site, manifest, dpp, results):
     ("arguments", "code", "message"),
     [
         (("run", "nothing.json"), 2, "No such file"),
-        (("run",), 2, "no files: give a JSON list"),
+        (("run",), 2, "no files: give a list of them"),
         (("run", "--batch", "acme"), 2, "luigi.cfg has no section [batch:acme]; add it"),
         (("run", "x.json", "--workers", "0"), 2, "--workers"),
         (("run", "x.json", "--options", "{"), 2, "expected JSON"),

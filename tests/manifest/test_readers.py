@@ -196,6 +196,14 @@ def test_what_json_can_not_hold_is_a_problem(value):
     assert found.startswith("entry 0: contains a value that JSON cannot represent")
 
 
+def test_a_field_that_may_be_the_url_is_named():
+    assert problems_of([{"URL": URL}, {"download_url": URL, "x": 1}, {"x": 1}]) == [
+        "entry 0: url is missing; found URL: rename it to url",
+        "entry 1: url is missing; found download_url: rename it to url",
+        "entry 2: url is missing",
+    ]
+
+
 def test_a_list_in_itself_is_a_problem():
     endless: list = []
     endless.append(endless)

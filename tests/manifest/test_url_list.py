@@ -34,7 +34,7 @@ def test_options_of_aria2_become_fields(rows, caplog):
 
 
 def test_options_that_dpp_does_not_have_are_named_in_one_warning(rows, caplog):
-    assert len(rows(f"{URL}\n  dir=/tmp\n  split=4\n{OTHER}\n  dir=/x\n  checksum=?\n")) == 2
+    assert len(rows(f"{URL}\n  dir=/tmp\n  split=4\n{OTHER}\n  dir=/x\n  checksum=url=x\n")) == 2
     assert [record.message for record in caplog.records] == ["options of aria2 that dpp does not use: checksum, dir, split"]
 
 
