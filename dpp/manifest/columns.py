@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from dpp.manifest.entries import KNOWN_FIELDS
+from dpp.manifest.formats import invalid_byte
 from dpp.manifest.lines import BLANKS
 
 SEPARATORS = (",", ";", "\t", "|")
@@ -64,8 +65,10 @@ def field_names(header: Sequence[str]) -> list[str]:
         header: The names as in the file.
 
     Raises:
-        ValueError: There is no column url, or two columns are one field.
+        ValueError: There is no column url, two columns are one field, or a name is not valid UTF-8.
     """
+    if problem := invalid_byte("".join(header)):
+        raise ValueError(f"the header {problem}")
     plain = [_plain(cell) for cell in header]
     fields = [_field(name, plain) for name in plain]
     if "url" not in fields:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,6 +48,8 @@ _ZIPS = {
     b"[Content_Types].xml": f"is an Excel workbook or another Office document; {_AS_CSV}",
     b"": f"is a zip archive; {_UNPACK}",
 }
+# Python makes a surrogate of each such byte, and repr an escape of that.
+_INVALID_BYTE = re.compile(r"\\udc([89a-f][0-9a-f])")
 _SUFFIXES = {".yaml": "YAML", ".yml": "YAML", ".toml": "TOML", ".ini": "INI"}
 
 
@@ -86,6 +89,21 @@ def encoding_of(head: bytes, given: str) -> str:
         order = "le" if head[1:2] == b"\0" else "be"
         raise ValueError(f"is not UTF-8 text; it looks like UTF-16 without a byte order mark: set --encoding utf-16-{order}")
     return "utf-8"
+
+
+def invalid_byte(text: str) -> str:
+    """Return the problem of a text that was decoded from invalid UTF-8; "" if it was valid.
+
+    Args:
+        text: The text, as Python decodes it with ``surrogateescape``, or its ``repr``.
+    """
+    found = _INVALID_BYTE.search(text if text.isascii() else repr(text))
+    if found is None:
+        return ""
+    return (
+        f"contains the byte 0x{found[1]}, which is not valid UTF-8; if the manifest is Windows-1252, as Excel saves CSV, "
+        "set --encoding windows-1252, or save it as UTF-8"
+    )
 
 
 @contextmanager

@@ -7,7 +7,6 @@ reported at once.
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ from pydantic_core import PydanticSerializationError
 from dpp.errors import InputError, ManifestError
 from dpp.manifest.columns import declared_separator, has_url, is_header, shown_names
 from dpp.manifest.entries import KNOWN_FIELDS, Entry, listed
-from dpp.manifest.formats import PARQUET, check_kind, encoding_of, open_bytes
+from dpp.manifest.formats import PARQUET, check_kind, encoding_of, invalid_byte, open_bytes
 from dpp.manifest.json_reader import read_json_lines, read_list, read_objects
 from dpp.manifest.lines import BLANKS, Lines, TooLongError
 from dpp.manifest.parquet import read_parquet
@@ -32,7 +31,6 @@ from dpp.settings import describe
 Files = str | Path | Sequence[Mapping[str, Any]]
 BAD_ENTRY = "manifest"
 _NO_URL = "url is missing"
-_INVALID_BYTE = re.compile(r"\\udc([89a-f][0-9a-f])")
 TABLES = frozenset({".csv", ".tsv", ".tab", ".psv"})
 TEXTS = frozenset({".txt", ".text", ".list", ".urls"})
 _FORMATS = "a JSON list (.json), JSON Lines (.jsonl), CSV with a header (.csv, .tsv), Parquet (.parquet), or a text file of URLs (.txt)"
@@ -168,7 +166,7 @@ def _storable(file: FileData) -> str:
             FileData.model_validate_json(text)
     except PydanticSerializationError as error:
         unsupported = "contains a value that JSON cannot represent: invalid Unicode, an unsupported type, or lists nested too deeply"
-        raise ValueError(_invalid_byte(file) or unsupported) from error
+        raise ValueError(invalid_byte(repr(file)) or unsupported) from error
     except ValidationError as error:
         raise ValueError("is nested too deeply") from error
     return text
@@ -178,18 +176,6 @@ def _names_instead(fields: Mapping[Any, Any]) -> str:
     """Return the end of a message about a missing url: the fields that may be meant."""
     similar = [name for name in fields if isinstance(name, str) and has_url([name])]
     return f"; found {shown_names(similar)}: rename it to url" if similar else ""
-
-
-def _invalid_byte(file: FileData) -> str:
-    """Return the problem of a file with text that is not UTF-8; "" if it has none."""
-    # The decoder makes a surrogate of each such byte, which repr shows as an escape.
-    found = _INVALID_BYTE.search(repr(file))
-    if found is None:
-        return ""
-    return (
-        f"contains the byte 0x{found[1]}, which is not valid UTF-8; if the manifest is Windows-1252, as Excel saves CSV, "
-        "set --encoding windows-1252, or save it as UTF-8"
-    )
 
 
 def as_text(file: FileData) -> str:

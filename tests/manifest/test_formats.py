@@ -76,6 +76,11 @@ def test_utf_16_without_a_mark_is_named(name, encoding, fields):
         fields(name, TEXTS[name].encode(encoding))
 
 
+def test_a_header_in_another_encoding_is_named(fields):
+    (problem,) = fields("x.csv", "url,d\u00e9partement\nhttps://h/a,x\n".encode("windows-1252"))
+    assert problem.startswith("the header contains the byte 0xe9, which is not valid UTF-8; if the manifest is Windows-1252")
+
+
 def test_bytes_that_a_given_encoding_does_not_have_are_refused(fields):
     with pytest.raises(InputError, match=r"x\.csv: is not valid shift_jis: illegal multibyte sequence"):
         fields("x.csv", b"url,id\nhttps://h/a,\x81\x00\n", "shift_jis")
