@@ -28,7 +28,7 @@ from dpp.models import RUNTIME_FIELDS, FileData
 from dpp.redact import redact_url
 from dpp.settings import describe
 
-Files = str | Path | Sequence[Mapping[str, Any]]
+Files = str | Path | Sequence[Mapping[str, Any] | str]
 BAD_ENTRY = "manifest"
 _NO_URL = "url is missing"
 TABLES = frozenset({".csv", ".tsv", ".tab", ".psv"})

@@ -456,3 +456,8 @@ def test_files_that_are_skipped_are_files(begin, tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "a").write_text("a")
     assert begin([{"url": "https://h/a"}], skip_existing=str(tmp_path / "there")).info.skipped == 1
+
+
+def test_a_list_of_urls_is_a_manifest(begin, work, tmp_path):
+    (tmp_path / "a").write_text("a")
+    assert work(begin([(tmp_path / "a").as_uri()])).ok == 1
