@@ -125,7 +125,7 @@ class Part(Protocol):
             offset: Either 0 or :attr:`offset`.
             total: Size of the whole file in bytes, if the source announces it.
             etag: Its strong entity tag, with quotes; without one the download cannot be continued.
-            facts: Further facts for the sidecar (``content_type``, ``last_modified``).
+            facts: Further facts for the sidecar: ``source_version`` (see :meth:`BaseFetcher.source_version`), ``content_type``, and others.
         """
 
     def write(self, data: bytes) -> None:
@@ -168,6 +168,25 @@ class BaseFetcher(ABC):
         Raises:
             FetchError: The attempt failed; ``retryable`` states whether another may succeed.
         """
+
+    def source_version(self, url: str, file: FileData) -> str | None:
+        """Return the current version of a source, a text that differs if the content may differ: an entity tag, or size and time.
+
+        At a rerun, dpp calls it for each URL of a complete file. If none of the texts is the ``source_version`` that
+        :meth:`fetch` passed to ``part.begin``, the file is downloaded and processed again.
+
+        Args:
+            url: The URL: the file's own or a mirror.
+            file: The file, for facts that a listing put into the manifest and that cost no request.
+
+        Returns:
+            The version; None, as by default, if it is unknown or the source does not exist: then the file counts as unchanged.
+
+        Raises:
+            FetchError: The source did not respond; the file counts as unchanged, with a warning. If the error is retryable, dpp does
+                not ask the same host again in this process.
+        """
+        return None
 
     def close(self) -> None:  # noqa: B027 - most fetchers have nothing to close
         """Close connections; called once, when no thread uses the fetcher any more."""

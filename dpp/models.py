@@ -209,6 +209,8 @@ class Outcome(BaseModel):
         attempts: Number of download attempts in the run that did the work.
         bytes: Size of the download in bytes.
         sha256: SHA-256 digest of the download.
+        source_version: Version of the source when it was downloaded, such as an entity tag, or None; see
+            :meth:`dpp.BaseFetcher.source_version`.
         seconds: Seconds spent, by stage.
         plugins: The steps of the run, with kind, name and version.
         result: The processor's result.
@@ -230,6 +232,7 @@ class Outcome(BaseModel):
     attempts: int = 0
     bytes: int | None = None
     sha256: str | None = None
+    source_version: str | None = None
     seconds: dict[str, float] = Field(default_factory=dict)
     plugins: list[dict[str, str]] = Field(default_factory=list)
     result: Any = None

@@ -17,15 +17,15 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from tenacity.wait import wait_random_exponential
 
 from dpp.base import BaseFetcher
-from dpp.download.http import PackedFile, RangeRefused
+from dpp.download import http
 from dpp.download.limits import Limits
 from dpp.download.partial import PartFile
-from dpp.errors import EnvironmentStop, FetchError, StageError
+from dpp.errors import DppError, EnvironmentStop, FetchError, StageError
 from dpp.logs import FILES
 from dpp.models import FileData
-from dpp.redact import redact_url
+from dpp.redact import redact_text, redact_url
 from dpp.settings import Settings
-from dpp.workspace.atomic import read_bytes, read_json, remove, stops_run, write_atomic
+from dpp.workspace.atomic import StrPath, read_bytes, read_json, remove, stops_run, write_atomic
 from dpp.workspace.layout import SIDECAR_SUFFIX, DownloadPaths, Workspace
 from dpp.workspace.locks import Hold
 
@@ -42,12 +42,14 @@ class Download:
         path: Path of the file.
         size: Size in bytes.
         sha256: SHA-256 digest.
+        source_version: Version of the source, or None; see :meth:`dpp.base.BaseFetcher.source_version`.
         hold: Shared lock that keeps other processes from removing the file; None if nothing removes files.
     """
 
     path: Path
     size: int
     sha256: str
+    source_version: str | None = None
     hold: Hold | None = None
 
     def release(self) -> None:
@@ -69,19 +71,23 @@ def load_download(paths: DownloadPaths, file: FileData) -> Download | None:
     except OSError:
         return None
     expected = file.size in (None, size) and file.sha256 in (None, sha256)
-    return Download(Path(paths.body), size, sha256) if whole and expected else None
+    return _recorded(paths.body, sidecar) if whole and expected else None
 
 
-def _linked(paths: DownloadPaths, file: FileData) -> Download | None:
-    """Link a download of the same URL under another name to this name, and return it; None if there is none."""
+def _recorded(body: StrPath, sidecar: Mapping[str, Any]) -> Download:
+    return Download(Path(body), sidecar["size"], sidecar["sha256"], sidecar.get("source_version"))
+
+
+def _linked(paths: DownloadPaths, load: Callable[[DownloadPaths], Download | None]) -> Download | None:
+    """Link a download of the same URL under another name to this name, and return it; None if there is none that can be loaded."""
     others = [name.removesuffix(SIDECAR_SUFFIX) for name in os.listdir(paths.folder) if name.endswith(SIDECAR_SUFFIX)]
     for other in (DownloadPaths(paths.folder, name) for name in others):
-        if load_download(other, file):
+        if load(other):
             with stops_run(paths.body):
                 remove(paths.body)
                 write_atomic(paths.sidecar, read_bytes(other.sidecar))
                 _link_or_copy(other.body, paths)
-            return load_download(paths, file)
+            return load(paths)
     return None
 
 
@@ -122,6 +128,8 @@ class Downloader:
         self._fetchers = fetchers
         self._stopping = threading.Event()
         self._limits = limits or Limits(settings)
+        # Hosts that could not be asked for a version; true if they are not asked again.
+        self._unreachable: dict[str, bool] = {}
         self._sleep = sleep or self._pause
         self._retrying = Retrying(
             stop=stop_after_attempt(settings.attempts),
@@ -153,7 +161,7 @@ class Downloader:
         paths = self._workspace.download(file)
         lock = paths.lock(self._sleep)
         with lock as is_empty:
-            known = None if is_empty else load_download(paths, file) or _linked(paths, file)
+            known = None if is_empty else self._known(paths, file)
             download = known or self._fetched(paths, file, count_attempt, is_empty=is_empty)
             if not self._settings.cleanup:
                 return download
@@ -163,6 +171,45 @@ class Downloader:
         # Another process finished with the file and removed it between the two locks.
         held.release()
         return self.get(file, count_attempt)
+
+    def load(self, paths: DownloadPaths, file: FileData) -> Download | None:
+        """Return the download if it is complete and its source has not changed since; else None."""
+        known = load_download(paths, file)
+        return None if known is None or self.has_changed(file, known.source_version) else known
+
+    def _known(self, paths: DownloadPaths, file: FileData) -> Download | None:
+        def load(paths: DownloadPaths) -> Download | None:
+            return self.load(paths, file)
+
+        return load(paths) or _linked(paths, load)
+
+    def has_changed(self, file: FileData, recorded: str | None) -> bool:
+        """Whether the source of a file has another version than the recorded one; an unknown version counts as unchanged."""
+        if recorded is None:
+            return False
+        current = {version for url in (file.url, *(file.urls or ())) if (version := self._current_version(url, file))}
+        return bool(current) and recorded not in current
+
+    def _current_version(self, url: str, file: FileData) -> str | None:
+        # A rerun comes here for every complete file, so the URL is split only where that is needed.
+        fetcher = self._fetchers.get(url.partition(":")[0].lower())
+        if fetcher is None or (self._unreachable and self._unreachable.get(http.site(url)[1])):
+            return None
+        try:
+            with self._limits.host(url):
+                return fetcher.source_version(url, file)
+        except Exception as error:
+            if isinstance(error, DppError) and not isinstance(error, StageError):
+                raise
+            self._warn_of_unknown(http.site(url)[1], error)
+            return None
+
+    def _warn_of_unknown(self, host: str, error: Exception) -> None:
+        """Warn once per host that its files count as unchanged; stop asking a host that does not respond."""
+        reason = error if isinstance(error, StageError) else f"{type(error).__name__}: {error}"
+        text = redact_text(f"cannot find out whether files of {host} have changed, so they count as unchanged: {reason}")
+        log_of_files.log(logging.DEBUG if host in self._unreachable else logging.WARNING, "%s", text)
+        self._unreachable[host] = _can_get_better(error) or self._unreachable.get(host, False)
 
     def forget(self, file: FileData, download: Download | None) -> None:
         """Remove a file's download, unless another file or process uses it."""
@@ -200,7 +247,7 @@ class Downloader:
         except BaseException:
             part.suspend()
             raise
-        return Download(part.body, sidecar["size"], sidecar["sha256"])
+        return _recorded(part.body, sidecar)
 
     def _attempts(self, attempt: Callable[[], None]) -> None:
         """Attempt a download until it succeeds or a retry cannot help."""
@@ -219,7 +266,7 @@ class Downloader:
             count_attempt()
             try:
                 fetcher.fetch(url, file, part)
-            except (RangeRefused, PackedFile):
+            except (http.RangeRefused, http.PackedFile):
                 part.discard()
                 fetcher.fetch(url, file, part)
 
@@ -249,4 +296,4 @@ def _simulated(paths: DownloadPaths, file: FileData, count_attempt: Callable[[],
     part.begin()
     part.write(f"simulated download of {file.id}\n".encode())
     sidecar: dict[str, Any] = part.publish(file.model_copy(update={"size": None, "sha256": None}))
-    return Download(part.body, sidecar["size"], sidecar["sha256"])
+    return _recorded(part.body, sidecar)

@@ -151,7 +151,15 @@ class Pipeline:
         return record
 
     def _still_holds(self, outcome: Outcome, file: FileData) -> bool:
-        """Whether the manifest still matches the outcome, and neither the result nor the download (if it exists) was truncated since."""
+        """Whether an outcome still matches the manifest, the source, and the sizes of the result and of the download (if it exists)."""
+        return self._is_whole(outcome, file) and not self._downloader.has_changed(file, outcome.source_version)
+
+    def source_has_changed(self, file: FileData, last: Outcome | None) -> bool:
+        """Whether the source of a file has changed since its download or, if that was removed, since its last outcome."""
+        known = load_download(self.workspace.download(file), file) or last
+        return known is not None and self._downloader.has_changed(file, known.source_version)
+
+    def _is_whole(self, outcome: Outcome, file: FileData) -> bool:
         if file.size not in (None, outcome.bytes) or file.sha256 not in (None, outcome.sha256) or is_cut(self._result_path(file)):
             return False
         try:
@@ -163,11 +171,14 @@ class Pipeline:
 
     def has_download(self, file: FileData) -> bool:
         """Whether a file's download is complete."""
-        return load_download(self.workspace.download(file), file) is not None
+        return self._loaded(file) is not None
+
+    def _loaded(self, file: FileData) -> Download | None:
+        return self._downloader.load(self.workspace.download(file), file)
 
     def has_prepared(self, file: FileData) -> bool:
         """Whether a file's pre-processed output is complete and was made from its download."""
-        download = load_download(self.workspace.download(file), file)
+        download = self._loaded(file)
         if download is None or not self.steps.pre_processors:
             return download is not None
         return load_prepared(file, self._prepared_path(file), download) is not None
@@ -175,8 +186,10 @@ class Pipeline:
     def has_result(self, file: FileData) -> bool:
         """Whether a file's result exists and was made from its download."""
         stored = read_json(self._result_path(file))
-        download = load_download(self.workspace.download(file), file)
-        return isinstance(stored, dict) and "result" in stored and (download is None or stored.get(INPUT) == download.sha256)
+        if not isinstance(stored, dict) or "result" not in stored:
+            return False
+        download = self._loaded(file)
+        return stored.get(INPUT) == download.sha256 if download else not os.path.exists(self.workspace.download(file).body)
 
     def result_path(self, file: FileData) -> Path:
         """Return the path of the processor's result for a file."""
@@ -274,6 +287,7 @@ class Pipeline:
             attempts=job.attempts,
             bytes=download.size if download else None,
             sha256=download.sha256 if download else None,
+            source_version=download.source_version if download else None,
             seconds={stage: round(spent, 6) for stage, spent in job.seconds.items()},
             plugins=self._labels,
             result=None if failure else job.result,

@@ -164,9 +164,10 @@ def predict(file: FileData, pipeline: Pipeline) -> Prediction:
     entry = {"id": file.id, "url": redact_url(file.url)}
     if pipeline.recall(Job(file)):
         return Prediction(**entry, action="nothing", reason="already done")
-    failed = _last_failure(file, pipeline)
+    last = read_outcome(pipeline.report_path(file))
+    failed = None if last is None or last.ok else last
     if not pipeline.has_download(file):
-        return _download(file, pipeline, failed, entry)
+        return _download(file, pipeline, last, entry)
     if not pipeline.has_prepared(file):
         action, reason = "pre-process", _missing(pipeline, "pre_processed", file, "other pre-processors")
     elif not pipeline.has_result(file):
@@ -176,13 +177,12 @@ def predict(file: FileData, pipeline: Pipeline) -> Prediction:
     return Prediction(**entry, action=action, reason=_failed_in(failed) if failed else reason)
 
 
-def _download(file: FileData, pipeline: Pipeline, failed: Outcome | None, entry: dict[str, str]) -> Prediction:
+def _download(file: FileData, pipeline: Pipeline, last: Outcome | None, entry: dict[str, str]) -> Prediction:
     paths = pipeline.workspace.download(file)
     part = PartFile(paths)
     part.open_for((file.urls or [file.url])[-1])
     have, total = part.offset, file.size if file.size is not None else part.total
-    there = os.path.exists(paths.body)
-    reason = _failed_in(failed) if failed else "differs from the manifest or its sidecar" if there else "new"
+    reason = _why_downloaded(file, pipeline, last)
     return Prediction(
         **entry,
         action="download",
@@ -192,10 +192,13 @@ def _download(file: FileData, pipeline: Pipeline, failed: Outcome | None, entry:
     )
 
 
-def _last_failure(file: FileData, pipeline: Pipeline) -> Outcome | None:
-    """Return the outcome of a file that failed in an earlier run; None if it did not."""
-    outcome = read_outcome(pipeline.report_path(file))
-    return None if outcome is None or outcome.ok else outcome
+def _why_downloaded(file: FileData, pipeline: Pipeline, last: Outcome | None) -> str:
+    """Return the reason why there is no download to use, given the file's last outcome."""
+    if last is not None and not last.ok:
+        return _failed_in(last)
+    if pipeline.source_has_changed(file, last):
+        return "its source has changed"
+    return "differs from the manifest or its sidecar" if os.path.exists(pipeline.workspace.download(file).body) else "new"
 
 
 def _failed_in(outcome: Outcome) -> str:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from dpp import names
 from dpp.batch.folder import RunFolder
 from dpp.download.downloader import Download, load_download
+from dpp.download.local import local_version
 from dpp.engine.preprocess import INPUT, load_prepared
 from dpp.errors import ConfigurationError
 from dpp.models import FileData, Outcome
@@ -97,7 +98,11 @@ def _verdict(outcome: Outcome, stages: list[StageRecord], run: RunFolder) -> tup
         return True, f"its report is {report.state}"
     if download.state not in (WHOLE, ABSENT) and os.path.exists(download.path):
         return True, f"its download is {download.state}"
-    return False, "its report is ok"
+    version = outcome.source_version
+    if version is not None and local_version(outcome.url) not in (None, version):
+        return True, "its source has changed"
+    is_asked = version is not None and urlsplit(outcome.url).scheme != "file"
+    return False, "its report is ok, unless its source has changed; dpp plan asks the source" if is_asked else "its report is ok"
 
 
 class _Targets:

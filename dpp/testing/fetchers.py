@@ -135,6 +135,18 @@ class FetcherSuite:
             part = _fetched(fetcher, url, MemoryPart())
         assert (part.began_at, part.data == CHANGED) == (0, True)
 
+    def test_the_version_of_a_source_is_that_of_its_bytes(self, fetcher: BaseFetcher, serve: Serve) -> None:
+        """``source_version`` must return what ``fetch`` passed to ``begin`` until the source changes; without versions both are None."""
+        url = serve("whole.bin", BODY)
+        fetched = _fetched(fetcher, url, MemoryPart()).source_version
+        assert fetcher.source_version(url, FileData(url=url)) == fetched, "a rerun would download the file again although it is the same"
+        serve("whole.bin", CHANGED)
+        assert fetched is None or fetcher.source_version(url, FileData(url=url)) not in (None, fetched)
+
+    def test_a_missing_file_has_no_version(self, fetcher: BaseFetcher, missing: str) -> None:
+        """A source that does not exist any more counts as unchanged, so its version is None."""
+        assert fetcher.source_version(missing, FileData(url=missing)) is None
+
     def test_an_error_of_the_part_ends_the_attempt(self, fetcher: BaseFetcher, serve: Serve) -> None:
         """An exception of ``write`` must pass unchanged, and the fetcher must stay usable."""
         url = serve("whole.bin", BODY)

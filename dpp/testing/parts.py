@@ -27,6 +27,7 @@ class MemoryPart:
         etag: Entity tag of the last ``begin``.
         total: Size of the complete file in bytes, from the last ``begin``.
         began_at: Offset of the last ``begin``, or None if it was not called.
+        source_version: Version of the source, from the last ``begin``, or None.
         received: Number of bytes written in this attempt.
         problems: Violations of the contract, one sentence each.
     """
@@ -36,6 +37,7 @@ class MemoryPart:
         self.data = bytearray(data)
         self.etag = etag
         self.total: int | None = None
+        self.source_version: str | None = None
         self.began_at: int | None = None
         self.received = 0
         self.problems: list[str] = []
@@ -56,6 +58,7 @@ class MemoryPart:
             self.problems.append(f"begin() was called with {etag!r}, which is not a strong entity tag in quotes (RFC 9110, section 8.8.3)")
         del self.data[offset:]
         self.began_at, self.total, self.etag = offset, total, etag
+        self.source_version = facts.get("source_version")
 
     def write(self, data: bytes) -> None:
         """Append bytes."""

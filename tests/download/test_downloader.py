@@ -12,7 +12,7 @@ from email.utils import formatdate
 from pathlib import Path
 
 import pytest
-from dpp import BaseFetcher, FetchError, FileData, Settings, StageError
+from dpp import BaseFetcher, EnvironmentStop, FetchError, FileData, Settings, StageError
 from dpp.download import downloader as module
 from dpp.download.downloader import Downloader, load_download
 from dpp.download.http_fetcher import RequestsFetcher
@@ -303,3 +303,71 @@ def test_simulated_downloads_do_not_wait_where_the_environment_says_so(make, mon
     downloader = make(simulate_downloads=True)
     downloader.fetch("http://127.0.0.1:9/a.txt")
     assert downloader.waits == []
+
+
+class Versioned(BaseFetcher):
+    """A fetcher of sources whose versions a test sets by URL; an exception is raised."""
+
+    def __init__(self, **versions):
+        super().__init__(Settings())
+        self.versions = {f"http://{name}/": version for name, version in versions.items()}
+        self.asked = []
+
+    def fetch(self, url, file, part):
+        if self.versions[url] is None:
+            raise FetchError("gone", "not-found")
+        part.begin(source_version=self.versions[url])
+        part.write(self.versions[url].encode())
+
+    def source_version(self, url, file):
+        self.asked.append(url)
+        if isinstance(self.versions[url], Exception):
+            raise self.versions[url]
+        return self.versions[url]
+
+
+def test_a_source_with_another_version_is_fetched_again(make):
+    fetcher = Versioned(a="1")
+    first = make(fetcher).fetch("http://a/")
+    assert make(fetcher).fetch("http://a/") == first
+    fetcher.versions["http://a/"] = "2"
+    assert make(fetcher).fetch("http://a/").path.read_text() == "2"
+
+
+def test_a_source_without_a_download_is_not_asked_for_its_version(make):
+    fetcher = Versioned(a="1")
+    make(fetcher).fetch("http://a/")
+    assert fetcher.asked == []
+
+
+def test_what_came_from_a_mirror_is_compared_with_the_mirror(make):
+    fetcher = Versioned(a=None, b="1")
+    first = make(fetcher).fetch("http://a/", urls=["http://b/"])
+    assert make(fetcher).fetch("http://a/", urls=["http://b/"]) == first
+    fetcher.versions["http://a/"] = "of the other"
+    assert make(fetcher).fetch("http://a/", urls=["http://b/"]) == first
+    fetcher.versions["http://b/"] = "2"
+    assert make(fetcher).fetch("http://a/", urls=["http://b/"]).path.read_text() == "of the other"
+
+
+@pytest.mark.parametrize(
+    ("error", "times"), [(FetchError("down", "connection", retryable=True), 1), (FetchError("no", "permission"), 3), (ValueError("bug"), 3)]
+)
+def test_a_source_that_cannot_be_asked_counts_as_unchanged_with_one_warning(make, caplog, error, times):
+    fetcher = Versioned(a="1")
+    first = make(fetcher).fetch("http://a/")
+    fetcher.versions["http://a/"] = error
+    later = make(fetcher)
+    assert [later.fetch("http://a/") for _ in range(3)] == [first] * 3
+    assert len(fetcher.asked) == times
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 1
+    assert "files of a have changed, so they count as unchanged" in warnings[0]
+
+
+def test_the_environment_still_stops_the_run_while_a_version_is_asked_for(make):
+    fetcher = Versioned(a="1")
+    make(fetcher).fetch("http://a/")
+    fetcher.versions["http://a/"] = EnvironmentStop("no more")
+    with pytest.raises(EnvironmentStop):
+        make(fetcher).fetch("http://a/")

@@ -111,9 +111,11 @@ def test_an_error_of_the_source_is_tried_again(fetch, tmp_path):
     assert len(fetch.waits) == 2
 
 
-def test_a_file_that_grows_while_it_is_copied_is_a_failure(tmp_path):
+@pytest.mark.parametrize("text", [b"x" * 20, b"y" * 10, b""])
+def test_a_file_that_is_written_while_it_is_copied_is_a_failure(tmp_path, text):
     source = tmp_path / "log"
     source.write_bytes(b"x" * 10)
+    os.utime(source, (1, 1))
 
     class Growing(LocalFetcher):
         def fetch(self, url, file, part):
@@ -121,14 +123,43 @@ def test_a_file_that_grows_while_it_is_copied_is_a_failure(tmp_path):
 
             def begin_and_grow(*args, **facts):
                 begin(*args, **facts)
-                source.write_bytes(b"x" * 20)
+                source.write_bytes(text)
 
             part.begin = begin_and_grow
             super().fetch(url, file, part)
 
-    downloader = Downloader(Settings(), Workspace(tmp_path / "ws"), {"file": Growing(Settings())})
-    with pytest.raises(Exception, match=r"expected 10 bytes \(announced by the source\), got 20"):
+    downloader = Downloader(Settings(attempts=1), Workspace(tmp_path / "ws"), {"file": Growing(Settings())})
+    with pytest.raises(FetchError, match="log was changed while it was copied") as caught:
         downloader.get(FileData(url=source.as_uri()), lambda: None)
+    assert (caught.value.error_class, caught.value.retryable) == ("changed", True)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("new and longer", 1), ("other", 2)])
+def test_a_file_that_was_rewritten_is_copied_again(fetch, tmp_path, text, seconds):
+    source = tmp_path / "a"
+    source.write_text("first")
+    os.utime(source, (1, 1))
+    fetch(source.as_uri())
+    source.write_text(text)
+    os.utime(source, (1, seconds))
+    assert fetch(source.as_uri()).path.read_text() == text
+
+
+def test_a_rewritten_file_is_new_under_each_of_its_names(fetch, tmp_path):
+    source = tmp_path / "a"
+    source.write_text("first")
+    for name in "xy":
+        fetch(source.as_uri(), name=name)
+    source.write_text("second")
+    assert [fetch(source.as_uri(), name=name).path.read_text() for name in "xy"] == ["second", "second"]
+
+
+def test_a_file_that_is_gone_counts_as_unchanged(fetch, tmp_path):
+    source = tmp_path / "a"
+    source.write_text("first")
+    first = fetch(source.as_uri())
+    source.unlink()
+    assert fetch(source.as_uri()) == first
 
 
 def test_a_local_source_in_many_threads_is_copied_once(tmp_path):

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import logging
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -111,7 +112,7 @@ class TestOutcomes:
         job, outcome = run(make(processor=Checksum), a)
         sha256 = "982d9e3eb996f559e633f4d194def3761d909f5a3b647d1a851fead67c32c9d1"
         assert outcome.model_dump(exclude={"seconds", "at", "key"}) == {
-            **dict.fromkeys(["stage", "error_class", "message", "http_status", "traceback"]),
+            **dict.fromkeys(["stage", "error_class", "message", "http_status", "source_version", "traceback"]),
             "id": "a",
             "name": "a",
             "url": site.url + "/a.txt",
@@ -607,6 +608,31 @@ class TestRecall:
         run(pipeline, a)
         pipeline.report_path(a).write_text(text)
         assert pipeline.recall(Job(a)) is None
+
+    @pytest.mark.parametrize("cleanup", [False, True])
+    def test_a_rewritten_source_is_processed_again_by_all_stages(self, make, upper, tmp_path, cleanup):
+        source = tmp_path / "a.txt"
+        source.write_text("first")
+        file = FileData(url=source.as_uri())
+        run(make(upper, cleanup=cleanup), file)
+        source.write_text("second")
+        later = make(upper, cleanup=cleanup, run="r/2")
+        assert later.recall(Job(file)) is None
+        assert [later.has_download(file), later.has_prepared(file)] == [False, False]
+        assert later.has_result(file) is cleanup
+        assert run(later, file)[1].result == "SECOND"
+        assert later.recall(Job(file)).result == "SECOND"
+
+    def test_a_touched_source_gives_the_same_result_without_another_call(self, make, upper, tmp_path):
+        source = tmp_path / "a.txt"
+        source.write_text("text")
+        file = FileData(url=source.as_uri())
+        run(make(upper), file)
+        os.utime(source, (1, 1))
+        assert make(upper).recall(Job(file)) is None
+        run(make(upper), file)
+        assert make(upper).recall(Job(file)).result == "TEXT"
+        assert upper.calls == ["a"]
 
     def test_a_failed_file_is_not_recalled(self, make, site):
         pipeline = make()

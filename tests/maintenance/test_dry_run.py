@@ -120,3 +120,12 @@ def test_what_a_run_would_refuse_is_refused(manifest, dpp, tmp_path, entries, ar
     assert (code, message in err) == (2, True), err
     assert not (tmp_path / "dpp-workspace").exists()
     assert dpp("plan")[0] == 2
+
+
+@pytest.mark.parametrize("cleanup", [(), ("--cleanup",)])
+def test_a_source_that_has_changed_is_a_download(manifest, dpp, planned, tmp_path, cleanup):
+    (tmp_path / "a").write_text("first")
+    files = manifest([{"url": (tmp_path / "a").as_uri()}])
+    assert dpp("run", files, *cleanup)[0] == 0
+    (tmp_path / "a").write_text("second")
+    assert planned(files, *cleanup)["a"][:2] == ("download", "its source has changed")

@@ -121,3 +121,13 @@ def test_steps_that_are_not_the_same_any_more_are_told(site, manifest, dpp, tmp_
     (run.folder / "run.json").write_text(info.model_dump_json())
     assert "cannot be repeated: " in dpp("why", "a")[1]
     assert file_history(run, find_outcome(run, "a")).outcome.ok
+
+
+def test_a_local_source_that_has_changed_makes_the_file_run_again(manifest, dpp, tmp_path):
+    (tmp_path / "a").write_text("first")
+    assert dpp("run", manifest([{"url": (tmp_path / "a").as_uri()}]))[0] == 0
+    assert stages(dpp, "a")[0]["again"] is False
+    (tmp_path / "a").write_text("second")
+    assert [stages(dpp, "a")[0][field] for field in ("again", "why")] == [True, "its source has changed"]
+    (tmp_path / "a").unlink()
+    assert stages(dpp, "a")[0]["again"] is False

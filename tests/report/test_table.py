@@ -8,7 +8,21 @@ import pytest
 from dpp import ConfigurationError, Outcome
 from dpp.report.table import cell, make_table
 
-FIXED = ["id", "name", "url", "key", "status", "stage", "error_class", "message", "http_status", "attempts", "bytes", "sha256"]
+FIXED = [
+    "id",
+    "name",
+    "url",
+    "key",
+    "status",
+    "stage",
+    "error_class",
+    "message",
+    "http_status",
+    "attempts",
+    "bytes",
+    "sha256",
+    "source_version",
+]
 LAST = ["run", "cached", "at", "traceback"]
 
 

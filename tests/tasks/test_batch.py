@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -181,3 +182,17 @@ def test_a_new_run_in_a_removed_workspace_is_about_its_own_files(tmp_path, manif
         (row,) = (Path(summary.folder) / "results.jsonl").read_text().splitlines()
         assert (code, json.loads(row)["url"]) == (0, source.as_uri())
         shutil.rmtree(tmp_path / "w")
+
+
+@pytest.mark.parametrize("more", [(), ("--chunk-size", "1"), ("--chunk-size", "4", "--cleanup")])
+def test_a_rewritten_local_file_is_processed_again(manifest, run_batch, results, tmp_path, more):
+    for name in "ab":
+        (tmp_path / name).write_text(f"first {name}")
+    files = manifest([{"url": (tmp_path / name).as_uri()} for name in "ab"])
+    assert run_batch(files, *more).returncode == 0
+    before = results()
+    (tmp_path / "a").write_text("a later")
+    assert run_batch(files, *more).returncode == 0
+    after = results()
+    assert {name: row["cached"] for name, row in after.items()} == {"a": False, "b": True}
+    assert after["a"]["result"]["sha256"] == hashlib.sha256(b"a later").hexdigest() != before["a"]["result"]["sha256"]

@@ -265,13 +265,15 @@ CHANGED = "test_a_part_of_a_file_that_changed_is_started_over"
 CONTINUED = "test_a_part_with_an_entity_tag_is_continued"
 ANNOUNCED = "test_the_size_is_announced"
 ENDED = "test_an_error_of_the_part_ends_the_attempt"
-ALL = {CHANGED, CONTINUED, ENDED, ANNOUNCED, "test_one_object_serves_all_threads"}
+VERSION = "test_the_version_of_a_source_is_that_of_its_bytes"
+ALL = {CHANGED, CONTINUED, ENDED, ANNOUNCED, VERSION, "test_one_object_serves_all_threads"}
 WHOLE = {"test_a_file_comes_as_it_is[1]", "test_a_file_comes_as_it_is[262144]", "test_an_empty_file_comes_where_it_is_expected"}
 
 FETCHERS = {
     "a good one that continues": (LOOKUP, f"{TAG}; part.begin(at, total=len(body), etag=tag); part.write(body[at:])", set()),
     "a good one that starts over": (LOOKUP, "part.begin(total=len(body)); part.write(body)", set()),
     "no size": (LOOKUP, "part.begin(); part.write(body)", {ANNOUNCED}),
+    "a version that no rerun finds again": (LOOKUP, "part.begin(total=len(body), source_version='1'); part.write(body)", {VERSION}),
     "a missing file that is tried again": (
         LOOKUP.replace("'not-found'", "'not-found', retryable=True"),
         "part.begin(total=len(body)); part.write(body)",

@@ -45,14 +45,33 @@ class S3Fetcher(BaseFetcher):
         """Download an object into the part; see :class:`dpp.BaseFetcher`."""
         self._was_used = True
         try:
-            self._fetch(url, part)
+            self._fetch(url, file, part)
         except FetchError as error:
             # Discard the part: an unknown byte of it is wrong, so that it must not be resumed
             if error.error_class == "checksum":
                 part.begin()
             raise
 
-    def _fetch(self, url: str, part: Part) -> None:
+    def source_version(self, url: str, file: FileData) -> str | None:
+        """Return the entity tag, from the manifest or else from the server; see :class:`dpp.BaseFetcher`."""
+        from dpp_s3.client import client_for  # noqa: PLC0415 - boto3 takes long to import
+        from dpp_s3.failures import attempted  # noqa: PLC0415
+
+        request: Any = _object(url)
+        # The content of a version never changes, and a bucket's listing has the tags: neither costs a request
+        if "VersionId" in request or (listed := _listed_version(file)):
+            return None if "VersionId" in request else listed
+        self._was_used = True
+        try:
+            what = f"cannot look at {location.shown(url)}"
+            head = attempted(self.settings, what, lambda: client_for(self._connection, self.settings).head_object(**request))
+        except FetchError as error:
+            if error.error_class == "not-found":
+                return None
+            raise
+        return _bare(head.get("ETag"))
+
+    def _fetch(self, url: str, file: FileData, part: Part) -> None:
         from dpp_s3.client import client_for  # noqa: PLC0415 - boto3 takes long to import
         from dpp_s3.failures import mapped  # noqa: PLC0415
 
@@ -61,7 +80,7 @@ class S3Fetcher(BaseFetcher):
         with mapped(f"cannot fetch {location.shown(url)}"):
             response = _get_object(client_for(self._connection, self.settings), _request(url, part, requested_offset), requested_offset)
             with closing(response["Body"]):
-                _begin(response, part, requested_offset)
+                _begin(response, part, requested_offset, _listed_version(file))
                 _write(response, part, timer)
 
     def close(self) -> None:
@@ -73,8 +92,26 @@ class S3Fetcher(BaseFetcher):
             release()
 
 
+def _listed_version(file: FileData) -> str | None:
+    """Return the entity tag that a listing has put into the manifest, or None."""
+    return _bare(getattr(file, "etag", None))
+
+
+def _bare(etag: object) -> str | None:
+    """Return an entity tag without quotes, or None if there is none."""
+    return etag.strip('"') or None if isinstance(etag, str) else None
+
+
 def _request(url: str, part: Part, requested_offset: int) -> dict[str, str]:
     """Return the arguments of GetObject."""
+    request = _object(url)
+    if requested_offset and part.etag:
+        request |= {"Range": f"bytes={requested_offset}-", "IfMatch": part.etag}
+    return request
+
+
+def _object(url: str) -> dict[str, str]:
+    """Return the bucket, the key and, if the URL has one, the version of an object, as arguments of boto3."""
     try:
         place = location.parse(url)
     except ValueError as error:
@@ -85,8 +122,6 @@ def _request(url: str, part: Part, requested_offset: int) -> dict[str, str]:
     request = {"Bucket": place.bucket, "Key": place.key}
     if asked_for:
         request["VersionId"] = unquote(version)
-    if requested_offset and part.etag:
-        request |= {"Range": f"bytes={requested_offset}-", "IfMatch": part.etag}
     return request
 
 
@@ -102,7 +137,7 @@ def _get_object(client: Any, request: dict[str, str], requested_offset: int) -> 
         raise
 
 
-def _begin(response: GetObjectOutputTypeDef, part: Part, requested_offset: int) -> None:
+def _begin(response: GetObjectOutputTypeDef, part: Part, requested_offset: int, listed: str | None) -> None:
     """Start the part at the offset of the response."""
     offset, total = 0, response.get("ContentLength")
     etag = response.get("ETag", "")
@@ -114,6 +149,8 @@ def _begin(response: GetObjectOutputTypeDef, part: Part, requested_offset: int) 
         offset,
         total=total,
         etag=etag if _STRONG_ETAG.fullmatch(etag) else None,
+        # The tag of the listing, with which the next listing is compared: an object replaced since is then downloaded again
+        source_version=listed or _bare(etag),
         content_type=response.get("ContentType"),
         last_modified=response["LastModified"].isoformat() if "LastModified" in response else None,
     )

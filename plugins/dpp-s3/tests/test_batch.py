@@ -137,3 +137,17 @@ def test_no_secret_is_shown(filled, run_batch, command, tmp_path, way, wrong):
     shown = run.stdout + run.stderr + command("dpp", "status").stdout
     assert secret not in shown
     assert [path for path, text in texts(tmp_path, filled.credentials).items() if secret.encode() in text] == []
+
+
+@pytest.mark.parametrize("way", ["listed", "named"])
+def test_an_object_that_was_replaced_is_processed_again(store, faulty, manifest, run_batch, results, way):
+    store.put(a=b"first", b=b"first")
+    files = f"s3://{store.bucket}/" if way == "listed" else manifest([{"url": f"s3://{store.bucket}/{key}"} for key in "ab"])
+    given = ["--options", json.dumps({"s3": store.options}), "--chunk-size", "4"]
+    assert run_batch(files, *given).returncode == 0
+    store.put(a=b"other")
+    faulty.seen.clear()
+    run = run_batch(files, *given)
+    assert run.returncode == 0, run.stderr
+    assert {name: row["cached"] for name, row in results().items()} == {"a": False, "b": True}
+    assert any(request.startswith("HEAD") for request in faulty.seen) is (way == "named")

@@ -30,7 +30,7 @@ _COUNT = slice(5, 9)  # number of bytes or names, after the type and the number 
 
 
 class NoResponse(asyncssh.SFTPConnectionLost):
-    """The session ended before the response to the opening of a file."""
+    """The session ended before the response to the first request for a file."""
 
 
 class Session:
@@ -76,6 +76,13 @@ class Session:
         """Open a file for reading; each read of it is one request."""
         try:
             return await self.client.open(path, "rb", block_size=0)
+        except LOST as error:
+            raise NoResponse(error.reason) from error
+
+    async def stat(self, path: bytes) -> asyncssh.SFTPAttrs:
+        """Return the attributes of a file; links are followed."""
+        try:
+            return await self.client.stat(path)
         except LOST as error:
             raise NoResponse(error.reason) from error
 

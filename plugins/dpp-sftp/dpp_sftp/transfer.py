@@ -80,7 +80,7 @@ class Reads:
         return True, await self._after
 
 
-async def fetch(session: Session, path: bytes, part: Part, expected: int | None) -> None:
+async def fetch(session: Session, path: bytes, part: Part, expected: int | None, listed: str | None = None) -> None:
     """Download a file into a part, or the rest of it if the part has its first bytes.
 
     Args:
@@ -88,6 +88,7 @@ async def fetch(session: Session, path: bytes, part: Part, expected: int | None)
         path: Path of the file on the server.
         part: The part to write into.
         expected: Size of the file from the manifest, in bytes, or None.
+        listed: Version of the file according to a listing, or None; see :func:`version`.
 
     Raises:
         FetchError: The file cannot be read, or it changed during the download.
@@ -95,7 +96,7 @@ async def fetch(session: Session, path: bytes, part: Part, expected: int | None)
     try:
         file = await session.open(path)
         try:
-            await _copy(file, part, expected, _block(session))
+            await _copy(file, part, expected, listed, _block(session))
         finally:
             # Without waiting for the response, which saves a round trip per file
             send(file.close())
@@ -111,17 +112,19 @@ def _block(session: Session) -> int:
     return max(BLOCK, min(session.client.limits.max_read_len, LARGEST_BLOCK))
 
 
-async def _copy(file: asyncssh.SFTPClientFile, part: Part, expected: int | None, block: int) -> None:
+async def _copy(file: asyncssh.SFTPClientFile, part: Part, expected: int | None, listed: str | None, block: int) -> None:
     offset = part.offset
     look = send(file.stat())
     # If the size is known, send the reads with the first request: a small file takes two round trips
     reads = Reads(file, 0, expected, block) if expected is not None and not offset else None
     before = await look
     size = _checked(before, expected)
-    tag = _tag(before)
+    known = version(before.mtime, size)
+    tag = known and f'"{known}"'
     if offset and (part.etag != tag or offset > size):
         offset = 0
-    part.begin(offset, total=size, etag=tag if size >= WORTH_CONTINUING else None)
+    # The version of the listing, with which the next listing is compared: a file replaced since is then downloaded again
+    part.begin(offset, total=size, etag=tag if size >= WORTH_CONTINUING else None, source_version=listed or known)
     try:
         is_whole, after = await (reads or Reads(file, offset, size, block)).into(part)
     except LOST as error:
@@ -154,9 +157,26 @@ def _checked(attributes: asyncssh.SFTPAttrs, expected: int | None) -> int:
     return attributes.size
 
 
-def _tag(attributes: asyncssh.SFTPAttrs) -> str | None:
-    """Return an entity tag from the time of a file's last change, which SFTP has in seconds, and its size."""
-    return None if attributes.mtime is None else f'"{attributes.mtime}-{attributes.size}"'
+def version(mtime: int | None, size: int | None) -> str | None:
+    """Return the version of a file from the time of its last change, which SFTP has in seconds, and its size; None without a time."""
+    return f"{mtime}-{size}" if mtime and size is not None else None
+
+
+async def current_version(session: Session, path: bytes) -> str | None:
+    """Return the version of a file on the server, or None if there is none.
+
+    Raises:
+        FetchError: The server does not say.
+    """
+    try:
+        state = await session.stat(path)
+    except (*LOST, *INVALID):
+        raise
+    except asyncssh.SFTPNoSuchFile:
+        return None
+    except asyncssh.SFTPError as error:
+        raise refused(error) from error
+    return version(state.mtime, state.size)
 
 
 def _same(before: asyncssh.SFTPAttrs, after: asyncssh.SFTPAttrs) -> bool:

@@ -99,3 +99,31 @@ def test_a_password_in_a_url_is_only_where_it_has_to_be(server, outbox, manifest
     kept = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "x.json"]
     assert not [path for path in kept if "canary-5ecret" in path.read_text(errors="replace")]
     assert "canary-5ecret" not in run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("chunk_size", [1, 4])
+@pytest.mark.parametrize("way", ["listed", "named"])
+def test_a_file_that_was_replaced_on_the_server_is_processed_again(server, outbox, manifest, run_batch, results, options, way, chunk_size):
+    for name in "ab":
+        outbox(name, b"first")
+    entries = [{"url": server.url(outbox.folder / name)} for name in "ab"]
+    files = server.url(outbox.folder) if way == "listed" else manifest(entries)
+    given = (*options(), "--chunk-size", chunk_size)
+    assert run_batch(files, *given).returncode == 0
+    assert run_batch(files, *given).returncode == 0
+    assert [row["cached"] for row in results().values()] == [True, True]
+    outbox("a", b"other", mtime=1_600_000_000)
+    run = run_batch(files, *given)
+    assert run.returncode == 0, run.stderr
+    assert {name: row["cached"] for name, row in results().items()} == {"a": False, "b": True}
+
+
+def test_named_files_keep_their_results_while_the_server_is_away(server, proxy, outbox, manifest, run_batch, results, options):
+    files = manifest([{"url": server.url(outbox(name), proxy.port)} for name in "abcdef"])
+    given = (*options(), "--chunk-size", 3, "--attempts", 1)
+    assert run_batch(files, *given).returncode == 0
+    proxy.cuts = [0] * 100
+    run = run_batch(files, *given)
+    assert run.returncode == 0, run.stderr
+    assert all(row["cached"] for row in results().values())
+    assert "so they count as unchanged" in run.stderr
