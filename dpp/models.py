@@ -23,6 +23,8 @@ from dpp.headers import check_headers
 
 Stage = Literal["download", "pre-process", "process", "post-process", "report"]
 RUNTIME_FIELDS = frozenset({"exploded", "local_path", "output_dir", "processing_history", "error"})
+DIGESTS = {"md5": 32, "sha1": 40, "sha224": 56, "sha256": 64, "sha384": 96, "sha512": 128}
+"""The digests that a manifest can give, with their number of hexadecimal digits (RFC 1321, FIPS 180-4)."""
 _UNCHANGEABLE = (str, int, float, bool, type(None))
 _PLAIN_URL = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,4})?(/[!-~]*)?")
 _BAD_IN_URL = re.compile(r"[\x00-\x20\x7f]")
@@ -105,6 +107,7 @@ class FileData(BaseModel):
         id: Name of the file in reports; by default the URL's stem.
         name: Name of the file; by default the URL's stem.
         sha256: Digest of the download, 64 hexadecimal digits: the expected one in a manifest, the verified one after the download.
+        digests: Further expected digests of the download, hexadecimal digits by algorithm: md5, sha1, sha224, sha384, sha512.
         size: Size of the download in bytes: the expected one in a manifest, the verified one after the download.
         headers: Request headers for this file only. They are never shown.
         urls: Mirrors, tried in order after ``url``.
@@ -121,6 +124,7 @@ class FileData(BaseModel):
     id: Label = ""
     name: Label = ""
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    digests: dict[str, str] | None = None
     size: int | None = Field(default=None, ge=0)
     headers: dict[str, str] | None = None
     urls: list[str] | None = None
@@ -150,6 +154,14 @@ class FileData(BaseModel):
     @classmethod
     def _digest_is_lower_case(cls, value: Any) -> Any:
         return value.strip().lower() if isinstance(value, str) else value
+
+    @field_validator("digests")
+    @classmethod
+    def _digests_fit(cls, digests: dict[str, str] | None) -> dict[str, str] | None:
+        for algorithm, digits in (digests or {}).items():
+            if not re.fullmatch(rf"[0-9a-f]{{{DIGESTS.get(algorithm, 0)}}}", digits) or not digits:
+                raise ValueError(f"should be hexadecimal digits by algorithm; choose from {', '.join(DIGESTS)}")
+        return digests
 
     @field_validator("size", mode="before")
     @classmethod
@@ -183,7 +195,13 @@ class FileData(BaseModel):
 def own_copy(file: FileData, **changes: Any) -> FileData:
     """Return a copy of a file that a plugin may change."""
     # Immutable fields are shared: a deep copy takes 50 microseconds, this one 6.
-    fields = {**(file.__pydantic_extra__ or {}), "headers": file.headers, "urls": file.urls, "processing_history": file.processing_history}
+    fields = {
+        **(file.__pydantic_extra__ or {}),
+        "headers": file.headers,
+        "urls": file.urls,
+        "digests": file.digests,
+        "processing_history": file.processing_history,
+    }
     own = {name: copy.deepcopy(value) for name, value in fields.items() if not isinstance(value, _UNCHANGEABLE)}
     return file.model_copy(update={**own, **changes})
 
@@ -209,6 +227,7 @@ class Outcome(BaseModel):
         attempts: Number of download attempts in the run that did the work.
         bytes: Size of the download in bytes.
         sha256: SHA-256 digest of the download.
+        digests: Further digests of the download, by algorithm: those that the manifest gave and that were verified; or None.
         source_version: Version of the source when it was downloaded, such as an entity tag, or None; see
             :meth:`dpp.BaseFetcher.source_version`.
         seconds: Seconds spent, by stage.
@@ -232,6 +251,7 @@ class Outcome(BaseModel):
     attempts: int = 0
     bytes: int | None = None
     sha256: str | None = None
+    digests: dict[str, str] | None = None
     source_version: str | None = None
     seconds: dict[str, float] = Field(default_factory=dict)
     plugins: list[dict[str, str]] = Field(default_factory=list)

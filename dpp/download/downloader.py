@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import logging
 import os
 import random
 import shutil
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,7 +27,7 @@ from dpp.logs import FILES
 from dpp.models import FileData
 from dpp.redact import redact_text, redact_url
 from dpp.settings import Settings
-from dpp.workspace.atomic import StrPath, read_bytes, read_json, remove, stops_run, write_atomic
+from dpp.workspace.atomic import StrPath, read_bytes, read_json, remove, stops_run, write_atomic, write_json
 from dpp.workspace.layout import SIDECAR_SUFFIX, DownloadPaths, Workspace
 from dpp.workspace.locks import Hold
 
@@ -42,6 +44,7 @@ class Download:
         path: Path of the file.
         size: Size in bytes.
         sha256: SHA-256 digest.
+        digests: Other digests that were computed, by algorithm.
         source_version: Version of the source, or None; see :meth:`dpp.base.BaseFetcher.source_version`.
         hold: Shared lock that keeps other processes from removing the file; None if nothing removes files.
     """
@@ -49,6 +52,7 @@ class Download:
     path: Path
     size: int
     sha256: str
+    digests: Mapping[str, str] = field(default_factory=dict, hash=False)
     source_version: str | None = None
     hold: Hold | None = None
 
@@ -59,7 +63,10 @@ class Download:
 
 
 def load_download(paths: DownloadPaths, file: FileData) -> Download | None:
-    """Return the download if it exists, has the size in its sidecar, and matches the manifest; else None."""
+    """Return the download if it exists, has the size in its sidecar, and matches the manifest; else None.
+
+    A digest in the manifest that the sidecar does not have is computed from the file.
+    """
     sidecar = read_json(paths.sidecar)
     if not isinstance(sidecar, dict):
         return None
@@ -67,15 +74,35 @@ def load_download(paths: DownloadPaths, file: FileData) -> Download | None:
     if not isinstance(size, int) or not isinstance(sha256, str):
         return None
     try:
-        whole = os.stat(paths.body).st_size == size
+        if os.stat(paths.body).st_size != size or file.size not in (None, size) or file.sha256 not in (None, sha256):
+            return None
+        found = _recorded(paths.body, sidecar)
+        return _with_digests(found, file.digests) if file.digests else found
     except OSError:
         return None
-    expected = file.size in (None, size) and file.sha256 in (None, sha256)
-    return _recorded(paths.body, sidecar) if whole and expected else None
 
 
 def _recorded(body: StrPath, sidecar: Mapping[str, Any]) -> Download:
-    return Download(Path(body), sidecar["size"], sidecar["sha256"], sidecar.get("source_version"))
+    digests = sidecar.get("digests")
+    return Download(
+        Path(body), sidecar["size"], sidecar["sha256"], digests if isinstance(digests, dict) else {}, sidecar.get("source_version")
+    )
+
+
+def _with_digests(download: Download, expected: Mapping[str, str]) -> Download | None:
+    """Return a download with these digests; None if it has others."""
+    known = {**download.digests}
+    for algorithm in expected.keys() - known.keys():
+        with download.path.open("rb") as stream:
+            known[algorithm] = hashlib.file_digest(stream, functools.partial(hashlib.new, algorithm, usedforsecurity=False)).hexdigest()
+    return replace(download, digests=known) if expected.items() <= known.items() else None
+
+
+def _record_digests(paths: DownloadPaths, download: Download) -> None:
+    """Add the digests of a download to its sidecar, so that the next run need not compute them."""
+    sidecar = read_json(paths.sidecar)
+    if isinstance(sidecar, dict) and sidecar.get("digests") != download.digests:
+        write_json(paths.sidecar, {**sidecar, "digests": download.digests})
 
 
 def _linked(paths: DownloadPaths, load: Callable[[DownloadPaths], Download | None]) -> Download | None:
@@ -181,7 +208,10 @@ class Downloader:
         def load(paths: DownloadPaths) -> Download | None:
             return self.load(paths, file)
 
-        return load(paths) or _linked(paths, load)
+        known = load(paths) or _linked(paths, load)
+        if known is not None and file.digests:
+            _record_digests(paths, known)
+        return known
 
     def has_changed(self, file: FileData, recorded: str | None) -> bool:
         """Whether the source of a file has another version than the recorded one; an unknown version counts as unchanged."""
@@ -227,13 +257,13 @@ class Downloader:
         if self._settings.simulate_downloads:
             return _simulated(paths, file, count_attempt, self._sleep)
         urls = [file.url, *(file.urls or ())]
+        make = functools.partial(PartFile, paths, file.size, throttle=self._limits.throttle, algorithms=file.digests or ())
         for url in urls[:-1]:
             try:
-                return self._from(url, PartFile(paths, file.size, throttle=self._limits.throttle), file, count_attempt)
+                return self._from(url, make(), file, count_attempt)
             except StageError as error:
                 log_of_files.info("%s: %s; trying the next mirror", redact_url(url), error)
-        part = PartFile(paths, file.size, is_empty=is_empty and len(urls) == 1, throttle=self._limits.throttle)
-        return self._from(urls[-1], part, file, count_attempt)
+        return self._from(urls[-1], make(is_empty=is_empty and len(urls) == 1), file, count_attempt)
 
     def _from(self, url: str, part: PartFile, file: FileData, count_attempt: Callable[[], None]) -> Download:
         part.open_for(url)
@@ -295,5 +325,5 @@ def _simulated(paths: DownloadPaths, file: FileData, count_attempt: Callable[[],
     part = PartFile(paths)
     part.begin()
     part.write(f"simulated download of {file.id}\n".encode())
-    sidecar: dict[str, Any] = part.publish(file.model_copy(update={"size": None, "sha256": None}))
+    sidecar: dict[str, Any] = part.publish(file.model_copy(update={"size": None, "sha256": None, "digests": None}))
     return _recorded(part.body, sidecar)

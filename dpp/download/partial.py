@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,11 @@ WORTH_CONTINUING = 64 * 1024
 _BLOCK = 1024 * 1024
 
 
+def expected_digests(file: FileData) -> dict[str, str]:
+    """Return the digests that the manifest gives for a file, by algorithm."""
+    return {**({"sha256": file.sha256} if file.sha256 else {}), **(file.digests or {})}
+
+
 class PartFile:
     """Write a download to ``<name>.part``, compute its digest meanwhile, and publish it when it is complete.
 
@@ -27,17 +32,25 @@ class PartFile:
         limit: Maximum size in bytes, or None.
         is_empty: Whether neither a part nor a download exists yet.
         throttle: Called with the number of bytes written; waits, and returns the seconds waited.
+        algorithms: Digests to compute besides SHA-256; see :data:`dpp.models.DIGESTS`.
     """
 
     def __init__(
-        self, paths: DownloadPaths, limit: int | None = None, *, is_empty: bool = False, throttle: Callable[[int], float] | None = None
+        self,
+        paths: DownloadPaths,
+        limit: int | None = None,
+        *,
+        is_empty: bool = False,
+        throttle: Callable[[int], float] | None = None,
+        algorithms: Collection[str] = (),
     ) -> None:
         self.waited = 0.0
         self._throttle = throttle
         self._paths = paths
         self._limit = limit
         self._descriptor: int | None = None
-        self._digest = hashlib.sha256()
+        self._algorithms = ("sha256", *algorithms)
+        self._digests = self._new_digests()
         self._size = 0
         self._is_empty = is_empty
         self._url = ""
@@ -98,18 +111,25 @@ class PartFile:
     def _keep(self, offset: int) -> None:
         """Truncate the part at an offset, and compute the digest of the rest."""
         assert self._descriptor is not None
-        self._digest, self._size = hashlib.sha256(), 0
+        self._digests, self._size = self._new_digests(), 0
         if offset:
             os.ftruncate(self._descriptor, offset)
         while self._size < offset:
             block = os.read(self._descriptor, _BLOCK)
-            self._digest.update(block)
+            self._update(block)
             self._size += len(block)
+
+    def _new_digests(self) -> dict[str, hashlib._Hash]:
+        return {algorithm: hashlib.new(algorithm, usedforsecurity=False) for algorithm in self._algorithms}
+
+    def _update(self, data: bytes) -> None:
+        for digest in self._digests.values():
+            digest.update(data)
 
     def write(self, data: bytes) -> None:
         """Append bytes."""
         assert self._descriptor is not None, "begin() was not called"
-        self._digest.update(data)
+        self._update(data)
         self._size += len(data)
         if self._limit is not None and self._size > self._limit:
             self.discard()
@@ -123,7 +143,8 @@ class PartFile:
         """Verify size and digest, write the sidecar, and give the download its final name.
 
         Returns:
-            The sidecar: ``url`` (without secrets), ``size`` in bytes, ``sha256``, and further facts of the source.
+            The sidecar: ``url`` (without secrets), ``size`` in bytes, ``sha256``, ``digests`` by algorithm if there are others, and
+            further facts of the source.
 
         Raises:
             StageError: The download differs from the manifest or from what the source announced; it was removed.
@@ -135,7 +156,7 @@ class PartFile:
             self.discard()
             raise problem
         facts = {name: value for name, value in self._facts.items() if name not in ("source", "total") and value}
-        sidecar = {"url": redact_url(file.url), "size": self._size, "sha256": self._digest.hexdigest(), **facts}
+        sidecar = {"url": redact_url(file.url), "size": self._size, **self._computed(), **facts}
         with stops_run(self._paths.body):
             if not self._is_empty:
                 remove(self._paths.body)
@@ -144,14 +165,20 @@ class PartFile:
             self._forget_facts()
         return sidecar
 
+    def _computed(self) -> dict[str, Any]:
+        others = {algorithm: digest.hexdigest() for algorithm, digest in self._digests.items()}
+        sha256 = {"sha256": others.pop("sha256")}
+        return {**sha256, "digests": others} if others else sha256
+
     def _problem(self, file: FileData) -> StageError | None:
         total = self._facts.get("total")
         if total is not None and self._size != total:
             return StageError(f"expected {total} bytes (announced by the source), got {self._size}", "truncated")
         if file.size is not None and self._size != file.size:
             return StageError(f"expected {file.size} bytes (size in the manifest), got {self._size}", "size")
-        if file.sha256 is not None and (got := self._digest.hexdigest()) != file.sha256:
-            return StageError(f"expected sha256 {file.sha256} (manifest), got {got}", "checksum")
+        for algorithm, expected in expected_digests(file).items():
+            if (got := self._digests[algorithm].hexdigest()) != expected:
+                return StageError(f"expected {algorithm} {expected} (manifest), got {got}", "checksum")
         return None
 
     def suspend(self) -> None:

@@ -162,6 +162,9 @@ class Pipeline:
     def _is_whole(self, outcome: Outcome, file: FileData) -> bool:
         if file.size not in (None, outcome.bytes) or file.sha256 not in (None, outcome.sha256) or is_cut(self._result_path(file)):
             return False
+        # A digest that is new in the manifest has not been verified yet.
+        if file.digests and not file.digests.items() <= (outcome.digests or {}).items():
+            return False
         try:
             return os.stat(self.workspace.download(file).body).st_size == outcome.bytes
         except FileNotFoundError:
@@ -287,6 +290,7 @@ class Pipeline:
             attempts=job.attempts,
             bytes=download.size if download else None,
             sha256=download.sha256 if download else None,
+            digests=(download.digests or None) if download else None,
             source_version=download.source_version if download else None,
             seconds={stage: round(spent, 6) for stage, spent in job.seconds.items()},
             plugins=self._labels,

@@ -67,8 +67,8 @@ def is_exploded(file: FileData) -> bool:
 def members(file: FileData) -> dict[str, FileData]:
     """Return the regular files of an exploded folder by their paths in it, in the order of the paths; symbolic links are skipped.
 
-    Each has its own ``id`` (the archive's id and the path), ``name`` and ``local_path``. ``size`` and ``sha256`` are None, as
-    those of the download do not apply to it.
+    Each has its own ``id`` (the archive's id and the path), ``name`` and ``local_path``. ``size``, ``sha256`` and ``digests`` are
+    None, as those of the download do not apply to it.
     """
     folder = file.local_path
     assert folder is not None
@@ -77,7 +77,7 @@ def members(file: FileData) -> dict[str, FileData]:
 
 
 def _member(file: FileData, name: str, path: Path) -> FileData:
-    return own_copy(file, id=f"{file.id}/{name}", name=path.name, local_path=path, exploded=False, size=None, sha256=None)
+    return own_copy(file, id=f"{file.id}/{name}", name=path.name, local_path=path, exploded=False, size=None, sha256=None, digests=None)
 
 
 @contextmanager

@@ -17,9 +17,10 @@ from typing import NamedTuple, Self
 
 from dpp import names
 from dpp.errors import SHOWN_PROBLEMS, InputError, ManifestError
+from dpp.manifest.digests import UnreadDigests
 from dpp.manifest.entries import Entry
 from dpp.manifest.readers import BAD_ENTRY, Listed, as_text, bad_entry, check
-from dpp.models import FileData
+from dpp.models import DIGESTS, FileData
 from dpp.workspace.atomic import stops_run
 
 log = logging.getLogger(__name__)
@@ -58,10 +59,10 @@ def write_catalog(
         ManifestError: Some entries are invalid; it lists all problems.
         InputError: There is not enough memory for all entries.
     """
-    ids = _Ids()
+    ids, unread = _Ids(), UnreadDigests()
     try:
         with _Writer(path) as writer:
-            for text in _admitted(source, entries, set(schemes) - {BAD_ENTRY}, ids, skip_bad=skip_bad):
+            for text in _admitted(source, _seen(entries, unread), set(schemes) - {BAD_ENTRY}, ids, skip_bad=skip_bad):
                 writer.write(text)
     except MemoryError as error:
         # This frees the memory, which the code that handles the error needs.
@@ -71,6 +72,8 @@ def write_catalog(
         writer = _with_other_ids(path, len(writer.offsets), ids)
     if ids.duplicates:
         log.warning("%s: dropped %d exact duplicates", source, ids.duplicates)
+    if columns := unread.names():
+        log.warning("%s: not compared, although it looks like digests: %s; dpp compares %s", source, ", ".join(columns), ", ".join(DIGESTS))
     return writer.chunks(chunk_size(len(writer.offsets)))
 
 
@@ -85,6 +88,12 @@ def read_catalog(path: Path, chunk: Chunk, numbers: Iterable[int] | None = None)
             following = number + 1
             # Validation is faster than model_construct, which is pure Python.
             yield FileData.model_validate_json(stream.readline())
+
+
+def _seen(entries: Iterable[Entry], unread: UnreadDigests) -> Iterator[Entry]:
+    for entry in entries:
+        unread.see(entry.fields or {})
+        yield entry
 
 
 class _Verdict(enum.Enum):

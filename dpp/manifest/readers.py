@@ -17,6 +17,7 @@ from pydantic_core import PydanticSerializationError
 
 from dpp.errors import InputError, ManifestError
 from dpp.manifest.columns import declared_separator, has_url, is_header, shown_names
+from dpp.manifest.digests import with_digests
 from dpp.manifest.entries import KNOWN_FIELDS, Entry, listed
 from dpp.manifest.formats import PARQUET, check_kind, encoding_of, invalid_byte, open_bytes
 from dpp.manifest.json_reader import read_json_lines, read_list, read_objects
@@ -133,6 +134,8 @@ def check(entry: Entry, schemes: Collection[str]) -> Listed | list[str]:
         return [f"{entry.where}: {entry.problem}"]
     fields = {name: value for name, value in entry.fields.items() if not (value is None and name in KNOWN_FIELDS)}
     problems = [f"{name} is a field that dpp sets during the run; rename it" for name in sorted(RUNTIME_FIELDS & set(fields))]
+    fields, wrong = with_digests(fields)
+    problems += wrong
     try:
         file = FileData.model_validate(fields)
     except ValidationError as error:

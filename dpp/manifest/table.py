@@ -15,7 +15,7 @@ from dpp.manifest.lines import BLANKS, Lines
 
 log = logging.getLogger(__name__)
 
-_STRUCTURED = frozenset({"headers", "urls"})
+_STRUCTURED = frozenset({"headers", "urls", "digests"})
 # A spreadsheet shows and saves a long number in this way, and its last digits are lost.
 _SHORTENED = re.compile(r"\d([.,]\d+)?E\+\d+")
 

@@ -15,7 +15,15 @@ COLUMN_LIMIT = 1000
 NESTED = ("seconds", "result")
 TIME = "time"
 MIXED = "json"
-COLUMN_TYPES = {"http_status": "integer", "attempts": "integer", "bytes": "integer", "plugins": MIXED, "cached": "boolean", "at": TIME}
+COLUMN_TYPES = {
+    "http_status": "integer",
+    "attempts": "integer",
+    "bytes": "integer",
+    "digests": MIXED,
+    "plugins": MIXED,
+    "cached": "boolean",
+    "at": TIME,
+}
 _LONG = range(-(2**63), 2**63)
 
 

@@ -18,7 +18,7 @@ from dpp.download.downloader import Downloader, load_download
 from dpp.download.http_fetcher import RequestsFetcher
 from dpp.workspace.layout import Workspace
 
-from http_site import cut, status
+from http_site import cut, serve_file, status
 
 BODY = b"content of a file"
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -86,6 +86,42 @@ def test_another_expectation_of_the_manifest_makes_it_fetched_again(site, make, 
     with pytest.raises(StageError) as caught:
         make().fetch(url, **expected)
     assert (caught.value.error_class, site.counts()["/a"]) == (error_class, 2)
+
+
+@pytest.mark.parametrize("algorithm", ["md5", "sha1", "sha224", "sha384", "sha512"])
+def test_each_digest_of_the_manifest_is_verified_and_recorded(site, make, algorithm):
+    url = site.add("/a", BODY)
+    digest = hashlib.new(algorithm, BODY).hexdigest()
+    got = make().fetch(url, digests={algorithm: digest})
+    assert json.loads(got.path.with_name("a.dpp.json").read_text())["digests"] == {algorithm: digest} == got.digests
+    with pytest.raises(StageError, match=f"expected {algorithm} 0+ \\(manifest\\), got {digest}") as caught:
+        make().fetch(site.add("/b", BODY), digests={algorithm: "0" * len(digest)})
+    assert caught.value.error_class == "checksum"
+
+
+def test_only_digests_that_are_asked_for_are_computed(site, make):
+    got = make().fetch(site.add("/a", BODY))
+    assert "digests" not in json.loads(got.path.with_name("a.dpp.json").read_text())
+
+
+def test_a_download_is_compared_with_a_digest_that_it_was_not_verified_with(site, make):
+    url = site.add("/a", BODY)
+    sidecar = make().fetch(url).path.with_name("a.dpp.json")
+    right = {"md5": hashlib.md5(BODY, usedforsecurity=False).hexdigest()}
+    make().fetch(url, digests=right)
+    assert site.counts() == {"/a": 1}
+    assert json.loads(sidecar.read_text())["digests"] == right
+    with pytest.raises(StageError, match=r"expected md5 0+ "):
+        make().fetch(url, digests={"md5": "0" * 32})
+    assert site.counts() == {"/a": 2}
+
+
+def test_a_part_that_is_continued_has_the_digests_of_all_its_bytes(site, make):
+    body = BODY * 10_000
+    md5 = hashlib.md5(body, usedforsecurity=False).hexdigest()
+    site.script("/a", cut(body, 100_000, etag=f'"{md5}"'), serve_file)
+    make().fetch(site.add("/a", body), digests={"md5": md5})
+    assert [headers.get("range") for headers in site.headers("/a")] == [None, "bytes=100000-"]
 
 
 def test_what_the_manifest_expects_is_taken_from_the_sidecar(site, make, tmp_path):

@@ -112,7 +112,7 @@ class TestOutcomes:
         job, outcome = run(make(processor=Checksum), a)
         sha256 = "982d9e3eb996f559e633f4d194def3761d909f5a3b647d1a851fead67c32c9d1"
         assert outcome.model_dump(exclude={"seconds", "at", "key"}) == {
-            **dict.fromkeys(["stage", "error_class", "message", "http_status", "source_version", "traceback"]),
+            **dict.fromkeys(["stage", "error_class", "message", "http_status", "digests", "source_version", "traceback"]),
             "id": "a",
             "name": "a",
             "url": site.url + "/a.txt",
@@ -608,6 +608,17 @@ class TestRecall:
         run(pipeline, a)
         pipeline.report_path(a).write_text(text)
         assert pipeline.recall(Job(a)) is None
+
+    @pytest.mark.parametrize("cleanup", [False, True])
+    def test_a_digest_that_is_new_in_the_manifest_is_verified_first(self, make, a, site, cleanup):
+        run(make(cleanup=cleanup), a)
+        right, wrong = (a.model_copy(update={"digests": {"md5": digits}}) for digits in ("1cb251ec0d568de6a929b520c4aed8d1", "0" * 32))
+        assert make().recall(Job(right)) is None
+        assert run(make(cleanup=cleanup), right)[1].digests == right.digests
+        assert make().recall(Job(right)).ok
+        assert site.counts() == {"/a.txt": 1 + cleanup}
+        assert make().recall(Job(wrong)) is None
+        assert run(make(cleanup=cleanup), wrong)[1].error_class == "checksum"
 
     @pytest.mark.parametrize("cleanup", [False, True])
     def test_a_rewritten_source_is_processed_again_by_all_stages(self, make, upper, tmp_path, cleanup):

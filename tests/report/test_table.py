@@ -21,6 +21,7 @@ FIXED = [
     "attempts",
     "bytes",
     "sha256",
+    "digests",
     "source_version",
 ]
 LAST = ["run", "cached", "at", "traceback"]

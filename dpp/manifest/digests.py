@@ -1,0 +1,182 @@
+"""Read the digests in a manifest: in the columns that repositories and people use, and in several notations.
+
+Sources of the notations: ``md5:0cc1...`` (Zenodo), ``supplied_md5`` (Figshare), ``{"type": "MD5", "value": "0cc1..."}`` (Dataverse),
+``sha256-4f8B...`` (W3C Subresource Integrity, section 3.1), Base64 (Content-MD5, RFC 1864), plain hexadecimal digits (md5sum).
+"""
+
+from __future__ import annotations
+
+import binascii
+import functools
+import re
+from base64 import b64decode
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dpp.models import DIGESTS, FileData
+
+MOST_COLUMNS = 1000
+_BY_DIGITS = {digits: algorithm for algorithm, digits in DIGESTS.items()}
+_ALGORITHM = "|".join(DIGESTS)
+_OF_ALGORITHM = re.compile(
+    rf"(?:file|content|data|supplied|computed|expected|checksum|hash|digest)?({_ALGORITHM})(?:sum|checksum|hash|digest|hex|hexdigest)?"
+)
+_OF_ANY = re.compile(r"(?:file|content|data|supplied|computed|expected)?(?:checksums?|hash|hashes|digests?|integrity)")
+_LABELLED = re.compile(r"(md5|sha-?(?:1|224|256|384|512))[:=-](.+)", re.IGNORECASE)
+_LOOKS_LIKE_ONE = re.compile(
+    r"md5|sha(?:sum|[-_ ]?(?:1|2|3|224|256|384|512))|checksum|digest|crc[-_ ]?32|blake|xxh|(?:^|[^a-z])hash(?:$|[^a-z])"
+)
+_HEX = re.compile(r"[0-9A-Fa-f]+")
+# Entity tags have a meaning of their own, and those of S3 have 32 digits.
+_OTHERS = frozenset(FileData.model_fields) - {"sha256", "digests"} | {"etag"}
+
+
+class _UnreadableError(Exception):
+    """Report a value that is in no known notation."""
+
+
+def with_digests(fields: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return the fields of an entry with its digests as ``sha256`` and ``digests``, and the problems; see :func:`read_digests`."""
+    found, problems = read_digests(fields)
+    sha256 = {"sha256": found.pop("sha256")} if "sha256" in found else {}
+    return {**fields, **sha256, **({"digests": found} if found else {})}, problems
+
+
+def read_digests(fields: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
+    """Return the digests in an entry of a manifest, and the problems of those that are wrong.
+
+    Args:
+        fields: The fields as read.
+
+    Returns:
+        Lower-case hexadecimal digits by algorithm (see :data:`dpp.models.DIGESTS`), and one sentence per problem: a digest that does
+        not fit the algorithm that the column names, or two digests of one algorithm that differ.
+    """
+    found: dict[str, str] = {}
+    named: dict[str, str] = {}
+    problems: list[str] = []
+    for name, value in _given(fields):
+        try:
+            for algorithm, digits in _digests(value, _kind(name)):
+                if found.setdefault(algorithm, digits) != digits:
+                    problems.append(f"{name}: its {algorithm} differs from that in {named[algorithm]}; remove the wrong one")
+                named.setdefault(algorithm, name)
+        except _UnreadableError:
+            pass
+        except ValueError as error:
+            # The model of a file checks sha256 itself.
+            problems += [] if name == "sha256" else [f"{name}: {error}"]
+    return found, problems
+
+
+def _given(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the fields that are not empty and that may be digests."""
+    for name, value in fields.items():
+        if isinstance(name, str) and name not in _OTHERS and value is not None and value != "":
+            yield name, value
+
+
+@functools.lru_cache(MOST_COLUMNS)
+def _kind(name: str) -> str | None:
+    """Return the algorithm that a column's name gives, "" if it may have digests of any, None if it is no known column of digests."""
+    plain = re.sub(r"[^a-z0-9]", "", name.lower())
+    if match := _OF_ALGORITHM.fullmatch(plain):
+        return match[1]
+    return "" if _OF_ANY.fullmatch(plain) else None
+
+
+def _digests(value: Any, algorithm: str | None) -> Iterator[tuple[str, str]]:
+    """Yield the digests of a value with their algorithms; none if the column has none.
+
+    Raises:
+        ValueError: A digest does not fit its algorithm.
+        _UnreadableError: The value is in no known notation.
+    """
+    if algorithm is None:
+        return
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, Mapping):
+            yield from _of_object({str(key).lower(): part for key, part in item.items()})
+        elif isinstance(item, str):
+            # Several in one text are separated by whitespace (Subresource Integrity).
+            yield from (_of_text(text, algorithm) for text in item.split())
+        elif algorithm:
+            raise ValueError(_expected(algorithm))
+        else:
+            raise _UnreadableError
+
+
+def _of_object(value: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the digests of an object: ``{"type": "MD5", "value": "..."}``, or one member per algorithm."""
+    label = value.get("type", value.get("algorithm"))
+    pairs = value.items() if label is None else [(label, value.get("value", value.get("digest")))]
+    for name, digest in pairs:
+        yield _of_text(str(digest).strip(), _named(str(name)))
+
+
+def _named(label: str) -> str:
+    """Return the algorithm that a label such as ``SHA-256`` stands for."""
+    algorithm = re.sub(r"[-_ ]", "", label.lower())
+    if algorithm not in DIGESTS:
+        raise _UnreadableError
+    return algorithm
+
+
+def _of_text(text: str, algorithm: str) -> tuple[str, str]:
+    labelled = _LABELLED.fullmatch(text)
+    if labelled is not None:
+        given = _named(labelled[1])
+        if algorithm not in ("", given):
+            raise ValueError(f"{_expected(algorithm)}, got one of {given}")
+        return given, _digits(labelled[2], given)
+    if algorithm:
+        return algorithm, _digits(text, algorithm)
+    if _HEX.fullmatch(text) and len(text) in _BY_DIGITS:
+        return _BY_DIGITS[len(text)], text.lower()
+    raise _UnreadableError
+
+
+def _digits(text: str, algorithm: str) -> str:
+    """Return a digest in hexadecimal digits or Base64 as lower-case hexadecimal digits."""
+    if _HEX.fullmatch(text) and len(text) == DIGESTS[algorithm]:
+        return text.lower()
+    try:
+        digest = b64decode(text, validate=True).hex()
+    except (binascii.Error, ValueError):
+        digest = ""
+    if len(digest) != DIGESTS[algorithm]:
+        raise ValueError(_expected(algorithm))
+    return digest
+
+
+def _expected(algorithm: str) -> str:
+    return f"expected a digest of {algorithm}: {DIGESTS[algorithm]} hexadecimal digits, or Base64"
+
+
+class UnreadDigests:
+    """Find the columns that look like digests, by their name or by all their values, but are not compared."""
+
+    def __init__(self) -> None:
+        self._by_name: set[str] = set()
+        self._by_value: dict[str, bool] = {}
+
+    def see(self, fields: Mapping[str, Any]) -> None:
+        """Look at an entry of a manifest."""
+        for name, value in _given(fields):
+            # A column that was once found not to look like one is done with, and so is one that was found to be one.
+            if self._by_value.get(name, True) and name not in self._by_name and len(self._by_value) < MOST_COLUMNS:
+                self._see(name, value)
+
+    def _see(self, name: str, value: Any) -> None:
+        if _kind(name) is None and not _LOOKS_LIKE_ONE.search(name.lower()):
+            self._by_value[name] = _is_hex(value)
+        elif read_digests({name: value}) == ({}, []):
+            self._by_name.add(name)
+
+    def names(self) -> list[str]:
+        """Return the names of the columns."""
+        return [*sorted(self._by_name), *(name for name, is_hex in self._by_value.items() if is_hex)]
+
+
+def _is_hex(value: Any) -> bool:
+    return isinstance(value, str) and len(value) in _BY_DIGITS and _HEX.fullmatch(value) is not None
