@@ -20,19 +20,8 @@ from typing import Any
 ERROR_CLASSES = frozenset(
     {
         *("connection", "dns", "timeout", "truncated", "tls", "protocol", "redirect", "encoding", "empty", "size", "checksum"),
-        *(
-            "unsupported-scheme",
-            "not-found",
-            "changed",
-            "permission",
-            "not-a-file",
-            "read",
-            "no-file",
-            "member-name",
-            "result",
-            "crashed",
-            "manifest",
-        ),
+        *("unsupported-scheme", "not-found", "permission", "not-a-file", "read", "changed", "modified"),
+        *("no-file", "member-name", "result", "crashed", "manifest"),
     }
 )
 SHOWN_PROBLEMS = 1000

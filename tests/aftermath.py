@@ -11,7 +11,7 @@ from dpp import Outcome, Summary
 from dpp.batch.folder import find_run
 from dpp.maintenance.verify import Checker
 
-VOLATILE = {"seconds", "attempts", "at", "run", "cached"}
+VOLATILE = {"seconds", "attempts", "at", "run", "cached", "mtime_ns"}
 RUNS = "batches"
 
 Tree = dict[str, Any]

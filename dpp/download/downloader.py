@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import logging
 import os
 import random
 import shutil
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +18,7 @@ from tenacity.wait import wait_random_exponential
 
 from dpp.base import BaseFetcher
 from dpp.download import http
+from dpp.download.complete import Download, load_download, record_verified, recorded
 from dpp.download.limits import Limits
 from dpp.download.partial import PartFile
 from dpp.errors import DppError, EnvironmentStop, FetchError, StageError
@@ -27,82 +26,12 @@ from dpp.logs import FILES
 from dpp.models import FileData
 from dpp.redact import redact_text, redact_url
 from dpp.settings import Settings
-from dpp.workspace.atomic import StrPath, read_bytes, read_json, remove, stops_run, write_atomic, write_json
+from dpp.workspace.atomic import read_bytes, remove, stops_run, write_atomic
 from dpp.workspace.layout import SIDECAR_SUFFIX, DownloadPaths, Workspace
-from dpp.workspace.locks import Hold
 
 log_of_files = logging.getLogger(FILES)
 
 NO_SLEEP_VARIABLE = "PIPELINE_NO_SLEEP"
-
-
-@dataclass(frozen=True)
-class Download:
-    """A complete download.
-
-    Attributes:
-        path: Path of the file.
-        size: Size in bytes.
-        sha256: SHA-256 digest.
-        digests: Other digests that were computed, by algorithm.
-        source_version: Version of the source, or None; see :meth:`dpp.base.BaseFetcher.source_version`.
-        hold: Shared lock that keeps other processes from removing the file; None if nothing removes files.
-    """
-
-    path: Path
-    size: int
-    sha256: str
-    digests: Mapping[str, str] = field(default_factory=dict, hash=False)
-    source_version: str | None = None
-    hold: Hold | None = None
-
-    def release(self) -> None:
-        """Release the lock, so that other processes can remove the file."""
-        if self.hold is not None:
-            self.hold.release()
-
-
-def load_download(paths: DownloadPaths, file: FileData) -> Download | None:
-    """Return the download if it exists, has the size in its sidecar, and matches the manifest; else None.
-
-    A digest in the manifest that the sidecar does not have is computed from the file.
-    """
-    sidecar = read_json(paths.sidecar)
-    if not isinstance(sidecar, dict):
-        return None
-    size, sha256 = sidecar.get("size"), sidecar.get("sha256")
-    if not isinstance(size, int) or not isinstance(sha256, str):
-        return None
-    try:
-        if os.stat(paths.body).st_size != size or file.size not in (None, size) or file.sha256 not in (None, sha256):
-            return None
-        found = _recorded(paths.body, sidecar)
-        return _with_digests(found, file.digests) if file.digests else found
-    except OSError:
-        return None
-
-
-def _recorded(body: StrPath, sidecar: Mapping[str, Any]) -> Download:
-    digests = sidecar.get("digests")
-    return Download(
-        Path(body), sidecar["size"], sidecar["sha256"], digests if isinstance(digests, dict) else {}, sidecar.get("source_version")
-    )
-
-
-def _with_digests(download: Download, expected: Mapping[str, str]) -> Download | None:
-    """Return a download with these digests; None if it has others."""
-    known = {**download.digests}
-    for algorithm in expected.keys() - known.keys():
-        with download.path.open("rb") as stream:
-            known[algorithm] = hashlib.file_digest(stream, functools.partial(hashlib.new, algorithm, usedforsecurity=False)).hexdigest()
-    return replace(download, digests=known) if expected.items() <= known.items() else None
-
-
-def _record_digests(paths: DownloadPaths, download: Download) -> None:
-    """Add the digests of a download to its sidecar, so that the next run need not compute them."""
-    sidecar = read_json(paths.sidecar)
-    if isinstance(sidecar, dict) and sidecar.get("digests") != download.digests:
-        write_json(paths.sidecar, {**sidecar, "digests": download.digests})
 
 
 def _linked(paths: DownloadPaths, load: Callable[[DownloadPaths], Download | None]) -> Download | None:
@@ -123,7 +52,7 @@ def _link_or_copy(body: str, paths: DownloadPaths) -> None:
         os.link(body, paths.body)
     # Some file systems have no hard links.
     except OSError:
-        shutil.copyfile(body, paths.part)
+        shutil.copy2(body, paths.part)
         os.replace(paths.part, paths.body)
 
 
@@ -209,8 +138,8 @@ class Downloader:
             return self.load(paths, file)
 
         known = load(paths) or _linked(paths, load)
-        if known is not None and file.digests:
-            _record_digests(paths, known)
+        if known is not None:
+            record_verified(paths, known)
         return known
 
     def has_changed(self, file: FileData, recorded: str | None) -> bool:
@@ -277,7 +206,7 @@ class Downloader:
         except BaseException:
             part.suspend()
             raise
-        return _recorded(part.body, sidecar)
+        return recorded(part.body, sidecar)
 
     def _attempts(self, attempt: Callable[[], None]) -> None:
         """Attempt a download until it succeeds or a retry cannot help."""
@@ -326,4 +255,4 @@ def _simulated(paths: DownloadPaths, file: FileData, count_attempt: Callable[[],
     part.begin()
     part.write(f"simulated download of {file.id}\n".encode())
     sidecar: dict[str, Any] = part.publish(file.model_copy(update={"size": None, "sha256": None, "digests": None}))
-    return _recorded(part.body, sidecar)
+    return recorded(part.body, sidecar)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -150,13 +152,14 @@ class PartFile:
             StageError: The download differs from the manifest or from what the source announced; it was removed.
         """
         assert self._descriptor is not None, "begin() was not called"
+        mtime_ns = self._age()
         self.close()
         problem = self._problem(file)
         if problem:
             self.discard()
             raise problem
         facts = {name: value for name, value in self._facts.items() if name not in ("source", "total") and value}
-        sidecar = {"url": redact_url(file.url), "size": self._size, **self._computed(), **facts}
+        sidecar = {"url": redact_url(file.url), "size": self._size, **self._computed(), "mtime_ns": mtime_ns, **facts}
         with stops_run(self._paths.body):
             if not self._is_empty:
                 remove(self._paths.body)
@@ -164,6 +167,16 @@ class PartFile:
             os.replace(self._paths.part, self._paths.body)
             self._forget_facts()
         return sidecar
+
+    def _age(self) -> int:
+        """Make the part a second older than now, and return its time of modification in nanoseconds."""
+        # Times advance in steps of some milliseconds. So a write to the download right after this would not be noticed otherwise.
+        assert self._descriptor is not None
+        now = time.time_ns()
+        with suppress(OSError):
+            os.utime(self._descriptor, ns=(now, now - 1_000_000_000))
+        with stops_run(self._paths.part):
+            return os.fstat(self._descriptor).st_mtime_ns
 
     def _computed(self) -> dict[str, Any]:
         others = {algorithm: digest.hexdigest() for algorithm, digest in self._digests.items()}

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from typing import Any
 from pydantic_core import from_json
 
 from dpp.base import BaseFetcher
-from dpp.download.downloader import Download, Downloader, load_download
+from dpp.download.complete import Download, FileState, check_unmodified, load_download, state_of
+from dpp.download.downloader import Downloader
 from dpp.download.limits import Limits
 from dpp.engine.preprocess import INPUT, is_exploded, load_prepared, members, naming, prepare
 from dpp.errors import RESUMABLE_TEXT, DppError, EnvironmentStop, FetchError, StageError
@@ -45,6 +46,7 @@ class Job:
         seconds: Seconds spent, by stage.
         attempts: Number of download attempts.
         download: Its download; None before the first stage.
+        before: State of the download before the first step.
         prepared: The file as the last pre-processor returned it.
         result: The processor's result, as read back from JSON.
         number: Number of the file in its engine, from 0 in the order in which files start.
@@ -55,6 +57,7 @@ class Job:
     seconds: dict[str, float] = field(default_factory=dict)
     attempts: int = 0
     download: Download | None = None
+    before: FileState | None = None
     prepared: FileData | None = None
     result: Any = None
     number: int = 0
@@ -90,7 +93,7 @@ class Pipeline:
         self.steps = steps or registry.steps(settings)
         self.workspace = Workspace(workspace_root(settings))
         self.fingerprints = self.steps.fingerprints()
-        self._blaming = {error_class for step in self.steps for error_class in getattr(step.cls, "blames_input", ())}
+        self._blaming = {"modified"} | {error_class for step in self.steps for error_class in getattr(step.cls, "blames_input", ())}
         self._labels = [step.label() for step in self.steps]
         self._registry = registry
         self._selection = selection
@@ -214,6 +217,7 @@ class Pipeline:
             return
         with _Stage(job, "download"):
             job.download = self._downloader.get(job.file, job.count_attempt)
+            job.before = state_of(job.download.path)
 
     def pre_process(self, job: Job) -> None:
         """Run the pre-processors on the download; without any, the processor gets the download."""
@@ -227,6 +231,7 @@ class Pipeline:
             final = self._prepared_path(job.file)
             chain = self.steps.pre_processors
             job.prepared = load_prepared(file, final, job.download) or prepare(chain, file, final, job.download)
+            check_unmodified(job.download, job.before, _names(chain))
 
     def process(self, job: Job) -> None:
         """Run the processor, or read the result if it was made from the same download before."""
@@ -241,6 +246,7 @@ class Pipeline:
             handed = own_copy(job.prepared) if self.steps.post_processors else job.prepared
             record = {"id": job.file.id, "processor": self.steps.processor.label(), INPUT: job.download.sha256}
             line, job.result = _json_result(self.steps.processor, handed, record)
+            check_unmodified(job.download, job.before, self.steps.processor.name)
             write_atomic(path, line)
 
     def report(self, job: Job) -> Record:
@@ -250,6 +256,8 @@ class Pipeline:
                 for name, arguments in _post_processor_arguments(job):
                     with naming(name):
                         step(*arguments)
+                if job.download is not None:
+                    check_unmodified(job.download, job.before, step.name)
         record = self.record(job)
         self._registry.notify("dpp_file_finished", outcome=record.outcome)
         return record
@@ -298,6 +306,10 @@ class Pipeline:
             run=self.run,
             at=round(time.time(), 3),
         )
+
+
+def _names(steps: Sequence[ConfiguredStep]) -> str:
+    return " or ".join(step.name for step in steps)
 
 
 class _Stage:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dpp.download.downloader import Download
+from dpp.download.complete import Download
 from dpp.errors import StageError
 from dpp.models import FileData, own_copy
 from dpp.plugins.builtin import content_digest

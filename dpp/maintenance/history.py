@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from dpp import names
 from dpp.batch.folder import RunFolder
-from dpp.download.downloader import Download, load_download
+from dpp.download.complete import Download, load_download
 from dpp.download.local import local_version
 from dpp.engine.preprocess import INPUT, load_prepared
 from dpp.errors import ConfigurationError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,8 @@ from pathlib import Path
 import pytest
 from dpp import BaseFetcher, EnvironmentStop, FetchError, FileData, Settings, StageError
 from dpp.download import downloader as module
-from dpp.download.downloader import Downloader, load_download
+from dpp.download.complete import load_download
+from dpp.download.downloader import Downloader
 from dpp.download.http_fetcher import RequestsFetcher
 from dpp.workspace.layout import Workspace
 
@@ -407,3 +409,19 @@ def test_the_environment_still_stops_the_run_while_a_version_is_asked_for(make):
     fetcher.versions["http://a/"] = EnvironmentStop("no more")
     with pytest.raises(EnvironmentStop):
         make(fetcher).fetch("http://a/")
+
+
+def test_a_download_with_another_time_is_read_once_and_kept(site, make):
+    url = site.add("/a", BODY)
+    path = make().fetch(url).path
+    os.utime(path, (1, 1))
+    assert make().fetch(url).path == path
+    assert json.loads(path.with_name("a.dpp.json").read_text())["mtime_ns"] == 1_000_000_000
+    assert site.counts() == {"/a": 1}
+
+
+def test_a_download_that_was_written_to_is_fetched_again(site, make):
+    url = site.add("/a", BODY)
+    make().fetch(url).path.write_bytes(BODY[::-1])
+    assert make().fetch(url).path.read_bytes() == BODY
+    assert site.counts() == {"/a": 2}

@@ -47,6 +47,7 @@ def test_a_part_is_published_with_digest_and_facts_and_nothing_else_is_left(path
     part.write(b"def")
     sidecar = part.publish(FileData(url="http://me:pw@host/a.bin?sig=1"))
     assert sidecar == {
+        "mtime_ns": Path(paths.body).stat().st_mtime_ns,
         "url": "http://***@host/a.bin?***",
         "size": 6,
         "sha256": hashlib.sha256(b"abcdef").hexdigest(),

@@ -574,6 +574,94 @@ class TestResuming:
         assert str(make().prepared_path(a)) == pipeline.workspace.download(a).body
 
 
+def overwrite(file):
+    file.local_path.write_bytes(file.local_path.read_bytes()[::-1])
+
+
+def append(file):
+    with file.local_path.open("a") as stream:
+        stream.write("more")
+
+
+def replace(file):
+    other = file.local_path.with_name("other")
+    other.write_text("txet")
+    other.replace(file.local_path)
+
+
+def keep_times(file):
+    before = file.local_path.stat()
+    overwrite(file)
+    os.utime(file.local_path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+class TestDamagedInput:
+    """A step that changes the download fails the file, and the next run downloads it again."""
+
+    @pytest.mark.parametrize("damage", [overwrite, append, replace, keep_times, lambda file: file.local_path.unlink()])
+    @pytest.mark.parametrize("cleanup", [False, True])
+    def test_a_processor_that_changes_the_download(self, make, a, site, damage, cleanup):
+        def process(self, file):
+            damage(file)
+            return "wrong"
+
+        bad = type("Bad", (BaseProcessor,), {"name": "bad", "process": process})
+        pipeline = make(processor=bad, cleanup=cleanup)
+        job, outcome = run(pipeline, a)
+        assert (outcome.stage, outcome.error_class) == ("process", "modified")
+        assert outcome.message.startswith("bad changed the download in place")
+        assert not job.download.path.exists()
+        assert not pipeline.has_result(a)
+        assert run(make(cleanup=cleanup), a)[1].result == "text"
+        assert site.counts() == {"/a.txt": 2}
+
+    def test_a_pre_processor_that_changes_the_download(self, make, a, site):
+        def pre_process(self, file):
+            overwrite(file)
+            return file
+
+        bad = type("Bad", (BasePreProcessor,), {"name": "bad", "pre_process": pre_process})
+        pipeline = make(bad)
+        outcome = run(pipeline, a)[1]
+        assert (outcome.stage, outcome.error_class) == ("pre-process", "modified")
+        assert run(make(), a)[1].result == "text"
+        assert not pipeline.has_prepared(a)
+
+    def test_a_post_processor_that_changes_the_download(self, make, a):
+        bad = failing(BasePostProcessor, "post_process", lambda result, file: overwrite(file))
+        outcome = run(make(post=[bad]), a)[1]
+        assert (outcome.stage, outcome.error_class) == ("post-process", "modified")
+
+    def test_a_step_that_fails_after_it_changed_the_download_keeps_its_own_error(self, make, a, site):
+        def process(file):
+            overwrite(file)
+            raise ValueError("then this")
+
+        assert run(make(processor=failing(BaseProcessor, "process", process)), a)[1].error_class == "ValueError"
+        assert run(make(), a)[1].result == "text"
+        assert site.counts() == {"/a.txt": 2}
+
+    def test_a_change_is_noticed_under_other_names_that_share_the_bytes(self, make, a, site):
+        other = a.model_copy(update={"name": "other", "id": "other"})
+        run(make(), a)
+        job, _ = run(make(), other)
+        assert os.stat(job.download.path).st_nlink == 2
+        overwrite(FileData(url=a.url, local_path=job.download.path))
+        assert [make().has_download(file) for file in (a, other)] == [False, False]
+
+    def test_what_keeps_the_content_is_no_damage(self, make, a, site):
+        def process(self, file):
+            file.local_path.touch()
+            file.local_path.chmod(0o600)
+            os.link(file.local_path, file.local_path.with_name("linked"))
+            return "fine"
+
+        harmless = type("Harmless", (BaseProcessor,), {"name": "harmless", "process": process})
+        assert run(make(processor=harmless), a)[1].result == "fine"
+        assert run(make(), a)[1].result == "text"
+        assert site.counts() == {"/a.txt": 1}
+
+
 class TestRecall:
     """A report alone makes a file complete, unless something contradicts it."""
 

@@ -196,3 +196,25 @@ def test_a_rewritten_local_file_is_processed_again(manifest, run_batch, results,
     after = results()
     assert {name: row["cached"] for name, row in after.items()} == {"a": False, "b": True}
     assert after["a"]["result"]["sha256"] == hashlib.sha256(b"a later").hexdigest() != before["a"]["result"]["sha256"]
+
+
+DAMAGES = """
+from dpp import BaseProcessor
+
+class Damages(BaseProcessor):
+    name = "damages"
+    def process(self, file):
+        with file.local_path.open("r+b") as stream:
+            stream.write(b"X")
+        return 1
+"""
+
+
+@pytest.mark.parametrize("chunk_size", [1, 4])
+def test_a_step_that_changes_the_download_fails_the_file(site, manifest, run_batch, results, tmp_path, chunk_size):
+    (tmp_path / "damages.py").write_text(DAMAGES)
+    files = manifest([{"url": site.add(f"/{name}", "text"), "id": name} for name in "ab"])
+    assert run_batch(files, "--processor", "damages:Damages", "--chunk-size", chunk_size).returncode == 1
+    assert {row["error_class"] for row in results().values()} == {"modified"}
+    assert run_batch(files, "--chunk-size", chunk_size).returncode == 0
+    assert {row["result"]["sha256"] for row in results().values()} == {hashlib.sha256(b"text").hexdigest()}
