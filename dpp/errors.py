@@ -19,7 +19,20 @@ from typing import Any
 
 ERROR_CLASSES = frozenset(
     {
-        *("connection", "dns", "timeout", "truncated", "tls", "protocol", "redirect", "encoding", "empty", "size", "checksum"),
+        *(
+            "connection",
+            "dns",
+            "timeout",
+            "truncated",
+            "tls",
+            "protocol",
+            "redirect",
+            "encoding",
+            "empty",
+            "size",
+            "checksum",
+            "media-type",
+        ),
         *("unsupported-scheme", "not-found", "permission", "not-a-file", "read", "changed", "modified"),
         *("no-file", "member-name", "result", "crashed", "manifest"),
     }

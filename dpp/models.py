@@ -18,7 +18,7 @@ from pydantic import (
     field_validator,
 )
 
-from dpp import names
+from dpp import media, names
 from dpp.headers import check_headers
 
 Stage = Literal["download", "pre-process", "process", "post-process", "report"]
@@ -109,6 +109,7 @@ class FileData(BaseModel):
         sha256: Digest of the download, 64 hexadecimal digits: the expected one in a manifest, the verified one after the download.
         digests: Further expected digests of the download, hexadecimal digits by algorithm: md5, sha1, sha224, sha384, sha512.
         size: Size of the download in bytes: the expected one in a manifest, the verified one after the download.
+        expect_type: Media types that the download may have, such as ``application/pdf`` or ``image/*,text/csv``; None for any.
         headers: Request headers for this file only. They are never shown.
         urls: Mirrors, tried in order after ``url``.
         local_path: The file to process: the download, or the output of the last pre-processor.
@@ -126,6 +127,7 @@ class FileData(BaseModel):
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     digests: dict[str, str] | None = None
     size: int | None = Field(default=None, ge=0)
+    expect_type: str | None = None
     headers: dict[str, str] | None = None
     urls: list[str] | None = None
     local_path: Path | None = None
@@ -154,6 +156,11 @@ class FileData(BaseModel):
     @classmethod
     def _digest_is_lower_case(cls, value: Any) -> Any:
         return value.strip().lower() if isinstance(value, str) else value
+
+    @field_validator("expect_type")
+    @classmethod
+    def _types_can_be_expected(cls, types: str | None) -> str | None:
+        return media.check_types(types) or None if types is not None else None
 
     @field_validator("digests")
     @classmethod
@@ -228,6 +235,9 @@ class Outcome(BaseModel):
         bytes: Size of the download in bytes.
         sha256: SHA-256 digest of the download.
         digests: Further digests of the download, by algorithm: those that the manifest gave and that were verified; or None.
+        content_type: Content-Type that the source stated, or None.
+        media_type: Media type, from the Content-Type and the first bytes, or None; see :func:`dpp.media.media_type`.
+        warning: Why a file that is ok is probably not the expected one, such as a web page in place of a PDF, or None.
         source_version: Version of the source when it was downloaded, such as an entity tag, or None; see
             :meth:`dpp.BaseFetcher.source_version`.
         seconds: Seconds spent, by stage.
@@ -252,6 +262,9 @@ class Outcome(BaseModel):
     bytes: int | None = None
     sha256: str | None = None
     digests: dict[str, str] | None = None
+    content_type: str | None = None
+    media_type: str | None = None
+    warning: str | None = None
     source_version: str | None = None
     seconds: dict[str, float] = Field(default_factory=dict)
     plugins: list[dict[str, str]] = Field(default_factory=list)

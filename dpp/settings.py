@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails, from_json
 
-from dpp import names
+from dpp import media, names
 from dpp.errors import ConfigurationError
 from dpp.headers import BatchHeaders, check_headers
 from dpp.redact import declared_secrets, keep_secret
@@ -69,6 +69,9 @@ class Settings(BaseModel):
     processing_limit: int = Field(4, ge=1, description="maximum files processed at once per worker")
     download_queue_size: int = Field(16, ge=1, description="maximum downloaded files waiting per worker")
     pre_processing_queue_size: int = Field(16, ge=1, description="maximum pre-processed files waiting per worker")
+    expect_type: str = Field(
+        "", description="allowed media types of downloads, such as application/pdf or image/*,text/csv; others fail (empty: any)"
+    )
     max_per_host: int = Field(0, ge=0, description="maximum downloads at once per host, over all workers (0: no limit)")
     rate_limit: ByteCount = Field(
         0, ge=0, description="maximum bytes per second, all downloads together, such as 500K or 20M (0: no limit)"
@@ -104,6 +107,11 @@ class Settings(BaseModel):
             raise ValueError("starts with ~ and an unknown user name") from error
         _check_path(str(path))
         return path
+
+    @field_validator("expect_type")
+    @classmethod
+    def _types_can_be_expected(cls, types: str) -> str:
+        return media.check_types(types)
 
     @field_validator("log_file")
     @classmethod

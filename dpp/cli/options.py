@@ -84,6 +84,7 @@ GROUPS = {
         "skip_bad",
         "allow_empty",
         "encoding",
+        "expect_type",
         "cleanup",
     ),
     "Parallelism and limits": (

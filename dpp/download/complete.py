@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dpp import media
 from dpp.errors import StageError
 from dpp.models import FileData
 from dpp.workspace.atomic import StrPath, read_json, write_json
@@ -35,6 +36,8 @@ class Download:
         size: Size in bytes.
         sha256: SHA-256 digest.
         digests: Other digests that were computed, by algorithm.
+        content_type: Content-Type that the source stated, or None.
+        media_type: Media type, or None; see :func:`dpp.media.media_type`.
         source_version: Version of the source, or None; see :meth:`dpp.base.BaseFetcher.source_version`.
         hold: Shared lock that keeps other processes from removing the file; None if nothing removes files.
     """
@@ -43,6 +46,8 @@ class Download:
     size: int
     sha256: str
     digests: Mapping[str, str] = field(default_factory=dict, hash=False)
+    content_type: str | None = None
+    media_type: str | None = None
     source_version: str | None = None
     hold: Hold | None = None
 
@@ -65,7 +70,7 @@ def load_download(paths: DownloadPaths, file: FileData) -> Download | None:
         return None
     try:
         state = os.stat(paths.body)
-        if state.st_size != size or file.size not in (None, size) or file.sha256 not in (None, sha256):
+        if state.st_size != size or not _is_expected(sidecar, file):
             return None
         found = recorded(paths.body, sidecar)
         # Another time of modification is that of a copied workspace, or of a program that has written to the download.
@@ -76,12 +81,18 @@ def load_download(paths: DownloadPaths, file: FileData) -> Download | None:
         return None
 
 
+def _is_expected(sidecar: Mapping[str, Any], file: FileData) -> bool:
+    """Whether a sidecar matches the manifest, except for the digests that have to be computed."""
+    if file.expect_type and not media.fits(sidecar.get("media_type"), file.expect_type):
+        return False
+    return file.size in (None, sidecar["size"]) and file.sha256 in (None, sidecar["sha256"])
+
+
 def recorded(body: StrPath, sidecar: Mapping[str, Any]) -> Download:
     """Return the download that a sidecar describes."""
     digests = sidecar.get("digests")
-    return Download(
-        Path(body), sidecar["size"], sidecar["sha256"], digests if isinstance(digests, dict) else {}, sidecar.get("source_version")
-    )
+    facts = {name: sidecar.get(name) for name in ("content_type", "media_type", "source_version")}
+    return Download(Path(body), sidecar["size"], sidecar["sha256"], digests if isinstance(digests, dict) else {}, **facts)
 
 
 def _with_digests(download: Download, expected: Mapping[str, str]) -> Download | None:

@@ -103,6 +103,14 @@ class Downloader:
         if self._stopping.wait(seconds):
             raise RunStopped
 
+    def expecting(self, file: FileData) -> FileData:
+        """Return a file with the media types that the manifest or else the settings expect."""
+        if self._settings.simulate_downloads:
+            return file.model_copy(update={"expect_type": None}) if file.expect_type else file
+        if file.expect_type or not self._settings.expect_type:
+            return file
+        return file.model_copy(update={"expect_type": self._settings.expect_type})
+
     def get(self, file: FileData, count_attempt: Callable[[], None]) -> Download:
         """Return the file's download; fetch it if it does not exist.
 
@@ -114,6 +122,7 @@ class Downloader:
             StageError: The download from the last mirror failed.
             EnvironmentStop: The workspace cannot be written.
         """
+        file = self.expecting(file)
         paths = self._workspace.download(file)
         lock = paths.lock(self._sleep)
         with lock as is_empty:
@@ -130,7 +139,7 @@ class Downloader:
 
     def load(self, paths: DownloadPaths, file: FileData) -> Download | None:
         """Return the download if it is complete and its source has not changed since; else None."""
-        known = load_download(paths, file)
+        known = load_download(paths, self.expecting(file))
         return None if known is None or self.has_changed(file, known.source_version) else known
 
     def _known(self, paths: DownloadPaths, file: FileData) -> Download | None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from dpp import names
+from dpp import media, names
 from dpp.errors import StageError
 from dpp.models import FileData
 from dpp.redact import redact_url
@@ -54,6 +54,7 @@ class PartFile:
         self._algorithms = ("sha256", *algorithms)
         self._digests = self._new_digests()
         self._size = 0
+        self._head = b""
         self._is_empty = is_empty
         self._url = ""
         self._begun_from: str | None = None
@@ -113,7 +114,7 @@ class PartFile:
     def _keep(self, offset: int) -> None:
         """Truncate the part at an offset, and compute the digest of the rest."""
         assert self._descriptor is not None
-        self._digests, self._size = self._new_digests(), 0
+        self._digests, self._size, self._head = self._new_digests(), 0, b""
         if offset:
             os.ftruncate(self._descriptor, offset)
         while self._size < offset:
@@ -127,6 +128,12 @@ class PartFile:
     def _update(self, data: bytes) -> None:
         for digest in self._digests.values():
             digest.update(data)
+        if len(self._head) < media.HEAD_BYTES:
+            self._head += bytes(data[: media.HEAD_BYTES - len(self._head)])
+
+    @property
+    def _media_type(self) -> str | None:
+        return media.media_type(self._facts.get("content_type"), self._head)
 
     def write(self, data: bytes) -> None:
         """Append bytes."""
@@ -160,6 +167,8 @@ class PartFile:
             raise problem
         facts = {name: value for name, value in self._facts.items() if name not in ("source", "total") and value}
         sidecar = {"url": redact_url(file.url), "size": self._size, **self._computed(), "mtime_ns": mtime_ns, **facts}
+        if self._media_type is not None:
+            sidecar["media_type"] = self._media_type
         with stops_run(self._paths.body):
             if not self._is_empty:
                 remove(self._paths.body)
@@ -192,6 +201,8 @@ class PartFile:
         for algorithm, expected in expected_digests(file).items():
             if (got := self._digests[algorithm].hexdigest()) != expected:
                 return StageError(f"expected {algorithm} {expected} (manifest), got {got}", "checksum")
+        if file.expect_type and not media.fits(self._media_type, file.expect_type):
+            return StageError(f"expected {file.expect_type} (expect_type), got {self._media_type or 'no media type'}", "media-type")
         return None
 
     def suspend(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from dpp import media
 from dpp.base import BaseFetcher
 from dpp.download.complete import Download, FileState, check_unmodified, load_download, state_of
 from dpp.download.downloader import Downloader
@@ -21,7 +22,7 @@ from dpp.engine.preprocess import INPUT, is_exploded, load_prepared, members, na
 from dpp.errors import RESUMABLE_TEXT, DppError, EnvironmentStop, FetchError, StageError
 from dpp.logs import FILES
 from dpp.models import Failure, FileData, Outcome, Stage, own_copy
-from dpp.names import file_key, is_versioned
+from dpp.names import basename, file_key, is_versioned
 from dpp.plugins.registry import Registry
 from dpp.plugins.results import to_json
 from dpp.plugins.steps import ConfiguredStep, Steps
@@ -165,6 +166,9 @@ class Pipeline:
     def _is_whole(self, outcome: Outcome, file: FileData) -> bool:
         if file.size not in (None, outcome.bytes) or file.sha256 not in (None, outcome.sha256) or is_cut(self._result_path(file)):
             return False
+        expected = self._downloader.expecting(file).expect_type
+        if expected and not media.fits(outcome.media_type, expected):
+            return False
         # A digest that is new in the manifest has not been verified yet.
         if file.digests and not file.digests.items() <= (outcome.digests or {}).items():
             return False
@@ -282,6 +286,11 @@ class Pipeline:
         if self.steps.pre_processors:
             discard(self._prepared_path(file))
 
+    def _warning(self, file: FileData, download: Download) -> str | None:
+        """Return why a file is probably not the expected one; None if it may be, or if its type was expected."""
+        expected = self._downloader.expecting(file).expect_type
+        return None if expected else media.contradiction((file.name, basename(file.url)), download.media_type)
+
     def _outcome(self, job: Job) -> Outcome:
         failure, download = job.failure, job.download
         return Outcome(
@@ -299,6 +308,9 @@ class Pipeline:
             bytes=download.size if download else None,
             sha256=download.sha256 if download else None,
             digests=(download.digests or None) if download else None,
+            content_type=download.content_type if download else None,
+            media_type=download.media_type if download else None,
+            warning=None if failure or download is None else self._warning(job.file, download),
             source_version=download.source_version if download else None,
             seconds={stage: round(spent, 6) for stage, spent in job.seconds.items()},
             plugins=self._labels,

@@ -50,6 +50,8 @@ class Summary(BaseModel):
         failed: Files that failed.
         remembered: How many of those failed in an earlier run and were not retried (``dpp retry``).
         skipped: Files skipped because the destination has them (``skip_existing``).
+        warned: Files that are ok, but probably not the expected ones, such as web pages in place of documents.
+        warning: Id, URL and message of the first of them.
         missing: Files without an outcome, because the run was stopped.
         bytes: Bytes downloaded by this run, for files that are ok.
         seconds: Seconds from the start of the run to its summary.
@@ -65,6 +67,8 @@ class Summary(BaseModel):
     failed: int = 0
     remembered: int = 0
     skipped: int = 0
+    warned: int = 0
+    warning: dict[str, str] = Field(default_factory=dict)
     missing: int = 0
     bytes: int = 0
     seconds: float = 0.0
@@ -101,6 +105,9 @@ def _count(summary: Summary, groups: dict[tuple[str, str], FailureGroup], outcom
         summary.ok += 1
         summary.cached += outcome.cached
         summary.bytes += 0 if outcome.cached else outcome.bytes or 0
+        if outcome.warning:
+            summary.warned += 1
+            summary.warning = summary.warning or {"id": outcome.id, "url": outcome.url, "message": outcome.warning}
         return
     summary.failed += 1
     summary.remembered += outcome.cached
@@ -116,6 +123,12 @@ def render(summary: Summary) -> str:
     lines += [_group(group) for group in summary.failures[:SHOWN_GROUPS]]
     if len(summary.failures) > SHOWN_GROUPS:
         lines.append(f"  and {len(summary.failures) - SHOWN_GROUPS} more kinds of failure")
+    if summary.warned:
+        example = summary.warning
+        lines.append(
+            f"  warning: {summary.warned} ok, but probably not the expected file, for example {example['id']} ({example['url']}): "
+            f"{example['message']}; to fail such files, set expect_type"
+        )
     return "\n".join(map(one_line, [*lines, *_where(summary)]))
 
 

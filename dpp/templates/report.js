@@ -212,6 +212,7 @@
     const state = element("span", { class: `status ${file.state}` }, file.state === "before" ? "ok, already done" : states[file.state]);
     const facts = pairs([
       ["name", row.name], ["URL", row.url], ["size", row.bytes === null ? "" : `${count(row.bytes)} bytes (${size(row.bytes)})`],
+      ["type", row.content_type || row.media_type], ["warning", row.warning],
       ["SHA-256", row.sha256 && element("code", {}, row.sha256)], ["attempts", String(row.attempts)], ["HTTP status", row.http_status && String(row.http_status)],
       ["ended", row.at ? both(row.at) : ""], ["done by run", row.run], ["key", element("code", {}, row.key)],
     ]);

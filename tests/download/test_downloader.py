@@ -13,7 +13,7 @@ from email.utils import formatdate
 from pathlib import Path
 
 import pytest
-from dpp import BaseFetcher, EnvironmentStop, FetchError, FileData, Settings, StageError
+from dpp import BaseFetcher, EnvironmentStop, FetchError, FileData, Settings, StageError, media
 from dpp.download import downloader as module
 from dpp.download.complete import load_download
 from dpp.download.downloader import Downloader
@@ -425,3 +425,52 @@ def test_a_download_that_was_written_to_is_fetched_again(site, make):
     make().fetch(url).path.write_bytes(BODY[::-1])
     assert make().fetch(url).path.read_bytes() == BODY
     assert site.counts() == {"/a": 2}
+
+
+PAGE = b"<!DOCTYPE html><title>Sign in</title>"
+
+
+def typed(body, content_type=None):
+    """Return a response with a body and a Content-Type."""
+    return lambda handler: handler.send(200, body, **({"Content_Type": content_type} if content_type else {}))
+
+
+@pytest.mark.parametrize(
+    ("body", "stated", "wanted", "fine"),
+    [
+        (b"x", "application/pdf; v=1", "application/pdf", True),
+        (b"%PDF-", "application/octet-stream", "application/pdf", True),
+        (b"%PDF-", None, "image/*,application/pdf", True),
+        (PAGE, "text/html", "application/pdf", False),
+        (PAGE, "application/pdf", "application/pdf", False),
+        (b"x", None, "application/pdf", False),
+    ],
+)
+def test_a_file_of_another_type_than_expected_fails_at_once(site, make, body, stated, wanted, fine):
+    url = site.script("/a", *[typed(body, stated)] * 3)
+    downloader = make(expect_type=wanted)
+    if fine:
+        assert media.fits(downloader.fetch(url).media_type, wanted)
+        return
+    with pytest.raises(StageError, match=r"expected .* \(expect_type\), got ") as caught:
+        downloader.fetch(url)
+    assert (caught.value.error_class, site.counts()["/a"], left()) == ("media-type", 1, [])
+
+
+def test_the_manifest_wins_over_the_setting_and_a_mirror_may_have_the_right_type(site, make):
+    url = site.script("/a", typed(PAGE, "text/html"))
+    mirror = site.script("/b", typed(b"%PDF-", "application/pdf"))
+    got = make(expect_type="text/csv").fetch(url, urls=[mirror], expect_type="application/pdf")
+    assert (got.content_type, got.media_type) == ("application/pdf", "application/pdf")
+
+
+def test_a_download_of_another_type_than_expected_is_fetched_again(site, make):
+    url = site.script("/a", typed(PAGE, "text/html"), typed(b"%PDF-", "application/pdf"))
+    make().fetch(url)
+    assert make(expect_type="application/pdf").fetch(url).media_type == "application/pdf"
+
+
+def test_the_first_bytes_of_a_continued_part_count(site, make):
+    body = PAGE + b" " * 200_000
+    site.script("/a", cut(body, 100_000), typed(body, "application/pdf"))
+    assert make().fetch(f"{site.url}/a").media_type == "text/html"

@@ -53,6 +53,7 @@ def test_a_part_is_published_with_digest_and_facts_and_nothing_else_is_left(path
         "sha256": hashlib.sha256(b"abcdef").hexdigest(),
         "etag": '"v1"',
         "content_type": "text/csv",
+        "media_type": "text/csv",
     }
     assert json.loads(Path(paths.sidecar).read_text()) == sidecar
     assert Path(paths.body).read_bytes() == b"abcdef"

@@ -112,7 +112,20 @@ class TestOutcomes:
         job, outcome = run(make(processor=Checksum), a)
         sha256 = "982d9e3eb996f559e633f4d194def3761d909f5a3b647d1a851fead67c32c9d1"
         assert outcome.model_dump(exclude={"seconds", "at", "key"}) == {
-            **dict.fromkeys(["stage", "error_class", "message", "http_status", "digests", "source_version", "traceback"]),
+            **dict.fromkeys(
+                [
+                    "stage",
+                    "error_class",
+                    "message",
+                    "http_status",
+                    "digests",
+                    "content_type",
+                    "media_type",
+                    "warning",
+                    "source_version",
+                    "traceback",
+                ]
+            ),
             "id": "a",
             "name": "a",
             "url": site.url + "/a.txt",
@@ -593,6 +606,32 @@ def keep_times(file):
     before = file.local_path.stat()
     overwrite(file)
     os.utime(file.local_path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+class TestMediaTypes:
+    """A web page in place of another file is named, and fails where another type is expected."""
+
+    @pytest.fixture
+    def page(self, site):
+        reply = lambda handler: handler.send(200, b"<!DOCTYPE html><title>Sign in</title>", Content_Type="text/html; charset=utf-8")  # noqa: E731
+        return FileData(url=site.script("/a.pdf", *[reply] * 5))
+
+    def test_a_file_that_contradicts_its_name_has_a_warning(self, make, page):
+        outcome = run(make(), page)[1]
+        assert (outcome.status, outcome.content_type, outcome.media_type) == ("ok", "text/html; charset=utf-8", "text/html")
+        assert outcome.warning == ".pdf expected, got a web page (text/html), perhaps of a sign-in or an error"
+        assert make().recall(Job(page)).warning == outcome.warning
+
+    def test_an_expected_type_gives_no_warning(self, make, page):
+        assert run(make(expect_type="text/html"), page)[1].warning is None
+
+    def test_a_file_that_is_ok_is_not_recalled_where_another_type_is_expected(self, make, page):
+        run(make(), page)
+        assert make(expect_type="application/pdf").recall(Job(page)) is None
+        outcome = run(make(expect_type="application/pdf"), page)[1]
+        assert (outcome.error_class, outcome.attempts, outcome.http_status) == ("media-type", 1, None)
+        assert run(make(expect_type="text/*"), page)[1].ok
+        assert make(expect_type="text/*").recall(Job(page)).ok
 
 
 class TestDamagedInput:

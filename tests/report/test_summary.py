@@ -125,3 +125,14 @@ def test_of_very_many_kinds_of_failure_only_the_first_are_shown():
 )
 def test_bytes_have_iec_units(count, text):
     assert human_bytes(count) == text
+
+
+def test_files_that_are_probably_not_the_expected_ones_are_counted():
+    rows = [Outcome(id=name, name=name, url=f"https://h/{name}", key=name, status="ok", warning="a web page") for name in "ab"]
+    summary = Summary(batch="b", run=1, total=2)
+    assert len(list(fold(summary, map(Record.of, rows)))) == 2
+    assert (summary.warned, summary.warning["id"]) == (2, "a")
+    assert (
+        "warning: 2 ok, but probably not the expected file, for example a (https://h/a): a web page; to fail such files, set expect_type"
+        in render(summary)
+    )

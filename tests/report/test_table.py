@@ -22,6 +22,9 @@ FIXED = [
     "bytes",
     "sha256",
     "digests",
+    "content_type",
+    "media_type",
+    "warning",
     "source_version",
 ]
 LAST = ["run", "cached", "at", "traceback"]

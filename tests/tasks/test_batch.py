@@ -217,4 +217,17 @@ def test_a_step_that_changes_the_download_fails_the_file(site, manifest, run_bat
     assert run_batch(files, "--processor", "damages:Damages", "--chunk-size", chunk_size).returncode == 1
     assert {row["error_class"] for row in results().values()} == {"modified"}
     assert run_batch(files, "--chunk-size", chunk_size).returncode == 0
-    assert {row["result"]["sha256"] for row in results().values()} == {hashlib.sha256(b"text").hexdigest()}
+    assert site.counts() == {"/a": 2, "/b": 2}
+
+
+def test_a_web_page_in_place_of_a_document_is_named_or_fails(site, manifest, run_batch, results):
+    def sign_in(handler):
+        handler.send(200, b"<html><form>", Content_Type="text/html")
+
+    files = manifest([{"url": site.script("/a.pdf", *[sign_in] * 4)}, {"url": site.add("/b.txt", "b"), "expect_type": "*/*"}])
+    run = run_batch(files, "--expect-type", "text/html")
+    assert run.returncode == 1, run.stderr
+    assert {name: row["error_class"] for name, row in results().items()} == {"a": None, "b": "media-type"}
+    run = run_batch(manifest([{"url": site.script("/c.pdf", sign_in)}]))
+    assert run.returncode == 0, run.stderr
+    assert "warning: 1 ok, but probably not the expected file, for example c " in run.stderr + run.stdout
