@@ -184,8 +184,9 @@ def test_a_new_run_in_a_removed_workspace_is_about_its_own_files(tmp_path, manif
         shutil.rmtree(tmp_path / "w")
 
 
+@pytest.mark.fault(38)
 @pytest.mark.parametrize("more", [(), ("--chunk-size", "1"), ("--chunk-size", "4", "--cleanup")])
-def test_a_rewritten_local_file_is_processed_again(manifest, run_batch, results, tmp_path, more):
+def test_a_rewritten_local_file_is_processed_again(manifest, run_batch, results, tmp_path, more, seen):
     for name in "ab":
         (tmp_path / name).write_text(f"first {name}")
     files = manifest([{"url": (tmp_path / name).as_uri()} for name in "ab"])
@@ -196,6 +197,7 @@ def test_a_rewritten_local_file_is_processed_again(manifest, run_batch, results,
     after = results()
     assert {name: row["cached"] for name, row in after.items()} == {"a": False, "b": True}
     assert after["a"]["result"]["sha256"] == hashlib.sha256(b"a later").hexdigest() != before["a"]["result"]["sha256"]
+    seen("processed again")
 
 
 DAMAGES = """
@@ -210,17 +212,20 @@ class Damages(BaseProcessor):
 """
 
 
+@pytest.mark.fault(44)
 @pytest.mark.parametrize("chunk_size", [1, 4])
-def test_a_step_that_changes_the_download_fails_the_file(site, manifest, run_batch, results, tmp_path, chunk_size):
+def test_a_step_that_changes_the_download_fails_the_file(site, manifest, run_batch, results, tmp_path, chunk_size, seen):
     (tmp_path / "damages.py").write_text(DAMAGES)
     files = manifest([{"url": site.add(f"/{name}", "text"), "id": name} for name in "ab"])
     assert run_batch(files, "--processor", "damages:Damages", "--chunk-size", chunk_size).returncode == 1
     assert {row["error_class"] for row in results().values()} == {"modified"}
     assert run_batch(files, "--chunk-size", chunk_size).returncode == 0
     assert site.counts() == {"/a": 2, "/b": 2}
+    seen("modified, fetched again by a rerun")
 
 
-def test_a_web_page_in_place_of_a_document_is_named_or_fails(site, manifest, run_batch, results):
+@pytest.mark.fault(45)
+def test_a_web_page_in_place_of_a_document_is_named_or_fails(site, manifest, run_batch, results, seen):
     def sign_in(handler):
         handler.send(200, b"<html><form>", Content_Type="text/html")
 
@@ -231,3 +236,4 @@ def test_a_web_page_in_place_of_a_document_is_named_or_fails(site, manifest, run
     run = run_batch(manifest([{"url": site.script("/c.pdf", sign_in)}]))
     assert run.returncode == 0, run.stderr
     assert "warning: 1 ok, but probably not the expected file, for example c " in run.stderr + run.stdout
+    seen("a warning; media-type with expect_type")
