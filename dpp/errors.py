@@ -14,7 +14,7 @@ DppError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 ERROR_CLASSES = frozenset(
@@ -63,6 +63,16 @@ def _rebuilt(cls: type[DppError], args: tuple[Any, ...], state: dict[str, Any]) 
     error = cls.__new__(cls, *args)
     error.__dict__.update(state)
     return error
+
+
+def errors_behind(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception, and those that it was raised from or while handling."""
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
+        yield found
+        found = found.__cause__ or found.__context__
 
 
 class InputError(DppError):

@@ -19,7 +19,7 @@ from dpp.download.complete import Download, FileState, check_unmodified, load_do
 from dpp.download.downloader import Downloader
 from dpp.download.limits import Limits
 from dpp.engine.preprocess import INPUT, is_exploded, load_prepared, members, naming, prepare
-from dpp.errors import RESUMABLE_TEXT, DppError, EnvironmentStop, FetchError, StageError
+from dpp.errors import DppError, FetchError, StageError
 from dpp.logs import FILES
 from dpp.models import Failure, FileData, Outcome, Stage, own_copy
 from dpp.names import basename, file_key, is_versioned
@@ -29,9 +29,10 @@ from dpp.plugins.steps import ConfiguredStep, Steps
 from dpp.redact import redact_text, redact_url, secrets_of
 from dpp.selection import Selection
 from dpp.settings import Settings
-from dpp.workspace.atomic import discard, is_cut, is_fatal, json_line, read_json, write_atomic
+from dpp.workspace.atomic import discard, is_cut, json_line, read_json, write_atomic
 from dpp.workspace.layout import Workspace
 from dpp.workspace.ledger import Record, read_outcome
+from dpp.workspace.space import stop_run_if_full
 
 log = logging.getLogger(__name__)
 log_of_files = logging.getLogger(FILES)
@@ -219,7 +220,7 @@ class Pipeline:
         """Download the file, unless its download exists already."""
         if job.failure:
             return
-        with _Stage(job, "download"):
+        with _Stage(job, "download", self.workspace.root):
             job.download = self._downloader.get(job.file, job.count_attempt)
             job.before = state_of(job.download.path)
 
@@ -231,7 +232,7 @@ class Pipeline:
         if not self.steps.pre_processors:
             job.prepared = file
             return
-        with _Stage(job, "pre-process"):
+        with _Stage(job, "pre-process", self.workspace.root):
             final = self._prepared_path(job.file)
             chain = self.steps.pre_processors
             job.prepared = load_prepared(file, final, job.download) or prepare(chain, file, final, job.download)
@@ -241,7 +242,7 @@ class Pipeline:
         """Run the processor, or read the result if it was made from the same download before."""
         if job.prepared is None or job.download is None or job.failure:
             return
-        with _Stage(job, "process"):
+        with _Stage(job, "process", self.workspace.root):
             path = self._result_path(job.file)
             stored = read_json(path)
             if isinstance(stored, dict) and stored.get(INPUT) == job.download.sha256 and "result" in stored and not is_cut(path):
@@ -256,7 +257,7 @@ class Pipeline:
     def report(self, job: Job) -> Record:
         """Run the post-processors and write the file's report; this is a file's last stage, ok or failed."""
         for step in self.steps.post_processors:
-            with _Stage(job, "post-process"):
+            with _Stage(job, "post-process", self.workspace.root):
                 for name, arguments in _post_processor_arguments(job):
                     with naming(name):
                         step(*arguments)
@@ -330,13 +331,18 @@ class _Stage:
     Args:
         job: The file in flight.
         stage: Name of the stage in the failure.
+        root: The workspace.
+
+    Raises:
+        EnvironmentStop: The workspace cannot be written.
     """
 
-    __slots__ = ("_began", "_job", "_process", "_stage")
+    __slots__ = ("_began", "_job", "_process", "_root", "_stage")
 
-    def __init__(self, job: Job, stage: Stage) -> None:
+    def __init__(self, job: Job, stage: Stage, root: Path) -> None:
         self._job = job
         self._stage = stage
+        self._root = root
 
     def __enter__(self) -> None:
         self._process = os.getpid()
@@ -355,8 +361,7 @@ class _Stage:
         job, stage = self._job, self._stage
         if not isinstance(error, (Exception, SystemExit)) or (isinstance(error, DppError) and not isinstance(error, StageError)):
             return False
-        if isinstance(error, OSError) and is_fatal(error):
-            raise EnvironmentStop(f"{stage} of {job.file.id}: {error.strerror}. {RESUMABLE_TEXT}") from error
+        stop_run_if_full(self._root, error)
         failure = _failure_of_error(stage, error, job.file)
         log_of_files.info("%s failed in %s: %s: %s", job.file.id, stage, failure.error_class, failure.message)
         job.failure = job.failure or failure

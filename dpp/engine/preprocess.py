@@ -16,6 +16,7 @@ from dpp.plugins.builtin import content_digest
 from dpp.plugins.results import to_json
 from dpp.plugins.steps import ConfiguredStep
 from dpp.workspace.atomic import publishing, read_json, write_json
+from dpp.workspace.space import stops_run_if_full
 
 INPUT = "input_sha256"
 
@@ -25,10 +26,12 @@ def prepare(steps: Sequence[ConfiguredStep], file: FileData, final: Path, downlo
 
     Raises:
         StageError: A step did not return a file, or gave two members the same name.
+        EnvironmentStop: The workspace cannot be written.
         Exception: Any exception that a step raises.
     """
     given = own_copy(file)
-    with publishing(final) as folder:
+    # The outputs must still be there when a full disk is looked for.
+    with publishing(final) as folder, stops_run_if_full(folder):
         for number, step in enumerate(steps):
             work = _each_member if is_exploded(file) else _pre_processed
             file = work(step, file, folder / str(number))

@@ -27,15 +27,17 @@ StrPath = str | Path
 _BLOCK = 64 * 1024
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _TEMPORARY = re.compile(r"\..*\.(?P<space>[0-9a-f]{6})-(?P<pid>\d+)-\d+\.tmp", re.DOTALL)
-_FATAL = {
+_REASONS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
     errno.EROFS: "the file system is read-only",
     errno.EIO: "the disk reports an input/output error",
     errno.EMFILE: "this process has too many open files (see ulimit -n)",
     errno.ENFILE: "the system has too many open files",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "operation not permitted",
+    errno.ENOTDIR: "a file is in the way",
 }
-_DENIED = {errno.EACCES: "permission denied", errno.EPERM: "operation not permitted", errno.ENOTDIR: "a file is in the way"}
 
 
 class stops_run:  # noqa: N801 - reads as a verb, like contextlib.suppress
@@ -56,13 +58,8 @@ class stops_run:  # noqa: N801 - reads as a verb, like contextlib.suppress
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
-            reason = (_FATAL | _DENIED).get(error.errno or 0, error.strerror or str(error))
+            reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
             raise EnvironmentStop(f"cannot write {self._path}: {reason}. {RESUMABLE_TEXT}") from error
-
-
-def is_fatal(error: OSError) -> bool:
-    """Whether an error in a plugin is a problem of the machine and not of the file, such as a full disk."""
-    return error.errno in _FATAL
 
 
 def write_atomic(path: StrPath, data: bytes) -> None:

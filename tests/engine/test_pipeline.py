@@ -105,6 +105,26 @@ def raised(error):
     return action
 
 
+def caused(error, cause):
+    """Return an error that was raised from another one."""
+    error.__cause__ = cause
+    return error
+
+
+@pytest.fixture
+def unwritable(tmp_path):
+    """Return a function that makes an action, which moves the workspace away and raises an error."""
+
+    def make(error):
+        def action(*args):
+            (tmp_path / "ws").rename(tmp_path / "gone")
+            raise error
+
+        return action
+
+    return make
+
+
 class TestOutcomes:
     """The fields of an outcome."""
 
@@ -213,10 +233,18 @@ class TestOutcomes:
         with pytest.raises(type(error)):
             run(make(processor=failing(BaseProcessor, "process", raised(error))), a)
 
-    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE])
-    def test_a_machine_at_fault_stops_the_run(self, make, a, number):
-        pipeline = make(processor=failing(BaseProcessor, "process", raised(OSError(number, "broken"))))
-        with pytest.raises(EnvironmentStop, match="process of a: broken"):
+    @pytest.mark.fault(34)
+    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE])
+    def test_an_error_of_another_disk_is_the_files_own(self, make, a, number):
+        outcome = run(make(processor=failing(BaseProcessor, "process", raised(OSError(number, "broken")))), a)[1]
+        assert (outcome.status, outcome.error_class, outcome.message) == ("failed", "OSError", f"[Errno {number}] broken")
+
+    @pytest.mark.parametrize(
+        "error", [OSError(errno.ENOSPC, "full"), caused(RuntimeError("no output"), OSError(errno.EDQUOT, "full"))], ids=str
+    )
+    def test_where_the_workspace_cannot_be_written_either_the_run_stops(self, make, a, error, unwritable):
+        pipeline = make(processor=failing(BaseProcessor, "process", unwritable(error)))
+        with pytest.raises(EnvironmentStop, match=r"cannot write .*ws: "):
             run(pipeline, a)
         assert not pipeline.report_path(a).exists()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -99,6 +100,36 @@ def test_a_part_that_fills_the_disk_is_removed(site, manifest, mounted, tmp_path
     code, *left = mounted(script.format(run=command("dpp", files))).split()
     assert (code, "summary.json" in left, [name for name in left if ".part" in name]) == (str(STOPPED), True, [])
     seen("the part is removed, and there is room for the summary")
+
+
+FILLS = """
+import os
+class Fills:
+    def process(self, file):
+        if file.id == os.environ["FILLING"]:
+            with open(os.environ["PLACE"] + "/filler", "wb") as stream:
+                stream.write(bytes(4_000_000))
+        return 1
+"""
+TWO_DISKS = """
+mount -t tmpfs -o size=2m none small
+mkdir other
+mount -t tmpfs -o size=2m none other
+set +e
+PLACE={place} FILLING=3 {run} 2>&1; echo $?
+"""
+
+
+@pytest.mark.fault(34)
+@pytest.mark.parametrize(
+    ("place", "code", "done"), [("other", 1, "19 of 20 ok, 1 failed"), ("small", STOPPED, "cannot write .*the disk is full")]
+)
+def test_only_a_full_disk_of_the_workspace_stops_the_run(batch, mounted, tmp_path, place, code, done, seen):
+    (tmp_path / "mine.py").write_text(STEPS + FILLS)
+    run = command("dpp", batch, "--processor", "mine:Fills", "--chunk-size", 5)
+    *said, ended = mounted(TWO_DISKS.format(place=place, run=run)).splitlines()
+    assert (int(ended), bool(re.search(done, "\n".join(said)))) == (code, True), said
+    seen(f"{'another disk' if place == 'other' else 'the disk of the workspace'} is full: exit code {code}")
 
 
 READ_ONLY = """

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from dpp import EnvironmentStop
 from dpp.workspace.atomic import (
-    is_fatal,
     publishing,
     read_json,
     stops_run,
@@ -80,17 +79,17 @@ def test_a_json_file_that_is_missing_or_torn_is_none(tmp_path, data):
 
 
 @pytest.mark.parametrize(
-    ("number", "reason", "fatal"),
+    ("number", "reason"),
     [
-        (errno.ENOSPC, "the disk is full", True),
-        (errno.EDQUOT, "the disk quota is used up", True),
-        (errno.EMFILE, r"this process has too many open files \(see ulimit -n\)", True),
-        (errno.EACCES, "permission denied", False),
-        (errno.ENOTDIR, "a file is in the way", False),
-        (errno.ELOOP, os.strerror(errno.ELOOP), False),
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EDQUOT, "the disk quota is used up"),
+        (errno.EMFILE, r"this process has too many open files \(see ulimit -n\)"),
+        (errno.EACCES, "permission denied"),
+        (errno.ENOTDIR, "a file is in the way"),
+        (errno.ELOOP, os.strerror(errno.ELOOP)),
     ],
 )
-def test_an_error_on_our_own_files_stops_the_run(number, reason, fatal):
+def test_an_error_on_our_own_files_stops_the_run(number, reason):
     error = OSError(number, os.strerror(number))
     with (
         pytest.raises(EnvironmentStop, match=rf"^cannot write /w/x: {reason}\. Fix this and run the same command again") as caught,
@@ -98,7 +97,6 @@ def test_an_error_on_our_own_files_stops_the_run(number, reason, fatal):
     ):
         raise error
     assert caught.value.__cause__ is error
-    assert is_fatal(error) is fatal
 
 
 def test_an_error_without_a_number_keeps_its_words():

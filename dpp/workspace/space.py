@@ -1,0 +1,59 @@
+"""The file system of the workspace: its free space, and whether a plugin's error is about it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from dpp.errors import errors_behind
+from dpp.workspace.atomic import StrPath, stops_run, temporary_name, write_all
+
+PROBE_BYTES = 1024 * 1024
+_OF_A_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+
+
+@contextmanager
+def stops_run_if_full(folder: StrPath) -> Iterator[None]:
+    """Turn an exception of a plugin into EnvironmentStop if the file system of a folder is full or cannot be written.
+
+    A plugin may meet the same errors on another disk; that is no reason to stop the run.
+
+    Args:
+        folder: An existing folder of the workspace.
+    """
+    try:
+        yield
+    except Exception as error:
+        stop_run_if_full(folder, error)
+        raise
+
+
+def stop_run_if_full(folder: StrPath, error: BaseException) -> None:
+    """Raise EnvironmentStop if an exception is about a disk, and the file system of a folder is full or cannot be written."""
+    if any(map(_is_of_a_disk, errors_behind(error))):
+        _check_writable(folder)
+
+
+def _check_writable(folder: StrPath) -> None:
+    """Write a file of 1 MiB into a folder, and remove it; raise EnvironmentStop if that fails."""
+    # statvfs(2) knows neither quotas nor disks that fail.
+    path = temporary_name(f"{os.fspath(folder)}/probe")
+    with stops_run(folder):
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                write_all(descriptor, bytes(PROBE_BYTES))
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        finally:
+            with suppress(OSError):
+                os.unlink(path)
+
+
+def _is_of_a_disk(error: BaseException) -> bool:
+    # shutil.copytree raises shutil.Error, which has the errors of its files as texts only.
+    return isinstance(error, shutil.Error) or (isinstance(error, OSError) and error.errno in _OF_A_DISK)
