@@ -24,6 +24,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from dpp.engine.wear import has_needed_descriptors, says_used_up
 from dpp.errors import RESUMABLE_TEXT, DppError, EnvironmentStop
 from dpp.signals import resume_signals, signals_blocked, signals_held
 from dpp.workspace.locks import kept_in_fork
@@ -219,16 +220,16 @@ def _do(work: Callable[[], None], writer: Connection, stacks: IO[bytes], parent:
     # Objects inherited from the parent never become garbage: scanning them took 5 % of a run's time.
     gc.freeze()
     faulthandler.enable(stacks)
+    has_room = has_needed_descriptors()
     try:
         resume_signals()
         work()
         writer.send(_FINISHED)
     except KeyboardInterrupt:
         writer.send(_INTERRUPTED)
-    except DppError as error:
-        writer.send(error)
     except BaseException as error:  # noqa: BLE001 - sent to the parent
-        writer.send(ChildExit(f"failed with {type(error).__name__}: {error}", traceback.format_exc()))
+        is_ours = isinstance(error, DppError) and not (has_room and says_used_up(error))
+        writer.send(error if is_ours else ChildExit(f"failed with {type(error).__name__}: {error}", traceback.format_exc()))
 
 
 def _watched(process: BaseProcess, reader: Connection, look: Callable[[], str]) -> str:

@@ -14,11 +14,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 from dpp.engine.activity import Board
 from dpp.engine.pipeline import Job, Pipeline
 from dpp.engine.snapshot import POST_PROCESS
+from dpp.engine.wear import UsedUp, Wear
 from dpp.models import FileData
 from dpp.workspace.ledger import Ledger, Record
 
@@ -234,20 +236,22 @@ class Engine:
         self._pipeline = pipeline
         self._ledger = ledger
         self._board = board
+        self._wear = Wear()
+        self._is_worn = False
         self._fault = _Fault()
         self._preparing = _StageThreads("pre-process", 1, settings.download_queue_size, self._guarded(self._pre_process), inline=False)
         room = settings.pre_processing_queue_size + (0 if pipeline.steps.pre_processors else settings.download_queue_size)
         self._processing = _StageThreads("process", settings.processing_limit, room, self._guarded(self._process), inline=True)
 
     def run(self, files: Iterable[FileData]) -> None:
-        """Run until every file has an outcome.
+        """Run until every file has an outcome, or, with a board, until the files have worn this process; see :class:`dpp.engine.wear.Wear`.
 
         Raises:
             EnvironmentStop: The environment stopped the run; some files have no outcome.
             KeyboardInterrupt: The user interrupted the run; files in flight got up to 10 seconds to end.
         """
         intake = _Intake(self._pipeline.settings.download_threads, self._until_stopped(files), self._guarded(self._download))
-        with self._fault:
+        with closing(self._wear), self._fault:
             for work in (intake.run, self._preparing.finish, self._processing.finish):
                 work(self._is_stopped)
         if self._fault.error is not None:
@@ -272,7 +276,7 @@ class Engine:
     def _until_stopped(self, files: Iterable[FileData]) -> Iterator[FileData]:
         with self._fault:
             for file in files:
-                if self._fault.stop.is_set():
+                if self._fault.stop.is_set() or self._is_worn:
                     return
                 yield file
 
@@ -309,18 +313,20 @@ class Engine:
     def _process(self, job: Job) -> None:
         self._runs(job, "process")
         self._pipeline.process(job)
-        # Another file in this process may have used up the memory, so the supervisor runs this one again, alone.
-        if self._board and self._board.size > 1 and job.failure and job.failure.error_class == MemoryError.__name__:
+        # Another file in this process may have used up what this one needs, so the supervisor runs it again, alone.
+        if self._board and self._board.size > 1 and job.failure and (job.used_up or self._wear.is_worn()):
             self._board.mark_suspect(job.number)
-            raise MemoryError(job.failure.message)
+            raise UsedUp(job.failure.message)
         if self._pipeline.steps.post_processors:
             self._runs(job, POST_PROCESS)
         self._record(job, self._pipeline.report(job))
 
     def _record(self, job: Job, record: Record) -> None:
         self._ledger.append(record)
+        self._wear.restore_folder()
         if self._board:
             self._board.ended(job.number, ok=record.outcome.ok)
+            self._is_worn = self._is_worn or self._wear.is_worn()
 
     def _runs(self, job: Job, stage: str) -> None:
         if self._board:

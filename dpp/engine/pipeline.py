@@ -19,6 +19,7 @@ from dpp.download.complete import Download, FileState, check_unmodified, load_do
 from dpp.download.downloader import Downloader
 from dpp.download.limits import Limits
 from dpp.engine.preprocess import INPUT, is_exploded, load_prepared, members, naming, prepare
+from dpp.engine.wear import says_used_up
 from dpp.errors import DppError, FetchError, StageError
 from dpp.logs import FILES
 from dpp.models import Failure, FileData, Outcome, Stage, own_copy
@@ -52,6 +53,7 @@ class Job:
         prepared: The file as the last pre-processor returned it.
         result: The processor's result, as read back from JSON.
         number: Number of the file in its engine, from 0 in the order in which files start.
+        used_up: Whether the failure says that its process has no more descriptors, threads or memory.
     """
 
     file: FileData
@@ -63,6 +65,7 @@ class Job:
     prepared: FileData | None = None
     result: Any = None
     number: int = 0
+    used_up: bool = False
 
     def count_attempt(self) -> None:
         """Count a download attempt."""
@@ -365,6 +368,7 @@ class _Stage:
         failure = _failure_of_error(stage, error, job.file)
         log_of_files.info("%s failed in %s: %s: %s", job.file.id, stage, failure.error_class, failure.message)
         job.failure = job.failure or failure
+        job.used_up = job.used_up or says_used_up(error)
         return True
 
 

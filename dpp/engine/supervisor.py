@@ -1,9 +1,9 @@
 """Run the files of a chunk through the engine, in a child process that is supervised.
 
-A plugin may hang, exit, crash its process or use up the memory. Only its own file fails: the supervisor finds the files that
-were in a stage (:class:`dpp.engine.activity.Board`), runs each of them alone, and continues with the others. A file that crashes
-its process alone as well fails as ``crashed``; one that a stage works on for longer than ``stage_timeout`` fails as ``timeout``.
-A file that has an outcome in the ledger is not run again.
+A plugin may hang, exit, crash its process, or use up its memory, descriptors or threads. Only its own file fails: the
+supervisor finds the files that were in a stage (:class:`dpp.engine.activity.Board`), runs each of them alone, and continues
+with the others. A file that crashes its process alone as well fails as ``crashed``; one that a stage works on for longer than
+``stage_timeout`` fails as ``timeout``. A file that has an outcome in the ledger is not run again.
 """
 
 from __future__ import annotations
@@ -54,6 +54,10 @@ class _CrashReport(NamedTuple):
     ended: ChildExit
     suspects: list[_Suspect]
     is_sure: bool
+
+
+# A child that ends before its last file because its files have used up what it had; another one continues.
+_WORN = _CrashReport(ChildExit("is worn"), [], is_sure=False)
 
 
 class _ChildMonitor:
@@ -141,6 +145,8 @@ class Supervisor:
         """
         unattributed = 0
         while crash := self._run_remaining():
+            if crash is _WORN:
+                continue
             unattributed = 0 if crash.suspects else unattributed + 1
             if unattributed == MAX_UNATTRIBUTED_CRASHES:
                 raise EnvironmentStop(
@@ -187,7 +193,7 @@ class Supervisor:
         ended = run_in_child(lambda: self._work(self._files(numbers), monitor.board), monitor.look, self._guard)
         tell(monitor.board)
         if ended is None:
-            return None
+            return None if monitor.board.totals()[0] == len(numbers) else _WORN
         self._on_crash()
         places, recorded = monitor.overdue or monitor.board.running(), self._recorded()
         at_work = (_Suspect(numbers[index], file, places[index]) for index, file in pick(places).items())

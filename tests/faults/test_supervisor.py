@@ -6,8 +6,12 @@ import ctypes
 import json
 import os
 import re
+import resource
 import signal
+import sys
+import threading
 import time
+from pathlib import Path
 
 import pytest
 from dpp import BasePostProcessor, BaseProcessor, EnvironmentStop, FileData, Settings
@@ -27,7 +31,29 @@ def fork_and_raise() -> None:
     os.waitpid(child, 0)
 
 
+LEFT = []
+
+
+def leave_open(count: int) -> None:
+    """Open files, and never close them."""
+    LEFT.extend(os.open("/dev/null", os.O_RDONLY) for _ in range(count))
+
+
+def leave_running(count: int) -> None:
+    """Start threads that never end."""
+    for _ in range(count):
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+
+
 DEEDS = {
+    "descriptors": lambda: leave_open(10_000),
+    "few": lambda: leave_open(20),
+    "threads": lambda: leave_running(100),
+    "close": lambda: os.closerange(0, DESCRIPTORS),
+    "mute": lambda: sys.stdout.close(),  # noqa: PLW0108 - pytest replaces sys.stdout later
+    "print": lambda: print("a line"),  # noqa: T201 - what a step may do
+    "folder": lambda: os.chdir("/proc"),
+    "here": lambda: Path("here").touch(),
     "exit": lambda: os._exit(0),
     "crash": lambda: ctypes.string_at(0),
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
@@ -111,6 +137,55 @@ def test_what_kills_its_process_costs_that_file(supervise, seen, deed, error_cla
     assert [deed, error_class] in supervise.told()
     assert supervise.times(deed) == 2
     seen(f"{deed}: {outcomes[deed].error_class}, {len(GOOD)} others ok")
+
+
+DESCRIPTORS = 256
+
+
+@pytest.fixture
+def few_descriptors():
+    """Limit the open files of this process and its children."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.fault(34)
+@pytest.mark.usefixtures("few_descriptors")
+def test_what_takes_the_descriptors_of_its_process_costs_that_file(supervise, seen):
+    outcomes = supervise(*GOOD[:4], "descriptors", *GOOD[4:])
+    assert {name: outcome.error_class for name, outcome in outcomes.items() if not outcome.ok} == {"descriptors": "crashed"}
+    assert "too many open files" in outcomes["descriptors"].message
+    seen(f"descriptors: {outcomes['descriptors'].error_class}, {len(GOOD)} others ok")
+
+
+@pytest.mark.fault(34)
+@pytest.mark.usefixtures("few_descriptors")
+def test_a_step_that_closes_descriptors_of_others_costs_no_other_file(supervise):
+    outcomes = supervise(*GOOD[:4], "close", *GOOD[4:])
+    assert {name for name, outcome in outcomes.items() if not outcome.ok} <= {"close"}
+    assert len(outcomes) == len(GOOD) + 1
+
+
+@pytest.mark.fault(34)
+@pytest.mark.usefixtures("few_descriptors")
+@pytest.mark.parametrize("deed", ["few", "threads", "folder"])
+def test_what_files_leave_behind_costs_no_file(supervise, seen, deed):
+    count = 30 if deed == "few" else 6
+    outcomes = supervise(*(f"{deed}-{number}" for number in range(count)), *GOOD, processing_limit=1)
+    assert {name for name, outcome in outcomes.items() if not outcome.ok} == set()
+    assert len(outcomes) == count + len(GOOD)
+    seen(f"{deed} left behind by each file: all ok")
+
+
+@pytest.mark.fault(34)
+def test_a_step_that_closes_standard_output_or_changes_the_folder_costs_no_other_file(supervise, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    others = [f"{deed}-{number}" for number in range(5) for deed in ("print", "here")]
+    outcomes = supervise("mute", "folder", *others, processing_limit=1)
+    assert {name for name, outcome in outcomes.items() if not outcome.ok} == set()
+    assert (tmp_path / "here").exists()
 
 
 @pytest.mark.fault(30)
