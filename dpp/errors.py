@@ -32,6 +32,7 @@ ERROR_CLASSES = frozenset(
             "size",
             "checksum",
             "media-type",
+            "too-large",
         ),
         *("unsupported-scheme", "not-found", "permission", "not-a-file", "read", "changed", "modified"),
         *("no-file", "member-name", "result", "crashed", "manifest"),

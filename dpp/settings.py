@@ -76,6 +76,11 @@ class Settings(BaseModel):
     rate_limit: ByteCount = Field(
         0, ge=0, description="maximum bytes per second, all downloads together, such as 500K or 20M (0: no limit)"
     )
+    max_bytes: ByteCount = Field(
+        0,
+        ge=0,
+        description="maximum bytes of a download, such as 20G (0: half of the free space at the start, unless the manifest has its size)",
+    )
     user_agent: str = Field("", description="User-Agent of HTTP requests, such as 'Example Ltd data@example.org' (default: dpp's own)")
     headers: dict[str, Any] = Field(
         default_factory=dict,

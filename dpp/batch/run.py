@@ -6,11 +6,13 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 
+from dpp import names
 from dpp.batch.folder import RunFolder
 from dpp.batch.workfile import is_graph
 from dpp.engine.activity import SNAPSHOT_SECONDS
@@ -35,6 +37,7 @@ from dpp.workspace.layout import Workspace
 from dpp.workspace.ledger import Ledger, read_ledgers
 from dpp.workspace.locks import BatchLock
 from dpp.workspace.machine import process_name, stop_for
+from dpp.workspace.space import Stopped
 
 
 class Run(RunFolder):
@@ -51,6 +54,7 @@ class Run(RunFolder):
         self._registry = registry
         self._lock = lock
         self._steps: Steps | None = None
+        self._stopped = Stopped(folder.parent.parent / "stopped.jsonl")
 
     def begin(
         self,
@@ -74,6 +78,8 @@ class Run(RunFolder):
         Raises:
             ManifestError: Some entries are invalid; it lists all problems.
         """
+        if sizes := self._stopped.sizes():
+            entries = _largest_last(entries, sizes)
         chunks = self.workfile.begin(info.files, entries, settings, schemes, workers)
         now = datetime.now(UTC)
         self._info = info.model_copy(
@@ -103,7 +109,7 @@ class Run(RunFolder):
         """
         settings = self.workfile.settings
         self._steps = steps or self._steps or self._registry.steps(settings)
-        return Pipeline(settings, self._registry, self.label, self._steps, self.workfile.limits, self.info.selection)
+        return Pipeline(settings, self._registry, self.label, self._steps, self.workfile.limits, self.info.selection, self._stopped.note)
 
     def ledger(self, name: str) -> Path:
         """Return the path of a ledger, given a chunk's number or a file's key."""
@@ -238,6 +244,8 @@ class Run(RunFolder):
             page.write(summary, stopped=self.why_stopped())
         write_atomic(self.folder / "summary.json", summary.model_dump_json(indent=2).encode() + b"\n")
         self.workfile.forget()
+        if not self.why_stopped():
+            self._stopped.forget()
         self._registry.notify("dpp_batch_finished", summary=summary.model_dump())
         return summary
 
@@ -267,3 +275,21 @@ class Run(RunFolder):
         """Release the lock for the parent process as well, which started the run and has not ended yet."""
         if self._lock is not None:
             self._lock.unlock()
+
+
+def _largest_last(entries: Iterable[Entry], sizes: Mapping[str, int]) -> Iterator[Entry]:
+    """Yield the entries, and at the end those of downloads that a full disk stopped before.
+
+    Args:
+        entries: The entries.
+        sizes: Bytes that these downloads had received, by digest of the URL.
+    """
+    # Otherwise a file that is too large for the disk stops each rerun at the same place, and no run comes to the files after it.
+    stopped = []
+    for entry in entries:
+        size = sizes.get(names.digest(str((entry.fields or {}).get("url"))))
+        if size is None:
+            yield entry
+        else:
+            stopped.append((size, entry))
+    yield from (entry for _, entry in sorted(stopped, key=itemgetter(0)))

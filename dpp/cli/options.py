@@ -96,6 +96,7 @@ GROUPS = {
         "pre_processing_queue_size",
         "max_per_host",
         "rate_limit",
+        "max_bytes",
     ),
     "HTTP requests": ("user_agent", "headers"),
     "Output": ("form", "quiet", "json_lines", "debug", "log_file"),

@@ -69,6 +69,7 @@ class Downloader:
         fetchers: The fetcher for each URL scheme.
         sleep: Called with the seconds to wait, for an attempt, a lock or a host; by default, a wait that :meth:`stop` ends.
         limits: Limits that all processes of the run share.
+        on_stop: Called with a URL and the bytes received when the environment stops its download, such as a full disk.
     """
 
     def __init__(
@@ -78,8 +79,10 @@ class Downloader:
         fetchers: Mapping[str, BaseFetcher],
         sleep: Callable[[float], None] | None = None,
         limits: Limits | None = None,
+        on_stop: Callable[[str, int], None] = lambda _url, _size: None,
     ) -> None:
         self._settings = settings
+        self._on_stop = on_stop
         self._workspace = workspace
         self._fetchers = fetchers
         self._stopping = threading.Event()
@@ -195,7 +198,14 @@ class Downloader:
         if self._settings.simulate_downloads:
             return _simulated(paths, file, count_attempt, self._sleep)
         urls = [file.url, *(file.urls or ())]
-        make = functools.partial(PartFile, paths, file.size, throttle=self._limits.throttle, algorithms=file.digests or ())
+        make = functools.partial(
+            PartFile,
+            paths,
+            file.size,
+            max_bytes=self._limits.max_bytes(file),
+            throttle=self._limits.throttle,
+            algorithms=file.digests or (),
+        )
         for url in urls[:-1]:
             try:
                 return self._from(url, make(), file, count_attempt)
@@ -211,6 +221,7 @@ class Downloader:
         except EnvironmentStop:
             # The part may be what fills the disk.
             part.discard()
+            self._on_stop(file.url, part.size)
             raise
         except BaseException:
             part.suspend()

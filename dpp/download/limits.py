@@ -1,4 +1,4 @@
-"""Limits that all processes of a run share: downloads at once per host, and bytes per second.
+"""Limits that all processes of a run share: downloads at once per host, bytes per second, bytes of a file.
 
 The shared state is in small files in the run's private folder. Their locks (flock) end with the process that holds them, so
 a process that is killed keeps no place. If several machines share a run, each machine has its own limits.
@@ -12,13 +12,17 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from dpp import names
+from dpp.models import FileData
 from dpp.settings import Settings
+from dpp.workspace.atomic import read_json, write_json
 from dpp.workspace.locks import LockedFile, open_locked, try_open_locked
+from dpp.workspace.space import free_bytes
 
 POLL_SECONDS = (0.005, 0.02)
 BURST_SECONDS = 0.25
@@ -29,7 +33,7 @@ class Limits:
     """Apply the limits of a run to the downloads of one process.
 
     Args:
-        settings: The settings, with ``max_per_host`` and ``rate_limit``.
+        settings: The settings, with ``max_per_host``, ``rate_limit`` and ``max_bytes``.
         folder: Folder that all processes of the run share. Without it, the rate applies to this object alone, and
             hosts have no limit.
         sleep: Called with the seconds to wait for the rate.
@@ -38,6 +42,8 @@ class Limits:
     def __init__(self, settings: Settings, folder: Path | None = None, sleep: Callable[[float], None] = time.sleep) -> None:
         self._most = settings.max_per_host
         self._rate = settings.rate_limit
+        self._max_bytes = settings.max_bytes
+        self._workspace = settings.workspace
         self._folder = folder
         self._sleep = sleep
         self._turn = threading.Lock()
@@ -69,6 +75,25 @@ class Limits:
         assert self._folder is not None
         found = (try_open_locked(self._folder / f"host-{host}-{number}") for number in range(self._most))
         return next((place for place in found if place is not None), None)
+
+    def max_bytes(self, file: FileData) -> int | None:
+        """Return the maximum size of a file in bytes; None for no limit."""
+        if self._max_bytes or file.size is not None:
+            return self._max_bytes or None
+        return self._half_of_free
+
+    @cached_property
+    def _half_of_free(self) -> int | None:
+        """Half of the free space that the first process of the run found, in bytes; None if it is unknown."""
+        path = self._folder and self._folder / "free"
+        if path and isinstance(free := read_json(path), int):
+            return free // 2
+        with suppress(OSError):
+            free = free_bytes(self._workspace)
+            if path:
+                write_json(path, free)
+            return free // 2
+        return None
 
     def throttle(self, count: int) -> float:
         """Wait as long as the rate limit requires for this many more bytes; return the seconds waited."""

@@ -31,7 +31,8 @@ class PartFile:
 
     Args:
         paths: Paths of the download.
-        limit: Maximum size in bytes, or None.
+        limit: Size in the manifest, in bytes, or None.
+        max_bytes: Maximum size in bytes, or None.
         is_empty: Whether neither a part nor a download exists yet.
         throttle: Called with the number of bytes written; waits, and returns the seconds waited.
         algorithms: Digests to compute besides SHA-256; see :data:`dpp.models.DIGESTS`.
@@ -42,6 +43,7 @@ class PartFile:
         paths: DownloadPaths,
         limit: int | None = None,
         *,
+        max_bytes: int | None = None,
         is_empty: bool = False,
         throttle: Callable[[int], float] | None = None,
         algorithms: Collection[str] = (),
@@ -50,6 +52,7 @@ class PartFile:
         self._throttle = throttle
         self._paths = paths
         self._limit = limit
+        self._max_bytes = max_bytes
         self._descriptor: int | None = None
         self._algorithms = ("sha256", *algorithms)
         self._digests = self._new_digests()
@@ -78,6 +81,11 @@ class PartFile:
         return self._facts.get("total")
 
     @property
+    def size(self) -> int:
+        """Number of bytes written, with those of earlier attempts that were kept."""
+        return self._size
+
+    @property
     def offset(self) -> int:
         """Bytes in the part that the download can continue from: 0 without a strong entity tag."""
         if not self.etag or (self._begun_from != self._url and self._facts.get("source") != self._source()):
@@ -96,6 +104,7 @@ class PartFile:
 
     def begin(self, offset: int = 0, *, total: int | None = None, etag: str | None = None, **facts: Any) -> None:
         """Start writing at an offset; see :class:`dpp.base.Part`."""
+        self._check_size(total if total is not None else self._limit or 0)
         with stops_run(self._paths.part):
             # A process that is killed must not leave the facts of old bytes beside new ones.
             if not offset:
@@ -140,6 +149,7 @@ class PartFile:
         assert self._descriptor is not None, "begin() was not called"
         self._update(data)
         self._size += len(data)
+        self._check_size(self._size)
         if self._limit is not None and self._size > self._limit:
             self.discard()
             raise StageError(f"expected {self._limit} bytes (size in the manifest), but the source sent more", "size")
@@ -147,6 +157,12 @@ class PartFile:
             write_all(self._descriptor, data)
         if self._throttle is not None:
             self.waited += self._throttle(len(data))
+
+    def _check_size(self, size: int) -> None:
+        if self._max_bytes is not None and size > self._max_bytes:
+            self.discard()
+            what = f"expected at most {self._max_bytes} bytes (max_bytes, by default half of the free space), got at least {size}"
+            raise StageError(f"{what}; set max_bytes to accept larger files", "too-large")
 
     def publish(self, file: FileData) -> dict[str, Any]:
         """Verify size and digest, write the sidecar, and give the download its final name.

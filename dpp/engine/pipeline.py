@@ -6,7 +6,7 @@ import logging
 import os
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,7 @@ class Pipeline:
         steps: The steps; None for those that the settings name.
         shared: Folder that the processes of the run share, for its limits.
         selection: Which failures of earlier runs are tried again; None for all.
+        on_stop: Called with a URL and the bytes received when the environment stops its download.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Pipeline:
         steps: Steps | None = None,
         shared: Path | None = None,
         selection: Selection | None = None,
+        on_stop: Callable[[str, int], None] = lambda _url, _size: None,
     ) -> None:
         self.settings = settings
         self.run = run
@@ -105,7 +107,7 @@ class Pipeline:
         classes = registry.fetchers()
         self._fetchers: dict[type[BaseFetcher], BaseFetcher] = {cls: cls(settings) for cls in set(classes.values())}
         by_scheme = {scheme: self._fetchers[cls] for scheme, cls in classes.items()}
-        self._downloader = Downloader(settings, self.workspace, by_scheme, limits=Limits(settings, shared))
+        self._downloader = Downloader(settings, self.workspace, by_scheme, limits=Limits(settings, shared), on_stop=on_stop)
 
     def stop(self) -> None:
         """Abort all waits of downloads; can be called from any thread."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from dpp.plugins.registry import Registry
 from dpp.redact import redact_url
 from dpp.settings import Settings
 from dpp.workspace.ledger import read_outcome
+from dpp.workspace.space import free_bytes
 
 Action = Literal["nothing", "download", "pre-process", "process", "report"]
 
@@ -151,12 +151,10 @@ class DryRun:
 
 def _free_bytes(folder: Path) -> int:
     """Return the free bytes in the file system of a folder."""
-    # The folder may not exist yet.
-    there = next(path for path in (folder, *folder.parents) if path.exists())
     try:
-        return shutil.disk_usage(there).free
+        return free_bytes(folder)
     except OSError as error:
-        raise EnvironmentStop(f"cannot determine the free space of {there}: {error.strerror}") from error
+        raise EnvironmentStop(f"cannot determine the free space of {folder}: {error.strerror}") from error
 
 
 def predict(file: FileData, pipeline: Pipeline) -> Prediction:

@@ -51,6 +51,7 @@ from dpp.tasks.unknown import unknown_settings
 log = logging.getLogger(__name__)
 
 SHARERS = 4
+FIRST_PRIORITY = 1_000_000
 
 
 class FileChunk(PatientTask):
@@ -61,6 +62,12 @@ class FileChunk(PatientTask):
     index = luigi.IntParameter(description="index of the chunk in the run, from 0")
 
     ending: ClassVar[Ending | None] = None
+
+    @property
+    def priority(self) -> int:  # type: ignore[override] # Luigi only reads it
+        """Return Luigi's priority of the chunk: they run in the order of the manifest."""
+        # Luigi ignores a priority below that of RunBatch, 0.
+        return FIRST_PRIORITY - self.index
 
     def output(self) -> FileTarget:
         """Return the chunk's ledger, which gets its final name when every file has an outcome."""

@@ -7,12 +7,25 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
+from pydantic_core import from_json
+
+from dpp import names
 from dpp.errors import errors_behind
-from dpp.workspace.atomic import StrPath, stops_run, temporary_name, write_all
+from dpp.workspace.atomic import StrPath, json_line, remove, stops_run, temporary_name, write_all
 
 PROBE_BYTES = 1024 * 1024
 _OF_A_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the free bytes in the file system of a folder, which may not exist yet.
+
+    Raises:
+        OSError: They cannot be determined.
+    """
+    return shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
 
 
 @contextmanager
@@ -52,6 +65,32 @@ def _check_writable(folder: StrPath) -> None:
         finally:
             with suppress(OSError):
                 os.unlink(path)
+
+
+class Stopped:
+    """The downloads that a full disk stopped, in a file of their batch: the next run tries them last.
+
+    Args:
+        path: The file, with one JSON object per line; URLs are stored as digests.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def note(self, url: str, size: int) -> None:
+        """Add a download, with the bytes that it had received."""
+        with suppress(OSError), self._path.open("ab") as stream:
+            stream.write(json_line({"url": names.digest(url), "bytes": size}))
+
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes received, by digest of the URL."""
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            return {line["url"]: line["bytes"] for line in map(from_json, self._path.read_bytes().splitlines())}
+        return {}
+
+    def forget(self) -> None:
+        """Remove the file."""
+        remove(self._path)
 
 
 def _is_of_a_disk(error: BaseException) -> bool:

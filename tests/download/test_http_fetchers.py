@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 import requests
 import trustme
-from dpp import ConfigurationError, FetchError, FileData, Settings
+from dpp import ConfigurationError, FetchError, FileData, Settings, StageError
 from dpp.download.downloader import Downloader
 from dpp.download.http_fetcher import RequestsFetcher
 from dpp.workspace.layout import Workspace
@@ -1049,3 +1049,35 @@ def test_a_proxy_that_needs_another_package_names_it(proxy, download, monkeypatc
 def without_pysocks(*args, **kwargs):
     """Fail as requests does where PySocks is not installed."""
     raise requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support.")
+
+
+def endless(handler):
+    """Send a response without a length that never ends."""
+    handler.close_connection = True
+    handler.send_response(200)
+    handler.end_headers()
+    with contextlib.suppress(OSError):
+        while True:
+            handler.wfile.write(bytes(64 * 1024))
+
+
+LARGEST = 1_000_000
+BOMB = gzip.compress(bytes(2 * LARGEST))
+
+
+@pytest.mark.fault(35)
+@pytest.mark.parametrize(
+    "reply",
+    [
+        endless,
+        raw(OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(BOMB) + BOMB),
+        raw(OK + b"Content-Length: %d\r\n\r\n" % (LARGEST + 1) + b"the first bytes"),
+    ],
+    ids=["endless", "bomb", "announced"],
+)
+def test_a_response_larger_than_the_limit_fails_and_leaves_nothing(site, download, reply, tmp_path, seen, request):
+    with pytest.raises(StageError, match=f"at most {LARGEST} bytes") as caught:
+        download(site.script("/large", reply), {"max_bytes": LARGEST, "attempts": 3})
+    assert (caught.value.error_class, download.attempts) == ("too-large", 1)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    seen(f"{request.node.callspec.id.partition('-')[2]}: too-large at the first attempt")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import shutil
 import threading
 import time
 from contextlib import closing
@@ -181,3 +182,15 @@ def test_a_rate_may_be_written_with_a_unit(given, count):
 def test_a_rate_that_is_none_is_refused(given):
     with pytest.raises(ConfigurationError, match="rate_limit: should be a number of bytes such as 500K"):
         make_settings({"rate_limit": given})
+
+
+def test_the_limit_of_a_size_is_half_of_the_free_space_at_the_start(tmp_path):
+    file, listed = FileData(url=URL), FileData(url=URL, size=10**15)
+    settings = Settings(workspace=tmp_path / "w")
+    assert 0 < Limits(settings).max_bytes(file) <= shutil.disk_usage(tmp_path).total // 2
+    first = Limits(settings, tmp_path / "limits").max_bytes(file)
+    (tmp_path / "limits/free").write_text("1000")
+    limits = Limits(settings, tmp_path / "limits")
+    assert first > limits.max_bytes(file) == 500
+    assert limits.max_bytes(listed) is None
+    assert Limits(Settings(max_bytes="1K"), tmp_path / "limits").max_bytes(listed) == 1024

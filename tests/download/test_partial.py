@@ -227,3 +227,23 @@ def test_a_full_disk_stops_the_run(paths, monkeypatch):
     monkeypatch.undo()
     part.suspend()
     assert names_in(paths) == []
+
+
+def test_more_bytes_than_allowed_fail_and_leave_nothing(paths):
+    part = PartFile(paths, max_bytes=5)
+    part.begin(0)
+    with pytest.raises(StageError, match=r"expected at most 5 bytes \(max_bytes, .*, got at least 6") as caught:
+        part.write(b"abcdef")
+    assert caught.value.error_class == "too-large"
+    assert names_in(paths) == []
+
+
+def test_an_announced_size_beyond_the_limit_fails_before_anything_is_written(paths):
+    with pytest.raises(StageError, match="at most 5 bytes"):
+        PartFile(paths, max_bytes=5).begin(0, total=6)
+
+
+def test_a_size_in_the_manifest_beyond_the_limit_fails_before_anything_is_written(paths):
+    part = PartFile(paths, 6, max_bytes=5)
+    with pytest.raises(StageError, match="at most 5 bytes"):
+        part.begin(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -130,6 +131,27 @@ def test_only_a_full_disk_of_the_workspace_stops_the_run(batch, mounted, tmp_pat
     *said, ended = mounted(TWO_DISKS.format(place=place, run=run)).splitlines()
     assert (int(ended), bool(re.search(done, "\n".join(said)))) == (code, True), said
     seen(f"{'another disk' if place == 'other' else 'the disk of the workspace'} is full: exit code {code}")
+
+
+TWICE = """
+mount -t tmpfs -o size=4m none small
+set +e
+{run} >/dev/null 2>&1; echo $?
+{run} >/dev/null 2>&1; echo $?
+cat small/w/batches/*/runs/*/results.jsonl
+"""
+
+
+@pytest.mark.fault(16, 35)
+def test_a_download_that_fills_the_disk_is_tried_last_by_the_next_run(site, manifest, mounted, seen):
+    large = site.add("/large", b"x" * 6_000_000)
+    urls = [large, *(site.add(f"/{number}", b"x") for number in range(60))]
+    options = ["--workspace", "small/w", "--max-bytes", "1G", "--workers", "1", "--download-threads", "1"]
+    run = shlex.join(map(str, [*PROGRAMS["dpp"], manifest([{"url": url} for url in urls]), *options]))
+    first, second, *rows = mounted(TWICE.format(run=run)).splitlines()
+    ok = {row["url"] for row in map(json.loads, rows) if row["status"] == "ok"}
+    assert (int(first), int(second), ok) == (STOPPED, STOPPED, set(urls) - {large})
+    seen("a file larger than the disk: all others ok after the second run")
 
 
 READ_ONLY = """
