@@ -161,8 +161,9 @@ class Disturbance:
 
 
 def kill_all(process: int) -> None:
-    """Kill all processes of a run."""
-    os.killpg(os.getpgid(process), signal.SIGKILL)
+    """Kill all processes of a run: its group, and the group of the child that called."""
+    for group in {os.getsid(process), os.getpgid(process)}:
+        os.killpg(group, signal.SIGKILL)
 
 
 def kill_one(process: int) -> None:

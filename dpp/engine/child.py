@@ -24,6 +24,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from dpp.engine.confine import confine, confined, end_group
 from dpp.engine.wear import has_needed_descriptors, says_used_up
 from dpp.errors import RESUMABLE_TEXT, DppError, EnvironmentStop
 from dpp.signals import resume_signals, signals_blocked, signals_held
@@ -83,17 +84,24 @@ def run_in_child(
         stacks = os.fdopen(os.memfd_create("stacks"), "w+b")
     with stacks, reader:
         process = _FORK.Process(target=_do, args=(work, writer, stacks, os.getpid()))
+        finished = False
         try:
             with starting(), guard or nullcontext(), signals_held(), kept_in_fork():
                 process.start()
             writer.close()
-            reason = _watched(process, reader, look)
-            return _how_it_ended(process, reader, reason, stacks)
+            assert process.pid is not None
+            with confined(process.pid):
+                reason = _watched(process, reader, look)
+                ended = _how_it_ended(process, reader, reason, stacks)
+            finished = ended is None
+            return ended
         except KeyboardInterrupt:
             _end(process, END_SECONDS)
             raise
         finally:
             _end(process)
+            if process.pid and not finished:
+                end_group(process.pid)
 
 
 def _end(process: BaseProcess, seconds: float = 0.0) -> None:
@@ -217,6 +225,7 @@ class Helper:
 def _do(work: Callable[[], None], writer: Connection, stacks: IO[bytes], parent: int) -> None:
     """Run the work in the child, and send the parent how it ended."""
     end_with_parent(signal.SIGKILL, parent)
+    confine()
     # Objects inherited from the parent never become garbage: scanning them took 5 % of a run's time.
     gc.freeze()
     faulthandler.enable(stacks)

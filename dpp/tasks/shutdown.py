@@ -19,6 +19,7 @@ import luigi.worker
 
 from dpp.batch.run import Run
 from dpp.engine.child import end_with_parent, join_children, stop_for_refusal
+from dpp.engine.confine import end_groups
 from dpp.engine.engine import GRACE_SECONDS
 from dpp.errors import INTERRUPTED_TEXT, SIGNAL_EXIT, DppError, EnvironmentStop
 from dpp.monitor.viewer import Viewer
@@ -61,6 +62,7 @@ class Ending:
         again, self._signal = bool(self._signal), self._signal or number
         nothing_to_finish = not self.is_owner and not self._graceful
         if nothing_to_finish or (again and number == signal.SIGINT):
+            end_groups()
             os._exit(SIGNAL_EXIT + number)
         if not again:
             raise KeyboardInterrupt

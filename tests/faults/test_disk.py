@@ -53,7 +53,8 @@ def mounted(tmp_path):
 
 def command(program, files, *arguments):
     """Return the shell command of the main job."""
-    return shlex.join(map(str, [*PROGRAMS[program], files, "--workspace", "small/w", "--pre-processors", "mine:Copies", *arguments]))
+    options = ["--workspace", "small/w", "--pre-processors", "mine:Copies", "--max-bytes", "1G", *arguments]
+    return shlex.join(map(str, [*PROGRAMS[program], files, *options]))
 
 
 FULL = """

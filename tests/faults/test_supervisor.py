@@ -57,6 +57,8 @@ DEEDS = {
     "exit": lambda: os._exit(0),
     "crash": lambda: ctypes.string_at(0),
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "killpg": lambda: os.killpg(0, signal.SIGKILL),
+    "termpg": lambda: os.killpg(os.getpgrp(), signal.SIGTERM),
     "hang": lambda: time.sleep(600),
     "nap": lambda: time.sleep(0.1),
     "hog": lambda: re.match("(a+)+$", "a" * 60 + "b"),
@@ -128,7 +130,7 @@ GOOD = [f"good-{number}" for number in range(9)]
 
 @pytest.mark.fault(30)
 @pytest.mark.parametrize(
-    ("deed", "error_class"), [("exit", "crashed"), ("crash", "crashed"), ("kill", "crashed"), ("memory", "MemoryError")]
+    ("deed", "error_class"), [*((deed, "crashed") for deed in ("exit", "crash", "kill", "killpg", "termpg")), ("memory", "MemoryError")]
 )
 def test_what_kills_its_process_costs_that_file(supervise, seen, deed, error_class):
     outcomes = supervise(*GOOD[:4], deed, *GOOD[4:])
