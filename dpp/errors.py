@@ -34,7 +34,7 @@ ERROR_CLASSES = frozenset(
             "media-type",
             "too-large",
         ),
-        *("unsupported-scheme", "not-found", "permission", "not-a-file", "read", "changed", "modified"),
+        *("unsupported-scheme", "not-found", "permission", "not-a-file", "refused", "read", "changed", "modified"),
         *("no-file", "member-name", "result", "crashed", "manifest"),
     }
 )

@@ -9,21 +9,24 @@ from pathlib import Path
 
 from dpp.base import BaseFetcher, Part
 from dpp.errors import FetchError
-from dpp.manifest.sources import local_path
+from dpp.manifest.sources import local_path, refusal
 from dpp.models import FileData
+from dpp.settings import Settings
 
 _BLOCK = 1024 * 1024
 _PLAIN_URL = re.compile(r"file:///[^%?#]+")
 
 
 class LocalFetcher(BaseFetcher):
-    """Copy a file of this machine."""
+    """Copy a file of this machine, unless it belongs to the system or the workspace."""
+
+    settings: Settings
 
     def fetch(self, url: str, file: FileData, part: Part) -> None:
         """Copy the file into the part; see :class:`dpp.base.BaseFetcher`."""
         path = local_path(url)
         try:
-            _copy(path, part)
+            _copy(path, part, self.settings.workspace)
         except FileNotFoundError as error:
             raise FetchError(f"file not found: {path}", "not-found") from error
         except PermissionError as error:
@@ -59,14 +62,24 @@ def _version(state: os.stat_result) -> str:
     return f"{state.st_size}-{state.st_mtime_ns}"
 
 
-def _copy(path: Path, part: Part) -> None:
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise FetchError(f"not a regular file: {path}", "not-a-file")
-    with path.open("rb", buffering=0) as source:
-        before = os.fstat(source.fileno())
-        part.begin(0, total=before.st_size, source_version=_version(before))
+def _copy(path: Path, part: Part, workspace: Path) -> None:
+    # Only a regular file is opened: opening a device may change it.
+    _check_regular(path, path.stat())
+    # If a pipe has taken its place meanwhile, opening it must not wait for a writer.
+    with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb", buffering=0) as source:
+        status = os.fstat(source.fileno())
+        _check_regular(path, status)
+        # The link of the open file shows its real path, also if a link on the way has changed meanwhile (proc(5)).
+        if refusal(f"/proc/self/fd/{source.fileno()}", workspace):
+            raise FetchError(refusal(path, workspace) or f"{path} has just been replaced by a link", "refused")
+        part.begin(0, total=status.st_size, source_version=_version(status))
         while data := source.read(_BLOCK):
             part.write(data)
-        if _version(os.fstat(source.fileno())) != _version(before):
+        if _version(os.fstat(source.fileno())) != _version(status):
             text = f"{path} was changed while it was copied; run again when nothing writes to it"
             raise FetchError(text, "changed", retryable=True)
+
+
+def _check_regular(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise FetchError(f"not a regular file: {path}", "not-a-file")

@@ -6,6 +6,7 @@ Shared parts are the query of a source's URL, and the check which files a destin
 from __future__ import annotations
 
 import fnmatch
+import functools
 import glob
 import itertools
 import os
@@ -21,9 +22,13 @@ from dpp.errors import ConfigurationError, FetchError
 from dpp.models import FileData
 from dpp.redact import redact_url
 from dpp.settings import describe
+from dpp.workspace.atomic import StrPath
+from dpp.workspace.layout import FOLDERS
 
 T = TypeVar("T")
 COMPRESSIONS = frozenset({".gz", ".bz2", ".xz", ".zst", ".gpg", ".pgp", ".asc"})
+_OF_THE_SYSTEM = ("/dev", "/proc", "/sys")
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - a folder like /tmp, whose files are ordinary ones
 ARCHIVES = frozenset({".tar", ".zip", ".tgz", ".tbz2", ".txz", ".tzst"})
 
 
@@ -102,18 +107,43 @@ def _parameters(url: str) -> dict[str, list[str]]:
     return found
 
 
+def refusal(path: StrPath, workspace: Path | None) -> str:
+    """Return why dpp reads no files there, for a file or folder with its links resolved; "" if it may read them.
+
+    The files of the system may never end (``/dev``) or show the secrets of processes (``/proc``), and dpp's own ones are
+    results of dpp, or the private list of a run.
+
+    Args:
+        path: The path.
+        workspace: The workspace, whose folders are refused as well; None for no workspace.
+    """
+    real = Path(os.path.realpath(path))
+    if not real.is_relative_to(_SHARED_MEMORY) and any(map(real.is_relative_to, _OF_THE_SYSTEM)):
+        return f"{path} belongs to the system ({', '.join(_OF_THE_SYSTEM)}), so it is no source; copy what you need to another folder"
+    if workspace is not None and any(map(real.is_relative_to, _own_folders(workspace))):
+        return f"{path} is in the workspace, so it is no source; copy it to another folder, or use another workspace"
+    return ""
+
+
+@functools.lru_cache
+def _own_folders(workspace: Path) -> list[Path]:
+    return [Path(os.path.realpath(workspace), name) for name in FOLDERS]
+
+
 class LocalFiles:
-    """List the files of a local folder, sorted by name.
+    """List the files of a local folder, sorted by name; those of the workspace are skipped.
 
     Args:
         folder: The folder.
         query: Which files to list; None for all, in sub-folders as well.
+        workspace: The workspace; None for no workspace.
 
     Example:
         >>> [file.name for file in LocalFiles("/data").list_files(offset=0, limit=4)]  # doctest: +SKIP
     """
 
-    def __init__(self, folder: str | Path, query: SourceQuery | None = None) -> None:
+    def __init__(self, folder: str | Path, query: SourceQuery | None = None, workspace: Path | None = None) -> None:
+        self._workspace = workspace
         self._folder = Path(os.path.abspath(folder))
         self._query = query or SourceQuery(recursive=True)
 
@@ -125,13 +155,15 @@ class LocalFiles:
             limit: Maximum number of files; None for all.
 
         Raises:
-            ConfigurationError: The folder does not exist or cannot be read.
+            ConfigurationError: The folder does not exist, cannot be read, or belongs to the system or the workspace.
         """
         page = itertools.islice(self.entries(), offset, None if limit is None else offset + limit)
         return (FileData.model_validate(entry) for entry in page)
 
     def entries(self) -> Iterator[dict[str, Any]]:
         """Yield the files as entries of a manifest."""
+        if reason := refusal(self._folder, self._workspace):
+            raise ConfigurationError(reason)
         return self._query.page(_file_entry(path, self._folder) for path in self._walk(self._folder))
 
     def _walk(self, folder: Path) -> Iterator[Path]:
@@ -146,7 +178,7 @@ class LocalFiles:
                 continue
             if entry.is_file() and self._query.matches(path.relative_to(self._folder).as_posix()):
                 yield path
-            elif self._query.recursive and entry.is_dir(follow_symlinks=False):
+            elif self._query.recursive and entry.is_dir(follow_symlinks=False) and not refusal(path, self._workspace):
                 yield from self._walk(path)
 
 
@@ -154,15 +186,23 @@ def _file_entry(path: Path, folder: Path) -> dict[str, Any]:
     return {"url": path.as_uri(), "id": str(path.relative_to(folder)), "name": path.name, "size": path.stat().st_size}
 
 
-def local_entries(files: str) -> Iterable[Mapping[str, Any]] | None:
-    """Return the entries of a local folder, of a folder's ``file:`` URL, or of a pattern; None for anything else."""
+def local_entries(files: str, workspace: Path | None = None) -> Iterable[Mapping[str, Any]] | None:
+    """Return the entries of a local folder, of a folder's ``file:`` URL, or of a pattern; None for anything else.
+
+    Raises:
+        ConfigurationError: The folder, or each file of the pattern, belongs to the system or the workspace.
+    """
     if "://" in files:
-        return _folder_of_url(files)
+        return _folder_of_url(files, workspace)
     if Path(files).is_dir():
-        return LocalFiles(files).entries()
+        return LocalFiles(files, workspace=workspace).entries()
     if glob.has_magic(files) and not os.path.lexists(files):
         found = map(Path, glob.glob(files, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
         paths = sorted(path.absolute() for path in found if path.is_file())
+        reasons = {folder: refusal(folder, workspace) for folder in {path.parent for path in paths}}
+        if paths and all(reasons.values()):
+            raise ConfigurationError(reasons[paths[0].parent])
+        paths = [path for path in paths if not reasons[path.parent]]
         top = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
         return (_file_entry(path, top) for path in paths)
     return None
@@ -183,11 +223,11 @@ def local_path(url: str) -> Path:
     return path
 
 
-def _folder_of_url(url: str) -> Iterable[Mapping[str, Any]] | None:
+def _folder_of_url(url: str, workspace: Path | None) -> Iterable[Mapping[str, Any]] | None:
     if urlsplit(url).scheme.lower() != "file":
         return None
     folder = local_path(url)
-    return LocalFiles(folder, SourceQuery.read(url)).entries() if folder.is_dir() else None
+    return LocalFiles(folder, SourceQuery.read(url), workspace).entries() if folder.is_dir() else None
 
 
 class Existing:

@@ -17,6 +17,7 @@ from dpp.hookspecs import hookimpl
 from dpp.manifest.readers import BAD_ENTRY
 from dpp.manifest.sources import local_entries
 from dpp.models import FileData
+from dpp.settings import Settings
 
 OCTET_STREAM = "application/octet-stream"
 COMPRESSED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
@@ -91,9 +92,9 @@ def dpp_processors() -> list[type[BaseProcessor]]:
 
 
 @hookimpl(trylast=True)
-def dpp_sources(files: str) -> Iterable[Mapping[str, Any]] | None:
+def dpp_sources(files: str, settings: Settings) -> Iterable[Mapping[str, Any]] | None:
     """List a local folder, or the files that match a pattern."""
-    return local_entries(files)
+    return local_entries(files, settings.workspace)
 
 
 @hookimpl(trylast=True)

@@ -16,6 +16,7 @@ from dpp.workspace.locks import FolderLock, Hold, share_folder
 
 SIDECAR_SUFFIX = ".dpp.json"
 PART_SUFFIX = ".part"
+FOLDERS = ("batches", "downloads", "pre_processed", "processed", "reports", "simulated")
 
 
 def _is_orphaned_fact(name: str, beside: Sequence[str]) -> bool:

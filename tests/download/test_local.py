@@ -96,6 +96,40 @@ def test_what_is_no_file_fails_at_once_and_leaves_nothing(fetch, tmp_path, make,
     assert fetch.waits == []
 
 
+def linked(tmp_path, target):
+    (tmp_path / "link").symlink_to(target)
+    return tmp_path / "link"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda _: Path("/proc/self/environ"),
+        lambda _: Path("/sys/kernel/mm/transparent_hugepage/enabled"),
+        lambda tmp_path: linked(tmp_path, "/proc/self/environ"),
+        lambda tmp_path: linked(tmp_path, "/proc") / "version",
+        lambda tmp_path: tmp_path / "../../../../../../proc/version",
+    ],
+    ids=["proc", "sys", "link", "folder", "dots"],
+)
+def test_a_file_of_the_system_is_refused(fetch, tmp_path, make):
+    path = make(tmp_path)
+    assert path.exists()
+    assert refused(fetch, f"file://{path}") == "refused"
+    assert fetch.waits == []
+
+
+def test_a_file_of_the_workspace_is_refused_and_one_beside_its_folders_is_not(tmp_path):
+    (tmp_path / "ws/downloads").mkdir(parents=True)
+    for name in ("ws/downloads/a", "ws/b"):
+        (tmp_path / name).write_text("content")
+    fetcher = LocalFetcher(Settings(workspace=tmp_path / "ws"))
+    downloader = Downloader(fetcher.settings, Workspace(tmp_path / "other"), {"file": fetcher})
+    assert downloader.get(FileData(url=(tmp_path / "ws/b").as_uri()), lambda: None).size == 7
+    with pytest.raises(FetchError, match="downloads/a is in the workspace, so it is no source"):
+        downloader.get(FileData(url=(tmp_path / "ws/downloads/a").as_uri()), lambda: None)
+
+
 def test_a_file_that_may_not_be_read_is_a_failure(tmp_path):
     secret = tmp_path / "secret"
     secret.write_text("x")

@@ -262,3 +262,20 @@ def test_a_batch_that_is_not_in_luigi_cfg_or_is_wrong_there_is_said(tmp_path, co
         run = command(*arguments)
         assert run.returncode == 2
         assert message in run.stderr
+
+
+@pytest.mark.parametrize("files", ["/proc/self", "/dev", "file:///sys/kernel", "/proc/self/*"])
+def test_a_folder_of_the_system_is_refused(files):
+    with pytest.raises(ConfigurationError, match=r"belongs to the system \(/dev, /proc, /sys\), so it is no source"):
+        local_entries(files)
+
+
+def test_the_folders_of_the_workspace_are_refused_or_skipped(folder, monkeypatch):
+    (folder / "ws/downloads/aa").mkdir(parents=True)
+    (folder / "ws/downloads/aa/x.csv").touch()
+    monkeypatch.chdir(folder)
+    listed = ["a.csv", "b.csv", "sub/c.csv", "sub/d.txt"]
+    assert [ids(local_entries(files, folder / "ws")) for files in (str(folder), "**/*.*")] == [listed, listed]
+    for files in (f"{folder}/ws/downloads", f"{folder.as_uri()}/ws/downloads/", "ws/downloads/*/*"):
+        with pytest.raises(ConfigurationError, match="is in the workspace, so it is no source"):
+            local_entries(files, folder / "ws")
