@@ -147,9 +147,12 @@ class BaseFetcher(ABC):
     Attributes:
         Options: ClassVar. A pydantic model of its options, which are given under its URL scheme and checked before anything is
             fetched; ``settings.options_for(scheme, Options)`` returns them.
+        checks_peers: ClassVar. Whether it calls :func:`dpp.http.check_peer` for each connection if the setting ``deny_private`` is
+            set; a fetcher that does not is not called then.
     """
 
     Options: ClassVar[type[BaseModel]] = NoOptions
+    checks_peers: ClassVar[bool] = False
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings

@@ -63,6 +63,9 @@ class Settings(BaseModel):
     skip_bad: bool = Field(default=False, description="continue despite invalid manifest entries; each is reported as failed")
     allow_empty: bool = Field(default=False, description="accept a manifest, folder or source without files")
     encoding: str = Field("", description="encoding of a manifest without a byte order mark, such as windows-1252 (none: UTF-8)")
+    deny_private: bool = Field(
+        default=False, description="refuse files of this machine and servers without a public address, for lists from strangers"
+    )
     cleanup: bool = Field(default=False, description="remove the download and pre-processed output of each file that is ok")
     chunk_size: int = Field(0, ge=0, description="files per Luigi task (1: one task per file and stage; 0: automatic)")
     download_threads: int = Field(8, ge=1, description="maximum downloads at once per worker")

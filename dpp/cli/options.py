@@ -85,6 +85,7 @@ GROUPS = {
         "allow_empty",
         "encoding",
         "expect_type",
+        "deny_private",
         "cleanup",
     ),
     "Parallelism and limits": (

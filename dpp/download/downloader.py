@@ -241,6 +241,8 @@ class Downloader:
         fetcher = self._fetchers.get(scheme := urlsplit(url).scheme.lower())
         if fetcher is None:
             raise FetchError(f"no fetcher for {scheme}: URLs is installed", "unsupported-scheme")
+        if self._settings.deny_private and not fetcher.checks_peers:
+            raise FetchError(f"{scheme}: URLs are refused, as deny_private is set and their fetcher checks no addresses", "refused")
         with self._limits.host(url, self._sleep):
             count_attempt()
             try:

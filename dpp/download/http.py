@@ -19,6 +19,7 @@ from dpp.base import Part
 from dpp.download.codings import Decoder, PackedFile, coding_to_undo
 from dpp.download.environment import CA_VARIABLES, Authorities, Environment, authorities
 from dpp.download.heads import Chunks, Heads
+from dpp.download.peers import check_no_proxy, check_peer
 from dpp.download.redirects import MAX_REDIRECTS, REDIRECTS, SAFE_ACROSS_HOSTS, Chain, Headers, next_hop
 from dpp.download.refusals import PAGE_BYTES, PAGE_SECONDS, reason_in
 from dpp.errors import FetchError
@@ -49,6 +50,8 @@ __all__ = [
     "authorities",
     "body_length",
     "check_end",
+    "check_no_proxy",
+    "check_peer",
     "is_chunked",
     "judge",
     "next_hop",

@@ -25,6 +25,7 @@ from urllib3.util.ssl_ import create_urllib3_context
 from dpp.download.environment import Authorities
 from dpp.download.heads import MAX_LINE, Heads, chunk_size
 from dpp.download.http import TransferTimer, body_length
+from dpp.download.peers import check_peer
 from dpp.errors import FetchError
 
 TIMER: ContextVar[TransferTimer] = ContextVar("TIMER")
@@ -217,6 +218,27 @@ class _HTTPSConnection(_Connection, urllib3.connection.HTTPSConnection):
         super().connect()
 
 
+class _PublicOnly:
+    """Close a connection to a peer that is not public, before anything is sent."""
+
+    def _new_conn(self) -> socket.socket:
+        connection: socket.socket = super()._new_conn()  # type: ignore[misc] # of the class that it is combined with
+        try:
+            check_peer(connection.getpeername()[0])
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+class _PublicHTTPConnection(_PublicOnly, _Connection):
+    pass
+
+
+class _PublicHTTPSConnection(_PublicOnly, _HTTPSConnection):
+    pass
+
+
 class _HTTPPool(urllib3.HTTPConnectionPool):
     ConnectionCls = _Connection
 
@@ -230,6 +252,14 @@ class _HTTPPool(urllib3.HTTPConnectionPool):
 
 class _HTTPSPool(_HTTPPool, urllib3.HTTPSConnectionPool):
     ConnectionCls = _HTTPSConnection
+
+
+class _PublicHTTPPool(_HTTPPool):
+    ConnectionCls = _PublicHTTPConnection
+
+
+class _PublicHTTPSPool(_HTTPSPool):
+    ConnectionCls = _PublicHTTPSConnection
 
 
 def _sent_afresh(send: Callable[[], urllib3.BaseHTTPResponse]) -> urllib3.BaseHTTPResponse:
@@ -248,10 +278,12 @@ class WatchedAdapter(HTTPAdapter):
     Args:
         authorities: Where the trusted CA certificates are.
         size: Maximum number of idle connections per host.
+        public_only: Whether to refuse peers that are not public.
     """
 
-    def __init__(self, authorities: Authorities, size: int) -> None:
+    def __init__(self, authorities: Authorities, size: int, *, public_only: bool = False) -> None:
         self._authorities = authorities
+        self._pools = {"http": _PublicHTTPPool, "https": _PublicHTTPSPool} if public_only else {"http": _HTTPPool, "https": _HTTPSPool}
         super().__init__(pool_connections=32, pool_maxsize=size)
 
     def get(self, url: str, headers: dict[str, str], proxy: str, limits: urllib3.Timeout) -> urllib3.BaseHTTPResponse:
@@ -295,7 +327,7 @@ class WatchedAdapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Create the pool manager."""
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+        self.poolmanager.pool_classes_by_scheme = self._pools
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
         """Create the pool manager for a proxy."""

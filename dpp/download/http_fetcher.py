@@ -34,12 +34,13 @@ class RequestsFetcher(BaseFetcher):
     """
 
     settings: Settings
+    checks_peers = True
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._environment = http.Environment()
         self._packed: set[str] = set()
-        self._adapter = WatchedAdapter(self._environment.authorities, settings.download_threads)
+        self._adapter = WatchedAdapter(self._environment.authorities, settings.download_threads, public_only=settings.deny_private)
         for name in ("urllib3.connection", "urllib3.connectionpool"):
             logging.getLogger(name).addFilter(_without_query)
 
@@ -80,6 +81,8 @@ class RequestsFetcher(BaseFetcher):
                 response.close()
 
     def _get(self, chain: http.Chain, timer: http.TransferTimer) -> urllib3.BaseHTTPResponse:
+        if self.settings.deny_private:
+            http.check_no_proxy(chain.proxy)
         limits = urllib3.Timeout(connect=timer.patience(self.settings.connect_timeout), read=self.settings.read_timeout)
         try:
             return self._adapter.get(chain.url, chain.headers, chain.proxy, limits)

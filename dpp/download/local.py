@@ -42,6 +42,8 @@ class LocalFetcher(BaseFetcher):
 class BadEntryFetcher(BaseFetcher):
     """Fail the placeholder of an invalid manifest entry with the entry's problems; see ``skip_bad``."""
 
+    checks_peers = True
+
     def fetch(self, url: str, file: FileData, part: Part) -> None:
         """Raise FetchError."""
         raise FetchError(getattr(file, "problem", "invalid manifest entry"), "manifest")

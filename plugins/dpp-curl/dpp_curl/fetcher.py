@@ -6,6 +6,7 @@ import functools
 import os
 import re
 import select
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -59,6 +60,7 @@ class CurlFetcher(BaseFetcher):
     """
 
     settings: Settings
+    checks_peers = True
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -101,6 +103,9 @@ class CurlFetcher(BaseFetcher):
         handle.setopt(pycurl.URL, _for_libcurl(chain.url))
         handle.setopt(pycurl.HTTPHEADER, _header_lines(chain.headers))
         handle.setopt(pycurl.PROXY, chain.proxy)
+        if self.settings.deny_private:
+            http.check_no_proxy(chain.proxy)
+            handle.setopt(pycurl.OPENSOCKETFUNCTION, response.open_socket)
         handle.setopt(pycurl.CONNECTTIMEOUT_MS, _milliseconds(timer.patience(self.settings.connect_timeout)))
         handle.setopt(pycurl.TIMEOUT_MS, _milliseconds(timer.patience(None)))
         handle.setopt(pycurl.HEADERFUNCTION, response.take_line)
@@ -113,6 +118,7 @@ class CurlFetcher(BaseFetcher):
                 response.keep()
                 raise response.failure or self._mapped(response, *error.args) from error
         finally:
+            response.close_sockets()
             kept.add(handle.getinfo(pycurl.ACTIVESOCKET))
 
     def _mapped(self, response: _Response, code: int, message: str) -> FetchError:
@@ -252,6 +258,7 @@ class _Response:
         self._decoder = http.Decoder("")
         self._chunks: http.Chunks | None = None
         self._received = self._written = 0
+        self._sockets: list[socket.socket] = []
         self._gathered: list[bytes] = []
         self._gathered_bytes = 0
         self._next_check = time.monotonic() + CHECK_SECONDS
@@ -279,6 +286,21 @@ class _Response:
             return
         self._part.begin(body.offset, total=body.total, etag=body.etag, content_type=self.headers.get("Content-Type"))
         self._body, self._decoder = body, http.Decoder(body.encoding, self._sha256)
+
+    def open_socket(self, purpose: int, address: tuple[int, int, int, tuple[str, int]]) -> socket.socket | int:
+        """Return a socket for libcurl to connect, or refuse the address if it is not public."""
+        family, kind, protocol, (host, *_) = address
+        self.keep(lambda: http.check_peer(host))
+        if self.failure:
+            return pycurl.SOCKET_BAD
+        # pycurl passes a copy of the descriptor to libcurl
+        self._sockets.append(socket.socket(family, kind, protocol))
+        return self._sockets[-1]
+
+    def close_sockets(self) -> None:
+        """Close the sockets whose copies libcurl has."""
+        while self._sockets:
+            self._sockets.pop().close()
 
     def check_limits(self, *progress: int) -> int:
         """Check the time limits, and return 1 to end the transfer or 0; libcurl calls it at least once a second."""

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 import asyncssh
-from dpp import FetchError, Settings
+from dpp import FetchError, Settings, http
 
 from dpp_sftp.address import Server
 from dpp_sftp.connection import Connection
@@ -48,7 +48,7 @@ class Connector:
         """Return a new connection.
 
         Raises:
-            FetchError: It cannot be opened: ``dns``, ``connection``, ``timeout``, ``host-key``, ``auth``, ``protocol``.
+            FetchError: It cannot be opened: ``dns``, ``connection``, ``timeout``, ``host-key``, ``auth``, ``protocol``, ``refused``.
         """
         deadline = time.monotonic() + self._settings.connect_timeout
         with self._mapped():
@@ -56,6 +56,8 @@ class Connector:
             arguments = {**self._arguments, "client_factory": lambda: verifier}
             plug = socket.create_connection((self.server.host, self.server.port), self._settings.connect_timeout)
             try:
+                if self._settings.deny_private:
+                    http.check_peer(plug.getpeername()[0])
                 return Connection(self.server, self._pause, lambda: _opened(plug, deadline, arguments))
             except BaseException as error:
                 plug.close()

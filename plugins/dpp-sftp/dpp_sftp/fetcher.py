@@ -24,6 +24,7 @@ class SftpFetcher(BaseFetcher):
     """Download files over SFTP from servers with known host keys; see :class:`dpp_sftp.SftpOptions`."""
 
     Options = SftpOptions
+    checks_peers = True
     settings: Settings
 
     def __init__(self, settings: Settings) -> None:

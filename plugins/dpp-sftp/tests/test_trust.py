@@ -221,3 +221,13 @@ def test_a_name_that_no_host_can_have_is_an_error(fetch):
     with pytest.raises(FetchError, match="is not a valid host name") as caught:
         fetch(f"sftp://{'x' * 64}.example/a")
     assert (caught.value.error_class, caught.value.retryable) == ("dns", False)
+
+
+def test_a_private_server_is_refused_before_the_login(server, outbox, tmp_path):
+    fetcher = SftpFetcher(
+        Settings(deny_private=True, options={"sftp": known_hosts(tmp_path, f"[127.0.0.1]:{server.port} {server.host_key}")})
+    )
+    url = f"sftp://127.0.0.1:{server.port}{outbox('a')}"
+    with pytest.raises(FetchError, match=r"the server's address 127\.0\.0\.1 is not public") as caught:
+        fetcher.fetch(url, FileData(url=url), None)
+    assert (caught.value.error_class, fetcher.checks_peers) == ("refused", True)
