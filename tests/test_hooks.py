@@ -362,6 +362,16 @@ def test_dpp_file_finished_is_called_once_a_file_that_was_worked_on(install, not
     assert sorted(line for line in notes() if line.startswith("file"))[5:] == ["file e ok None"]
 
 
+@pytest.mark.parametrize("arguments", [(), ("--chunk-size", 2)])
+def test_dpp_file_finished_that_kills_its_process_group_does_not_end_the_run(install, manifest, run_batch, results, tmp_path, arguments):
+    install("one", "@hookimpl\ndef dpp_file_finished(outcome):\n    import os\n    os.killpg(0, 9)\n")
+    for name in "abc":
+        (tmp_path / name).write_text(name)
+    run = run_batch(manifest([{"url": (tmp_path / name).as_uri()} for name in "abc"]), *arguments)
+    failed = {row["error_class"] for row in results().values() if row["status"] == "failed"}
+    assert (run.returncode, len(results()), failed <= {"crashed"}) == (int(bool(failed)), 3, True), run.stderr
+
+
 def test_dpp_batch_started_is_called_once_a_run(install, notes, site, manifest, run_batch):
     install("one", NOTES)
     files = manifest([{"url": site.add("/a.txt", "a")}])

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from dpp.engine.confine import confine, confined, end_group
-from dpp.engine.wear import has_needed_descriptors, says_used_up
+from dpp.engine.wear import says_used_up, starts_sound
 from dpp.errors import RESUMABLE_TEXT, DppError, EnvironmentStop
 from dpp.signals import resume_signals, signals_blocked, signals_held
 from dpp.workspace.locks import kept_in_fork
@@ -229,7 +229,7 @@ def _do(work: Callable[[], None], writer: Connection, stacks: IO[bytes], parent:
     # Objects inherited from the parent never become garbage: scanning them took 5 % of a run's time.
     gc.freeze()
     faulthandler.enable(stacks)
-    has_room = has_needed_descriptors()
+    is_sound = starts_sound()
     try:
         resume_signals()
         work()
@@ -237,7 +237,7 @@ def _do(work: Callable[[], None], writer: Connection, stacks: IO[bytes], parent:
     except KeyboardInterrupt:
         writer.send(_INTERRUPTED)
     except BaseException as error:  # noqa: BLE001 - sent to the parent
-        is_ours = isinstance(error, DppError) and not (has_room and says_used_up(error))
+        is_ours = isinstance(error, DppError) and not (is_sound and says_used_up(error))
         writer.send(error if is_ours else ChildExit(f"failed with {type(error).__name__}: {error}", traceback.format_exc()))
 
 

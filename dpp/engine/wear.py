@@ -17,8 +17,8 @@ from dpp.errors import errors_behind
 NEEDED_DESCRIPTORS = 32
 SPARE_THREADS = 256
 _STANDARD_STREAMS = 3
-# EBADF: a plugin closed descriptors that are not its own, as daemons do at their start.
-_USED_UP = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EBADF})
+# EBADF: a plugin closed descriptors that are not its own, as daemons do at their start. EFBIG: it limited the size of files.
+_USED_UP = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EBADF, errno.EFBIG})
 
 
 class UsedUp(Exception):
@@ -65,8 +65,8 @@ class Wear:
             os.close(self._root)
 
 
-def has_needed_descriptors() -> bool:
-    """Whether this process can open a few dozen files; if not from its start, the limit of the system is to blame, and no file."""
+def starts_sound() -> bool:
+    """Whether this process can open a few dozen files, of any size; otherwise the system's limits are to blame, and no file."""
     opened: list[int] = []
     try:
         opened.extend(os.open("/", os.O_PATH | os.O_CLOEXEC) for _ in range(NEEDED_DESCRIPTORS))
@@ -75,7 +75,7 @@ def has_needed_descriptors() -> bool:
     finally:
         for descriptor in opened:
             os.close(descriptor)
-    return True
+    return resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
 
 
 def says_used_up(error: BaseException) -> bool:

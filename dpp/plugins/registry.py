@@ -93,6 +93,10 @@ class Registry:
             except (Exception, SystemExit):  # a plugin's code
                 log.exception("plugin %s failed in %s", plugin, hook)
 
+    def has(self, hook: str) -> bool:
+        """Return whether a plugin implements a hook."""
+        return bool(self._callers(hook))
+
     def commands(self) -> Iterator[tuple[str, Any]]:
         """Yield the commands that plugins offer, each with the name of its plugin."""
         for plugin, call in self._callers("dpp_commands"):

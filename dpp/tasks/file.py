@@ -316,8 +316,8 @@ class Report(Processed):
             return self.output().exists() or (self.batch_run is not None and self._ledger_path().exists())
 
     def calls_plugins(self) -> bool:
-        """Return whether there is a post-processor."""
-        return bool(self.pipeline.steps.post_processors)
+        """Return whether there is a post-processor, or a plugin wants to know about finished files."""
+        return bool(self.pipeline.steps.post_processors) or registry().has("dpp_file_finished")
 
     def _work(self) -> None:
         if self.batch_run is None or not self._is_taken_up():

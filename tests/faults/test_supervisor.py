@@ -50,6 +50,7 @@ DEEDS = {
     "few": lambda: leave_open(20),
     "threads": lambda: leave_running(100),
     "close": lambda: os.closerange(0, DESCRIPTORS),
+    "limit": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10, resource.RLIM_INFINITY)),
     "mute": lambda: sys.stdout.close(),  # noqa: PLW0108 - pytest replaces sys.stdout later
     "print": lambda: print("a line"),  # noqa: T201 - what a step may do
     "folder": lambda: os.chdir("/proc"),
@@ -155,11 +156,12 @@ def few_descriptors():
 
 @pytest.mark.fault(34)
 @pytest.mark.usefixtures("few_descriptors")
-def test_what_takes_the_descriptors_of_its_process_costs_that_file(supervise, seen):
-    outcomes = supervise(*GOOD[:4], "descriptors", *GOOD[4:])
-    assert {name: outcome.error_class for name, outcome in outcomes.items() if not outcome.ok} == {"descriptors": "crashed"}
-    assert "too many open files" in outcomes["descriptors"].message
-    seen(f"descriptors: {outcomes['descriptors'].error_class}, {len(GOOD)} others ok")
+@pytest.mark.parametrize(("deed", "message"), [("descriptors", "too many open files"), ("limit", "File too large")])
+def test_what_takes_descriptors_or_file_sizes_from_its_process_costs_that_file(supervise, seen, deed, message):
+    outcomes = supervise(*GOOD[:4], deed, *GOOD[4:])
+    assert {name: outcome.error_class for name, outcome in outcomes.items() if not outcome.ok} == {deed: "crashed"}
+    assert message in outcomes[deed].message
+    seen(f"{deed}: {outcomes[deed].error_class}, {len(GOOD)} others ok")
 
 
 @pytest.mark.fault(34)
