@@ -33,7 +33,7 @@ _PARTIAL = (PART_SUFFIX, PART_SUFFIX + SIDECAR_SUFFIX)
 _KNOWN = re.compile(
     rf"downloads/[0-9a-f]{{2}}/{_KEY}/[^/]+|pre_processed/{_SHARDED}(\.json|/.+)|(processed|reports)/{_SHARDED}\.json"
     rf"|{_RUN}/((run|stopped|summary)\.json|results\.jsonl|report\.html|log\.txt|chunks/[^/]+|jobs/[^/]+)"
-    r"|batches/[^/]+/lock",
+    r"|batches/[^/]+/(lock|stopped\.jsonl)",
     re.DOTALL,
 )
 _PASSING = re.compile(r"batches/[^/]+/manifest/")
