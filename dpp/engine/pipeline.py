@@ -20,7 +20,7 @@ from dpp.download.downloader import Downloader
 from dpp.download.limits import Limits
 from dpp.engine.preprocess import INPUT, is_exploded, load_prepared, members, naming, prepare
 from dpp.engine.wear import says_used_up
-from dpp.errors import DppError, FetchError, StageError
+from dpp.errors import DppError, EnvironmentStop, FetchError, StageError
 from dpp.logs import FILES
 from dpp.models import Failure, FileData, Outcome, Stage, own_copy
 from dpp.names import basename, file_key, is_versioned
@@ -82,7 +82,7 @@ class Pipeline:
         steps: The steps; None for those that the settings name.
         shared: Folder that the processes of the run share, for its limits.
         selection: Which failures of earlier runs are tried again; None for all.
-        on_stop: Called with a URL and the bytes received when the environment stops its download.
+        on_stop: Called with a URL and the bytes received when the environment stops its download or pre-processing.
     """
 
     def __init__(
@@ -103,6 +103,7 @@ class Pipeline:
         self._blaming = {"modified"} | {error_class for step in self.steps for error_class in getattr(step.cls, "blames_input", ())}
         self._labels = [step.label() for step in self.steps]
         self._registry = registry
+        self._on_stop = on_stop
         self._selection = selection
         classes = registry.fetchers()
         self._fetchers: dict[type[BaseFetcher], BaseFetcher] = {cls: cls(settings) for cls in set(classes.values())}
@@ -240,7 +241,11 @@ class Pipeline:
         with _Stage(job, "pre-process", self.workspace.root):
             final = self._prepared_path(job.file)
             chain = self.steps.pre_processors
-            job.prepared = load_prepared(file, final, job.download) or prepare(chain, file, final, job.download)
+            try:
+                job.prepared = load_prepared(file, final, job.download) or prepare(chain, file, final, job.download)
+            except EnvironmentStop:
+                self._on_stop(job.file.url, job.download.size)
+                raise
             check_unmodified(job.download, job.before, _names(chain))
 
     def process(self, job: Job) -> None:

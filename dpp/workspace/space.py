@@ -68,7 +68,7 @@ def _check_writable(folder: StrPath) -> None:
 
 
 class Stopped:
-    """The downloads that a full disk stopped, in a file of their batch: the next run tries them last.
+    """The files whose download or pre-processing a full disk stopped, in a file of their batch: the next run tries them last.
 
     Args:
         path: The file, with one JSON object per line; URLs are stored as digests.

@@ -155,6 +155,21 @@ def test_a_download_that_fills_the_disk_is_tried_last_by_the_next_run(site, mani
     seen("a file larger than the disk: all others ok after the second run")
 
 
+@pytest.mark.fault(16)
+def test_a_file_whose_output_fills_the_disk_is_tried_last_by_the_next_run(manifest, mounted, tmp_path, seen):
+    (tmp_path / "mine.py").write_text(STEPS)
+    (tmp_path / "given").mkdir()
+    paths = [tmp_path / "given" / f"{number}.bin" for number in range(20)]
+    for path in paths:
+        path.write_bytes(b"x")
+    paths[0].write_bytes(bytes(2_500_000))
+    run = command("dpp", manifest([{"url": path.as_uri()} for path in paths]), "--chunk-size", 100, "--workers", 1, "--cleanup")
+    first, second, *rows = mounted(TWICE.format(run=run)).splitlines()
+    ok = {row["id"] for row in map(json.loads, rows) if row["status"] == "ok"}
+    assert (int(first), int(second), ok >= {str(number) for number in range(1, 15)}) == (STOPPED, STOPPED, True), ok
+    seen("an output larger than the disk: the others are done by the second run")
+
+
 READ_ONLY = """
 mount --bind small small
 mount -o remount,ro,bind small
