@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
+from dpp.names import host_of
 from dpp.redact import secrets_of
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -46,7 +46,7 @@ class BatchHeaders:
 
     def of(self, url: str) -> dict[str, str]:
         """Return the headers for a URL; those of its host replace those of all hosts."""
-        host = urlsplit(url).netloc.rpartition("@")[2].lower()
+        host = host_of(url)
         name = re.sub(r":[0-9]*$", "", host)
         return merge_headers(self._of_all, self._by_host.get(name, {}), self._by_host.get(host, {}))
 

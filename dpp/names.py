@@ -69,6 +69,11 @@ def identity(url: str, sha256: str | None = None) -> str:
     return urlunsplit((scheme, place, parts.path, parts.query, ""))
 
 
+def host_of(url: str) -> str:
+    """Return the host of a URL, with its port if it has one, in lower case."""
+    return urlsplit(url).netloc.rpartition("@")[2].lower()
+
+
 def is_versioned(url: str, sha256: str | None) -> bool:
     """Whether a digest takes the place of the URL's query in the identity of a file."""
     return sha256 is not None and "?" in url

@@ -24,6 +24,7 @@ from dpp.download.partial import PartFile
 from dpp.errors import DppError, EnvironmentStop, FetchError, StageError
 from dpp.logs import FILES
 from dpp.models import FileData
+from dpp.names import host_of
 from dpp.redact import redact_text, redact_url
 from dpp.settings import Settings
 from dpp.workspace.atomic import read_bytes, remove, stops_run, write_atomic
@@ -164,7 +165,7 @@ class Downloader:
     def _current_version(self, url: str, file: FileData) -> str | None:
         # A rerun comes here for every complete file, so the URL is split only where that is needed.
         fetcher = self._fetchers.get(url.partition(":")[0].lower())
-        if fetcher is None or (self._unreachable and self._unreachable.get(http.site(url)[1])):
+        if fetcher is None or (self._unreachable and self._unreachable.get(host_of(url))):
             return None
         try:
             with self._limits.host(url):
@@ -172,7 +173,7 @@ class Downloader:
         except Exception as error:
             if isinstance(error, DppError) and not isinstance(error, StageError):
                 raise
-            self._warn_of_unknown(http.site(url)[1], error)
+            self._warn_of_unknown(host_of(url), error)
             return None
 
     def _warn_of_unknown(self, host: str, error: Exception) -> None:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from dpp import names
 from dpp.models import FileData
@@ -57,7 +56,7 @@ class Limits:
             sleep: Called with the seconds to wait until a place is looked for again; may raise an exception to give up.
         """
         # Without a shared folder, a task was started on its own and downloads one file.
-        host = urlsplit(url).netloc.rpartition("@")[2].lower() if self._most and self._folder else ""
+        host = names.host_of(url) if self._most and self._folder else ""
         return self._held(host, sleep) if host else _UNLIMITED
 
     @contextmanager

@@ -12,6 +12,7 @@ from dpp.manifest.catalog import Chunk, read_catalog, write_catalog
 from dpp.manifest.readers import listed
 from dpp.models import DIGESTS
 
+pytestmark = pytest.mark.fault(39)
 URL = "https://h/a"
 HEX = {algorithm: hashlib.new(algorithm, b"data").hexdigest() for algorithm in DIGESTS}
 BASE64 = {algorithm: b64encode(bytes.fromhex(digits)).decode() for algorithm, digits in HEX.items()}
