@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from dpp.errors import DppError, EnvironmentStop
-from dpp.redact import as_entry, redact_text
+from dpp.redact import as_entry, printable, redact_text
 from dpp.settings import Settings
 from dpp.signals import signals_held
 from dpp.workspace.atomic import stops_run
@@ -102,7 +102,9 @@ def root_cause(error: BaseException) -> str:
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as text that is safe for a terminal and contains no secret."""
-        return as_entry(redact_text(super().format(record)))
+        text = redact_text(super().format(record))
+        # The lines of the summary are made one by one, so none of them can be forged.
+        return printable(text) if record.name == END else as_entry(text)
 
 
 class _Handler(logging.Handler):
