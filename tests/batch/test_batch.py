@@ -62,9 +62,12 @@ def local(tmp_path):
     """Return a function that makes local files and returns their entries."""
 
     def make(count: int) -> list[dict[str, str]]:
-        for n in range(count):
-            (tmp_path / f"f{n}.txt").write_text(f"file {n}")
-        return [{"url": (tmp_path / f"f{n}.txt").as_uri()} for n in range(count)]
+        paths = [tmp_path / f"f{n}.txt" for n in range(count)]
+        # A file that is written again is processed again.
+        for path in paths:
+            if not path.exists():
+                path.write_text(path.stem)
+        return [{"url": path.as_uri()} for path in paths]
 
     return make
 
