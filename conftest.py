@@ -120,7 +120,9 @@ def clean_logging() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def clean_signals() -> Iterator[None]:
     """Give signals back that a test's run still watches, as Luigi's workers ended it, not this process."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    # Processes that a test starts would inherit that nohup(1) lets the tests ignore it.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

@@ -212,7 +212,8 @@ def test_two_processes_share_a_batch_through_one_scheduler(site, manifest, tmp_p
 def test_a_failed_file_ends_a_shared_batch_without_a_wait(site, manifest, tmp_path, scheduler):
     files = manifest([*served(site, 4), {"url": f"{site.url}/missing"}])
     processes = [started(tmp_path, "--files", files, "--scheduler-url", scheduler) for _ in range(2)]
-    assert [ended(process)[0] for process in processes] == [1, 1]
+    endings = [ended(process) for process in processes]
+    assert [code for code, _ in endings] == [1, 1], endings
 
 
 def test_two_batches_with_the_same_files_do_not_meet_in_one_scheduler(site, manifest, tmp_path, scheduler):

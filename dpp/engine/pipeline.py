@@ -24,7 +24,7 @@ from dpp.errors import DppError, EnvironmentStop, FetchError, StageError
 from dpp.logs import FILES
 from dpp.models import Failure, FileData, Outcome, Stage, own_copy
 from dpp.names import basename, file_key, is_versioned
-from dpp.plugins.registry import Registry
+from dpp.plugins.registry import Registry, close_fetcher
 from dpp.plugins.results import to_json
 from dpp.plugins.steps import ConfiguredStep, Steps
 from dpp.redact import redact_text, redact_url, secrets_of
@@ -117,10 +117,7 @@ class Pipeline:
     def close(self) -> None:
         """Close the fetchers' connections."""
         for fetcher in self._fetchers.values():
-            try:
-                fetcher.close()
-            except Exception as error:  # noqa: BLE001 - a plugin's code; its files are complete
-                log.warning("cannot close fetcher %s: %s: %s", type(fetcher).__name__, type(error).__name__, error)
+            close_fetcher(fetcher)
 
     def report_path(self, file: FileData) -> Path:
         """Return the path of a file's report."""

@@ -206,7 +206,15 @@ class Registry:
                 settings.options_for(scheme, model)
         # Their constructors may check more.
         for cls in set(self.fetchers().values()):
-            cls(settings).close()
+            close_fetcher(cls(settings))
+
+
+def close_fetcher(fetcher: BaseFetcher) -> None:
+    """Close a fetcher's connections, and warn if that fails."""
+    try:
+        fetcher.close()
+    except Exception as error:  # noqa: BLE001 - a plugin's code; its files are complete
+        log.warning("cannot close fetcher %s: %s: %s", type(fetcher).__name__, type(error).__name__, error)
 
 
 def _taken(kind: str, name: str, offers: Iterable[Offer]) -> str:

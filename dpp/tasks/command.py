@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import importlib
 import logging
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -191,4 +192,6 @@ def _values(section: str, kind: type[luigi.Config]) -> Any:
     except ValueError as error:
         if isinstance(error.__cause__, configparser.Error):
             raise explain_parsing(error.__cause__) from error
-        raise ConfigurationError(f"Luigi's section [{section}]: {str(error).partition(': ')[2]}: {error.__cause__}") from error
+        name, reason = re.search(r"'(\w+)'", str(error)), str(error.__cause__ or error)
+        expected = "expected a whole number" if "int()" in reason else reason
+        raise ConfigurationError(f"Luigi's setting [{section}] {name[1] if name else ''}: {expected}") from error

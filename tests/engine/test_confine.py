@@ -88,7 +88,7 @@ def core_dumps(tmp_path, monkeypatch):
     [
         (lambda: time.sleep(60), lambda: "hung"),
         (lambda: ctypes.string_at(0), str),
-        (lambda: subprocess.run(["sh", "-c", "kill -QUIT $$"], check=True), str),
+        (lambda: subprocess.run(["sh", "-c", "kill -SEGV $$"], check=True), str),
     ],
     ids=["hangs", "crashes", "starts a program that crashes"],
 )

@@ -173,7 +173,7 @@ def test_a_reader_that_has_enough_ends_it_quietly(make_run, form):
     writer.stdout.close()
     assert writer.stderr.read() == b""
     writer.stderr.close()
-    assert writer.wait() == 1
+    assert writer.wait() == 0
 
 
 def test_parquet_is_not_written_to_a_terminal(three, command):

@@ -66,7 +66,7 @@ def test_a_setting_that_does_not_work_is_refused_by_name(programs, tmp_path, rul
 @pytest.mark.parametrize("section", SECTIONS)
 def test_an_invalid_value_is_refused_with_its_section(programs, tmp_path, section):
     (tmp_path / "luigi.cfg").write_text(f"[{section}]\n{INVALID[section]}\n")
-    assert all((code, f"section [{section}]" in output) == (2, True) for code, output in programs())
+    assert all((code, f"[{section}]" in output) == (2, True) for code, output in programs())
 
 
 def test_an_option_of_the_command_line_is_refused_as_well(command, batch):
