@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from dpp.engine.confine import confine, confined, end_group
-from dpp.engine.wear import says_used_up, starts_sound
+from dpp.engine.wear import is_thread_refusal, says_used_up, starts_sound
 from dpp.errors import RESUMABLE_TEXT, DppError, EnvironmentStop
 from dpp.signals import resume_signals, signals_blocked, signals_held
 from dpp.workspace.locks import kept_in_fork
@@ -141,8 +141,7 @@ def stop_for_refusal(error: BaseException, what: str = "start a child process", 
         return error
     if isinstance(error, OSError):
         return EnvironmentStop(f"cannot {what}: {error.strerror or error}; {hint}. {RESUMABLE_TEXT}")
-    # Python has no class for the error of a thread that the system refuses to start.
-    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+    if is_thread_refusal(error):
         return EnvironmentStop(f"cannot start a thread; {hint}. {RESUMABLE_TEXT}")
     return None
 

@@ -13,6 +13,7 @@ import threading
 from contextlib import suppress
 
 from dpp.errors import errors_behind
+from dpp.workspace.machine import current_folder
 
 NEEDED_DESCRIPTORS = 32
 SPARE_THREADS = 256
@@ -34,7 +35,7 @@ class Wear:
         self._first_free = min(first, _STANDARD_STREAMS)
         self._last_free = first + (limit - first) // 2
         self._most_threads = threading.active_count() + SPARE_THREADS
-        self._folder = _current_folder()
+        self._folder = current_folder()
 
     def is_worn(self) -> bool:
         """Whether half of the free descriptors are in use, many threads were left, or a standard stream was closed."""
@@ -55,7 +56,7 @@ class Wear:
 
     def restore_folder(self) -> None:
         """Return to the current folder of the start, if a plugin has changed it."""
-        if self._folder and _current_folder() != self._folder:
+        if self._folder and current_folder() != self._folder:
             with suppress(OSError):
                 os.chdir(self._folder)
 
@@ -86,12 +87,9 @@ def says_used_up(error: BaseException) -> bool:
 def _says_used_up(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno in _USED_UP
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't start new thread" in str(error))
+    return isinstance(error, MemoryError) or is_thread_refusal(error)
 
 
-def _current_folder() -> str:
-    """Return the current folder; "" if it was removed."""
-    try:
-        return os.getcwd()
-    except FileNotFoundError:
-        return ""
+def is_thread_refusal(error: BaseException) -> bool:
+    """Whether an exception says that the system refused to start a thread, for which Python has no class."""
+    return isinstance(error, RuntimeError) and "can't start new thread" in str(error)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
-import os
 import sys
 import threading
 from collections.abc import Coroutine, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +18,7 @@ from dpp import names
 from dpp.errors import PluginError
 from dpp.redact import declared_secrets, keep_secret, redact_text, redact_value
 from dpp.settings import wrong_options
+from dpp.workspace.machine import current_folder
 
 log = logging.getLogger(__name__)
 
@@ -138,10 +137,8 @@ def import_class(kind: str, reference: str) -> type[Any]:
         PluginError: The class cannot be imported, or is of another kind.
     """
     module_name, _, class_name = reference.partition(":")
-    # The current folder may have been removed.
-    with suppress(FileNotFoundError):
-        if os.getcwd() not in sys.path:
-            sys.path.insert(0, os.getcwd())
+    if (folder := current_folder()) and folder not in sys.path:
+        sys.path.insert(0, folder)
     try:
         cls = getattr(importlib.import_module(module_name), class_name)
     except (Exception, SystemExit) as error:

@@ -7,7 +7,6 @@ made again.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
@@ -21,23 +20,12 @@ from typing import Any, BinaryIO
 from pydantic_core import from_json
 
 from dpp.errors import RESUMABLE_TEXT, EnvironmentStop
-from dpp.workspace.machine import process_name, process_space
+from dpp.workspace.machine import process_name, process_space, reason_of
 
 StrPath = str | Path
 _BLOCK = 64 * 1024
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _TEMPORARY = re.compile(r"\..*\.(?P<space>[0-9a-f]{6})-(?P<pid>\d+)-\d+\.tmp", re.DOTALL)
-_REASONS = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EROFS: "the file system is read-only",
-    errno.EIO: "the disk reports an input/output error",
-    errno.EMFILE: "this process has too many open files (see ulimit -n)",
-    errno.ENFILE: "the system has too many open files",
-    errno.EACCES: "permission denied",
-    errno.EPERM: "operation not permitted",
-    errno.ENOTDIR: "a file is in the way",
-}
 
 
 class stops_run:  # noqa: N801 - reads as a verb, like contextlib.suppress
@@ -58,8 +46,7 @@ class stops_run:  # noqa: N801 - reads as a verb, like contextlib.suppress
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
-            reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
-            raise EnvironmentStop(f"cannot write {self._path}: {reason}. {RESUMABLE_TEXT}") from error
+            raise EnvironmentStop(f"cannot write {self._path}: {reason_of(error)}. {RESUMABLE_TEXT}") from error
 
 
 def write_atomic(path: StrPath, data: bytes) -> None:

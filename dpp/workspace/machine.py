@@ -16,8 +16,16 @@ _NO_LOCKS = (
     "cannot lock {path}: {reason}. Its file system ({kind}) must support flock(2): mount it with locks, or choose another --workspace"
 )
 _REASONS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EIO: "the disk reports an input/output error",
+    errno.EMFILE: "this process has too many open files (see ulimit -n)",
+    errno.ENFILE: "the system has too many open files",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "operation not permitted",
+    errno.ENOTDIR: "a file is in the way",
     errno.ESTALE: "it was removed or replaced on its file server (stale file handle)",
-    errno.ENOENT: "it was removed, or never existed",
 }
 
 
@@ -58,19 +66,24 @@ def file_system(descriptor: int) -> str:
     return "unknown"
 
 
+def reason_of(error: OSError) -> str:
+    """Return why a call of the system failed, in words for a message."""
+    return _REASONS.get(error.errno or 0, error.strerror or str(error))
+
+
 def stop_for(error: OSError) -> EnvironmentStop:
     """Return the error that stops a run for a failed call of the system, made outside of plugins."""
-    reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
+    reason = reason_of(error)
     if error.filename is not None:
         return EnvironmentStop(f"cannot use {os.fsdecode(error.filename)}: {reason}. {RESUMABLE_TEXT}")
-    if not _current_folder_exists():
+    if not current_folder():
         return EnvironmentStop("the current folder was removed; change to one that exists, then run the same command again")
     return EnvironmentStop(f"the system reports: {reason}. {RESUMABLE_TEXT}")
 
 
-def _current_folder_exists() -> bool:
+def current_folder() -> str:
+    """Return the path of the current folder; "" if it was removed."""
     try:
-        os.getcwd()
+        return os.getcwd()
     except FileNotFoundError:
-        return False
-    return True
+        return ""
