@@ -212,7 +212,7 @@ class Damages(BaseProcessor):
 """
 
 
-@pytest.mark.fault(44)
+@pytest.mark.fault(40)
 @pytest.mark.parametrize("chunk_size", [1, 4])
 def test_a_step_that_changes_the_download_fails_the_file(site, manifest, run_batch, results, tmp_path, chunk_size, seen):
     (tmp_path / "damages.py").write_text(DAMAGES)
@@ -224,7 +224,7 @@ def test_a_step_that_changes_the_download_fails_the_file(site, manifest, run_bat
     seen("modified, fetched again by a rerun")
 
 
-@pytest.mark.fault(45)
+@pytest.mark.fault(41)
 def test_a_web_page_in_place_of_a_document_is_named_or_fails(site, manifest, run_batch, results, seen):
     def sign_in(handler):
         handler.send(200, b"<html><form>", Content_Type="text/html")
