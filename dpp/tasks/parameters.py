@@ -242,13 +242,7 @@ class HeadersParameter(OptionsParameter):
             ConfigurationError: The text is not a JSON object.
         """
         with exit_when_wrong():
-            try:
-                headers = json.loads(value)
-            except ValueError as error:
-                raise ConfigurationError(f'headers: expected JSON such as {{"X-Key": "..."}}: {error}') from error
-            if not isinstance(headers, dict):
-                raise ConfigurationError('headers: expected an object, such as {"X-Key": "..."}')
-            return recursively_freeze(headers)
+            return recursively_freeze(_parse_object("headers", value, '{"X-Key": "..."}'))
 
 
 class FieldsParameter(luigi.DictParameter):
@@ -261,23 +255,33 @@ class FieldsParameter(luigi.DictParameter):
             ConfigurationError: The text is not a JSON object.
         """
         with exit_when_wrong():
-            try:
-                fields = json.loads(value)
-            except ValueError as error:
-                raise ConfigurationError(f'fields: expected JSON such as {{"size": 7}}: {error}') from error
-            if not isinstance(fields, dict):
-                raise ConfigurationError('fields: expected an object, such as {"size": 7}')
-            return recursively_freeze(fields)
+            return recursively_freeze(_parse_object("fields", value, '{"size": 7}'))
 
 
 def _parse_options(text: str) -> dict[str, dict[str, Any]]:
-    try:
-        options = json.loads(text)
-    except ValueError as error:
-        raise ConfigurationError(f'options: expected JSON such as {{"line-count": {{"skip_blank": true}}}}: {error}') from error
-    if not isinstance(options, dict) or not all(isinstance(option, dict) for option in options.values()):
-        raise ConfigurationError('options: expected an object of objects, such as {"line-count": {"skip_blank": true}}')
+    example = '{"line-count": {"skip_blank": true}}'
+    options = _parse_object("options", text, example, "an object of objects")
+    if not all(isinstance(option, dict) for option in options.values()):
+        raise ConfigurationError(f"options: expected an object of objects, such as {example}")
     return options
+
+
+def _parse_object(name: str, text: str, example: str, what: str = "an object") -> dict[str, Any]:
+    """Return the JSON object in the text of a parameter.
+
+    Args:
+        name: Name of the parameter, for messages.
+        text: The text.
+        example: A valid text.
+        what: What is expected.
+    """
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{name}: expected JSON such as {example}: {error}") from error
+    if not isinstance(value, dict):
+        raise ConfigurationError(f"{name}: expected {what}, such as {example}")
+    return value
 
 
 def _parameter(name: str, field: FieldInfo) -> luigi.Parameter[Any]:
