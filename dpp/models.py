@@ -199,6 +199,11 @@ class FileData(BaseModel):
         return copied
 
 
+def key_of(file: FileData) -> str:
+    """Return the key of a file, which its targets have in their names; see :func:`dpp.names.file_key`."""
+    return names.file_key(file.id, file.url, file.sha256)
+
+
 def own_copy(file: FileData, **changes: Any) -> FileData:
     """Return a copy of a file that a plugin may change."""
     # Immutable fields are shared: a deep copy takes 50 microseconds, this one 6.

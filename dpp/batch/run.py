@@ -24,8 +24,7 @@ from dpp.errors import INTERRUPTED, ConfigurationError, EnvironmentStop
 from dpp.manifest.catalog import Chunk
 from dpp.manifest.entries import Entry
 from dpp.manifest.sources import Existing
-from dpp.models import FileData
-from dpp.names import file_key
+from dpp.models import FileData, key_of
 from dpp.plugins.registry import Registry
 from dpp.plugins.steps import Steps
 from dpp.report.html import Page
@@ -129,7 +128,7 @@ class Run(RunFolder):
 
         The block gets a function that records the number of bytes downloaded so far.
         """
-        path, since, due = self.snapshot(file_key(file.id, file.url, file.sha256)), time.time(), 0.0
+        path, since, due = self.snapshot(key_of(file)), time.time(), 0.0
 
         def show(received: int) -> None:
             nonlocal due
@@ -213,7 +212,7 @@ class Run(RunFolder):
         with suppress(ConfigurationError, FileNotFoundError):
             chunks, pipeline = self.workfile.chunks(), self.pipeline()
             files = [self.workfile.file(index) for index in range(len(chunks))] if is_graph(chunks) else []
-            jobs = [Job(file) for file in files if not self.ledger(file_key(file.id, file.url, file.sha256)).exists()]
+            jobs = [Job(file) for file in files if not self.ledger(key_of(file)).exists()]
             records = [record for job in jobs if (record := pipeline.recalled(job))]
             ledger = Ledger(self.ledger(f"known-{process_name()}"))
             for record in records:

@@ -22,7 +22,7 @@ from dpp.engine.preprocess import INPUT, is_exploded, load_prepared, members, na
 from dpp.engine.wear import says_used_up
 from dpp.errors import DppError, EnvironmentStop, FetchError, StageError
 from dpp.logs import FILES
-from dpp.models import Failure, FileData, Outcome, Stage, own_copy
+from dpp.models import Failure, FileData, Outcome, Stage, key_of, own_copy
 from dpp.names import basename, file_key, is_versioned
 from dpp.plugins.registry import Registry, close_fetcher
 from dpp.plugins.results import to_json
@@ -141,7 +141,7 @@ class Pipeline:
             return None
         outcome = read_outcome(self.workspace.keyed("reports", self.fingerprints[2], file_key(file.id, file.url)) + ".json")
         if outcome is not None:
-            outcome.key = file_key(file.id, file.url, file.sha256)
+            outcome.key = key_of(file)
         return outcome
 
     def _is_not_retried(self, failed: Outcome) -> bool:
@@ -305,7 +305,7 @@ class Pipeline:
             id=job.file.id,
             name=job.file.name,
             url=redact_url(job.file.url),
-            key=file_key(job.file.id, job.file.url, job.file.sha256),
+            key=key_of(job.file),
             status="failed" if failure else "ok",
             stage=failure.stage if failure else None,
             error_class=failure.error_class if failure else None,

@@ -21,8 +21,7 @@ from dpp.engine.engine import Engine
 from dpp.engine.pipeline import Job, Pipeline
 from dpp.engine.snapshot import POST_PROCESS
 from dpp.errors import RESUMABLE_TEXT, EnvironmentStop
-from dpp.models import Failure, FileData, Stage
-from dpp.names import file_key
+from dpp.models import Failure, FileData, Stage, key_of
 from dpp.redact import redact_text, secrets_of
 from dpp.workspace.ledger import Ledger, Record
 
@@ -166,7 +165,7 @@ class Supervisor:
         numbers: Sequence[int] = range(self._size)
         if recorded:
             files = enumerate(self._files(numbers))
-            numbers = [number for number, file in files if file_key(file.id, file.url, file.sha256) not in recorded]
+            numbers = [number for number, file in files if key_of(file) not in recorded]
 
         def tell(board: Board) -> None:
             if self._on_progress:
@@ -197,7 +196,7 @@ class Supervisor:
         self._on_crash()
         places, recorded = monitor.overdue or monitor.board.running(), self._recorded()
         at_work = (_Suspect(numbers[index], file, places[index]) for index, file in pick(places).items())
-        suspects = [suspect for suspect in at_work if file_key(suspect.file.id, suspect.file.url, suspect.file.sha256) not in recorded]
+        suspects = [suspect for suspect in at_work if key_of(suspect.file) not in recorded]
         return _CrashReport(ended, suspects, monitor.is_sure)
 
     def _work(self, files: Iterable[FileData], board: Board) -> None:

@@ -28,8 +28,7 @@ from dpp.errors import ManifestError, StageError
 from dpp.logs import FILES, set_up_logging
 from dpp.manifest.entries import Entry
 from dpp.manifest.readers import Listed, check
-from dpp.models import Failure, FileData
-from dpp.names import file_key
+from dpp.models import Failure, FileData, key_of
 from dpp.plugins.registry import STEP_SETTINGS, option_names, registry
 from dpp.redact import redact_text
 from dpp.settings import Settings, make_settings, merged_options
@@ -253,7 +252,7 @@ class DownloadTarget(SettingsTask):
 
     def _notes_path(self) -> Path:
         assert self.batch_run is not None
-        return self.batch_run.notes(file_key(self.file.id, self.file.url, self.file.sha256))
+        return self.batch_run.notes(key_of(self.file))
 
 
 @with_settings(["pre_processors"])
@@ -358,4 +357,4 @@ class Report(Processed):
 
     def _ledger_path(self) -> Path:
         assert self.batch_run is not None
-        return self.batch_run.ledger(file_key(self.file.id, self.file.url, self.file.sha256))
+        return self.batch_run.ledger(key_of(self.file))

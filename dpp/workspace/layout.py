@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dpp import names
-from dpp.models import FileData
+from dpp.models import FileData, key_of
 from dpp.workspace.atomic import is_abandoned, remove, stops_run
 from dpp.workspace.locks import FolderLock, Hold, share_folder
 
@@ -121,7 +121,7 @@ class Workspace:
         return self.root / "batches" / name
 
     def _sharded(self, kind: str, fingerprint: str, file: FileData, suffix: str) -> str:
-        return self.keyed(kind, fingerprint, names.file_key(file.id, file.url, file.sha256)) + suffix
+        return self.keyed(kind, fingerprint, key_of(file)) + suffix
 
     def keyed(self, kind: str, fingerprint: str, key: str) -> str:
         """Return the path of a file's target without its suffix, given the file's key.
