@@ -40,7 +40,7 @@ class Selection(BaseModel):
             not outcome.ok
             and self._has_class(outcome.error_class or "")
             and (not self.stages or outcome.stage in self.stages)
-            and (not self.hosts or host_of(outcome) in self.hosts)
+            and (not self.hosts or outcome_host(outcome) in self.hosts)
         )
 
     def _has_class(self, error_class: str) -> bool:
@@ -72,7 +72,7 @@ def _unknown(what: str, words: Iterable[str], known: Collection[str]) -> list[st
     return [f"{what} {word!r}; {suggestion(word, known)}" for word in words]
 
 
-def host_of(outcome: Outcome) -> str:
+def outcome_host(outcome: Outcome) -> str:
     """Return the host of a file's URL, in lower case; "" if it has none."""
     try:
         return urlsplit(outcome.url).hostname or ""

@@ -36,7 +36,7 @@ from dpp.workspace.layout import Workspace
 from dpp.workspace.ledger import Ledger, read_ledgers
 from dpp.workspace.locks import BatchLock
 from dpp.workspace.machine import process_name, stop_for
-from dpp.workspace.space import Stopped
+from dpp.workspace.space import StoppedDownloads
 
 
 class Run(RunFolder):
@@ -53,7 +53,7 @@ class Run(RunFolder):
         self._registry = registry
         self._lock = lock
         self._steps: Steps | None = None
-        self._stopped = Stopped(folder.parent.parent / "stopped.jsonl")
+        self._stopped = StoppedDownloads(folder.parent.parent / "stopped.jsonl")
 
     def begin(
         self,

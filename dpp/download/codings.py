@@ -91,12 +91,12 @@ def _is_stored(coding: str, headers: Headers, urls: Sequence[str]) -> bool:
     facts = Message()
     facts["Content-Disposition"] = headers.get("Content-Disposition") or "inline"
     facts["Content-Type"] = headers.get("Content-Type") or "text/plain"
-    texts = [facts.get_filename() or "", *(text for url in urls for text in _names_in(url))]
+    texts = [facts.get_filename() or "", *(text for url in urls for text in _names_of_file(url))]
     named = any(text.lower().endswith(tuple(f".{suffix}" for suffix in suffixes)) for text in texts)
     return named or facts.get_content_type().removeprefix("application/") in types
 
 
-def _names_in(url: str) -> list[str]:
+def _names_of_file(url: str) -> list[str]:
     """Return the texts of a URL that may name a file: its path, and the values of its query."""
     parts = urlsplit(url)
     return [parts.path, *(value for _, value in parse_qsl(parts.query))]

@@ -52,7 +52,7 @@ class Cookies:
             lines: The values of its ``Set-Cookie`` headers.
         """
         for line in lines:
-            cookie, is_expired = _parsed(urlsplit(url), line)
+            cookie, is_expired = _parse_cookie(urlsplit(url), line)
             if cookie is None:
                 continue
             key = cookie.domain, cookie.path, cookie.name
@@ -74,7 +74,7 @@ class Cookies:
         return "; ".join([*kept, *(f"{cookie.name}={cookie.value}" for cookie in sent)])
 
 
-def _parsed(origin: SplitResult, line: str) -> tuple[_Cookie | None, bool]:
+def _parse_cookie(origin: SplitResult, line: str) -> tuple[_Cookie | None, bool]:
     """Return the cookie of a Set-Cookie header (RFC 6265, section 5.2), or None; and whether it has expired."""
     pair, *rest = line.split(";")
     name, equals, value = (part.strip() for part in pair.partition("="))

@@ -162,7 +162,7 @@ def judge(
     if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and requested_offset:
         raise RangeRefused("the server rejected the requested range")
     if status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
-        raise _refusal(status, headers)
+        raise _refused_status(status, headers)
     etag = _strong(headers.get("ETag"))
     length, encoding = body_length(headers), "" if packed else coding_to_undo(headers, urls, size)
     if status == HTTPStatus.OK:
@@ -186,7 +186,7 @@ def _continuation(headers: Headers, part: Part, requested_offset: int, length: i
     return Body(requested_offset, sent, requested_offset + sent, "", part.etag, is_chunked(headers))
 
 
-def _refusal(status: int, headers: Headers) -> Refusal:
+def _refused_status(status: int, headers: Headers) -> Refusal:
     return Refusal(
         f"the server responded with {status}",
         f"http-{status}",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dpp.base import BaseFetcher, Part
 from dpp.errors import FetchError
-from dpp.manifest.sources import local_path, refusal
+from dpp.manifest.sources import local_path, why_refused
 from dpp.models import FileData
 from dpp.settings import Settings
 
@@ -72,8 +72,8 @@ def _copy(path: Path, part: Part, workspace: Path) -> None:
         status = os.fstat(source.fileno())
         _check_regular(path, status)
         # The link of the open file shows its real path, also if a link on the way has changed meanwhile (proc(5)).
-        if refusal(f"/proc/self/fd/{source.fileno()}", workspace):
-            raise FetchError(refusal(path, workspace) or f"{path} has just been replaced by a link", "refused")
+        if why_refused(f"/proc/self/fd/{source.fileno()}", workspace):
+            raise FetchError(why_refused(path, workspace) or f"{path} has just been replaced by a link", "refused")
         part.begin(0, total=status.st_size, source_version=_version(status))
         while data := source.read(_BLOCK):
             part.write(data)

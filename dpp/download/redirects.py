@@ -98,7 +98,7 @@ def next_hop(url: str, location: str | None, headers: dict[str, str]) -> tuple[s
         FetchError: The target is missing, invalid, or neither http nor https.
     """
     try:
-        target = urljoin(url, _decoded(location or "").strip(_AROUND_A_URL))
+        target = urljoin(url, _as_utf8(location or "").strip(_AROUND_A_URL))
         scheme, old, new = urlsplit(target).scheme, _url_origin(url), _url_origin(target)
     except ValueError as error:
         raise FetchError(f"{redact_url(url)} redirects to an invalid URL", "redirect") from error
@@ -111,7 +111,7 @@ def next_hop(url: str, location: str | None, headers: dict[str, str]) -> tuple[s
     return target, {name: value for name, value in headers.items() if name.lower() in SAFE_ACROSS_HOSTS}
 
 
-def _decoded(location: str) -> str:
+def _as_utf8(location: str) -> str:
     """Decode a header as UTF-8, which most servers send, after it was read as ISO 8859-1; if it is not UTF-8, return it unchanged."""
     try:
         return location.encode("latin-1").decode()

@@ -36,15 +36,15 @@ def reason_in(page: bytes, headers: Headers, secrets: Collection[str]) -> str:
     """
     facts = Message()
     facts["Content-Type"] = headers.get("Content-Type") or "text/plain"
-    text = _decoded(page, headers, str(facts.get_content_charset() or "utf-8"))
+    text = _page_text(page, headers, str(facts.get_content_charset() or "utf-8"))
     if "\0" in text:
         return ""
-    reason = redact_text(_reason(text.strip(), facts.get_content_type()), secrets)
+    reason = redact_text(_stated_reason(text.strip(), facts.get_content_type()), secrets)
     shown = "".join(character if character.isprintable() else " " for character in reason)
     return redact_text(" ".join(shown.split()), secrets)[:_SHOWN].strip()
 
 
-def _decoded(page: bytes, headers: Headers, charset: str) -> str:
+def _page_text(page: bytes, headers: Headers, charset: str) -> str:
     coding = (headers.get("Content-Encoding") or "").strip().lower().removeprefix("x-")
     if coding in ("gzip", "deflate"):
         try:
@@ -59,7 +59,7 @@ def _decoded(page: bytes, headers: Headers, charset: str) -> str:
         return page[:PAGE_BYTES].decode("utf-8", "replace")
 
 
-def _reason(text: str, kind: str) -> str:
+def _stated_reason(text: str, kind: str) -> str:
     if kind.endswith("json") or text.startswith(("{", "[")):
         try:
             return _in_json(json.loads(text)) or text

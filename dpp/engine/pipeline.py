@@ -243,7 +243,7 @@ class Pipeline:
             except EnvironmentStop:
                 self._on_stop(job.file.url, job.download.size)
                 raise
-            check_unmodified(job.download, job.before, _names(chain))
+            check_unmodified(job.download, job.before, _step_names(chain))
 
     def process(self, job: Job) -> None:
         """Run the processor, or read the result if it was made from the same download before."""
@@ -328,7 +328,7 @@ class Pipeline:
         )
 
 
-def _names(steps: Sequence[ConfiguredStep]) -> str:
+def _step_names(steps: Sequence[ConfiguredStep]) -> str:
     return " or ".join(step.name for step in steps)
 
 

@@ -164,8 +164,8 @@ def _record(given: FileData, file: FileData, final: Path, download: Download) ->
     """Return the record that :func:`load_prepared` needs to reuse a pre-processed file."""
     path = file.local_path
     assert path is not None
-    before = _fields(given, "local_path", "headers")
-    after = _fields(file, "local_path", "headers", "error")
+    before = _json_fields(given, "local_path", "headers")
+    after = _json_fields(file, "local_path", "headers", "error")
     return {
         INPUT: download.sha256,
         "local_path": None if path == download.path else str(path.relative_to(final)),
@@ -176,7 +176,7 @@ def _record(given: FileData, file: FileData, final: Path, download: Download) ->
     }
 
 
-def _fields(file: FileData, *excluded: str) -> dict[str, Any]:
+def _json_fields(file: FileData, *excluded: str) -> dict[str, Any]:
     try:
         return {name: to_json(value, name) for name, value in file.model_dump(exclude=set(excluded)).items()}
     except (ValueError, RecursionError) as error:

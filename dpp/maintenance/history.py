@@ -170,7 +170,7 @@ class _Targets:
         path = Path(self._workspace.keyed("pre_processed", self._fingerprints[0], self._outcome.key))
         download = self._download or Download(Path(self._paths.body), self._outcome.bytes or 0, self._outcome.sha256 or "")
         made = load_prepared(self._file, path, download)
-        digest = _digest(made.local_path) if made and made.local_path else None
+        digest = _current_digest(made.local_path) if made and made.local_path else None
         state = WHOLE if made else "damaged, or of another download" if path.exists() else ABSENT
         return self._record("pre-process", "pre-processor", input=download.sha256 or None, output=digest, state=state, path=str(path))
 
@@ -181,7 +181,7 @@ class _Targets:
         fits = digest is not None and digest == (self._outcome.sha256 or digest)
         state = WHOLE if fits else "damaged, or of another download" if path.exists() else ABSENT
         return self._record(
-            "process", "processor", input=made.output if made else digest, output=_digest(path), state=state, path=str(path)
+            "process", "processor", input=made.output if made else digest, output=_current_digest(path), state=state, path=str(path)
         )
 
     def _reported(self) -> StageRecord:
@@ -189,9 +189,9 @@ class _Targets:
         stored = read_json(path)
         status = stored.get("status") if isinstance(stored, dict) else None
         state = WHOLE if status == self._outcome.status else f"{status or 'damaged'}" if path.exists() else ABSENT
-        return StageRecord(stage="report", output=_digest(path), state=state, path=str(path))
+        return StageRecord(stage="report", output=_current_digest(path), state=state, path=str(path))
 
 
-def _digest(path: Path) -> str | None:
+def _current_digest(path: Path) -> str | None:
     """Return the digest of a file or folder; None if it does not exist."""
     return content_digest(path) if path.is_dir() or path.is_file() else None

@@ -49,7 +49,7 @@ def split_header(line: str, separator: str) -> list[str]:
 
 def has_url(cells: Sequence[str]) -> bool:
     """Whether a header has a column of URLs."""
-    return any(_folded(cell) == "url" or _folded(cell) in URL_NAMES for cell in cells)
+    return any(_compared_name(cell) == "url" or _compared_name(cell) in URL_NAMES for cell in cells)
 
 
 def is_header(line: str) -> bool:
@@ -69,7 +69,7 @@ def field_names(header: Sequence[str]) -> list[str]:
     """
     if problem := invalid_byte("".join(header)):
         raise ValueError(f"the header {problem}")
-    plain = [_plain(cell) for cell in header]
+    plain = [_column_name(cell) for cell in header]
     fields = [_field(name, plain) for name in plain]
     if "url" not in fields:
         fields[_url_column(plain)] = "url"
@@ -79,7 +79,7 @@ def field_names(header: Sequence[str]) -> list[str]:
     return fields
 
 
-def _plain(cell: str) -> str:
+def _column_name(cell: str) -> str:
     name = cell.strip(BLANKS).removeprefix("#").strip(BLANKS)
     return "" if _NO_NAME.fullmatch(name) else name
 
@@ -90,13 +90,13 @@ def _field(name: str, others: Sequence[str]) -> str:
     return lower if lower in KNOWN_FIELDS and lower not in others else name
 
 
-def _folded(name: str) -> str:
-    return _PUNCTUATION.sub("", _plain(name).casefold())
+def _compared_name(name: str) -> str:
+    return _PUNCTUATION.sub("", _column_name(name).casefold())
 
 
 def _url_column(names: Sequence[str]) -> int:
     """Return the index of the only column that has another name for url, or raise ValueError."""
-    columns = [index for index, name in enumerate(names) if _folded(name) in URL_NAMES]
+    columns = [index for index, name in enumerate(names) if _compared_name(name) in URL_NAMES]
     if len(columns) == 1:
         return columns[0]
     if any(map(_TYPOGRAPHIC_QUOTES.search, names)):

@@ -55,7 +55,7 @@ def read_digests(fields: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
     found: dict[str, str] = {}
     named: dict[str, str] = {}
     problems: list[str] = []
-    for name, value in _given(fields):
+    for name, value in _possible_digests(fields):
         try:
             for algorithm, digits in _digests(value, _kind(name)):
                 if found.setdefault(algorithm, digits) != digits:
@@ -69,7 +69,7 @@ def read_digests(fields: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
     return found, problems
 
 
-def _given(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _possible_digests(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield the fields that are not empty and that may be digests."""
     for name, value in fields.items():
         if isinstance(name, str) and name not in _OTHERS and value is not None and value != "":
@@ -162,7 +162,7 @@ class UnreadDigests:
 
     def see(self, fields: Mapping[str, Any]) -> None:
         """Look at an entry of a manifest."""
-        for name, value in _given(fields):
+        for name, value in _possible_digests(fields):
             # A column that was once found not to look like one is done with, and so is one that was found to be one.
             if self._by_value.get(name, True) and name not in self._by_name and len(self._by_value) < MOST_COLUMNS:
                 self._see(name, value)

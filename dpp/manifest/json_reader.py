@@ -53,7 +53,7 @@ def read_json_lines(lines: Lines) -> Iterator[Entry]:
             if _continues(line.rstrip(), error):
                 yield Entry(where, None, _SEVERAL_LINES)
                 return
-            yield Entry(where, None, f"is not JSON: {_reason(error)}")
+            yield Entry(where, None, f"is not JSON: {_json_problem(error)}")
 
 
 def _entries(values: Iterable[Any]) -> Iterator[Entry]:
@@ -65,7 +65,7 @@ def _entries(values: Iterable[Any]) -> Iterator[Entry]:
     except ShapeError as error:
         yield Entry(f"entry {number}", None, str(error))
     except (ValueError, RecursionError) as error:
-        yield Entry(f"entry {number}", None, f"is not JSON: {_reason(error)}")
+        yield Entry(f"entry {number}", None, f"is not JSON: {_json_problem(error)}")
 
 
 def _entry(where: str, value: Any) -> Entry:
@@ -84,5 +84,5 @@ def _continues(line: str, error: Exception, also: str = "") -> bool:
     return isinstance(error, json.JSONDecodeError) and error.pos >= len(line) and line.endswith((*"{[,:", *also))
 
 
-def _reason(error: Exception) -> str:
+def _json_problem(error: Exception) -> str:
     return "nested too deeply" if isinstance(error, RecursionError) else str(error)

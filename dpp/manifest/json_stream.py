@@ -40,7 +40,7 @@ def items(pieces: Iterator[str], above: int = 0) -> Iterator[Any]:
         RecursionError: An item is nested too deeply.
     """
     text = _Text(pieces, above)
-    yield from _items(text)
+    yield from _list_items(text)
     if text.peek():
         raise text.error("Extra data")
 
@@ -70,7 +70,7 @@ class ShapeError(ValueError):
     """Report JSON that is valid, but not a list of files."""
 
 
-def _items(text: _Text) -> Iterator[Any]:
+def _list_items(text: _Text) -> Iterator[Any]:
     text.take()
     if text.peek() == "]":
         text.take()
@@ -86,12 +86,12 @@ def _items(text: _Text) -> Iterator[Any]:
 def _object_or_list(text: _Text, lists: Collection[str]) -> Iterator[Any]:
     members: dict[str, Any] = {}
     found, size = "", 0
-    for name in _names(text):
+    for name in _member_names(text):
         if name in members:
             raise text.error(f"duplicate name in an object: {name[:40]!r}")
         if name in lists and not found and "url" not in members and text.peek() == "[":
             found, members[name] = name, None
-            yield from _items(text)
+            yield from _list_items(text)
             continue
         before = text.passed
         members[name] = text.value()
@@ -106,7 +106,7 @@ def _object_or_list(text: _Text, lists: Collection[str]) -> Iterator[Any]:
         raise ShapeError("the list continues on another page (next); put all pages into one list")
 
 
-def _names(text: _Text) -> Iterator[str]:
+def _member_names(text: _Text) -> Iterator[str]:
     """Yield the name of each member of an object, with the text at the member's value."""
     text.take()
     if text.peek() == "}":

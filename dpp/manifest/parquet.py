@@ -22,7 +22,7 @@ def read_parquet(path: Path) -> Iterator[Entry]:
     Raises:
         ValueError: pyarrow is not installed, or the file is not valid Parquet or no regular file.
     """
-    arrow, parquet = _arrow("pyarrow"), _arrow("pyarrow.parquet")
+    arrow, parquet = _arrow_module("pyarrow"), _arrow_module("pyarrow.parquet")
     if not path.is_file():
         raise ValueError("is Parquet, which cannot be read from a pipe; save it to a file")
     try:
@@ -43,11 +43,11 @@ def _rows(table: Any) -> Iterator[Entry]:
     number = 0
     for batch in table.iter_batches(BATCH_ROWS, use_threads=False):
         for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            yield Entry(f"row {number}", _fields(names, values))
+            yield Entry(f"row {number}", _row_fields(names, values))
             number += 1
 
 
-def _fields(names: list[str], values: tuple[Any, ...]) -> dict[str, Any]:
+def _row_fields(names: list[str], values: tuple[Any, ...]) -> dict[str, Any]:
     fields = dict(zip(names, values, strict=True))
     fields.pop("", None)
     for name in _WHOLE:
@@ -60,7 +60,7 @@ def _fields(names: list[str], values: tuple[Any, ...]) -> dict[str, Any]:
     return fields
 
 
-def _arrow(module: str) -> Any:
+def _arrow_module(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:

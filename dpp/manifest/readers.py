@@ -69,7 +69,7 @@ def read(files: Files, encoding: str = "") -> Iterator[Entry]:
     path = Path(files)
     try:
         with open_bytes(path) as stream:
-            yield from _entries(path, stream, encoding)
+            yield from _entries_of_file(path, stream, encoding)
     except (OSError, ValueError) as error:
         raise InputError(f"{describe_source(path)}: {_reason(error)}; --files takes {_FORMATS}") from error
 
@@ -80,7 +80,7 @@ def _reason(error: OSError | ValueError) -> str:
     return str(error.strerror or error) if isinstance(error, OSError) else str(error)
 
 
-def _entries(path: Path, stream: io.BufferedReader[Any], encoding: str) -> Iterator[Entry]:
+def _entries_of_file(path: Path, stream: io.BufferedReader[Any], encoding: str) -> Iterator[Entry]:
     head = stream.peek()
     if head.startswith(PARQUET):
         yield from read_parquet(path)
@@ -93,12 +93,12 @@ def _entries(path: Path, stream: io.BufferedReader[Any], encoding: str) -> Itera
     with io.TextIOWrapper(stream, encoding=found, errors=errors, newline="") as text:
         lines = Lines(text)
         try:
-            yield from _reader(path, suffix, lines)
+            yield from _entries_of_lines(path, suffix, lines)
         except TooLongError:
             yield Entry(f"line {lines.number}", None, "the entry is longer than 1 MiB; is this file a manifest?")
 
 
-def _reader(path: Path, suffix: str, lines: Lines) -> Iterator[Entry]:
+def _entries_of_lines(path: Path, suffix: str, lines: Lines) -> Iterator[Entry]:
     """Return the entries in the format that follows from the suffix, or from the first line."""
     if suffix in TABLES:
         return read_table(lines)

@@ -107,7 +107,7 @@ def _parameters(url: str) -> dict[str, list[str]]:
     return found
 
 
-def refusal(path: StrPath, workspace: Path | None) -> str:
+def why_refused(path: StrPath, workspace: Path | None) -> str:
     """Return why dpp reads no files there, for a file or folder with its links resolved; "" if it may read them.
 
     The files of the system may never end (``/dev``) or show the secrets of processes (``/proc``), and dpp's own ones are
@@ -162,7 +162,7 @@ class LocalFiles:
 
     def entries(self) -> Iterator[dict[str, Any]]:
         """Yield the files as entries of a manifest."""
-        if reason := refusal(self._folder, self._workspace):
+        if reason := why_refused(self._folder, self._workspace):
             raise ConfigurationError(reason)
         return self._query.page(_file_entry(path, self._folder) for path in self._walk(self._folder))
 
@@ -178,7 +178,7 @@ class LocalFiles:
                 continue
             if entry.is_file() and self._query.matches(path.relative_to(self._folder).as_posix()):
                 yield path
-            elif self._query.recursive and entry.is_dir(follow_symlinks=False) and not refusal(path, self._workspace):
+            elif self._query.recursive and entry.is_dir(follow_symlinks=False) and not why_refused(path, self._workspace):
                 yield from self._walk(path)
 
 
@@ -199,7 +199,7 @@ def local_entries(files: str, workspace: Path | None = None) -> Iterable[Mapping
     if glob.has_magic(files) and not os.path.lexists(files):
         found = map(Path, glob.glob(files, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
         paths = sorted(path.absolute() for path in found if path.is_file())
-        reasons = {folder: refusal(folder, workspace) for folder in {path.parent for path in paths}}
+        reasons = {folder: why_refused(folder, workspace) for folder in {path.parent for path in paths}}
         if paths and all(reasons.values()):
             raise ConfigurationError(reasons[paths[0].parent])
         paths = [path for path in paths if not reasons[path.parent]]

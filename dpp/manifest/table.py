@@ -34,11 +34,11 @@ def read_table(lines: Lines) -> Iterator[Entry]:
     first = lines.first(is_comment)
     if not first:
         return
-    reader = _reader(lines, first)
+    reader = _csv_reader(lines, first)
     try:
         rows = _Rows(field_names(next(reader, [])))
     except (csv.Error, ValueError) as error:
-        yield Entry(f"line {max(lines.number, 1)}", None, _reason(error))
+        yield Entry(f"line {max(lines.number, 1)}", None, _csv_problem(error))
         return
     while True:
         lines.end_row()
@@ -47,13 +47,13 @@ def read_table(lines: Lines) -> Iterator[Entry]:
         except StopIteration:
             return
         except csv.Error as error:
-            yield Entry(f"line {lines.number}", None, _reason(error))
+            yield Entry(f"line {lines.number}", None, _csv_problem(error))
         else:
             if (entry := rows.entry(lines.number, cells)) is not None:
                 yield entry
 
 
-def _reader(lines: Lines, first: str) -> Iterator[list[str]]:
+def _csv_reader(lines: Lines, first: str) -> Iterator[list[str]]:
     """Return the rows of cells; a first line that only declares the separator is skipped."""
     separator = declared_separator(first)
     if separator:
@@ -62,7 +62,7 @@ def _reader(lines: Lines, first: str) -> Iterator[list[str]]:
     return csv.reader(lines, delimiter=separator or separator_of(first), strict=True)
 
 
-def _reason(error: Exception) -> str:
+def _csv_problem(error: Exception) -> str:
     return f"is not CSV: {error}" if isinstance(error, csv.Error) else str(error)
 
 

@@ -51,7 +51,7 @@ class Checksum(BaseProcessor):
         if known is None and file.local_path.is_dir():
             return self._folder(file.local_path)
         size, digest = known or (file.local_path.stat().st_size, content_digest(file.local_path, self.algorithm))
-        return {"size": size, self.algorithm: digest, "media_type": media_type(file.local_path.name)}
+        return {"size": size, self.algorithm: digest, "media_type": guess_media_type(file.local_path.name)}
 
     def _known(self, file: FileData) -> tuple[int, str] | None:
         """Return the size and digest that the download computed, if no pre-processor changed the file; else None."""
@@ -79,7 +79,7 @@ def _files_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def media_type(name: str) -> str:
+def guess_media_type(name: str) -> str:
     """Return the media type that a file's name suggests."""
     guessed, compression = mimetypes.guess_type(name)
     return COMPRESSED.get(compression, OCTET_STREAM) if compression else guessed or OCTET_STREAM

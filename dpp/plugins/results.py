@@ -55,14 +55,14 @@ def to_json(value: Any, place: str = "result") -> Any:
         return _members(((field.name, getattr(value, field.name)) for field in dataclasses.fields(value)), place)
     if type(value).__module__ == "numpy" and getattr(getattr(value, "dtype", None), "kind", " ") in _NUMBERS + _DATES + _TEXTS:
         return _from_numpy(value, place)
-    raise _refusal(value, place)
+    raise _unsupported(value, place)
 
 
 def _is_plain(value: Any) -> bool:
     return type(value) in _PLAIN or (type(value) is float and math.isfinite(value))
 
 
-def _items(value: Iterable[Any], place: str) -> list[Any]:
+def _elements(value: Iterable[Any], place: str) -> list[Any]:
     # The place is made only where it can be needed: most results have long lists of plain values.
     return [item if _is_plain(item) else to_json(item, f"{place}[{index}]") for index, item in enumerate(value)]
 
@@ -101,7 +101,7 @@ def _members(items: Iterable[tuple[Any, Any]], place: str) -> dict[str, Any]:
 def _key(key: Any, place: str) -> str:
     plain = key if type(key) is str else to_json(key, f"a key of {place}")
     if isinstance(plain, (list, dict)):
-        raise _refusal(key, f"a key of {place}")
+        raise _unsupported(key, f"a key of {place}")
     # As Python's json module writes them.
     return plain if isinstance(plain, str) else json.dumps(plain)
 
@@ -110,7 +110,7 @@ def _no_value(value: object, place: str) -> ResultError:
     return ResultError(f"{place} has the value {value}, which JSON cannot represent; return None instead")
 
 
-def _refusal(value: Any, place: str) -> ResultError:
+def _unsupported(value: Any, place: str) -> ResultError:
     kind = type(value)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     dtype = f" of {value.dtype}" if kind.__module__ == "numpy" else ""
@@ -123,7 +123,7 @@ _CONVERTERS: tuple[tuple[Any, Callable[[Any, str], Any]], ...] = (
     ((float, Decimal), _number),
     (str, lambda value, _: str(value)),
     (int, lambda value, _: int(value)),
-    ((list, tuple), _items),
+    ((list, tuple), _elements),
     (Mapping, lambda value, place: _members(value.items(), place)),
     ((PurePath, UUID), lambda value, _: str(value)),
     ((date, time), _date),

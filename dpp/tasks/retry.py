@@ -14,7 +14,7 @@ from dpp.errors import ConfigurationError
 from dpp.plugins.registry import registry
 from dpp.plugins.steps import Steps
 from dpp.report.info import RunInfo
-from dpp.selection import Selection, host_of
+from dpp.selection import Selection, outcome_host
 from dpp.settings import Settings, merged_options
 from dpp.tasks.batch import RunBatch
 
@@ -54,7 +54,7 @@ def failures_of(run: RunFolder, selection: Selection) -> Failures:
         found.outcomes += 1
         if not outcome.ok:
             found.by_class[outcome.error_class or ""] += 1
-            found.hosts |= {host_of(outcome)} - {""}
+            found.hosts |= {outcome_host(outcome)} - {""}
             found.picked += selection.picks(outcome)
     selection.check(found.by_class, found.hosts)
     return found

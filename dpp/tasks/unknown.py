@@ -37,12 +37,12 @@ def _underscored(section: str, name: str) -> str:
 def _known_names(section: str) -> set[str]:
     """Return the names that a section can contain; an empty set if dpp does not read the section."""
     if section.startswith(BATCH_SECTION):
-        return {*_parameters(TASKS[0]), "workers"}
+        return {*_parameter_names(TASKS[0]), "workers"}
     if section in TASKS:
-        return _parameters(section)
+        return _parameter_names(section)
     offered = [options_of(offer.cls) for offer in registry().offers if offer.name == section]
     return {option.name for options in offered for option in options} | ({"debug"} if any(offered) else set())
 
 
-def _parameters(task: str) -> set[str]:
+def _parameter_names(task: str) -> set[str]:
     return set(dict(Register.get_task_cls(task).get_params()))

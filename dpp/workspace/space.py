@@ -1,4 +1,4 @@
-"""The file system of the workspace: its free space, and whether a plugin's error is about it."""
+"""The file system of the workspace: its free space, whether a plugin's error is about it, and which downloads filled it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _check_writable(folder: StrPath) -> None:
                 os.unlink(path)
 
 
-class Stopped:
+class StoppedDownloads:
     """The files whose download or pre-processing a full disk stopped, in a file of their batch: the next run tries them last.
 
     Args:

@@ -8,7 +8,7 @@ import zlib
 
 import pytest
 from dpp import FileData
-from dpp.plugins.builtin import Checksum, media_type
+from dpp.plugins.builtin import Checksum, guess_media_type
 
 EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
@@ -77,7 +77,7 @@ def test_a_wrong_algorithm_ends_the_command_before_anything_is_fetched(site, man
     ],
 )
 def test_the_media_type_is_that_of_the_bytes(name, expected):
-    assert media_type(name) == expected
+    assert guess_media_type(name) == expected
 
 
 def test_the_main_job_does_it_with_no_plugin(site, manifest, run_batch, results):
