@@ -92,13 +92,6 @@ def _console() -> _Console | None:
     return next((handler for handler in logging.getLogger("dpp").handlers if isinstance(handler, _Console)), None)
 
 
-def root_cause(error: BaseException) -> str:
-    """Return what the first error in a chain of exceptions says, such as "Connection refused"."""
-    while cause := error.__cause__ or error.__context__:
-        error = cause
-    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-
-
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as text that is safe for a terminal and contains no secret."""

@@ -64,9 +64,14 @@ def media_type(stated: object, head: bytes) -> str | None:
     given = stated.partition(";")[0].strip().lower() if isinstance(stated, str) else ""
     shown = next((name for start, name in _STARTS.items() if head.startswith(start)), None)
     # A web page is one whatever its server says.
-    if _HTML_START.match(head):
+    if is_html(head):
         return given if given in _HTML_TYPES else HTML
     return shown or given or None if given in _GENERIC else given
+
+
+def is_html(head: bytes) -> bool:
+    """Whether the first bytes of a file are those of a web page."""
+    return _HTML_START.match(head) is not None
 
 
 def contradiction(names: Iterable[str], got: str | None) -> str | None:

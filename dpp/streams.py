@@ -56,13 +56,8 @@ def write_output(data: bytes) -> None:
     try:
         _write_all(OUTPUT, data)
     except OSError as error:
-        note_lost_output(error)
-
-
-def note_lost_output(error: OSError) -> None:
-    """Remember why standard output could not be written."""
-    if error.errno != errno.EPIPE:
-        _lost.append(error)
+        if error.errno != errno.EPIPE:
+            _lost.append(error)
 
 
 def lost_output() -> str:

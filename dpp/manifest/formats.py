@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from dpp.media import is_html
+
 GZIP = b"\x1f\x8b"
 PARQUET = b"PAR1"
 UNPACKED_MAX = 4 * 1024**3
@@ -38,8 +40,6 @@ _OTHERS = {
     b"ARROW1": "is an Arrow (Feather) file; save it as Parquet or CSV",
     b"Obj\x01": "is an Avro file; save it as Parquet or JSON",
     b"version https://git-lfs": "is a Git LFS pointer; fetch the file itself: git lfs pull",
-    b"<!doctype html": "is an HTML page, perhaps of a sign-in or an error; download the list itself",
-    b"<html": "is an HTML page, perhaps of a sign-in or an error; download the list itself",
     b"<?xml": f"is XML; {_AS_CSV} or JSON",
 }
 _ZIPS = {
@@ -62,6 +62,8 @@ def check_kind(head: bytes, suffix: str) -> None:
     """
     if head.startswith(b"PK\x03\x04"):
         raise ValueError(next(text for mark, text in _ZIPS.items() if mark in head))
+    if is_html(head):
+        raise ValueError("is an HTML page, perhaps of a sign-in or an error; download the list itself")
     start = head.removeprefix(codecs.BOM_UTF8).lstrip()[:32].lower()
     for mark, text in _OTHERS.items():
         if head.startswith(mark) or start.startswith(mark.lower()):

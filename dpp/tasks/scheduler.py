@@ -7,8 +7,7 @@ from typing import Any
 import luigi.interface
 from luigi.rpc import RemoteScheduler, RPCError
 
-from dpp.errors import RESUMABLE_TEXT, EnvironmentStop
-from dpp.logs import root_cause
+from dpp.errors import RESUMABLE_TEXT, EnvironmentStop, errors_behind
 from dpp.redact import redact_url
 
 
@@ -19,8 +18,14 @@ class ReachableScheduler(RemoteScheduler):
         try:
             return super()._fetch(url_suffix, body)
         except RPCError as error:
-            reason = root_cause(error.sub_exception or error)
+            reason = _root_cause(error.sub_exception or error)
             raise EnvironmentStop(f"cannot reach Luigi's scheduler at {redact_url(self._url)}: {reason}. {RESUMABLE_TEXT}") from error
+
+
+def _root_cause(error: BaseException) -> str:
+    """Return what the first error in a chain of exceptions says, such as "Connection refused"."""
+    *_, first = errors_behind(error)
+    return (first.strerror if isinstance(first, OSError) else None) or str(first) or type(first).__name__
 
 
 def stop_without_scheduler() -> None:

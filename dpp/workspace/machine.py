@@ -51,10 +51,10 @@ def process_name() -> str:
 def no_locks(descriptor: int, error: OSError) -> EnvironmentStop:
     """Return the error for a file that cannot be locked."""
     path = os.readlink(f"/proc/self/fd/{descriptor}")
-    return EnvironmentStop(_NO_LOCKS.format(path=path, reason=error.strerror, kind=file_system(descriptor)))
+    return EnvironmentStop(_NO_LOCKS.format(path=path, reason=error.strerror, kind=_file_system(descriptor)))
 
 
-def file_system(descriptor: int) -> str:
+def _file_system(descriptor: int) -> str:
     """Return the type of an open file's file system, such as nfs4 (proc_pid_mountinfo(5)); "unknown" if it is not mounted here."""
     device = os.fstat(descriptor).st_dev
     number = f"{os.major(device)}:{os.minor(device)}"

@@ -50,6 +50,11 @@ def stop_run_if_full(folder: StrPath, error: BaseException) -> None:
         _check_writable(folder)
 
 
+def _is_of_a_disk(error: BaseException) -> bool:
+    # shutil.copytree raises shutil.Error, which has the errors of its files as texts only.
+    return isinstance(error, shutil.Error) or (isinstance(error, OSError) and error.errno in _OF_A_DISK)
+
+
 def _check_writable(folder: StrPath) -> None:
     """Write a file of 1 MiB into a folder, and remove it; raise EnvironmentStop if that fails."""
     # statvfs(2) knows neither quotas nor disks that fail.
@@ -91,8 +96,3 @@ class StoppedDownloads:
     def forget(self) -> None:
         """Remove the file."""
         remove(self._path)
-
-
-def _is_of_a_disk(error: BaseException) -> bool:
-    # shutil.copytree raises shutil.Error, which has the errors of its files as texts only.
-    return isinstance(error, shutil.Error) or (isinstance(error, OSError) and error.errno in _OF_A_DISK)
