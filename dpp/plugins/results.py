@@ -55,7 +55,7 @@ def to_json(value: Any, place: str = "result") -> Any:
         return _members(((field.name, getattr(value, field.name)) for field in dataclasses.fields(value)), place)
     if type(value).__module__ == "numpy" and getattr(getattr(value, "dtype", None), "kind", " ") in _NUMBERS + _DATES + _TEXTS:
         return _from_numpy(value, place)
-    raise _unsupported(value, place)
+    raise _unsupported_type(value, place)
 
 
 def _is_plain(value: Any) -> bool:
@@ -101,7 +101,7 @@ def _members(items: Iterable[tuple[Any, Any]], place: str) -> dict[str, Any]:
 def _key(key: Any, place: str) -> str:
     plain = key if type(key) is str else to_json(key, f"a key of {place}")
     if isinstance(plain, (list, dict)):
-        raise _unsupported(key, f"a key of {place}")
+        raise _unsupported_type(key, f"a key of {place}")
     # As Python's json module writes them.
     return plain if isinstance(plain, str) else json.dumps(plain)
 
@@ -110,7 +110,7 @@ def _no_value(value: object, place: str) -> ResultError:
     return ResultError(f"{place} has the value {value}, which JSON cannot represent; return None instead")
 
 
-def _unsupported(value: Any, place: str) -> ResultError:
+def _unsupported_type(value: Any, place: str) -> ResultError:
     kind = type(value)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     dtype = f" of {value.dtype}" if kind.__module__ == "numpy" else ""

@@ -17,7 +17,7 @@ GATHERED_BYTES = 256 * 1024  # libcurl passes 16 KiB per call: 16,000 calls for 
 CHECK_SECONDS = 0.05
 
 
-class Headers:
+class ResponseHeaders:
     """The headers of a response, decoded on access; see :class:`dpp.http.Headers`.
 
     Args:
@@ -63,7 +63,7 @@ class Response:
         self.lines: list[bytes] = []
         self._heads = http.Heads()
         self._lines_seen = 0
-        self.headers = Headers(())
+        self.headers = ResponseHeaders(())
         # pycurl prints an exception that leaves a callback and drops it; so it is kept here for the caller to raise
         self.failure: BaseException | None = None
         self.page = b""
@@ -92,7 +92,7 @@ class Response:
             if self.lines[-1].strip():
                 raise FetchError("the connection closed before the end of the response headers", "connection", retryable=True)
             self.status = self._heads.status
-            self.headers = Headers(self.lines[starts[-1] + 1 :])
+            self.headers = ResponseHeaders(self.lines[starts[-1] + 1 :])
             self._chunks = http.Chunks(self._heads) if http.is_chunked(self.headers) else None
         if self.status >= HTTPStatus.OK and self.status not in http.REDIRECTS:
             self._begin()
