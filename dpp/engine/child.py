@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import select
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -238,6 +239,10 @@ def _do(work: Callable[[], None], writer: Connection, stacks: IO[bytes], parent:
     except BaseException as error:  # noqa: BLE001 - sent to the parent
         is_ours = isinstance(error, DppError) and not (is_sound and says_used_up(error))
         writer.send(error if is_ours else ChildExit(f"failed with {type(error).__name__}: {error}", traceback.format_exc()))
+    finally:
+        # As at the end of a program, executors shut down first: multiprocessing would wait forever for the processes of a
+        # ProcessPoolExecutor.
+        threading._shutdown()  # type: ignore[attr-defined]
 
 
 def _watched(process: BaseProcess, reader: Connection, look: Callable[[], str]) -> str:
@@ -282,7 +287,7 @@ def _how_it_ended(process: BaseProcess, reader: Connection, reason: str, stacks:
             log.warning("a plugin left a thread or a process running, so the process of its file did not end; both are stopped")
             _stop(process, signal.SIGKILL)
         return None
-    _join(process, END_SECONDS if message else math.inf)
+    _join(process, LEAVE_SECONDS if message else math.inf)
     if isinstance(message, DppError):
         raise message
     if isinstance(message, ChildExit):

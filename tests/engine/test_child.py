@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -115,6 +116,18 @@ def test_a_thread_or_process_that_is_left_running_is_stopped_with_the_child(tmp_
     assert run_in_child(start) is None
     assert "a plugin left a thread or a process running" in caplog.text
     wait_until(lambda: not is_alive((tmp_path / "pid").read_text()))
+
+
+def test_an_executor_that_was_not_shut_down_ends_with_the_child(caplog, monkeypatch):
+    monkeypatch.setattr(child_module, "LEAVE_SECONDS", 60)
+    executors = []
+
+    def compute():
+        executors.append(ProcessPoolExecutor(1))
+        assert executors[0].submit(abs, -1).result() == 1
+
+    assert run_in_child(compute) is None
+    assert "left a thread or a process running" not in caplog.text
 
 
 def test_a_process_that_has_ended_by_the_time_its_children_are_looked_for_has_none():
