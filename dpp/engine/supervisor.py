@@ -48,11 +48,13 @@ class _CrashReport(NamedTuple):
         ended: How it ended.
         suspects: The files that may be the reason.
         is_sure: Whether the suspects are the reason: they took too long while other threads kept running.
+        got_on: Whether files have got their outcomes in the child.
     """
 
     ended: ChildExit
     suspects: list[_Suspect]
     is_sure: bool
+    got_on: bool = False
 
 
 # A child that ends before its last file because its files have used up what it had; another one continues.
@@ -146,7 +148,7 @@ class Supervisor:
         while crash := self._run_remaining():
             if crash is _WORN:
                 continue
-            unattributed = 0 if crash.suspects else unattributed + 1
+            unattributed = 0 if crash.suspects or crash.got_on else unattributed + 1
             if unattributed == MAX_UNATTRIBUTED_CRASHES:
                 raise EnvironmentStop(
                     f"the child process crashed {unattributed} times in a row, outside of any file's stage; "
@@ -197,7 +199,7 @@ class Supervisor:
         places, recorded = monitor.overdue or monitor.board.running(), self._recorded()
         at_work = (_Suspect(numbers[index], file, places[index]) for index, file in pick(places).items())
         suspects = [suspect for suspect in at_work if key_of(suspect.file) not in recorded]
-        return _CrashReport(ended, suspects, monitor.is_sure)
+        return _CrashReport(ended, suspects, monitor.is_sure, got_on=monitor.board.totals()[0] > 0)
 
     def _work(self, files: Iterable[FileData], board: Board) -> None:
         """Run files through an engine; called in the child."""

@@ -46,6 +46,7 @@ def leave_running(count: int) -> None:
 
 
 DEEDS = {
+    "interrupt": lambda: os.kill(os.getpid(), signal.SIGINT),
     "descriptors": lambda: leave_open(10_000),
     "few": lambda: leave_open(20),
     "threads": lambda: leave_running(100),
@@ -241,6 +242,13 @@ def test_progress_goes_on_over_deaths(supervise):
     supervise(*GOOD, "exit", on_progress=lambda done, failed: told.append((done, failed)))
     assert told[-1] == (10, 1)
     assert told == sorted(told)
+
+
+@pytest.mark.fault(30)
+def test_files_that_interrupt_their_process_do_not_stop_the_others(supervise):
+    outcomes = supervise(*GOOD, *(f"interrupt-{number}" for number in range(5)), processing_limit=1, download_threads=1)
+    assert [outcomes[name].ok for name in GOOD] == [True] * len(GOOD)
+    assert len(outcomes) == len(GOOD) + 5
 
 
 def test_processes_that_die_at_no_file_stop_the_run(tmp_path):
