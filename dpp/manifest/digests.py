@@ -1,7 +1,8 @@
 """Read the digests in a manifest: in the columns that repositories and people use, and in several notations.
 
 Sources of the notations: ``md5:0cc1...`` (Zenodo), ``supplied_md5`` (Figshare), ``{"type": "MD5", "value": "0cc1..."}`` (Dataverse),
-``sha256-4f8B...`` (W3C Subresource Integrity, section 3.1), Base64 (Content-MD5, RFC 1864), plain hexadecimal digits (md5sum).
+``sha256-4f8B...`` (W3C Subresource Integrity, section 3.1), ``sha-256=:4f8B...:`` (RFC 9530, section 2), Base64
+(Content-MD5, RFC 1864), plain hexadecimal digits (md5sum).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _OF_ALGORITHM = re.compile(
     rf"(?:file|content|data|supplied|computed|expected|checksum|hash|digest)?({_ALGORITHM})(?:sum|checksum|hash|digest|hex|hexdigest)?"
 )
 _OF_ANY = re.compile(r"(?:file|content|data|supplied|computed|expected)?(?:checksums?|hash|hashes|digests?|integrity)")
-_LABELLED = re.compile(r"(md5|sha-?(?:1|224|256|384|512))[:=-](.+)", re.IGNORECASE)
+_LABELLED = re.compile(r"(md5|sha-?(?:1|224|256|384|512))[:=-]:?(.+?):?", re.IGNORECASE)
 _LOOKS_LIKE_ONE = re.compile(
     r"md5|sha(?:sum|[-_ ]?(?:1|2|3|224|256|384|512))|checksum|digest|crc[-_ ]?32|blake|xxh|(?:^|[^a-z])hash(?:$|[^a-z])"
 )

@@ -54,6 +54,7 @@ def test_a_column_of_any_digest_takes_its_notations(read, name, algorithm):
             f"{label}:{digits}",
             f"{algorithm}={digits}",
             f"{algorithm}-{BASE64[algorithm]}",
+            f"{label.lower()}=:{BASE64[algorithm]}:",
         ),
         *({"type": label, "value": digits}, {"algorithm": algorithm, "digest": digits}, {algorithm: digits}, [f"{algorithm}:{digits}"]),
     ):
