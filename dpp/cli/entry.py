@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from dpp.engine.confine import no_core_dumps
 from dpp.errors import INTERRUPTED, BatchFailed, DppError, EnvironmentStop
 from dpp.logs import mark_reported
 from dpp.redact import as_entry
@@ -16,6 +17,7 @@ from dpp.workspace.machine import stop_for
 def enter(command: click.Command, name: str, arguments: list[str] | None) -> None:
     """Run a command, and exit with the code of the error if it fails."""
     tolerate_write_errors()
+    no_core_dumps()
     try:
         command.main(args=arguments, prog_name=name, standalone_mode=False)
         code = 0

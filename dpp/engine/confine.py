@@ -1,4 +1,4 @@
-"""Confine a process that runs plugins: it has its own process group, and writes no core dumps.
+"""Confine a process that runs plugins: it has its own process group, and writes no core dumps. Commands write none, either.
 
 A plugin may end its own process group (``os.killpg(0, ...)``), which must not be the group of the run. A terminal sends its signals
 to the group of the run only: Ctrl-C reaches a confined process through its parent, and so does Ctrl-Z.
@@ -28,13 +28,22 @@ def confine() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def no_core_dumps(pid: int = 0) -> None:
+    """Let a process, and those that it starts from now on, write no core dumps.
+
+    Args:
+        pid: Process id; 0 for this process.
+    """
+    with suppress(OSError):
+        _, hard = resource.prlimit(pid, resource.RLIMIT_CORE)
+        resource.prlimit(pid, resource.RLIMIT_CORE, (_NO_CORE_BYTES if hard else 0, hard))
+
+
 def _confine(pid: int) -> None:
     # The process may have ended, and a service may forbid its processes to change limits.
     with suppress(OSError):
         os.setpgid(pid, pid)
-    with suppress(OSError):
-        _, hard = resource.prlimit(pid, resource.RLIMIT_CORE)
-        resource.prlimit(pid, resource.RLIMIT_CORE, (_NO_CORE_BYTES if hard else 0, hard))
+    no_core_dumps(pid)
 
 
 @contextmanager

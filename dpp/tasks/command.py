@@ -20,6 +20,7 @@ from luigi.configuration import get_config
 from luigi.metrics import MetricsCollectors
 
 from dpp.engine.child import check_semaphores, stop_for_refusal
+from dpp.engine.confine import no_core_dumps
 from dpp.errors import ConfigurationError
 from dpp.logs import set_up_logging
 from dpp.settings import default_settings
@@ -134,6 +135,7 @@ def prepare_luigi() -> None:
     if running_from_command_line() and not _Prepared.is_done:
         _Prepared.is_done = True
         tolerate_write_errors()
+        no_core_dumps()
         check_semaphores()
         check_luigi_settings()
         stop_without_scheduler()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import threading
@@ -68,6 +69,23 @@ def test_a_signal_to_all_processes_ends_the_run_with_a_summary(site, batch, star
     check(tmp_path / "w", code=again.returncode, total=COUNT)
     assert again.returncode == 0
     seen(f"{code} with a summary")
+
+
+@pytest.mark.fault(36)
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_command_that_is_ended_by_a_signal_writes_no_core_dump(site, start, tmp_path, program, seen):
+    limits = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (limits[1], limits[1]))
+    try:
+        run = start(program, "--workers", "2", "--chunk-size", "3")
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, limits)
+    wait_until(lambda: "/slow" in site.counts())
+    os.killpg(run.pid, signal.SIGQUIT)
+    run.communicate()
+    assert run.returncode == -signal.SIGQUIT
+    assert list(tmp_path.glob("*core*")) == []
+    seen("a run that SIGQUIT ends: no core file")
 
 
 @pytest.mark.fault(15)
