@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,7 +49,9 @@ def import_luigi() -> None:
         ConfigurationError: A configuration file cannot be read, or a variable that chooses it is wrong.
         EnvironmentStop: Luigi finds no folder for temporary files.
     """
-    with configuration_read():
+    # Luigi warns of its own defaults; where warnings are errors, as in many test suites, dpp could not be imported.
+    with configuration_read(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
         check_configuration_files()
         import luigi  # noqa: F401, PLC0415 - must happen in this block
 

@@ -35,6 +35,11 @@ def test_a_damaged_file_is_refused_with_its_place(command, tmp_path, damage):
 
 
 @pytest.mark.cold
+def test_dpp_can_be_imported_where_warnings_are_errors(command):
+    assert command("python", "-W", "error", "-c", "import dpp").stderr == ""
+
+
+@pytest.mark.cold
 def test_a_missing_package_is_named(command):
     done = command("dpp", "run", "list.txt", LUIGI_CONFIG_PARSER="toml")
     assert (done.returncode, done.stderr) == (2, "Error: LUIGI_CONFIG_PARSER=toml needs another package: pip install 'luigi[toml]'\n")
