@@ -9,6 +9,7 @@ with the others. A file that crashes its process alone as well fails as ``crashe
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, closing
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 MAX_UNATTRIBUTED_CRASHES = 3
 MAX_CRASHES = 2
+MAX_IDLE_LOOKS = 80
 
 ReadFiles = Callable[[Iterable[int]], Iterable[FileData]]
 
@@ -82,6 +84,7 @@ class _ChildMonitor:
         self._limit = limit
         self._tell = tell
         self._closing: Callable[[], str] | None = None
+        self._idle_looks = 0
 
     def look(self) -> str:
         """Return why the child must be stopped; "" if it may continue."""
@@ -93,7 +96,16 @@ class _ChildMonitor:
         # After the last file the child still closes its fetchers, which may hang as well.
         if self._closing is None and self.board.totals()[0] == self.board.size:
             self._closing = _time_limit(self._limit)
-        return self._closing() if self._closing else ""
+        return self._closing() if self._closing else self._is_idle()
+
+    def _is_idle(self) -> str:
+        """Return why the child must be stopped if it has done nothing for a long time, between two files; "" otherwise."""
+        # Where memory is short, threading.Thread.start() may wait forever for a thread that has died. Looks are counted, as a child
+        # may be paused together with this process. Before the first file, a step may be loading.
+        done, board = self.board.totals()[0], self.board
+        is_idle = 0 < done < board.size and not board.running() and board.is_stalled(math.inf)
+        self._idle_looks = self._idle_looks + 1 if is_idle else 0
+        return "stopped working between two files" if self._idle_looks > MAX_IDLE_LOOKS else ""
 
 
 class Supervisor:

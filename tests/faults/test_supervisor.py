@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 from dpp import BasePostProcessor, BaseProcessor, EnvironmentStop, FileData, Settings
+from dpp.engine import activity
 from dpp.engine.activity import Board
 from dpp.engine.child import run_in_child
 from dpp.engine.pipeline import Pipeline
-from dpp.engine.supervisor import Supervisor, supervised
+from dpp.engine.supervisor import MAX_IDLE_LOOKS, Supervisor, _ChildMonitor, supervised
 from dpp.plugins.registry import registry
 from dpp.plugins.steps import ConfiguredStep, Steps
 from dpp.workspace.ledger import read_ledger
@@ -249,6 +250,17 @@ def test_files_that_interrupt_their_process_do_not_stop_the_others(supervise):
     outcomes = supervise(*GOOD, *(f"interrupt-{number}" for number in range(5)), processing_limit=1, download_threads=1)
     assert [outcomes[name].ok for name in GOOD] == [True] * len(GOOD)
     assert len(outcomes) == len(GOOD) + 5
+
+
+def test_a_process_that_does_nothing_between_two_files_is_stopped(monkeypatch):
+    monkeypatch.setattr(activity, "STALL_SECONDS", 0.0)
+    monitor = _ChildMonitor(2, 0.0, lambda _board: None)
+    assert [monitor.look() for _ in range(2 * MAX_IDLE_LOOKS)] == [""] * 2 * MAX_IDLE_LOOKS
+    monitor.board.ended(0, ok=True)
+    said = [monitor.look() for _ in range(MAX_IDLE_LOOKS + 1)]
+    assert (set(said[:-1]), said[-1]) == ({""}, "stopped working between two files")
+    monitor.board.runs(1, "process")
+    assert monitor.look() == ""
 
 
 def test_processes_that_die_at_no_file_stop_the_run(tmp_path):
