@@ -25,7 +25,7 @@ from dpp.logs import FILES
 from dpp.models import Failure, FileData, Outcome, Stage, key_of, own_copy
 from dpp.names import basename, file_key, is_versioned
 from dpp.plugins.registry import Registry, close_fetcher
-from dpp.plugins.results import to_json
+from dpp.plugins.results import check_writable, to_json
 from dpp.plugins.steps import ConfiguredStep, Steps
 from dpp.redact import redact_text, redact_url, secrets_of
 from dpp.selection import Selection
@@ -424,8 +424,12 @@ def _json_result(processor: ConfiguredStep, file: FileData, record: dict[str, An
     returned = _processed(processor, file)
     try:
         result = to_json(returned)
+        try:
+            line = json_line({**record, "result": result})
+        except ValueError:
+            check_writable(result)
+            raise
         # Later readers use the same parser. It rejects some values that the encoder accepts, such as deeply nested lists.
-        line = json_line({**record, "result": result})
         return line, from_json(line)["result"]
     except RecursionError as error:
         raise StageError(f"invalid result of {processor.name}: it is nested too deeply, or contains itself", "result") from error

@@ -58,6 +58,32 @@ def to_json(value: Any, place: str = "result") -> Any:
     raise _unsupported_type(value, place)
 
 
+def check_writable(value: Any, place: str = "result") -> None:
+    """Check the strings and integers of a JSON value, for the message about a value that cannot be written.
+
+    Args:
+        value: What :func:`to_json` returned, which does not look at these, as it would take longer than all else.
+        place: Its name in messages.
+
+    Raises:
+        ResultError: A string is not valid Unicode, or an integer is too long.
+    """
+    if isinstance(value, (str, int)):
+        try:
+            str(value).encode()
+        except UnicodeEncodeError as error:
+            raise ResultError(
+                f"{place} is text with a lone surrogate, which is not valid Unicode; replace or escape it in the step"
+            ) from error
+        except ValueError as error:
+            raise ResultError(f"{place} is an integer of too many digits; return it as text: hex(...)") from error
+    for index, item in enumerate(value if isinstance(value, list) else ()):
+        check_writable(item, f"{place}[{index}]")
+    for key, item in value.items() if isinstance(value, dict) else ():
+        check_writable(key, f"a key of {place}")
+        check_writable(item, f"{place}[{key!r}]")
+
+
 def _is_plain(value: Any) -> bool:
     return type(value) in _PLAIN or (type(value) is float and math.isfinite(value))
 
@@ -68,7 +94,8 @@ def _elements(value: Iterable[Any], place: str) -> list[Any]:
 
 
 def _number(value: float | Decimal, place: str) -> float | str:
-    if not math.isfinite(value):
+    # math.isfinite raises for a signaling NaN.
+    if not (value.is_finite() if isinstance(value, Decimal) else math.isfinite(value)):
         raise _no_value(value, place)
     return float(value) if isinstance(value, float) else str(value)
 
@@ -85,6 +112,9 @@ def _from_numpy(value: Any, place: str) -> Any:
         if (value != value).any():  # noqa: PLR0124 - NaT differs from itself
             raise _no_value("NaT", place)
         value = value.astype(str)
+    elif value.dtype.kind == "f":
+        # Lists of long doubles have long doubles.
+        value = value.astype(float)
     return to_json(value.tolist(), place)
 
 

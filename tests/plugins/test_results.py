@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dpp.plugins.results import ResultError, to_json
+from dpp.plugins.results import ResultError, check_writable, to_json
 from dpp.workspace.atomic import json_line
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,6 +49,7 @@ BOX = Box(np.int64(7), date(2026, 1, 2))
     ("value", "expected"),
     [
         (np.float32(0.5), 0.5),
+        ([np.longdouble(0.5), np.array([0.5], np.longdouble)], [0.5, [0.5]]),
         (np.int64(2**62), 2**62),
         (np.bool_(True), True),  # noqa: FBT003
         (np.str_("a"), "a"),
@@ -83,6 +84,7 @@ def test_standard_types_become_json(value, expected):
         ({"a": [1, {"b": math.nan}]}, r"result\['a'\]\[1\]\['b'\] has the value nan, which JSON cannot represent; return None instead"),
         ([-math.inf], r"result\[0\] has the value -inf"),
         (Decimal("NaN"), "result has the value NaN"),
+        ([Decimal("sNaN")], r"result\[0\] has the value sNaN"),
         ({"a": np.array([1, math.nan])}, r"result\['a'\]\[1\] has the value nan"),
         ([np.datetime64("NaT")], r"result\[0\] has the value NaT"),
         ({"a": {1, 2}}, r"result\['a'\] is of type set, which JSON cannot represent; return sorted\(\.\.\.\), as a set has no order"),
@@ -104,6 +106,22 @@ def test_other_values_are_refused_with_their_place(value, message):
     with pytest.raises(ResultError, match=f"^{message}") as caught:
         to_json(value)
     assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"a": [1, "\ud800"]}, r"result\['a'\]\[1\] is text with a lone surrogate"),
+        ({"a": {"\ud800": 1}}, r"a key of result\['a'\] is text with a lone surrogate"),
+        ([10**5000], r"result\[0\] is an integer of too many digits"),
+    ],
+    ids=["text", "key", "integer"],
+)
+def test_text_and_integers_that_cannot_be_written_are_named(value, message):
+    with pytest.raises(ValueError, match="surrogate|digits"):
+        json_line(to_json(value))
+    with pytest.raises(ResultError, match=rf"^{message}"):
+        check_writable(to_json(value))
 
 
 VALUES = st.recursive(
