@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import to_jsonable_python
 
 from dpp import names
-from dpp.errors import PluginError
+from dpp.errors import PluginError, StageError
 from dpp.redact import declared_secrets, keep_secret, redact_text, redact_value
 from dpp.settings import wrong_options
 from dpp.workspace.machine import current_folder
@@ -55,6 +55,10 @@ class ConfiguredStep:
             self._local.object = self.cls(**self.options)
         log.debug("%s: %s %s", args[-1].id, self.kind, self.name)
         returned = getattr(self._local.object, STEP_METHODS[self.kind])(*args)
+        if inspect.isgenerator(returned) or inspect.isasyncgen(returned):
+            # None of its code has run, which nobody would notice in a post-processor.
+            method = f"{STEP_METHODS[self.kind]}() of {self.name}"
+            raise StageError(f"{method} returned a generator, which has not run; use return instead of yield, and a list", "result")
         return self._awaited(returned) if inspect.iscoroutine(returned) else returned
 
     def _awaited(self, coroutine: Coroutine[Any, Any, Any]) -> Any:

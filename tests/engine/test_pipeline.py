@@ -464,9 +464,10 @@ class TestResults:
         _, outcome = run(make(processor=failing(BaseProcessor, "process", process)), a)
         assert outcome.result == "a"
 
-    def test_with_half_a_surrogate_pair_fails_the_file_or_is_kept(self, make, a):
-        _, outcome = run(make(processor=failing(BaseProcessor, "process", lambda file: "\ud800")), a)
+    def test_with_half_a_surrogate_pair_fails_the_file(self, make, a):
+        _, outcome = run(make(processor=failing(BaseProcessor, "process", lambda file: {"name": "\ud800"})), a)
         assert (outcome.status, outcome.stage) == ("failed", "process")
+        assert outcome.message.startswith("invalid result of bad: result['name'] is text with a lone surrogate")
 
     @pytest.mark.parametrize("text", ["7", "[]", "null", '"result"', "{", "{}"])
     def test_a_target_that_is_none_is_no_result(self, make, a, text):
@@ -493,6 +494,14 @@ class TestPostProcessors:
                 seen.append((result, file.error, file.local_path))
 
         return Look
+
+    def test_a_generator_fails_the_file(self, make, a):
+        def post_process(result, file):
+            yield
+
+        _, outcome = run(make(post=[failing(BasePostProcessor, "post_process", post_process)]), a)
+        assert (outcome.stage, outcome.error_class) == ("post-process", "result")
+        assert outcome.message == "post_process() of bad returned a generator, which has not run; use return instead of yield, and a list"
 
     def test_a_result_and_its_file(self, make, a, look, seen, upper):
         job, _ = run(make(upper, post=[look, look]), a)
