@@ -155,7 +155,12 @@ class FileData(BaseModel):
     @field_validator("sha256", mode="before")
     @classmethod
     def _digest_is_lower_case(cls, value: Any) -> Any:
-        return value.strip().lower() if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        digits = value.strip().lower()
+        if not re.fullmatch(r"[0-9a-f]{64}", digits):
+            raise ValueError("expected 64 hexadecimal digits")
+        return digits
 
     @field_validator("expect_type")
     @classmethod

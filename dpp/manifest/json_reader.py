@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from dpp.manifest.entries import Entry, to_entry
-from dpp.manifest.json_stream import ShapeError, decode, items, objects
+from dpp.manifest.json_stream import ShapeError, decode, explained, items, objects
 from dpp.manifest.lines import PIECE, Lines
 
 # Members under which programs and web services give their lists.
@@ -71,11 +71,22 @@ def _entries(values: Iterable[Any]) -> Iterator[Entry]:
 def _entry(where: str, value: Any) -> Entry:
     if type(value) is not dict or "url" in value:
         return to_entry(where, value)
-    lists = [name for name, member in value.items() if isinstance(member, list) and member and isinstance(member[0], Mapping)]
-    if not lists:
+    other = _other_shape(value)
+    if not other:
         return to_entry(where, value)
-    shown = f"a list {lists[0]!r}" if lists[0].isidentifier() else "another list"
-    return Entry(where, None, f"has {shown} and no url; expected a list alone, [{{...}}], or as a member {' or '.join(LISTS)}")
+    return Entry(where, None, f"has {other} and no url; expected a list alone, [{{...}}], or as a member {' or '.join(LISTS)}")
+
+
+def _other_shape(value: dict[str, Any]) -> str:
+    """Return in which other way an object without a url seems to list files; "" for none."""
+    lists = [name for name, member in value.items() if isinstance(member, list) and member and isinstance(member[0], Mapping)]
+    if lists:
+        return f"a list {lists[0]!r}" if lists[0].isidentifier() else "another list"
+    members = value.values()
+    if (members and all(isinstance(member, Mapping) for member in members)) or any(isinstance(value.get(name), Mapping) for name in LISTS):
+        return "objects by name"
+    # One may be an entry whose url has another name.
+    return "URLs by name" if len(members) > 1 and all(isinstance(member, str) and "://" in member for member in members) else ""
 
 
 def _continues(line: str, error: Exception, also: str = "") -> bool:
@@ -85,4 +96,6 @@ def _continues(line: str, error: Exception, also: str = "") -> bool:
 
 
 def _json_problem(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"{explained(error.msg, error.doc[error.pos :][:2])}: column {error.colno}"
     return "nested too deeply" if isinstance(error, RecursionError) else str(error)

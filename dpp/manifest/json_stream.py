@@ -28,6 +28,26 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object)
 decode = _DECODER.decode
 
 
+def explained(reason: str, found: str) -> str:
+    """Return the parser's reason with its cause, if it is something that other programs accept as JSON.
+
+    Args:
+        reason: The reason.
+        found: The text at its place, of two characters or more.
+    """
+    if found.startswith(("//", "/*", "#")):
+        return f"{reason} (JSON has no comments; remove them)"
+    if found.startswith("'"):
+        return f"{reason} (JSON has no single quotes; use double ones)"
+    # An empty list or object is read before.
+    if (
+        reason.startswith(("Illegal trailing comma", "Expecting value" if found.startswith("]") else "Expecting property name"))
+        and found[:1] in "]},"
+    ):
+        return f"{reason} (JSON has no comma after the last item; remove it)"
+    return reason
+
+
 def items(pieces: Iterator[str], above: int = 0) -> Iterator[Any]:
     """Yield the items of a JSON list.
 
@@ -183,6 +203,7 @@ class _Text:
 
     def error(self, reason: str) -> ValueError:
         """Return an error with a reason and the current line and column."""
+        reason = explained(reason, self._window[self._at : self._at + 2])
         self._forget()
         return ValueError(f"{reason}: line {self._lines + 1} column {self._column + 1}")
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
-from pydantic_core import PydanticSerializationError
+from pydantic_core import PydanticSerializationError, to_json
 
 from dpp.errors import InputError, ManifestError
 from dpp.manifest.columns import declared_separator, has_url, is_header, shown_names
@@ -21,6 +21,7 @@ from dpp.manifest.digests import with_digests
 from dpp.manifest.entries import KNOWN_FIELDS, Entry, listed
 from dpp.manifest.formats import PARQUET, check_kind, encoding_of, invalid_byte, open_bytes
 from dpp.manifest.json_reader import read_json_lines, read_list, read_objects
+from dpp.manifest.json_stream import explained
 from dpp.manifest.lines import BLANKS, Lines, TooLongError
 from dpp.manifest.parquet import read_parquet
 from dpp.manifest.table import is_comment, read_table
@@ -112,7 +113,8 @@ def _entries_of_lines(path: Path, suffix: str, lines: Lines) -> Iterator[Entry]:
     if start == '"' and suffix not in TEXTS and not is_header(first):
         return read_json_lines(lines)
     if suffix == ".json":
-        raise ManifestError(describe_source(path), ["is not JSON: expected a list of objects, each with a url"])
+        reason = explained("expected a list of objects, each with a url", first.lstrip(BLANKS))
+        raise ManifestError(describe_source(path), [f"is not JSON: {reason}"])
     return read_table(lines) if declared_separator(first) or is_header(first) else read_urls(lines)
 
 
@@ -169,10 +171,20 @@ def _storable(file: FileData) -> str:
             FileData.model_validate_json(text)
     except PydanticSerializationError as error:
         unsupported = "contains a value that JSON cannot represent: invalid Unicode, an unsupported type, or lists nested too deeply"
-        raise ValueError(invalid_byte(repr(file)) or unsupported) from error
+        raise ValueError(invalid_byte(repr(file)) or _unsupported_field(file) + unsupported) from error
     except ValidationError as error:
         raise ValueError("is nested too deeply") from error
     return text
+
+
+def _unsupported_field(file: FileData) -> str:
+    """Return the start of a message about a value: the name of its field."""
+    for name, value in (file.model_extra or {}).items():
+        try:
+            to_json(value)
+        except PydanticSerializationError:
+            return f"{name}: "
+    return ""
 
 
 def _names_instead(fields: Mapping[Any, Any]) -> str:

@@ -38,7 +38,10 @@ def read_table(lines: Lines) -> Iterator[Entry]:
     try:
         rows = _Rows(field_names(next(reader, [])))
     except (csv.Error, ValueError) as error:
-        yield Entry(f"line {max(lines.number, 1)}", None, _csv_problem(error))
+        is_json = first.lstrip(BLANKS).startswith(("[", "{"))
+        yield Entry(
+            f"line {max(lines.number, 1)}", None, "looks like JSON; give the file the suffix .json or .jsonl" if is_json else _csv_problem(error)
+        )
         return
     while True:
         lines.end_row()

@@ -37,7 +37,7 @@ def read_urls(lines: Lines) -> Iterator[Entry]:
                 continue
             if entry:
                 yield entry
-            entry = Entry(f"line {lines.number}", {"url": text}) if "\t" not in text else _with_mirrors(f"line {lines.number}", text)
+            entry = _entry(f"line {lines.number}", text)
     except TooLongError:
         if entry:
             yield entry
@@ -47,7 +47,11 @@ def read_urls(lines: Lines) -> Iterator[Entry]:
     options.warn()
 
 
-def _with_mirrors(where: str, line: str) -> Entry:
+def _entry(where: str, line: str) -> Entry:
+    if " " in line and "://" in line.split(" ", maxsplit=1)[0]:
+        return Entry(where, None, "contains a blank; if it is part of the URL, write %20; if a name follows the URL, use a table: url,name")
+    if "\t" not in line:
+        return Entry(where, {"url": line})
     urls = [url for part in line.split("\t") if (url := part.strip(BLANKS))]
     if all("://" in url for url in urls):
         return Entry(where, {"url": urls[0], "urls": urls[1:]})

@@ -102,3 +102,39 @@ def test_a_long_list_in_an_object_is_read_in_little_memory(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "x.json"], capture_output=True, text=True, check=True, env={**os.environ})
     assert int(done.stdout) < 8 * 1024
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.jsonl"])
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        (f'{{"url": "{URL}",}}', "no comma after the last item"),
+        (f"{{'url': '{URL}'}}", "no single quotes"),
+        (f'{{"url": "{URL}" /* one */}}', "no comments"),
+    ],
+    ids=["comma", "quotes", "comment"],
+)
+def test_what_other_programs_accept_as_json_is_named(text, cause, name, fields):
+    (problem,) = fields(f"[{text}]" if name == "x.json" else text, name)
+    assert cause in problem
+    assert URL not in problem
+
+
+@pytest.mark.parametrize("text", [f'[{{"url": "{URL}"}},]', f'{{"files": ["{URL}",]}}'])
+def test_a_comma_after_the_last_item_is_named(text, fields):
+    *_, problem = fields(text)
+    assert "Expecting value (JSON has no comma after the last item; remove it): " in problem
+
+
+@pytest.mark.parametrize(
+    ("value", "shape"),
+    [({"files": {"a": {"url": URL}}}, "objects"), ({"a": {"url": URL}, "b": {"url": OTHER}}, "objects"), ({"a": URL, "b": OTHER}, "URLs")],
+    ids=["files", "objects", "URLs"],
+)
+def test_files_by_name_are_refused_with_what_is_expected(value, shape, fields):
+    (problem,) = fields(json.dumps(value))
+    assert problem.startswith(f"has {shape} by name and no url; expected a list alone, [{{...}}], or as a member files or data")
+
+
+def test_json_with_the_suffix_of_a_table_is_named(fields):
+    assert fields(json.dumps(TWO), "x.csv") == ["looks like JSON; give the file the suffix .json or .jsonl"]

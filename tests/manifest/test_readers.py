@@ -193,7 +193,7 @@ def test_a_scheme_counts_in_any_case():
 @pytest.mark.parametrize("value", ["\ud8e9", b"\xff", object(), ["\ud800"], {"\ud800": 1}, json.loads(deep(300))])
 def test_what_json_can_not_hold_is_a_problem(value):
     (found,) = problems_of([{"url": URL, "x": value}])
-    assert found.startswith("entry 0: contains a value that JSON cannot represent")
+    assert found.startswith("entry 0: x: contains a value that JSON cannot represent")
 
 
 def test_a_field_that_may_be_the_url_is_named():
@@ -217,7 +217,7 @@ def test_what_passes_can_be_read_back_by_a_worker(depth, fine):
     if fine:
         assert FileData.model_validate_json(found.model_dump_json()) == found
     else:
-        assert found[0].startswith(("entry 0: is nested too deeply", "entry 0: contains a value that JSON cannot represent"))
+        assert found[0].startswith(("entry 0: is nested too deeply", "entry 0: x: contains a value that JSON cannot represent"))
 
 
 @pytest.mark.parametrize("name", ["x.json", "x.jsonl", "x.csv", "x.txt"])
@@ -256,7 +256,7 @@ def test_a_file_that_is_no_json_list_is_refused_as_a_whole(data, reason, written
         (f'\n \n[{{"url": "{URL}"}}', "entry 1: is not JSON: Expecting ',' delimiter: line 3 column 28"),
         ("[] []", "entry 0: is not JSON: Extra data: line 1 column 4"),
         ('["a" "b"]', "entry 1: is not JSON: Expecting ',' delimiter: line 1 column 6"),
-        ("[1,]", "entry 1: is not JSON: Expecting value: line 1 column 4"),
+        ("[1,]", "entry 1: is not JSON: Expecting value (JSON has no comma after the last item; remove it): line 1 column 4"),
         ("[tru", "entry 0: is not JSON: Expecting value: line 1 column 2"),
         ("[", "entry 0: is not JSON: Expecting value: line 1 column 2"),
         (deep(100_000), "entry 0: is not JSON: nested too deeply"),
@@ -430,8 +430,8 @@ def test_any_json_gives_files_or_problems(written, content, as_lines):
 def test_any_bytes_give_files_or_problems(written, data, name, start):
     try:
         found = checked(written(name, start + data))
-    except ManifestError as error:
-        found = [error.problems]
+    except InputError as error:
+        found = [str(error)]
     assert all(isinstance(one, FileData) or one for one in found)
 
 

@@ -62,3 +62,9 @@ def test_characters_without_a_width_around_a_url_are_removed(rows):
 
 def test_the_entry_before_a_line_that_is_too_long_is_kept(rows):
     assert [place for place, _ in rows(f"{URL}\n{'x' * (LONGEST + 1)}")] == ["line 1", "line 2"]
+
+
+def test_text_after_a_url_is_named(tmp_path):
+    (tmp_path / "x.txt").write_text("https://h/a name.txt\n")
+    (entry,) = read(tmp_path / "x.txt")
+    assert entry.problem.startswith("contains a blank; if it is part of the URL, write %20; if a name follows")

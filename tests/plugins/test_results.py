@@ -118,7 +118,7 @@ def test_other_values_are_refused_with_their_place(value, message):
     ids=["text", "key", "integer"],
 )
 def test_text_and_integers_that_cannot_be_written_are_named(value, message):
-    with pytest.raises(ValueError, match="surrogate|digits"):
+    with pytest.raises(ValueError, match=r"surrogate|digits"):
         json_line(to_json(value))
     with pytest.raises(ResultError, match=rf"^{message}"):
         check_writable(to_json(value))
