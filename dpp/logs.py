@@ -34,6 +34,9 @@ def set_up_logging(settings: Settings) -> None:
     if _console() is None:
         _add(logger, _Console(settings), settings.debug)
         logger.propagate = False
+        # Python writes what other loggers report, such as those of steps, in this way if nobody handles it.
+        if logging.lastResort is not None:
+            logging.lastResort.setFormatter(_LastFormatter(FORMAT))
     logger.setLevel(logging.DEBUG if settings.debug else logging.INFO)
     if settings.log_file:
         _add_file(_LogFile, Path(os.path.abspath(settings.log_file)))
@@ -98,6 +101,12 @@ class _Formatter(logging.Formatter):
         text = redact_text(super().format(record))
         # The lines of the summary are made one by one, so none of them can be forged.
         return printable(text) if record.name == END else as_entry(text)
+
+
+class _LastFormatter(_Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as safe text, after the code that erases the live view."""
+        return _Console.prefix + super().format(record)
 
 
 class _Handler(logging.Handler):

@@ -34,6 +34,14 @@ def test_details_have_the_name_of_the_thread(capsys):
     assert "DEBUG [MainProcess download-3] dpp.test: details" in capsys.readouterr().err
 
 
+def test_lines_of_other_loggers_are_safe_for_a_terminal(capsys):
+    set_up_logging(Settings())
+    other = logging.LogRecord("step", logging.WARNING, __file__, 1, "%s \x1b[31m\nERROR: forged", ("https://me:pw@h/a?sig=1",), None)
+    # pytest handles all loggers, so Python would not come to this one by itself.
+    logging.lastResort.handle(other)
+    assert capsys.readouterr().err == "WARNING: https://***@h/a?*** \\x1b[31m\n  ERROR: forged\n"
+
+
 def test_a_log_file_gets_every_line_in_detail_and_keeps_what_it_had(tmp_path):
     (tmp_path / "x.log").write_text("before\n")
     for name in ("x.log", str(tmp_path / "x.log")):
