@@ -153,11 +153,12 @@ def _mapped_errors() -> Iterator[None]:
 
 
 def _connection_error(error: urllib3.exceptions.HTTPError) -> FetchError:
+    is_of_proxy = isinstance(error, urllib3.exceptions.ProxyError)
     cause = error.original_error if isinstance(error, urllib3.exceptions.ProxyError) else error
     if isinstance(cause, urllib3.exceptions.NameResolutionError):
         return FetchError("the host name does not resolve", "dns", retryable=True)
     text = str(error)
-    reason = "connection refused" if "refused" in text else "cannot connect, or the connection was lost"
+    reason = f"connection refused{' by the proxy' * is_of_proxy}" if "refused" in text else "cannot connect, or the connection was lost"
     if refusal := _PROXY_REFUSAL.search(text):
         reason = f"the proxy responded with {refusal[1]}"
     return FetchError(reason, "connection", retryable=True)

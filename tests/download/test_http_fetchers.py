@@ -1028,6 +1028,15 @@ def test_a_proxy_that_is_not_one_is_named(proxy, download, monkeypatch, value):
     assert "the proxy in the environment" in str(error)
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_refuses_the_connection_is_named(download, monkeypatch, scheme):
+    monkeypatch.delenv("NO_PROXY")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv(f"{scheme}_proxy", f"http://me:secret@127.0.0.1:{taken.getsockname()[1]}")
+        assert str(fails(download, f"{scheme}://far.example/a")) == "connection refused by the proxy"
+
+
 @pytest.mark.parametrize("value", ["HTTP_PROXY", "ALL_PROXY", "all_proxy"])
 def test_each_variable_may_name_the_proxy(proxy, download, monkeypatch, value):
     monkeypatch.delenv("http_proxy")

@@ -112,12 +112,12 @@ class CurlFetcher(BaseFetcher):
         except pycurl.error as error:
             if not response.is_enough and not response.is_no_file():
                 response.keep()
-                raise response.failure or self._mapped(response, *error.args) from error
+                raise response.failure or self._mapped(response, chain.proxy, *error.args) from error
         finally:
             response.close_sockets()
             kept.add(handle.getinfo(pycurl.ACTIVESOCKET))
 
-    def _mapped(self, response: Response, code: int, message: str) -> FetchError:
+    def _mapped(self, response: Response, proxy: str, code: int, message: str) -> FetchError:
         """Return the error for a failed transfer."""
         # libcurl's own messages may contain the URL and its secrets, so only those about TLS are shown
         if code == pycurl.E_OPERATION_TIMEDOUT:
@@ -134,7 +134,11 @@ class CurlFetcher(BaseFetcher):
         if code in _BROKEN and response.has_begun:
             return FetchError("the connection closed before the response body was complete", "truncated", retryable=True)
         if code in _CONNECTION | _BROKEN:
-            reason = "connection refused" if code == pycurl.E_COULDNT_CONNECT else "cannot connect, or the connection was lost"
+            reason = (
+                f"connection refused{' by the proxy' * bool(proxy)}"
+                if code == pycurl.E_COULDNT_CONNECT
+                else "cannot connect, or the connection was lost"
+            )
             if refusal := _PROXY_REFUSAL.search(message):
                 reason = f"the proxy responded with {refusal[1]}"
             return FetchError(reason, "connection", retryable=True)
