@@ -8,8 +8,10 @@ from collections.abc import Iterator, Sequence
 from email.message import Message
 from urllib.parse import parse_qsl, urlsplit
 
+from dpp.download.partial import expected_digests
 from dpp.download.redirects import Headers
 from dpp.errors import FetchError
+from dpp.models import FileData
 
 _PIECE = 1024 * 1024
 _SYNONYMS = {
@@ -46,7 +48,7 @@ class PackedFile(FetchError):
     """Report that the digest in the manifest is that of the coded bytes; discard the part and request the file again."""
 
     def __init__(self) -> None:
-        super().__init__("the sha256 in the manifest is that of the coded body", "encoding", retryable=True)
+        super().__init__("the digest in the manifest is that of the coded body", "encoding", retryable=True)
 
 
 def coding_to_undo(headers: Headers, urls: Sequence[str], size: int | None) -> str:
@@ -107,19 +109,19 @@ class Decoder:
 
     Args:
         encoding: ``gzip``, ``deflate`` or "" for none.
-        sha256: SHA-256 digest of the file in the manifest, or None; it may be that of the coded bytes.
+        file: The file in the manifest, or None; its digests may be those of the coded bytes, as object stores give them.
     """
 
-    def __init__(self, encoding: str, sha256: str | None = None) -> None:
+    def __init__(self, encoding: str, file: FileData | None = None) -> None:
         self._encoding = encoding
-        self._sha256 = sha256
-        self._coded = hashlib.sha256() if encoding and sha256 else None
+        self._expected = expected_digests(file) if encoding and file else {}
+        self._coded = {algorithm: hashlib.new(algorithm, usedforsecurity=False) for algorithm in self._expected}
         self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32) if encoding else None
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield the decoded bytes, in pieces of at most 1 MiB."""
-        if self._coded is not None:
-            self._coded.update(data)
+        for digest in self._coded.values():
+            digest.update(data)
         # A few bytes may decode to a thousand times as many, so the pieces are limited.
         try:
             yield from self._inflated(self._inflate, data) if self._inflate else (data,)
@@ -145,5 +147,5 @@ class Decoder:
         """Raise FetchError if the body ended before the end of its coding, or :class:`PackedFile` if it was not to be decoded."""
         if self._inflate is not None and not self._inflate.eof:
             raise FetchError(f"the {self._encoding} data in the response body is truncated", "truncated", retryable=True)
-        if self._coded is not None and self._coded.hexdigest() == self._sha256:
+        if self._coded and all(digest.hexdigest() == self._expected[algorithm] for algorithm, digest in self._coded.items()):
             raise PackedFile

@@ -106,7 +106,7 @@ def _without_query(record: logging.LogRecord) -> bool:
 
 def _receive(raw: urllib3.BaseHTTPResponse, body: http.Body, part: Part, file: FileData) -> None:
     """Copy the body into the part as it arrives."""
-    decoder = http.Decoder(body.encoding, file.sha256)
+    decoder = http.Decoder(body.encoding, file)
     received = written = 0
     while data := raw.read1(_BLOCK, decode_content=False):
         received += len(data)

@@ -384,6 +384,12 @@ def test_the_digest_in_the_manifest_decides_whether_a_file_is_decoded(site, down
     assert site.counts() == {"/packed": 2, "/decoded": 1}
 
 
+def test_a_digest_of_another_algorithm_decides_as_well(site, download):
+    for name, body in {"packed": PACKED, "decoded": BODY}.items():
+        url = site.script(f"/{name}", status(200, PACKED, Content_Encoding="gzip"))
+        assert download(url, digests={"md5": hashlib.md5(body).hexdigest()}).path.read_bytes() == body
+
+
 def test_a_packed_file_is_continued(site, download):
     head = f'HTTP/1.1 200 OK\r\nETag: "v1"\r\nContent-Encoding: gzip\r\nContent-Length: {len(PACKED)}\r\n\r\n'.encode()
     rest = status(206, PACKED[99:], ETag='"v1"', Content_Encoding="gzip", Content_Range=f"bytes 99-{len(PACKED) - 1}/{len(PACKED)}")

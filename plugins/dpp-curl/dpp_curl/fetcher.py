@@ -74,7 +74,7 @@ class CurlFetcher(BaseFetcher):
         judge = functools.partial(known, part=part, requested_offset=part.offset)
         while True:
             timer.request_sent()
-            response = Response(part, timer, judge, file.sha256)
+            response = Response(part, timer, judge, file)
             self._perform(chain, response, timer)
             try:
                 response.complete()

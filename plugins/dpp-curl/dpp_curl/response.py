@@ -10,7 +10,7 @@ from contextlib import suppress
 from http import HTTPStatus
 
 import pycurl
-from dpp import FetchError, Part, http
+from dpp import FetchError, FileData, Part, http
 
 DISCARDED_BYTES = 64 * 1024
 GATHERED_BYTES = 256 * 1024  # libcurl passes 16 KiB per call: 16,000 calls for a file of 256 MiB
@@ -47,7 +47,7 @@ class Response:
         part: The part.
         timer: The time limits of the attempt.
         judge: Called with the status code and the headers of the final response; see :func:`dpp.http.judge`.
-        sha256: SHA-256 digest of the file in the manifest, or None.
+        file: The file, whose digests may be those of the coded body.
 
     Attributes:
         status: The status code of the final response; 0 before its headers were checked.
@@ -58,7 +58,7 @@ class Response:
         is_enough: Whether to end the transfer because the rest of an error page is not needed.
     """
 
-    def __init__(self, part: Part, timer: http.TransferTimer, judge: Callable[[int, http.Headers], http.Body], sha256: str | None) -> None:
+    def __init__(self, part: Part, timer: http.TransferTimer, judge: Callable[[int, http.Headers], http.Body], file: FileData) -> None:
         self.status = 0
         self.lines: list[bytes] = []
         self._heads = http.Heads()
@@ -73,7 +73,7 @@ class Response:
         self._part = part
         self._timer = timer
         self._accept = judge
-        self._sha256 = sha256
+        self._file = file
         self._body: http.Body | None = None
         self._decoder = http.Decoder("")
         self._chunks: http.Chunks | None = None
@@ -105,7 +105,7 @@ class Response:
             self._refusal = refusal
             return
         self._part.begin(body.offset, total=body.total, etag=body.etag, content_type=self.headers.get("Content-Type"))
-        self._body, self._decoder = body, http.Decoder(body.encoding, self._sha256)
+        self._body, self._decoder = body, http.Decoder(body.encoding, self._file)
 
     def open_socket(self, purpose: int, address: tuple[int, int, int, tuple[str, int]]) -> socket.socket | int:
         """Return a socket for libcurl to connect, or refuse the address if it is not public."""
