@@ -15,7 +15,8 @@ _ARMORS = {
     b"PUBLIC KEY BLOCK": "a public key",
     b"PRIVATE KEY BLOCK": "a secret key",
 }
-_ARMOR = re.compile(rb"^-----BEGIN PGP ([A-Z ]+?)(?:, PART [0-9/]+)?-----", re.MULTILINE)
+# Mail programs and editors put a byte order mark, quote marks or blanks before it.
+_ARMOR = re.compile(rb"^(?:\xef\xbb\xbf|[> \t|]+)?-----BEGIN PGP ([A-Z ]+?)(?:, PART [0-9/]+)?-----", re.MULTILINE)
 # By tag (RFC 9580, section 5), with the octets that their content may begin with
 _PACKETS = {
     2: (SIGNATURE, b"\2\3\4\5\6"),
@@ -49,8 +50,8 @@ def _armored(head: bytes) -> str | None:
     armor = _ARMOR.search(head)
     if armor is None or armor[1] not in _ARMORS:
         return None
-    if head[: armor.start()].strip():
-        return f"text with an OpenPGP {armor[1].decode().lower()} in it; remove the text before it"
+    if head[: armor.start(1)].lstrip(b"\r\n") != b"-----BEGIN PGP ":
+        return f"text with an OpenPGP {armor[1].decode().lower()} in it; remove all text and marks before it"
     return _ARMORS[armor[1]]
 
 

@@ -243,6 +243,13 @@ def test_what_is_not_encrypted_is_named(ring, step, process, look, command):
     assert f"got {look}" in done.message
 
 
+@pytest.mark.parametrize("mark", [b"\xef\xbb\xbf", b"> ", b"  "], ids=["byte order mark", "quoted", "indented"])
+def test_a_message_behind_marks_is_named(ring, step, process, mark):
+    lines = ring.encrypt(TEXT, ring.acme, "--armor").splitlines(keepends=True)
+    done = process(step, b"".join(mark + line for line in lines))
+    assert "got text with an OpenPGP message in it; remove all text and marks before it" in done.message
+
+
 def test_other_files_are_named(ring, step, process):
     others = {
         "a public key": ring("--export", ring.sender),
