@@ -18,6 +18,8 @@ from dpp.redact import redact_url
 
 CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 PROXY_SCHEMES = frozenset({"http", "https", "socks4", "socks4a", "socks5", "socks5h"})
+# RFC 7468, section 5, and the labels of OpenSSL; a private key is no certificate.
+_CERTIFICATE = re.compile(rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----")
 # OpenSSL finds a certificate in a folder by the hash of its subject.
 _HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]+")
 
@@ -95,7 +97,7 @@ def authorities(*first: str) -> Authorities:
 
 def _checked_file(name: str, path: str) -> str:
     try:
-        if b"-----BEGIN " in Path(path).read_bytes():
+        if _CERTIFICATE.search(Path(path).read_bytes()):
             return path
     except OSError as error:
         raise ConfigurationError(f"{name} names {path}, which cannot be read: {error.strerror}; correct or unset it") from error

@@ -891,6 +891,13 @@ class TestTls:
         monkeypatch.setenv("SSL_CERT_DIR", f"/nowhere:{tmp_path}")
         assert download(site.add("/a", "a")).size == 1
 
+    def test_a_private_key_is_no_certificate(self, fetcher_class, monkeypatch, tmp_path):
+        key = tmp_path / "key.pem"
+        trustme.CA().private_key_pem.write_to_path(str(key))
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(key))
+        with pytest.raises(ConfigurationError, match=r"key\.pem, which has no certificate in PEM format"):
+            fetcher_class(Settings())
+
     @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"])
     @pytest.mark.parametrize("path", ["/nowhere/ca.pem", "/dev/null"])
     def test_authorities_that_are_not_there_are_named_before_anything_is_fetched(self, fetcher_class, monkeypatch, name, path):
