@@ -67,6 +67,8 @@ def read(files: Files, encoding: str = "") -> Iterator[Entry]:
         return
     if is_source(files):
         raise InputError(f"{describe_source(files)}: no plugin reads manifests from this URL; --files takes {_FORMATS}")
+    if str(files) == "-" and not Path(files).exists():
+        raise InputError("-: no such file; to read a list from standard input, use /dev/stdin")
     path = Path(files)
     try:
         with open_bytes(path) as stream:

@@ -441,3 +441,8 @@ def test_fields_with_names_that_are_no_text_are_problems(fields):
     found = plain(check(row, SCHEMES))
     if not all(isinstance(name, str) for name in fields):
         assert any("Keys should be strings" in problem for problem in found)
+
+
+def test_a_dash_names_the_file_of_standard_input():
+    with pytest.raises(InputError, match="to read a list from standard input, use /dev/stdin"):
+        list(read("-"))
