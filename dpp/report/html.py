@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from pydantic_core import to_json
 
-from dpp.redact import redact_text
+from dpp.redact import printable, redact_text
 from dpp.report.charts import Charts, fine_seconds
 from dpp.report.info import RunInfo
 from dpp.report.summary import Summary, human_bytes
@@ -179,9 +179,17 @@ def _load_template() -> Template:
     from jinja2 import Environment, PackageLoader  # noqa: PLC0415 - most processes write no page
 
     # Optimizing the template takes longer than it saves for one page.
-    environment = Environment(loader=PackageLoader("dpp"), autoescape=True, trim_blocks=True, lstrip_blocks=True, optimized=False)
+    environment = Environment(
+        loader=PackageLoader("dpp"), autoescape=True, trim_blocks=True, lstrip_blocks=True, optimized=False, finalize=_shown
+    )
     environment.filters |= {"seconds": fine_seconds, "bytes": human_bytes, "count": "{:,}".format, "moment": _moment}
     return environment.get_template("report.html.j2")
+
+
+def _shown(value: Any) -> Any:
+    """Return a value of the template without characters that HTML does not allow, or that change the writing direction."""
+    # Parts of the page itself are marked as safe.
+    return printable(value) if type(value) is str else value
 
 
 def _packed(lines: list[bytes]) -> bytes:

@@ -106,6 +106,12 @@ def test_names_that_look_like_markup_are_text(write):
     assert carried(text)[0]["id"] == EVIL
 
 
+def test_control_characters_are_escaped_in_the_text_of_the_page(write):
+    text = write(failed("a\x1b[31m", url="https://h/\u202egpj.exe", message="b\x00\u2028c"))
+    assert [shown for shown in (r"a\x1b[31m", r"\u202egpj.exe", r"b\x00\u2028c") if shown not in text] == []
+    assert re.search("[\x00-\x08\x0b-\x1f\u2028-\u202e]", text) is None
+
+
 def test_nothing_runs_but_the_script_that_the_policy_names(write):
     text = write(failed("a"))
     script = re.search(r"<script>(.*?)</script>", text, re.DOTALL)[1]
