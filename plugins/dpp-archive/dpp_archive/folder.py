@@ -65,7 +65,7 @@ def _objection(name: str) -> str:
     if _CONTROL.search(name):
         return "has a name with a control character"
     if name.startswith("/") or _DRIVE.match(name):
-        return "has an absolute path"
+        return "has an absolute path" if name.startswith("/") else "has a drive letter at the beginning"
     if "\\" in name:
         return "has a backslash in its name, which is a path separator on Windows"
     if ".." in name.split("/"):
