@@ -209,7 +209,7 @@ class PartFile:
             return StageError(f"expected {total} bytes (announced by the source), got {self._size}", "truncated")
         if file.size is not None and self._size != file.size:
             return StageError(f"expected {file.size} bytes (size in the manifest), got {self._size}", "size")
-        for algorithm, expected in _expected_digests(file).items():
+        for algorithm, expected in expected_digests(file).items():
             if (got := self._digests[algorithm].hexdigest()) != expected:
                 return StageError(f"expected {algorithm} {expected} (manifest), got {got}", "checksum")
         if file.expect_type and not media.fits(self._media_type, file.expect_type):
@@ -249,6 +249,6 @@ class PartFile:
             self._facts_written = False
 
 
-def _expected_digests(file: FileData) -> dict[str, str]:
+def expected_digests(file: FileData) -> dict[str, str]:
     """Return the digests that the manifest gives for a file, by algorithm."""
     return {**({"sha256": file.sha256} if file.sha256 else {}), **(file.digests or {})}

@@ -40,7 +40,9 @@ def read_table(lines: Lines) -> Iterator[Entry]:
     except (csv.Error, ValueError) as error:
         is_json = first.lstrip(BLANKS).startswith(("[", "{"))
         yield Entry(
-            f"line {max(lines.number, 1)}", None, "looks like JSON; give the file the suffix .json or .jsonl" if is_json else _csv_problem(error)
+            f"line {max(lines.number, 1)}",
+            None,
+            "looks like JSON; give the file the suffix .json or .jsonl" if is_json else _csv_problem(error),
         )
         return
     while True:
