@@ -120,9 +120,10 @@ def clean_logging() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def clean_signals() -> Iterator[None]:
     """Give signals back that a test's run still watches, as Luigi's workers ended it, not this process."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    # Processes that a test starts would inherit that nohup(1) lets the tests ignore it.
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)}
+    # A shell lets programs in the background ignore these, and nohup(1) the hang-up; processes that a test starts would inherit it.
+    for number in before:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
