@@ -153,8 +153,9 @@ class Gone(BaseProcessor):
     def process(self, file):
         (batch,) = pathlib.Path("dpp-workspace/batches").iterdir()
         if not pathlib.Path("removed").exists():
+            # In this order: another thread may end the process at any moment.
+            shutil.rmtree(batch / WHAT, ignore_errors=True)
             pathlib.Path("removed").touch()
-            shutil.rmtree(batch / WHAT)
         os.kill(os.getpid(), signal.SIGKILL)
 """
 
