@@ -39,6 +39,7 @@ class Download:
         content_type: Content-Type that the source stated, or None.
         media_type: Media type, or None; see :func:`dpp.media.media_type`.
         source_version: Version of the source, or None; see :meth:`dpp.base.BaseFetcher.source_version`.
+        is_recorded: Whether the sidecar has all of this; false after a digest or a time of modification was looked up.
         hold: Shared lock that keeps other processes from removing the file; None if nothing removes files.
     """
 
@@ -49,6 +50,7 @@ class Download:
     content_type: str | None = None
     media_type: str | None = None
     source_version: str | None = None
+    is_recorded: bool = True
     hold: Hold | None = None
 
     def release(self) -> None:
@@ -73,9 +75,11 @@ def load_download(paths: DownloadPaths, file: FileData) -> Download | None:
         if state.st_size != size or not _is_expected(sidecar, file):
             return None
         found = recorded(paths.body, sidecar)
-        # Another time of modification is that of a copied workspace, or of a program that has written to the download.
-        if sidecar.get("mtime_ns") not in (None, state.st_mtime_ns) and _digest(found.path, "sha256") != sha256:
-            return None
+        if (mtime := sidecar.get("mtime_ns")) != state.st_mtime_ns:
+            # That of a copied workspace, or of a program that has written to the download.
+            if mtime is not None and _digest(found.path, "sha256") != sha256:
+                return None
+            found = replace(found, is_recorded=False)
         return _with_digests(found, file.digests) if file.digests else found
     except OSError:
         return None
@@ -91,15 +95,17 @@ def _is_expected(sidecar: Mapping[str, Any], file: FileData) -> bool:
 def recorded(body: StrPath, sidecar: Mapping[str, Any]) -> Download:
     """Return the download that a sidecar describes."""
     digests = sidecar.get("digests")
-    facts = {name: sidecar.get(name) for name in ("content_type", "media_type", "source_version")}
+    facts: dict[str, Any] = {name: sidecar.get(name) for name in ("content_type", "media_type", "source_version")}
     return Download(Path(body), sidecar["size"], sidecar["sha256"], digests if isinstance(digests, dict) else {}, **facts)
 
 
 def _with_digests(download: Download, expected: Mapping[str, str]) -> Download | None:
     """Return a download with these digests; None if it has others."""
-    known = {**download.digests}
-    known |= {algorithm: _digest(download.path, algorithm) for algorithm in expected.keys() - known.keys()}
-    return replace(download, digests=known) if expected.items() <= known.items() else None
+    found = {algorithm: _digest(download.path, algorithm) for algorithm in expected.keys() - download.digests.keys()}
+    known = {**download.digests, **found}
+    if not expected.items() <= known.items():
+        return None
+    return replace(download, digests=known, is_recorded=False) if found else download
 
 
 def _digest(path: Path, algorithm: str) -> str:
@@ -109,13 +115,10 @@ def _digest(path: Path, algorithm: str) -> str:
 
 def record_verified(paths: DownloadPaths, download: Download) -> None:
     """Add what was found out about a download to its sidecar, so that the next run need not read the file."""
-    sidecar = read_json(paths.sidecar)
-    if not isinstance(sidecar, dict):
+    if download.is_recorded or not isinstance(sidecar := read_json(paths.sidecar), dict):
         return
     digests = {"digests": dict(download.digests)} if download.digests else {}
-    verified = {**sidecar, **digests, "mtime_ns": os.stat(paths.body).st_mtime_ns}
-    if verified != sidecar:
-        write_json(paths.sidecar, verified)
+    write_json(paths.sidecar, {**sidecar, **digests, "mtime_ns": os.stat(paths.body).st_mtime_ns})
 
 
 def state_of(path: Path) -> FileState | None:
