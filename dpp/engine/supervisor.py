@@ -43,24 +43,28 @@ class _Suspect(NamedTuple):
     place: Place
 
 
-class _CrashReport(NamedTuple):
-    """The end of a child that did not finish.
+class _ChildReport(NamedTuple):
+    """What became of a child.
 
     Attributes:
-        ended: How it ended.
-        suspects: The files that may be the reason.
-        is_sure: Whether the suspects are the reason: they took too long while other threads kept running.
-        got_on: Whether files have got their outcomes in the child.
+        crash: How it ended, if it did not finish; None if it did.
+        suspects: The files that may be the reason for a crash.
+        is_sure: Whether they are the reason: they took too long while other threads kept running.
+        done: Number of files that have got their outcomes in it.
+        left: Number of files that have not. After a child that finished, these are for another one: its files have used up what
+            a process has.
     """
 
-    ended: ChildExit
+    crash: ChildExit | None
     suspects: list[_Suspect]
     is_sure: bool
-    got_on: bool = False
+    done: int
+    left: int
 
-
-# A child that ends before its last file because its files have used up what it had; another one continues.
-_WORN = _CrashReport(ChildExit("is worn"), [], is_sure=False)
+    @property
+    def is_complete(self) -> bool:
+        """Whether no other child is needed."""
+        return self.crash is None and not self.left
 
 
 class _ChildMonitor:
@@ -157,23 +161,23 @@ class Supervisor:
             KeyboardInterrupt: The user interrupted the run.
         """
         unattributed = 0
-        while crash := self._run_remaining():
-            if crash is _WORN:
+        while not (report := self._run_remaining()).is_complete:
+            if report.crash is None:
                 continue
-            unattributed = 0 if crash.suspects or crash.got_on else unattributed + 1
+            unattributed = 0 if report.suspects or report.done else unattributed + 1
             if unattributed == MAX_UNATTRIBUTED_CRASHES:
                 raise EnvironmentStop(
                     f"the child process crashed {unattributed} times in a row, outside of any file's stage; "
-                    f"the last one {crash.ended.reason}. {RESUMABLE_TEXT}"
+                    f"the last one {report.crash.reason}. {RESUMABLE_TEXT}"
                 )
-            names = ", ".join(suspect.file.id for suspect in crash.suspects) or "none"
-            log.warning("the child process %s; files in a stage at that time: %s", crash.ended.reason, names)
-            for suspect in crash.suspects:
-                self._resolve_suspect(suspect, crash)
+            names = ", ".join(suspect.file.id for suspect in report.suspects) or "none"
+            log.warning("the child process %s; files in a stage at that time: %s", report.crash.reason, names)
+            for suspect in report.suspects:
+                self._resolve_suspect(suspect, report.crash, is_sure=report.is_sure)
         Ledger(self._ledger).finish()
 
-    def _run_remaining(self) -> _CrashReport | None:
-        """Run all files that have no outcome yet; return a report if the child crashed."""
+    def _run_remaining(self) -> _ChildReport:
+        """Run the files that have no outcome yet in a child."""
         recorded = self._recorded()
         done, failed = len(recorded), sum(not ok for ok in recorded.values())
         numbers: Sequence[int] = range(self._size)
@@ -188,8 +192,8 @@ class Supervisor:
 
         return self._run(numbers, tell)
 
-    def _run(self, numbers: Sequence[int], tell: Callable[[Board], None] = lambda _board: None) -> _CrashReport | None:
-        """Run the files with these numbers in a child; return a report if it did not finish."""
+    def _run(self, numbers: Sequence[int], tell: Callable[[Board], None] = lambda _board: None) -> _ChildReport:
+        """Run the files with these numbers in a child."""
 
         def pick(places: Iterable[int]) -> dict[int, FileData]:
             places = sorted(places)
@@ -203,31 +207,31 @@ class Supervisor:
                 writer.write(board)
 
         monitor = _ChildMonitor(len(numbers), self._limit, show)
-        ended = run_in_child(lambda: self._work(self._files(numbers), monitor.board), monitor.look, self._guard)
+        crash = run_in_child(lambda: self._work(self._files(numbers), monitor.board), monitor.look, self._guard)
         tell(monitor.board)
-        if ended is None:
-            return None if monitor.board.totals()[0] == len(numbers) else _WORN
-        self._on_crash()
-        places, recorded = monitor.overdue or monitor.board.running(), self._recorded()
-        at_work = (_Suspect(numbers[index], file, places[index]) for index, file in pick(places).items())
-        suspects = [suspect for suspect in at_work if key_of(suspect.file) not in recorded]
-        return _CrashReport(ended, suspects, monitor.is_sure, got_on=monitor.board.totals()[0] > 0)
+        suspects: list[_Suspect] = []
+        if crash:
+            self._on_crash()
+            places, recorded = monitor.overdue or monitor.board.running(), self._recorded()
+            at_work = (_Suspect(numbers[index], file, places[index]) for index, file in pick(places).items())
+            suspects = [suspect for suspect in at_work if key_of(suspect.file) not in recorded]
+        done = monitor.board.totals()[0]
+        return _ChildReport(crash, suspects, monitor.is_sure, done, len(numbers) - done)
 
     def _work(self, files: Iterable[FileData], board: Board) -> None:
         """Run files through an engine; called in the child."""
         with closing(self._make_pipeline()) as pipeline, closing(Ledger(self._ledger)) as ledger:
             Engine(pipeline, ledger, board).run(files)
 
-    def _resolve_suspect(self, suspect: _Suspect, crash: _CrashReport) -> None:
+    def _resolve_suspect(self, suspect: _Suspect, crash: ChildExit, *, is_sure: bool) -> None:
         """Record the failure of a file that ended a child; if another file may be to blame, run it alone first."""
         number, file, place = suspect
-        ended = crash.ended
-        if not crash.is_sure:
+        if not is_sure:
             alone = self._run([number])
-            if alone is None or not alone.suspects:
+            if alone.crash is None or not alone.suspects:
                 return
-            ended, place = alone.ended, alone.suspects[0].place
-        job = Job(file, _failure_of_exit(place.stage, ended, file), {place.stage: round(place.seconds, 6)})
+            crash, place = alone.crash, alone.suspects[0].place
+        job = Job(file, _failure_of_exit(place.stage, crash, file), {place.stage: round(place.seconds, 6)})
         # A post-processor that crashed must not run again. Otherwise post-processors get the failure, in a child of its own.
         if place.stage == POST_PROCESS or run_in_child(lambda: self._end(job, Pipeline.report), _time_limit(self._limit), self._guard):
             self._end(job, Pipeline.record)
