@@ -18,18 +18,19 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from dpp.engine.confine import confine, confined, end_group
-from dpp.engine.wear import is_thread_refusal, says_used_up, starts_sound
-from dpp.errors import RESUMABLE_TEXT, DppError, EnvironmentStop
+from dpp.engine.wear import says_used_up, starts_sound
+from dpp.errors import DppError
 from dpp.signals import resume_signals, signals_blocked, signals_held
 from dpp.workspace.locks import kept_in_fork
+from dpp.workspace.machine import starting
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,6 @@ JOIN_SECONDS = 0.05
 _FORK = multiprocessing.get_context("fork")
 _FINISHED = "finished"
 _INTERRUPTED = "interrupted"
-_LIMITS = "check the limits with ulimit -n and ulimit -u, and the memory"
 _PR_SET_PDEATHSIG = 1
 
 
@@ -118,43 +118,6 @@ def _join(process: BaseProcess, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while process.exitcode is None and (left := deadline - time.monotonic()) > 0:
         wait([process.sentinel], min(left, JOIN_SECONDS))
-
-
-@contextmanager
-def starting(what: str = "start a child process", hint: str = _LIMITS) -> Iterator[None]:
-    """Turn a failure to open a file or start a process or thread into EnvironmentStop.
-
-    Args:
-        what: What the block does, for the message.
-        hint: What may help.
-    """
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        if stop := stop_for_refusal(error, what, hint):
-            raise stop from error
-        raise
-
-
-def stop_for_refusal(error: BaseException, what: str = "start a child process", hint: str = _LIMITS) -> EnvironmentStop | None:
-    """Return the error that stops a run because the system refused a process, a thread or a file; None for errors of other kinds."""
-    if isinstance(error, EnvironmentStop):
-        return error
-    if isinstance(error, OSError):
-        return EnvironmentStop(f"cannot {what}: {error.strerror or error}; {hint}. {RESUMABLE_TEXT}")
-    if is_thread_refusal(error):
-        return EnvironmentStop(f"cannot start a thread; {hint}. {RESUMABLE_TEXT}")
-    return None
-
-
-def check_semaphores() -> None:
-    """Check that this machine has semaphores, which Luigi needs for its queues (sem_overview(7)).
-
-    Raises:
-        EnvironmentStop: It has none.
-    """
-    with starting("create a semaphore", "Luigi needs POSIX semaphores, and these a writable /dev/shm"):
-        multiprocessing.Lock()
 
 
 def end_with_parent(number: signal.Signals, parent: int) -> None:

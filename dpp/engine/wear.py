@@ -13,7 +13,7 @@ import threading
 from contextlib import suppress
 
 from dpp.errors import errors_behind
-from dpp.workspace.machine import current_folder
+from dpp.workspace.machine import current_folder, is_thread_refusal
 
 NEEDED_DESCRIPTORS = 32
 SPARE_THREADS = 256
@@ -88,8 +88,3 @@ def _says_used_up(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno in _USED_UP
     return isinstance(error, MemoryError) or is_thread_refusal(error)
-
-
-def is_thread_refusal(error: BaseException) -> bool:
-    """Whether an exception says that the system refused to start a thread, for which Python has no class."""
-    return isinstance(error, RuntimeError) and "can't start new thread" in str(error)

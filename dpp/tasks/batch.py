@@ -22,7 +22,6 @@ from dpp.batch.batch import open_run
 from dpp.batch.request import Request
 from dpp.batch.run import Run
 from dpp.batch.workfile import is_graph
-from dpp.engine.child import check_semaphores
 from dpp.errors import INTERRUPTED_TEXT, BatchFailed, ConfigurationError, EnvironmentStop
 from dpp.logs import close_run_log, keep_log, set_up_logging
 from dpp.manifest.readers import Files
@@ -32,9 +31,10 @@ from dpp.redact import redact_text
 from dpp.report.summary import Summary
 from dpp.selection import Selection
 from dpp.settings import Settings
-from dpp.tasks.command import check_luigi_settings, prepare_luigi
+from dpp.tasks.command import check_semaphores, prepare_luigi
 from dpp.tasks.file import RUNS, PatientTask, Report, SettingsTask, fork_guard, run_in
 from dpp.tasks.loading import explain_parsing
+from dpp.tasks.luigi_settings import check_luigi_settings
 from dpp.tasks.parameters import (
     FilesParameter,
     exit_when_wrong,

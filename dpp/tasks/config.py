@@ -20,7 +20,7 @@ from dpp.plugins.registry import registry
 from dpp.redact import MASK, redact_value
 from dpp.settings import Settings
 from dpp.tasks.batch import RunBatch
-from dpp.tasks.command import wrong_luigi_settings
+from dpp.tasks.luigi_settings import wrong_luigi_settings
 from dpp.tasks.parameters import BATCH_SECTION, LOCAL_DEFAULTS, SOFT_DEFAULTS, where_set
 from dpp.tasks.unknown import unknown_settings
 

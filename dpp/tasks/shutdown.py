@@ -18,7 +18,7 @@ from typing import Any, cast
 import luigi.worker
 
 from dpp.batch.run import Run
-from dpp.engine.child import end_with_parent, join_children, stop_for_refusal
+from dpp.engine.child import end_with_parent, join_children
 from dpp.engine.confine import end_groups
 from dpp.engine.engine import GRACE_SECONDS
 from dpp.errors import INTERRUPTED_TEXT, SIGNAL_EXIT, DppError, EnvironmentStop
@@ -27,7 +27,7 @@ from dpp.report.summary import Summary
 from dpp.signals import hold_signals, postpone, release_signals, resume_signals
 from dpp.streams import lost_output
 from dpp.workspace.locks import keep_in_fork
-from dpp.workspace.machine import stop_for
+from dpp.workspace.machine import stop_for, stop_for_refusal
 
 log = logging.getLogger(__name__)
 

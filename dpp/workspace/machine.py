@@ -6,7 +6,8 @@ import errno
 import functools
 import os
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dpp import names
@@ -15,6 +16,7 @@ from dpp.errors import RESUMABLE_TEXT, EnvironmentStop
 _NO_LOCKS = (
     "cannot lock {path}: {reason}. Its file system ({kind}) must support flock(2): mount it with locks, or choose another --workspace"
 )
+_LIMITS = "check the limits with ulimit -n and ulimit -u, and the memory"
 _REASONS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -79,6 +81,38 @@ def stop_for(error: OSError) -> EnvironmentStop:
     if not current_folder():
         return EnvironmentStop("the current folder was removed; change to one that exists, then run the same command again")
     return EnvironmentStop(f"the system reports: {reason}. {RESUMABLE_TEXT}")
+
+
+@contextmanager
+def starting(what: str = "start a child process", hint: str = _LIMITS) -> Iterator[None]:
+    """Turn a failure to open a file or start a process or thread into EnvironmentStop.
+
+    Args:
+        what: What the block does, for the message.
+        hint: What may help.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if stop := stop_for_refusal(error, what, hint):
+            raise stop from error
+        raise
+
+
+def stop_for_refusal(error: BaseException, what: str = "start a child process", hint: str = _LIMITS) -> EnvironmentStop | None:
+    """Return the error that stops a run because the system refused a process, a thread or a file; None for errors of other kinds."""
+    if isinstance(error, EnvironmentStop):
+        return error
+    if isinstance(error, OSError):
+        return EnvironmentStop(f"cannot {what}: {error.strerror or error}; {hint}. {RESUMABLE_TEXT}")
+    if is_thread_refusal(error):
+        return EnvironmentStop(f"cannot start a thread; {hint}. {RESUMABLE_TEXT}")
+    return None
+
+
+def is_thread_refusal(error: BaseException) -> bool:
+    """Whether an exception says that the system refused to start a thread, for which Python has no class."""
+    return isinstance(error, RuntimeError) and "can't start new thread" in str(error)
 
 
 def current_folder() -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import luigi
 import pytest
 from dpp import RunBatch
-from dpp.tasks.command import RULES, SECTIONS
+from dpp.tasks.luigi_settings import RULES, SECTIONS
 
 WRONG = {
     "assistant": "true\n[worker]\nkeep_alive=true",
