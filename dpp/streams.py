@@ -47,14 +47,14 @@ class _Tolerant(io.RawIOBase):
             write_output(data)
         else:
             with suppress(OSError):
-                _write_all(self._descriptor, data)
+                write_all(self._descriptor, data)
         return len(data)
 
 
 def write_output(data: bytes) -> None:
     """Write data to standard output; remember an error for :func:`lost_output`."""
     try:
-        _write_all(OUTPUT, data)
+        write_all(OUTPUT, data)
     except OSError as error:
         if error.errno != errno.EPIPE:
             _lost.append(error)
@@ -66,7 +66,12 @@ def lost_output() -> str:
     return (_lost[0].strerror or str(_lost[0])) if _lost else ""
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of the data, with as many calls as needed; wait while a pipe or a terminal is full.
+
+    Raises:
+        OSError: The data cannot be written.
+    """
     remaining = memoryview(data)
     while remaining:
         try:

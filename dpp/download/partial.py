@@ -14,7 +14,8 @@ from dpp import media, names
 from dpp.errors import StageError
 from dpp.models import FileData
 from dpp.redact import redact_url
-from dpp.workspace.atomic import read_json, remove, stops_run, write_all, write_json
+from dpp.streams import write_all
+from dpp.workspace.atomic import read_json, remove, stops_run, write_json
 from dpp.workspace.layout import DownloadPaths
 
 WORTH_CONTINUING = 64 * 1024

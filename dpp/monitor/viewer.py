@@ -22,8 +22,8 @@ from dpp.redact import printable_json
 from dpp.report.summary import Summary, render
 from dpp.settings import Settings
 from dpp.signals import signals_blocked
-from dpp.streams import OUTPUT, write_output
-from dpp.workspace.atomic import json_line, write_all
+from dpp.streams import OUTPUT, write_all, write_output
+from dpp.workspace.atomic import json_line
 
 log = logging.getLogger(__name__)
 

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 from pydantic_core import from_json
 
 from dpp.errors import RESUMABLE_TEXT, EnvironmentStop
+from dpp.streams import write_all
 from dpp.workspace.machine import process_name, process_space, reason_of
 
 StrPath = str | Path
@@ -140,13 +141,6 @@ def _create(path: str) -> int:
     except FileNotFoundError:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         return os.open(path, flags, 0o666)
-
-
-def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of the data, with as many calls as needed."""
-    written = os.write(descriptor, data)
-    while written < len(data):
-        written += os.write(descriptor, memoryview(data)[written:])
 
 
 def write_json(path: StrPath, value: Any) -> None:

@@ -15,7 +15,8 @@ from typing import BinaryIO, NamedTuple, Self
 from pydantic import ValidationError
 
 from dpp.models import Outcome
-from dpp.workspace.atomic import read_bytes, stops_run, write_all
+from dpp.streams import write_all
+from dpp.workspace.atomic import read_bytes, stops_run
 
 OPEN_SUFFIX = ".open"
 

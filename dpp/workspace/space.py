@@ -13,7 +13,8 @@ from pydantic_core import from_json
 
 from dpp import names
 from dpp.errors import errors_behind
-from dpp.workspace.atomic import StrPath, json_line, remove, stops_run, temporary_name, write_all
+from dpp.streams import write_all
+from dpp.workspace.atomic import StrPath, json_line, remove, stops_run, temporary_name
 
 PROBE_BYTES = 1024 * 1024
 _OF_A_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from dpp import EnvironmentStop
+from dpp.streams import write_all
 from dpp.workspace.atomic import (
     publishing,
     read_json,
     stops_run,
     temporary_name,
-    write_all,
     write_atomic,
     write_json,
     write_stream,
@@ -111,8 +111,10 @@ def test_a_full_disk_is_said(tmp_path):
     os.close(descriptor)
 
 
-def test_all_is_written_however_little_a_call_takes():
+@pytest.mark.parametrize("blocking", [True, False])
+def test_all_is_written_however_little_a_call_takes(blocking):
     reader, writer = os.pipe()
+    os.set_blocking(writer, blocking)
     data = os.urandom(1_000_000)
     thread = threading.Thread(target=lambda: (write_all(writer, data), os.close(writer)))
     thread.start()
