@@ -31,7 +31,7 @@ from dpp.selection import Selection
 from dpp.settings import Settings
 from dpp.tasks.batch import FileChunk, RunBatch
 from dpp.tasks.file import DownloadTarget, PreProcessed, Processed, Report
-from dpp.tasks.parameters import set_soft_defaults
+from dpp.tasks.luigi_defaults import set_soft_defaults
 
 __all__ = [
     "BaseFetcher",

@@ -25,7 +25,7 @@ from importlib.metadata import entry_points
 from io import FileIO
 from pathlib import Path
 
-from dpp.tasks.parameters import set_soft_defaults
+from dpp.tasks.luigi_defaults import set_soft_defaults
 from luigi.configuration import LuigiConfigParser, add_config_path
 
 Completed = subprocess.CompletedProcess[str]

@@ -36,7 +36,8 @@ from dpp.cli import dpp as dpp_command
 from dpp.cli.options import GROUPS
 from dpp.cli.predecessor import download_pipeline_processor
 from dpp.tasks.config import ENVIRONMENT, PREFIXES
-from dpp.tasks.parameters import LOCAL_DEFAULTS, SOFT_DEFAULTS, spelled
+from dpp.tasks.luigi_defaults import LOCAL_DEFAULTS, SOFT_DEFAULTS
+from dpp.tasks.parameters import spelled
 from virtualenv.seed.wheels import embed
 
 from listening import reserved_port

@@ -15,7 +15,7 @@ from dpp.errors import DppError
 from dpp.plugins.registry import registry
 from dpp.report.summary import FailureGroup
 from dpp.tasks.batch import RunBatch
-from dpp.tasks.parameters import batch_names
+from dpp.tasks.sections import batch_names
 
 VARIABLE = "_DPP_COMPLETE"
 SHELLS = ("bash", "zsh", "fish")

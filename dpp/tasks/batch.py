@@ -39,11 +39,11 @@ from dpp.tasks.parameters import (
     FilesParameter,
     exit_when_wrong,
     luigi_works,
-    named_batch,
     running_from_command_line,
     with_settings,
 )
 from dpp.tasks.progress import Progress
+from dpp.tasks.sections import named_batch
 from dpp.tasks.shutdown import Ending, stop_run
 from dpp.tasks.targets import FileTarget
 from dpp.tasks.unknown import unknown_settings

@@ -20,8 +20,9 @@ from dpp.plugins.registry import registry
 from dpp.redact import MASK, redact_value
 from dpp.settings import Settings
 from dpp.tasks.batch import RunBatch
+from dpp.tasks.luigi_defaults import LOCAL_DEFAULTS, SOFT_DEFAULTS
 from dpp.tasks.luigi_settings import wrong_luigi_settings
-from dpp.tasks.parameters import BATCH_SECTION, LOCAL_DEFAULTS, SOFT_DEFAULTS, where_set
+from dpp.tasks.sections import BATCH_SECTION, where_set
 from dpp.tasks.unknown import unknown_settings
 
 DEFAULT = "default"

@@ -32,8 +32,9 @@ from dpp.models import Failure, FileData, key_of
 from dpp.plugins.registry import STEP_SETTINGS, option_names, registry
 from dpp.redact import redact_text
 from dpp.settings import Settings, make_settings, merged_options
-from dpp.tasks.parameters import FieldsParameter, UrlParameter, configured_options, exit_when_wrong, with_settings
+from dpp.tasks.parameters import FieldsParameter, UrlParameter, exit_when_wrong, with_settings
 from dpp.tasks.progress import Progress
+from dpp.tasks.sections import configured_options
 from dpp.tasks.shutdown import LUIGIS_LOCK
 from dpp.tasks.targets import FileTarget
 from dpp.workspace.atomic import read_json, write_json

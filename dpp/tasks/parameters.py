@@ -1,100 +1,33 @@
-"""Luigi parameters generated from the settings, and dpp's defaults for Luigi's own settings."""
+"""Luigi parameters generated from the settings, and errors on Luigi's command line."""
 
 from __future__ import annotations
 
-import configparser
 import json
 import logging
-import os
-import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import luigi
-from luigi.configuration import get_config
-from luigi.freezing import recursively_freeze, recursively_unfreeze
+from luigi.freezing import recursively_freeze
 from luigi.setup_logging import InterfaceLogging
 from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
 from dpp import names
 from dpp.errors import INTERRUPTED, INTERRUPTED_TEXT, ConfigurationError, DppError
-from dpp.logs import filter_luigi, set_up_logging
+from dpp.logs import set_up_logging
 from dpp.manifest.readers import describe_source
 from dpp.redact import redact_url
 from dpp.settings import Settings, default_settings
-from dpp.tasks.loading import configuration_read, explain_parsing
-from dpp.workspace.machine import process_name, stop_for
+from dpp.workspace.machine import stop_for
 
 log = logging.getLogger(__name__)
 
 Task = TypeVar("Task", bound=luigi.Task)
-BATCH_SECTION = "batch:"
 REDACTED = "#redacted-"
 SIGNIFICANT = frozenset({"workspace", "pre_processors", "processor", "post_processors", "options", "simulate_downloads"})
-
-SOFT_DEFAULTS = {
-    ("core", "no_lock"): "true",
-    ("core", "log_level"): "INFO",
-    ("retcode", "task_failed"): "1",
-    ("retcode", "missing_data"): "1",
-    ("retcode", "scheduling_error"): "2",
-    ("retcode", "unhandled_exception"): "4",
-    ("worker", "wait_jitter"): "0.0",
-}
-
-LOCAL_DEFAULTS = {
-    ("core", "local_scheduler"): "true",
-    ("scheduler", "prune_on_get_work"): "true",
-    ("scheduler", "retry_delay"): "0",
-    ("retcode", "already_running"): "3",
-    ("retcode", "not_run"): "3",
-}
-
-
-def set_soft_defaults(arguments: Sequence[str]) -> None:
-    """Set the defaults that dpp needs in Luigi's configuration; values that the user configured stay.
-
-    Args:
-        arguments: The command line, which may name a scheduler.
-    """
-    with configuration_read():
-        _set_soft_defaults(arguments)
-
-
-def _set_soft_defaults(arguments: Sequence[str]) -> None:
-    # Without a scheduler, the local one is used. With one, workers stay until the shared batch is complete.
-    config = get_config()
-    filter_luigi(chatter=config.has_option("core", "log_level") or _given(arguments, "--log-level", "--core-log-level"))
-    scheduler = _names_scheduler(config, arguments)
-    for (section, option), value in {**SOFT_DEFAULTS, **(_shared_defaults() if scheduler else LOCAL_DEFAULTS)}.items():
-        if not config.has_option(section, option):
-            config.set(section, option, value)
-
-
-def _shared_defaults() -> dict[tuple[str, str], str]:
-    """Return the defaults for several processes that share a batch."""
-    return {
-        ("worker", "keep_alive"): "true",
-        ("retcode", "already_running"): "0",
-        ("retcode", "not_run"): "0",
-        # Every process writes the summary, so each needs a RunBatch task of its own.
-        ("RunBatch", "process"): f"{socket.gethostname()}-{process_name()}",
-    }
-
-
-def _names_scheduler(config: Any, arguments: Sequence[str]) -> bool:
-    options = ("scheduler_url", "scheduler_host", "default_scheduler_url", "default_scheduler_host")
-    if _given(arguments, "--local-scheduler", "--core-local-scheduler") or config.getboolean("core", "local_scheduler", False):
-        return False
-    named = any(config.has_option("core", option) for option in options)
-    return named or _given(arguments, "--scheduler-", "--core-scheduler-")
-
-
-def _given(arguments: Sequence[str], *options: str) -> bool:
-    return any(argument.startswith(options) for argument in arguments)
 
 
 def running_from_command_line() -> bool:
@@ -317,97 +250,3 @@ def with_settings(names_: Sequence[str]) -> Callable[[type[Task]], type[Task]]:
         return cls
 
     return decorate
-
-
-def named_batch(name: str, params: Mapping[str, luigi.Parameter[Any]]) -> dict[str, Any]:
-    """Return the settings of the section ``[batch:NAME]`` of luigi.cfg; its ``workers`` replaces Luigi's own setting.
-
-    Raises:
-        ConfigurationError: The section does not exist, or has an unknown setting.
-    """
-    config = get_config()
-    section = _section(config, f"{BATCH_SECTION}{name}")
-    if not section:
-        others = batch_names()
-        hint = names.suggestion(name, others) if others else "add it"
-        raise ConfigurationError(f"luigi.cfg has no section [{BATCH_SECTION}{name}]; {hint}")
-    if (workers := section.pop("workers", None)) is not None:
-        config.set("core", "workers", str(workers))
-    unknown = [
-        f"unknown setting {setting!r}; {names.suggestion(setting, [*params, 'workers'])}" for setting in sorted(set(section) - set(params))
-    ]
-    if unknown:
-        raise ConfigurationError("\n".join(f"[{BATCH_SECTION}{name}] of luigi.cfg: {problem}" for problem in unknown))
-    return {setting: _parsed(params[setting], value) for setting, value in section.items()}
-
-
-def batch_names() -> list[str]:
-    """Return the names of the batches in luigi.cfg."""
-    return [section.removeprefix(BATCH_SECTION) for section in _sections(get_config()) if section.startswith(BATCH_SECTION)]
-
-
-def where_set(section: str, option: str) -> str:
-    """Return the file and section that set an option; "" if no file does."""
-    # As in Luigi: the file read last wins, and a name with dashes counts only if no file has it with underscores.
-    files = list(_config_files())
-    found = (path for name in (option, option.replace("_", "-")) for path, config in files if name in _names_in(config, section))
-    return next((f"{path} [{section}]" for path in found), "")
-
-
-def _names_in(config: Any, section: str) -> list[str]:
-    try:
-        return list(config[section])
-    except KeyError:
-        return []
-
-
-def _config_files() -> Iterator[tuple[str, Any]]:
-    """Yield each configuration file of Luigi with its own content, the file with the highest precedence first."""
-    config = get_config()
-    for path in reversed(config._config_paths):
-        if Path(path).is_file():
-            parser = type(config)()
-            parser.read([path])
-            yield os.path.abspath(path), parser
-
-
-def configured_names() -> dict[str, list[str]]:
-    """Return the names of the configured options by section."""
-    config = get_config()
-    return {section: list(_section(config, section)) for section in _sections(config)}
-
-
-def _parsed(parameter: luigi.Parameter[Any], value: Any) -> Any:
-    return parameter.parse(value) if isinstance(value, str) else value
-
-
-def _sections(config: Any) -> list[str]:
-    return list(config.sections()) if hasattr(config, "sections") else list(config.data)
-
-
-def configured_options(plugins: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return the options of these plugins in luigi.cfg, such as ``[line-count] skip_blank=true``."""
-    config = get_config()
-    found = {plugin: _section(config, plugin) for plugin in plugins}
-    return {plugin: options for plugin, options in found.items() if options}
-
-
-def _section(config: Any, name: str) -> dict[str, Any]:
-    try:
-        section = dict(config[name])
-    except KeyError:
-        return {}
-    except configparser.Error as error:
-        raise explain_parsing(error) from error
-    defaults = config.defaults() if hasattr(config, "defaults") else {}
-    return {option: _parse_value(value) for option, value in section.items() if option not in defaults}
-
-
-def _parse_value(value: Any) -> Any:
-    """Return a list or an object that is written as JSON; other text unchanged."""
-    if isinstance(value, str) and value.strip()[:1] in ("[", "{"):
-        try:
-            return json.loads(value)
-        except ValueError:
-            return value
-    return recursively_unfreeze(value)

@@ -7,7 +7,7 @@ from luigi.task_register import Register
 from dpp.names import close_match, suggestion
 from dpp.plugins.describe import options_of
 from dpp.plugins.registry import registry
-from dpp.tasks.parameters import BATCH_SECTION, configured_names
+from dpp.tasks.sections import BATCH_SECTION, configured_names
 
 TASKS = ("RunBatch", "DownloadTarget", "PreProcessed", "Processed", "Report", "FileChunk")
 

@@ -1,18 +1,18 @@
-"""Luigi parameters generated from settings, and dpp's defaults for Luigi."""
+"""Luigi parameters generated from settings, the sections of luigi.cfg, and dpp's defaults for Luigi."""
 
 from __future__ import annotations
 
 import pytest
 from dpp import ConfigurationError, RunBatch, Settings
+from dpp.tasks.luigi_defaults import set_soft_defaults
 from dpp.tasks.parameters import (
     FilesParameter,
     NamesParameter,
     NumberParameter,
     OptionsParameter,
     UrlParameter,
-    configured_options,
-    set_soft_defaults,
 )
+from dpp.tasks.sections import configured_options
 from luigi.configuration import LuigiConfigParser, get_config
 
 
