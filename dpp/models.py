@@ -59,6 +59,8 @@ def check_url(url: str) -> str:
         raise ValueError("has no scheme; expected something like https://host/path or file:///path")
     if scheme in ("http", "https") and not host:
         raise ValueError("has no host")
+    if not names.has_one_host(url):
+        raise ValueError("contains a backslash before its path; use slashes, and percent-encode it in a user name or password")
     return url
 
 

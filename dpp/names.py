@@ -69,6 +69,14 @@ def identity(url: str, sha256: str | None = None) -> str:
     return urlunsplit((scheme, place, parts.path, parts.query, ""))
 
 
+def has_one_host(url: str) -> bool:
+    """Whether all programs find the same host in a URL: it has no backslash before its path.
+
+    For the URL standard of browsers, and for urllib3, a backslash ends the host, and for RFC 3986 it does not.
+    """
+    return "\\" not in urlsplit(url).netloc
+
+
 def host_of(url: str) -> str:
     """Return the host of a URL, with its port if it has one, in lower case."""
     return urlsplit(url).netloc.rpartition("@")[2].lower()

@@ -65,6 +65,7 @@ def test_labels_are_nothing_else(field, value):
         ("", "has no scheme"),
         ("/tmp/file", "has no scheme"),
         ("https:///a", "has no host"),
+        ("http://a\\@b/c", "contains a backslash before its path; use slashes, and percent-encode it in a user name or password"),
         ("HTTP://me:pw@/a", "has no host"),
         ("https://h:99999/a", "has an invalid host or port"),
         ("https://[::1/a", "has an invalid host or port"),

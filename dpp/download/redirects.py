@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 from urllib.parse import urljoin, urlsplit
 
+from dpp import names
 from dpp.download.cookies import Cookies
 from dpp.download.environment import Environment
 from dpp.errors import FetchError
@@ -102,6 +103,8 @@ def next_hop(url: str, location: str | None, headers: dict[str, str]) -> tuple[s
         scheme, old, new = urlsplit(target).scheme, _url_origin(url), _url_origin(target)
     except ValueError as error:
         raise FetchError(f"{redact_url(url)} redirects to an invalid URL", "redirect") from error
+    if not names.has_one_host(target):
+        raise FetchError(f"{redact_url(url)} redirects to a URL with a backslash before its path", "redirect")
     if not location:
         raise FetchError(f"{redact_url(url)} redirects without a Location header", "redirect")
     if scheme not in ("http", "https") or not new[1]:

@@ -658,7 +658,9 @@ class TestRedirects:
         assert (error.error_class, download.attempts) == ("redirect", 1)
 
     @pytest.mark.fault(9)
-    @pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://127.0.0.1/a", "//[bad", "gopher://x/"])
+    @pytest.mark.parametrize(
+        "location", ["file:///etc/passwd", "ftp://127.0.0.1/a", "//[bad", "gopher://x/", "http://localhost\\@127.0.0.1/"]
+    )
     def test_ones_to_another_scheme_are_refused(self, site, download, location):
         error = fails(download, site.script("/a", status(302, Location=location)))
         assert (error.error_class, error.retryable, left()) == ("redirect", False, [])
