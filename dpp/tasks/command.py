@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import signal
 import threading
 
 from luigi.configuration import get_config
@@ -37,7 +38,9 @@ def prepare_luigi() -> None:
         EnvironmentStop: The machine lacks what Luigi needs.
     """
     config = get_config()
-    if threading.current_thread() is not threading.main_thread() and not config.has_option("worker", "no_install_shutdown_handler"):
+    if threading.current_thread() is threading.main_thread():
+        _learn_of_children()
+    elif not config.has_option("worker", "no_install_shutdown_handler"):
         # Python accepts signal handlers only in the main thread, and without this option Luigi's worker installs one.
         config.set("worker", "no_install_shutdown_handler", "true")
     if running_from_command_line() and not _Prepared.is_done:
@@ -49,6 +52,13 @@ def prepare_luigi() -> None:
         stop_without_scheduler()
         # Before the other filter, which takes the error from the record.
         logging.getLogger("luigi-interface").filters.insert(0, _UncaughtError())
+
+
+def _learn_of_children() -> None:
+    """Let the system report the ends of children to this process, although the program that started it ignores SIGCHLD."""
+    # An ignored signal stays ignored in a program that is started; the system then forgets children that end (wait(2), NOTES).
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 class _UncaughtError(logging.Filter):

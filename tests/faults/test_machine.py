@@ -97,6 +97,14 @@ def test_a_run_outlives_its_output(run, tmp_path, seen, program, streams, code):
     seen(f"done with {streams.partition(' |')[0]}")
 
 
+@pytest.mark.parametrize("program", COMMANDS)
+@pytest.mark.parametrize("workers", [1, TOTAL])
+def test_a_run_ends_although_its_parent_ignores_the_ends_of_children(run, tmp_path, program, workers):
+    code, output = run(f"trap '' CHLD; {COMMANDS[program]} --workers {workers}")
+    assert (code, outcomes(tmp_path)) == (0, ["ok"] * TOTAL)
+    assert "WARNING" not in output
+
+
 @pytest.mark.parametrize("command", ["status", "report --format jsonl", "config"])
 def test_a_command_reports_that_its_output_is_lost(run, command):
     assert run("dpp run list.txt --quiet")[0] == 0
