@@ -29,6 +29,7 @@ from dpp.redact import redact_text, redact_url
 from dpp.settings import Settings
 from dpp.workspace.atomic import read_bytes, remove, stops_run, write_atomic
 from dpp.workspace.layout import SIDECAR_SUFFIX, DownloadPaths, Workspace
+from dpp.workspace.machine import ends_copies
 
 log_of_files = logging.getLogger(FILES)
 
@@ -244,7 +245,7 @@ class Downloader:
             raise FetchError(f"no fetcher for {scheme}: URLs is installed", "unsupported-scheme")
         if self._settings.deny_private and not fetcher.checks_peers:
             raise FetchError(f"{scheme}: URLs are refused, as deny_private is set and their fetcher checks no addresses", "refused")
-        with self._limits.host(url, self._sleep):
+        with self._limits.host(url, self._sleep), ends_copies():
             count_attempt()
             try:
                 fetcher.fetch(url, file, part)

@@ -344,7 +344,7 @@ class _Stage:
         EnvironmentStop: The workspace cannot be written.
     """
 
-    __slots__ = ("_began", "_job", "_process", "_root", "_stage")
+    __slots__ = ("_began", "_job", "_root", "_stage")
 
     def __init__(self, job: Job, stage: Stage, root: Path) -> None:
         self._job = job
@@ -352,13 +352,9 @@ class _Stage:
         self._root = root
 
     def __enter__(self) -> None:
-        self._process = os.getpid()
         self._began = time.perf_counter()
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        # A plugin that forks may return in both processes. The file belongs to the parent, so the child ends here.
-        if os.getpid() != self._process:
-            os._exit(1)
         seconds = self._job.seconds
         seconds[self._stage] = seconds.get(self._stage, 0.0) + time.perf_counter() - self._began
         return error is not None and self._is_the_files_own(error)

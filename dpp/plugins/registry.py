@@ -21,6 +21,7 @@ from dpp.plugins import builtin
 from dpp.plugins.steps import STEP_METHODS, ConfiguredStep, Steps, has_method, import_class, step_name, with_debug
 from dpp.redact import redact_url
 from dpp.settings import Settings
+from dpp.workspace.machine import ends_copies
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,8 @@ class Registry:
         """Call a hook without a result; log the failure of a plugin, and continue with the others."""
         for plugin, call in self._callers(hook):
             try:
-                call(**facts)
+                with ends_copies():
+                    call(**facts)
             except (Exception, SystemExit):  # a plugin's code
                 log.exception("plugin %s failed in %s", plugin, hook)
 

@@ -18,7 +18,7 @@ from dpp import names
 from dpp.errors import PluginError, StageError
 from dpp.redact import declared_secrets, keep_secret, redact_text, redact_value
 from dpp.settings import wrong_options
-from dpp.workspace.machine import current_folder
+from dpp.workspace.machine import current_folder, ends_copies
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,10 @@ class ConfiguredStep:
 
     def __call__(self, *args: Any) -> Any:
         """Call the step's method on this thread's object, which the first call creates."""
+        with ends_copies():
+            return self._call(*args)
+
+    def _call(self, *args: Any) -> Any:
         if not hasattr(self._local, "object"):
             self._local.object = self.cls(**self.options)
         log.debug("%s: %s %s", args[-1].id, self.kind, self.name)

@@ -115,6 +115,22 @@ def is_thread_refusal(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "can't start new thread" in str(error)
 
 
+class ends_copies:  # noqa: N801 - reads as a verb, like contextlib.suppress
+    """End a copy of this process at the end of the block.
+
+    A plugin that forks may return in both processes, also with an exception. The files belong to the first one.
+    """
+
+    __slots__ = ("_process",)
+
+    def __enter__(self) -> None:
+        self._process = os.getpid()
+
+    def __exit__(self, *_: object) -> None:
+        if os.getpid() != self._process:
+            os._exit(1)
+
+
 def current_folder() -> str:
     """Return the path of the current folder; "" if it was removed."""
     try:

@@ -32,6 +32,12 @@ def fork_and_raise() -> None:
     os.waitpid(child, 0)
 
 
+def fork_and_return() -> None:
+    """Fork, and return in both processes, in the child first; fail if the child ends otherwise than dpp ends it."""
+    if child := os.fork():
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+
+
 LEFT = []
 
 
@@ -67,6 +73,7 @@ DEEDS = {
     "hog": lambda: re.match("(a+)+$", "a" * 60 + "b"),
     "memory": lambda: bytearray(2**62),
     "fork": fork_and_raise,
+    "both": fork_and_return,
 }
 
 
@@ -195,10 +202,12 @@ def test_a_step_that_closes_standard_output_or_changes_the_folder_costs_no_other
 
 
 @pytest.mark.fault(30)
-def test_a_processor_that_forks_comes_back_once(supervise, tmp_path, seen):
-    outcomes = supervise(*GOOD[:2], "fork", *GOOD[2:])
+@pytest.mark.parametrize("deed", ["fork", "both"])
+def test_a_processor_that_forks_comes_back_once(supervise, tmp_path, seen, deed):
+    outcomes = supervise(*GOOD[:2], deed, *GOOD[2:])
     assert {name for name, outcome in outcomes.items() if not outcome.ok} == set()
     assert len((tmp_path / "ledger.jsonl").read_text().splitlines()) == len(GOOD) + 1
+    assert [name for name, _ in supervise.told()].count(deed) == 1
     seen("fork: its child ends, the file is ok, once")
 
 
