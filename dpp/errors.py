@@ -115,9 +115,14 @@ class PluginError(InputError):
 
 
 class EnvironmentStop(DppError):
-    """Stop the run because of its environment: a full disk, missing permissions, a lock."""
+    """Stop the run because of its environment: a full disk, missing permissions, a lock.
+
+    Attributes:
+        denied: Path in the workspace that this process was not permitted to write; "" if the reason is another one.
+    """
 
     exit_code = 3
+    denied = ""
 
 
 class LockedError(EnvironmentStop):

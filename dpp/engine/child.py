@@ -27,10 +27,11 @@ from typing import IO, NamedTuple
 
 from dpp.engine.confine import confine, confined, end_group
 from dpp.engine.wear import says_used_up, starts_sound
-from dpp.errors import DppError
+from dpp.errors import DppError, EnvironmentStop
 from dpp.signals import resume_signals, signals_blocked, signals_held
 from dpp.workspace.locks import kept_in_fork
 from dpp.workspace.machine import starting
+from dpp.workspace.space import can_write
 
 log = logging.getLogger(__name__)
 
@@ -251,6 +252,8 @@ def _how_it_ended(process: BaseProcess, reader: Connection, reason: str, stacks:
             _stop(process, signal.SIGKILL)
         return None
     _join(process, LEAVE_SECONDS if message else math.inf)
+    if isinstance(message, EnvironmentStop) and message.denied and can_write(message.denied):
+        return ChildExit(f"may no longer write {message.denied}, which dpp may: a step has changed the rights of its process")
     if isinstance(message, DppError):
         raise message
     if isinstance(message, ChildExit):

@@ -19,7 +19,7 @@ from dpp.download.complete import Download, FileState, check_unmodified, load_do
 from dpp.download.downloader import Downloader
 from dpp.download.limits import Limits
 from dpp.engine.preprocess import INPUT, is_exploded, load_prepared, members, naming, prepare
-from dpp.engine.wear import says_used_up
+from dpp.engine.wear import check_root, says_used_up
 from dpp.errors import DppError, EnvironmentStop, FetchError, StageError
 from dpp.logs import FILES
 from dpp.models import Failure, FileData, Outcome, Stage, key_of, own_copy
@@ -342,6 +342,7 @@ class _Stage:
 
     Raises:
         EnvironmentStop: The workspace cannot be written.
+        UsedUp: A step has changed the root folder.
     """
 
     __slots__ = ("_began", "_job", "_root", "_stage")
@@ -355,6 +356,7 @@ class _Stage:
         self._began = time.perf_counter()
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        check_root()
         seconds = self._job.seconds
         seconds[self._stage] = seconds.get(self._stage, 0.0) + time.perf_counter() - self._began
         return error is not None and self._is_the_files_own(error)

@@ -18,12 +18,19 @@ from dpp.workspace.machine import current_folder, is_thread_refusal
 NEEDED_DESCRIPTORS = 32
 SPARE_THREADS = 256
 _STANDARD_STREAMS = 3
+_ROOT = os.stat("/")
 # EBADF: a plugin closed descriptors that are not its own, as daemons do at their start. EFBIG: it limited the size of files.
 _USED_UP = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EBADF, errno.EFBIG})
 
 
 class UsedUp(Exception):
     """End a process whose files have used up something that its other files need."""
+
+
+def check_root() -> None:
+    """Raise UsedUp if a step has changed the root folder of this process (chroot(2)): what is written now is not in the workspace."""
+    if not os.path.samestat(os.stat("/"), _ROOT):
+        raise UsedUp("a step changed the root folder of its process")
 
 
 class Wear:

@@ -7,6 +7,7 @@ made again.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -25,6 +26,7 @@ from dpp.workspace.machine import process_name, process_space, reason_of
 
 StrPath = str | Path
 _BLOCK = 64 * 1024
+_OF_RIGHTS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _TEMPORARY = re.compile(r"\..*\.(?P<space>[0-9a-f]{6})-(?P<pid>\d+)-\d+\.tmp", re.DOTALL)
 
@@ -47,7 +49,9 @@ class stops_run:  # noqa: N801 - reads as a verb, like contextlib.suppress
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
-            raise EnvironmentStop(f"cannot write {self._path}: {reason_of(error)}. {RESUMABLE_TEXT}") from error
+            stop = EnvironmentStop(f"cannot write {self._path}: {reason_of(error)}. {RESUMABLE_TEXT}")
+            stop.denied = os.fspath(self._path) if error.errno in _OF_RIGHTS else ""
+            raise stop from error
 
 
 def write_atomic(path: StrPath, data: bytes) -> None:

@@ -73,6 +73,12 @@ def _check_writable(folder: StrPath) -> None:
                 os.unlink(path)
 
 
+def can_write(path: str) -> bool:
+    """Whether this process may write a file in its folder, or into a folder; the nearest one that exists if it is missing."""
+    place = next(place for place in (Path(path), *Path(path).parents) if place.exists())
+    return all(os.access(each, os.W_OK, effective_ids=True) for each in ({place} if place.is_dir() else {place, place.parent}))
+
+
 class StoppedDownloads:
     """The files whose download or pre-processing a full disk stopped, in a file of their batch: the next run tries them last.
 

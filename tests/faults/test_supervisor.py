@@ -22,6 +22,7 @@ from dpp.engine.pipeline import Pipeline
 from dpp.engine.supervisor import MAX_IDLE_LOOKS, Supervisor, _ChildMonitor, supervised
 from dpp.plugins.registry import registry
 from dpp.plugins.steps import ConfiguredStep, Steps
+from dpp.workspace.atomic import write_atomic
 from dpp.workspace.ledger import read_ledger
 
 
@@ -52,6 +53,7 @@ def leave_running(count: int) -> None:
         threading.Thread(target=threading.Event().wait, daemon=True).start()
 
 
+NOBODY = 65534
 DEEDS = {
     "interrupt": lambda: os.kill(os.getpid(), signal.SIGINT),
     "descriptors": lambda: leave_open(10_000),
@@ -61,6 +63,10 @@ DEEDS = {
     "limit": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10, resource.RLIM_INFINITY)),
     "mute": lambda: sys.stdout.close(),  # noqa: PLW0108 - pytest replaces sys.stdout later
     "print": lambda: print("a line"),  # noqa: T201 - what a step may do
+    "setuid": lambda: os.setuid(NOBODY),
+    "setgroups": lambda: os.setgroups([]),
+    "chroot": lambda: os.chroot("/proc/self/fdinfo"),
+    "umask": lambda: os.umask(0o777),
     "folder": lambda: os.chdir("/proc"),
     "here": lambda: Path("here").touch(),
     "exit": lambda: os._exit(0),
@@ -149,6 +155,42 @@ def test_what_kills_its_process_costs_that_file(supervise, seen, deed, error_cla
     assert [deed, error_class] in supervise.told()
     assert supervise.times(deed) == 2
     seen(f"{deed}: {outcomes[deed].error_class}, {len(GOOD)} others ok")
+
+
+@pytest.mark.fault(30)
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give rights away")
+@pytest.mark.parametrize("deed", ["setuid", "chroot"])
+def test_what_gives_away_the_rights_of_its_process_costs_that_file(supervise, tmp_path, seen, deed):
+    outcomes = supervise(*GOOD[:4], deed, "setgroups", *GOOD[4:])
+    assert {name: outcome.error_class for name, outcome in outcomes.items() if not outcome.ok} == {deed: "crashed"}
+    assert "of its process" in outcomes[deed].message
+    assert len(list((tmp_path / "w" / "reports").rglob("*.json"))) == len(outcomes) == len(GOOD) + 2
+    seen(f"{deed}: {outcomes[deed].error_class}, {len(GOOD)} others ok")
+
+
+@pytest.mark.fault(30)
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give rights away")
+def test_a_step_that_gives_rights_away_fails_in_a_process_of_its_own_too(tmp_path):
+    target, file = tmp_path / "w" / "x.json", FileData(url="file:///x", id="x")
+
+    def work():
+        os.setuid(NOBODY)
+        write_atomic(target, b"{}")
+
+    target.parent.mkdir()
+    tmp_path.chmod(0o700)
+    assert supervised("process", file, work, 0.0).error_class == "crashed"
+    target.parent.rmdir()
+    target.parent.touch()
+    with pytest.raises(EnvironmentStop, match="a file is in the way"):
+        supervised("process", file, lambda: write_atomic(target, b"{}"), 0.0)
+
+
+@pytest.mark.fault(30)
+def test_the_umask_of_a_step_is_not_that_of_the_targets(supervise, tmp_path):
+    outcomes = supervise("umask", *GOOD, processing_limit=1)
+    assert {name for name, outcome in outcomes.items() if not outcome.ok} == set()
+    assert {path for path in (tmp_path / "w").rglob("*") if not path.stat().st_mode & 0o400} == set()
 
 
 DESCRIPTORS = 256
