@@ -208,7 +208,14 @@ class FileData(BaseModel):
 
 def key_of(file: FileData) -> str:
     """Return the key of a file, which its targets have in their names; see :func:`dpp.names.file_key`."""
-    return names.file_key(file.id, file.url, file.sha256)
+    return names.file_key(file.id, file.url, expected_digest(file))
+
+
+def expected_digest(file: FileData) -> str | None:
+    """Return the digest that the manifest expects, as ``algorithm=digits``: SHA-256, or else the longest one; None without any."""
+    if file.sha256:
+        return f"sha256={file.sha256}"
+    return max((f"{name}={value}" for name, value in (file.digests or {}).items()), key=len, default=None)
 
 
 def own_copy(file: FileData, **changes: Any) -> FileData:

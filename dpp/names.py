@@ -49,14 +49,14 @@ def slug(text: str) -> str:
 
 
 @functools.lru_cache(CACHED)
-def identity(url: str, sha256: str | None = None) -> str:
+def identity(url: str, expected: str | None = None) -> str:
     """Return the part of a URL that identifies a file; URLs with the same identity are one file.
 
     It has no password and no fragment, and for http and https no user. With the file's digest, it has no query either.
 
     Args:
         url: The URL.
-        sha256: The digest that the manifest expects, or None.
+        expected: The digest that the manifest expects, such as ``sha256=9f86...``, or None.
     """
     # A changed password is no reason to download a file again. With other schemes, such as sftp, users may see different files.
     parts = urlsplit(url)
@@ -64,8 +64,8 @@ def identity(url: str, sha256: str | None = None) -> str:
     name = "" if scheme in ("http", "https") else user.partition(":")[0]
     place = f"{name}@{host}" if name else host
     # A list that is made again has URLs with new signatures. The digest tells the files of one path apart.
-    if is_versioned(url, sha256):
-        return urlunsplit((scheme, place, parts.path, "", f"sha256={sha256}"))
+    if is_versioned(url, expected):
+        return urlunsplit((scheme, place, parts.path, "", expected or ""))
     return urlunsplit((scheme, place, parts.path, parts.query, ""))
 
 
@@ -82,21 +82,21 @@ def host_of(url: str) -> str:
     return urlsplit(url).netloc.rpartition("@")[2].lower()
 
 
-def is_versioned(url: str, sha256: str | None) -> bool:
+def is_versioned(url: str, expected: str | None) -> bool:
     """Whether a digest takes the place of the URL's query in the identity of a file."""
-    return sha256 is not None and "?" in url
+    return expected is not None and "?" in url
 
 
 @functools.lru_cache(CACHED)
-def download_key(url: str, sha256: str | None = None) -> str:
+def download_key(url: str, expected: str | None = None) -> str:
     """Return the key of a download; files of the same identity share it."""
-    return f"{slug(stem(url))}-{digest(identity(url, sha256))}"
+    return f"{slug(stem(url))}-{digest(identity(url, expected))}"
 
 
 @functools.lru_cache(CACHED)
-def file_key(file_id: str, url: str, sha256: str | None = None) -> str:
+def file_key(file_id: str, url: str, expected: str | None = None) -> str:
     """Return the key of a file: a slug of its id and a digest of id and identity."""
-    return f"{slug(file_id)}-{digest(file_id, identity(url, sha256))}"
+    return f"{slug(file_id)}-{digest(file_id, identity(url, expected))}"
 
 
 def shard(key: str) -> str:

@@ -18,7 +18,7 @@ from dpp.download.downloader import load_download
 from dpp.download.partial import PartFile
 from dpp.manifest.catalog import read_catalog, write_catalog
 from dpp.manifest.readers import as_text, read
-from dpp.names import file_key
+from dpp.models import key_of
 from dpp.workspace.layout import Workspace
 from dpp.workspace.ledger import Ledger, Record, read_records
 from urllib3 import HTTPHeaderDict
@@ -43,7 +43,7 @@ def manifest(data: bytes) -> None:
             assert str(error).encode("utf-8", "backslashreplace")
             return
         files = list(read_catalog(Path(folder, "catalog"), chunks[0])) if chunks else []
-    assert len({file_key(file.id, file.url, file.sha256).casefold() for file in files}) == len(files)
+    assert len({key_of(file).casefold() for file in files}) == len(files)
     for file in files:
         assert FileData.model_validate_json(as_text(file)) == file or "NaN" in as_text(file)
         _stays_inside(file)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from dpp import names
-from dpp.models import FileData
+from dpp.models import FileData, expected_digest
 from dpp.workspace.layout import Workspace
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
@@ -141,6 +141,13 @@ def test_with_a_digest_a_new_query_is_no_new_file_but_another_digest_or_path_is(
         assert key(signed, "0" * 64) == key(again, "0" * 64)
         assert len({key(signed), key(again), key(signed, "0" * 64), key(signed, "1" * 64), key("https://h/b?sig=1", "0" * 64)}) == 5
         assert key("https://h/a", "0" * 64) == key("https://h/a")
+
+
+def test_the_longest_digest_of_a_manifest_counts_and_sha256_before_all():
+    digests = {"md5": "0" * 32, "sha512": "1" * 128, "sha1": "2" * 40}
+    assert expected_digest(FileData(url=URL)) is None
+    assert expected_digest(FileData(url=URL, digests=digests)) == "sha512=" + "1" * 128
+    assert expected_digest(FileData(url=URL, digests=digests, sha256="3" * 64)) == "sha256=" + "3" * 64
 
 
 def test_a_digest_keeps_its_parts_apart():

@@ -22,7 +22,7 @@ from dpp.engine.preprocess import INPUT, is_exploded, load_prepared, members, na
 from dpp.engine.wear import check_root, says_used_up
 from dpp.errors import DppError, EnvironmentStop, FetchError, StageError
 from dpp.logs import FILES
-from dpp.models import Failure, FileData, Outcome, Stage, key_of, own_copy
+from dpp.models import Failure, FileData, Outcome, Stage, expected_digest, key_of, own_copy
 from dpp.names import basename, file_key, is_versioned
 from dpp.plugins.registry import Registry, close_fetcher
 from dpp.plugins.results import check_writable, to_json
@@ -137,7 +137,7 @@ class Pipeline:
     def _with_old_key(self, file: FileData) -> Outcome | None:
         """Return the outcome of a file whose key was made from the URL's query before, with its new key; else None."""
         # dpp 0.1.0 did so for all files. Work that it has done must not be done again.
-        if not is_versioned(file.url, file.sha256):
+        if not is_versioned(file.url, expected_digest(file)):
             return None
         outcome = read_outcome(self.workspace.keyed("reports", self.fingerprints[2], file_key(file.id, file.url)) + ".json")
         if outcome is not None:
@@ -154,7 +154,7 @@ class Pipeline:
             return None
         self._leave(job, outcome)
         record = Record.of(outcome)
-        if is_versioned(job.file.url, job.file.sha256) and not os.path.exists(path := self._report_path(job.file)):
+        if is_versioned(job.file.url, expected_digest(job.file)) and not os.path.exists(path := self._report_path(job.file)):
             write_atomic(path, record.line)
         return record
 

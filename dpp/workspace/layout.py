@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dpp import names
-from dpp.models import FileData, key_of
+from dpp.models import FileData, expected_digest, key_of
 from dpp.workspace.atomic import is_abandoned, remove, stops_run
 from dpp.workspace.locks import FolderLock, Hold, share_folder
 
@@ -88,7 +88,7 @@ class Workspace:
 
     def download(self, file: FileData) -> DownloadPaths:
         """Return the paths of a file's download; files of the same identity share a folder."""
-        key = names.download_key(file.url, file.sha256)
+        key = names.download_key(file.url, expected_digest(file))
         name = names.safe_name(names.basename(file.url) if file.name == names.stem(file.url) else file.name)
         return DownloadPaths(f"{self._root}/downloads/{names.shard(key)}/{key}", name)
 

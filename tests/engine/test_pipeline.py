@@ -33,6 +33,12 @@ from dpp.workspace.ledger import read_outcome
 from http_site import serve_file, status
 
 
+def entry(url: str, **digests: str | None) -> FileData:
+    """Return the file "a" as a manifest with these digests lists it."""
+    sha256 = digests.pop("sha256", None)
+    return FileData(url=url, id="a", sha256=sha256, digests={name: value for name, value in digests.items() if value} or None)
+
+
 class Text(BaseProcessor):
     """Return the text of a file, or the texts of the files in a folder."""
 
@@ -821,12 +827,20 @@ class TestRecall:
         run(pipeline, a)
         assert pipeline.recall(Job(a.model_copy(update=changed))) is None
 
+    @pytest.mark.parametrize("algorithm", ["md5", "sha1", "sha256", "sha512"])
+    def test_a_new_query_needs_no_work_if_the_digest_is_the_same(self, make, a, algorithm):
+        digest, pipeline = hashlib.new(algorithm, b"text").hexdigest(), make()
+        signed, again, other = (entry(f"{a.url}?{query}", **{algorithm: digest}) for query in ("s=1&e=2", "e=2&s=1", "s=3"))
+        done = run(pipeline, signed)[1]
+        assert [pipeline.recall(Job(file)).key for file in (signed, again, other)] == [done.key] * 3
+        assert pipeline.recall(Job(entry(f"{a.url}?s=1&e=2", **{algorithm: "0" * len(digest)}))) is None
+
     def test_work_under_a_key_with_the_query_is_recalled_and_gets_its_new_key(self, make, a):
         pipeline = make()
         digest = hashlib.sha256(b"text").hexdigest()
-        before, after = (FileData(url=f"{a.url}?sig=1", id="a", sha256=given) for given in (None, digest))
+        before, after, other = (entry(f"{a.url}?sig=1", sha256=given) for given in (None, digest, "0" * 64))
         old = run(pipeline, before)[1]
-        assert pipeline.recall(Job(after.model_copy(update={"sha256": "0" * 64}))) is None
+        assert pipeline.recall(Job(other)) is None
         assert not pipeline.report_path(after).exists()
         found = pipeline.recalled(Job(after)).outcome
         assert (found.result, found.key != old.key, pipeline.report_path(after).stem) == ("text", True, found.key)
