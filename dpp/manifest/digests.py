@@ -86,6 +86,11 @@ def _kind(name: str) -> str | None:
     return "" if _OF_ANY.fullmatch(plain) else None
 
 
+def is_digest_column(name: str) -> bool:
+    """Whether a column of this name may have digests, which are compared."""
+    return name not in _OTHERS and _kind(name) is not None
+
+
 def _digests(value: Any, algorithm: str | None) -> Iterator[tuple[str, str]]:
     """Yield the digests of a value with their algorithms; none if the column has none.
 

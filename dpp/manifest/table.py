@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dpp.manifest.columns import declared_separator, field_names, is_header, separator_of
+from dpp.manifest.digests import is_digest_column
 from dpp.manifest.entries import KNOWN_FIELDS, Entry
 from dpp.manifest.json_stream import decode
 from dpp.manifest.lines import BLANKS, Lines
@@ -16,6 +17,8 @@ from dpp.manifest.lines import BLANKS, Lines
 log = logging.getLogger(__name__)
 
 _STRUCTURED = frozenset({"headers", "urls", "digests"})
+# What R, pandas, spreadsheets and databases write for a missing size or digest. In other columns it may be a value: an id "NA".
+_MISSING = frozenset({"na", "n/a", "#n/a", "<na>", "nan", "null", "none", "-"})
 # A spreadsheet shows and saves a long number in this way, and its last digits are lost.
 _SHORTENED = re.compile(r"\d([.,]\d+)?E\+\d+")
 
@@ -82,6 +85,7 @@ class _Rows:
         self._names = names
         self._plain = [name for name in names if name in KNOWN_FIELDS - _STRUCTURED]
         self._structured = [name for name in names if name in _STRUCTURED]
+        self._may_miss = [name for name in names if name == "size" or is_digest_column(name)]
         self._is_warned = False
 
     def entry(self, number: int, cells: list[Any]) -> Entry | None:
@@ -96,6 +100,9 @@ class _Rows:
             if value := fields[name]:
                 value = value.strip(BLANKS)
             fields[name] = value or None
+        for name in self._may_miss:
+            if (value := fields[name]) and value.strip(BLANKS).lower() in _MISSING:
+                fields[name] = None
         if fields["url"] is None and not any(cell and cell.strip(BLANKS) for cell in cells):
             return None
         return self._completed(f"line {number}", fields)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 
 import pytest
 from dpp.manifest.entries import Entry
 from dpp.manifest.lines import Lines
-from dpp.manifest.readers import read
+from dpp.manifest.readers import check, read
 from dpp.manifest.table import read_table
 from hypothesis import given
 from hypothesis import strategies as st
@@ -122,6 +123,16 @@ def test_columns_without_a_name_are_ignored(name):
 def test_blanks_around_known_fields_are_removed_and_other_cells_stay():
     text = f'url,id,sha256,urls,note\n"\ufeff {URL}\u00a0", 1\u200b,\u00a0,\u00a0{OTHER} , n \n'
     assert fields_of(text) == [{"url": URL, "id": "1", "sha256": None, "urls": [OTHER], "note": " n "}]
+
+
+@pytest.mark.parametrize("missing", ["NA", "N/A", "#N/A", "<NA>", "NULL", "null", "None", "nan", "NaN", "-", " NA ", " "])
+@pytest.mark.parametrize("name", ["size", "sha256", "MD5", "md5sum", "checksum", "digests"])
+def test_a_size_or_digest_may_be_missing_as_other_programs_write_it(name, missing, tmp_path):
+    (tmp_path / "x.csv").write_text(f"url,id,name,note,{name}\n{URL},NA,null,-,{missing}\n")
+    (listed,) = map(functools.partial(check, schemes={"https"}), read(tmp_path / "x.csv"))
+    file = listed.file
+    assert (file.size, file.sha256, file.digests) == (None, None, None)
+    assert (file.id, file.name, file.note) == ("NA", "null", "-")
 
 
 def test_short_rows_lack_their_last_fields_and_long_ones_are_problems():
