@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote, quote_plus, unquote, unquote_plus, unquote_to_bytes, urlsplit, urlunsplit
 
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr
@@ -38,6 +39,7 @@ _ESCAPES: tuple[Callable[[str], str], ...] = (
     lambda text: quote_plus(text, errors="replace"),
 )
 _declared: set[str] = set()
+_at_work = threading.local()
 # Control characters except line feed and tab; the bidirectional formatting characters of Unicode (UAX #9, table 2); line and
 # paragraph separators.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -82,6 +84,28 @@ def secrets_of(urls: Iterable[str], headers: Mapping[str, str] | None) -> set[st
     for url in urls:
         found |= url_secrets(url)
     return _written(found)
+
+
+class _Listed(Protocol):
+    """A file as a manifest lists it."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def urls(self) -> list[str] | None: ...
+    @property
+    def headers(self) -> dict[str, str] | None: ...
+
+
+def secrets_of_file(file: _Listed) -> set[str]:
+    """Return the secrets of a file, as in :func:`secrets_of`."""
+    return secrets_of([file.url, *(file.urls or ())], file.headers)
+
+
+def hide_secrets_of(file: _Listed | None) -> None:
+    """Mask the secrets of a file in all texts that this thread redacts from now on, instead of those of another file; None for none."""
+    # They are looked for when a text comes, as most stages of most files write none.
+    _at_work.file = file
 
 
 def _header_secrets(value: str) -> set[str]:
@@ -139,9 +163,13 @@ def printable_json(text: str) -> str:
 
 
 def redact_text(text: str, secrets: Iterable[str] = ()) -> str:
-    """Return text with its URLs redacted, and these secrets and those of options masked; invalid Unicode is escaped."""
+    """Return text with its URLs redacted, and these secrets, those of options and those of the file at work masked.
+
+    Invalid Unicode is escaped.
+    """
+    file: _Listed | None = getattr(_at_work, "file", None)
     # Secrets of less than four characters are not masked, as they occur in ordinary words.
-    for secret in sorted({*secrets, *_declared}, key=len, reverse=True):
+    for secret in sorted({*secrets, *_declared, *(secrets_of_file(file) if file else ())}, key=len, reverse=True):
         if len(secret) >= _SHORTEST_SECRET:
             text = text.replace(secret, MASK)
     # File names in another encoding lead to invalid Unicode, which could not be written to a UTF-8 file.

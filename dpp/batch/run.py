@@ -27,6 +27,7 @@ from dpp.manifest.sources import Existing
 from dpp.models import FileData, key_of
 from dpp.plugins.registry import Registry
 from dpp.plugins.steps import Steps
+from dpp.redact import redact_text
 from dpp.report.html import Page
 from dpp.report.info import RunInfo, read_info
 from dpp.report.summary import PAGE, Summary, fold
@@ -259,7 +260,7 @@ class Run(RunFolder):
     def stop(self, error: EnvironmentStop) -> None:
         """Record that the environment stopped the run, if that can still be written."""
         with suppress(EnvironmentStop):
-            write_json(self.stop_path, {"reason": str(error)})
+            write_json(self.stop_path, {"reason": redact_text(str(error))})
 
     def _try_alone(self) -> bool:
         return self._lock is None or self._lock.try_alone()

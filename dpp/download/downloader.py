@@ -8,7 +8,7 @@ import os
 import random
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,7 +25,7 @@ from dpp.errors import DppError, EnvironmentStop, FetchError, StageError
 from dpp.logs import FILES
 from dpp.models import FileData
 from dpp.names import host_of
-from dpp.redact import redact_text, redact_url
+from dpp.redact import redact_text, redact_url, secrets_of_file
 from dpp.settings import Settings
 from dpp.workspace.atomic import read_bytes, remove, stops_run, write_atomic
 from dpp.workspace.layout import SIDECAR_SUFFIX, DownloadPaths, Workspace
@@ -174,13 +174,13 @@ class Downloader:
         except Exception as error:
             if isinstance(error, DppError) and not isinstance(error, StageError):
                 raise
-            self._warn_of_unknown(host_of(url), error)
+            self._warn_of_unknown(host_of(url), error, secrets_of_file(file))
             return None
 
-    def _warn_of_unknown(self, host: str, error: Exception) -> None:
+    def _warn_of_unknown(self, host: str, error: Exception, secrets: Iterable[str]) -> None:
         """Warn once per host that its files count as unchanged; stop asking a host that does not respond."""
         reason = error if isinstance(error, StageError) else f"{type(error).__name__}: {error}"
-        text = redact_text(f"cannot find out whether files of {host} have changed, so they count as unchanged: {reason}")
+        text = redact_text(f"cannot find out whether files of {host} have changed, so they count as unchanged: {reason}", secrets)
         log_of_files.log(logging.DEBUG if host in self._unreachable else logging.WARNING, "%s", text)
         self._unreachable[host] = _can_get_better(error) or self._unreachable.get(host, False)
 

@@ -27,7 +27,7 @@ from dpp.names import basename, file_key, is_versioned
 from dpp.plugins.registry import Registry, close_fetcher
 from dpp.plugins.results import check_writable, to_json
 from dpp.plugins.steps import ConfiguredStep, Steps
-from dpp.redact import redact_text, redact_url, secrets_of
+from dpp.redact import hide_secrets_of, redact_text, redact_url
 from dpp.selection import Selection
 from dpp.settings import Settings
 from dpp.workspace.atomic import discard, is_cut, json_line, read_json, write_atomic
@@ -353,21 +353,25 @@ class _Stage:
         self._root = root
 
     def __enter__(self) -> None:
+        hide_secrets_of(self._job.file)
         self._began = time.perf_counter()
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         check_root()
         seconds = self._job.seconds
         seconds[self._stage] = seconds.get(self._stage, 0.0) + time.perf_counter() - self._began
-        return error is not None and self._is_the_files_own(error)
+        own = error is not None and self._is_the_files_own(error)
+        hide_secrets_of(None)
+        return own
 
     def _is_the_files_own(self, error: BaseException) -> bool:
         """Record an error as the file's failure; return false if it is not about this file alone."""
         job, stage = self._job, self._stage
         if not isinstance(error, (Exception, SystemExit)) or (isinstance(error, DppError) and not isinstance(error, StageError)):
+            error.args = tuple(redact_text(part) if isinstance(part, str) else part for part in error.args)
             return False
         stop_run_if_full(self._root, error)
-        failure = _failure_of_error(stage, error, job.file)
+        failure = _failure_of_error(stage, error)
         log_of_files.info("%s failed in %s: %s: %s", job.file.id, stage, failure.error_class, failure.message)
         job.failure = job.failure or failure
         job.used_up = job.used_up or says_used_up(error)
@@ -380,18 +384,17 @@ def workspace_root(settings: Settings) -> Path:
     return settings.workspace / "simulated" if settings.simulate_downloads else settings.workspace
 
 
-def _failure_of_error(stage: Stage, error: BaseException, file: FileData) -> Failure:
-    secrets = secrets_of([file.url, *(file.urls or ())], file.headers)
-    message = " ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])
+def _failure_of_error(stage: Stage, error: BaseException) -> Failure:
+    message = redact_text(" ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())]))
     if isinstance(error, StageError):
         status = error.http_status if isinstance(error, FetchError) else None
-        return Failure(stage=stage, error_class=error.error_class, message=redact_text(message, secrets), http_status=status)
+        return Failure(stage=stage, error_class=error.error_class, message=message, http_status=status)
     lines = "".join(traceback.format_exception(error))
     return Failure(
         stage=stage,
         error_class=type(error).__name__,
-        message=redact_text(message, secrets),
-        traceback=redact_text(lines, secrets),
+        message=message,
+        traceback=redact_text(lines),
     )
 
 

@@ -23,7 +23,7 @@ from dpp.engine.pipeline import Job, Pipeline
 from dpp.engine.snapshot import POST_PROCESS
 from dpp.errors import RESUMABLE_TEXT, EnvironmentStop
 from dpp.models import Failure, FileData, Stage, key_of
-from dpp.redact import redact_text, secrets_of
+from dpp.redact import redact_text, secrets_of_file
 from dpp.workspace.ledger import Ledger, Record
 
 log = logging.getLogger(__name__)
@@ -213,7 +213,8 @@ class Supervisor:
         if crash:
             self._on_crash()
             places, recorded = monitor.overdue or monitor.board.running(), self._recorded()
-            at_work = (_Suspect(numbers[index], file, places[index]) for index, file in pick(places).items())
+            at_work = [_Suspect(numbers[index], file, places[index]) for index, file in pick(places).items()]
+            crash = _redacted(crash, (suspect.file for suspect in at_work))
             suspects = [suspect for suspect in at_work if key_of(suspect.file) not in recorded]
         done = monitor.board.totals()[0]
         return _ChildReport(crash, suspects, monitor.is_sure, done, len(numbers) - done)
@@ -231,7 +232,7 @@ class Supervisor:
             if alone.crash is None or not alone.suspects:
                 return
             crash, place = alone.crash, alone.suspects[0].place
-        job = Job(file, _failure_of_exit(place.stage, crash, file), {place.stage: round(place.seconds, 6)})
+        job = Job(file, _failure_of_exit(place.stage, crash), {place.stage: round(place.seconds, 6)})
         # A post-processor that crashed must not run again. Otherwise post-processors get the failure, in a child of its own.
         if place.stage == POST_PROCESS or run_in_child(lambda: self._end(job, Pipeline.report), _time_limit(self._limit), self._guard):
             self._end(job, Pipeline.record)
@@ -278,16 +279,23 @@ def supervised(
     tries, is_over = 0, _time_limit(limit)
     while ended := run_in_child(work, look, guard):
         on_crash()
+        ended = _redacted(ended, [file])
         tries += 1
         if ended.is_stopped or tries == MAX_CRASHES:
-            return _failure_of_exit(stage, ended, file)
+            return _failure_of_exit(stage, ended)
         log.warning("the child process for %s of %s %s; trying again", stage, file.id, ended.reason)
     return None
 
 
-def _failure_of_exit(stage: str, ended: ChildExit, file: FileData) -> Failure:
-    at, secrets = cast("Stage", stage), secrets_of([file.url, *(file.urls or ())], file.headers)
-    reason, trace = redact_text(ended.reason, secrets), ended.traceback and redact_text(ended.traceback, secrets)
+def _redacted(ended: ChildExit, files: Iterable[FileData]) -> ChildExit:
+    """Return how a child ended, without the secrets of the files that were in a stage."""
+    secrets = {secret for file in files for secret in secrets_of_file(file)}
+    trace = ended.traceback and redact_text(ended.traceback, secrets)
+    return ended._replace(reason=redact_text(ended.reason, secrets), traceback=trace)
+
+
+def _failure_of_exit(stage: str, ended: ChildExit) -> Failure:
+    at, reason, trace = cast("Stage", stage), ended.reason, ended.traceback
     if ended.is_stopped:
         return Failure(stage=at, error_class="timeout", message=reason, traceback=trace)
     return Failure(stage=at, error_class="crashed", message=f"the child process {reason}, also on the second attempt", traceback=trace)

@@ -17,7 +17,7 @@ from pydantic_core import to_jsonable_python
 
 from dpp import names
 from dpp.errors import PluginError, StageError
-from dpp.redact import declared_secrets, keep_secret, redact_text, redact_value
+from dpp.redact import declared_secrets, is_secret_name, keep_secret, redact_text, redact_value
 from dpp.settings import wrong_options
 from dpp.workspace.machine import current_folder, ends_copies
 
@@ -176,7 +176,8 @@ def _try_make(name: str, cls: type[Any], options: Mapping[str, Any]) -> Any:
         raise wrong_options(name, error, cls) from error
     # The plugin's constructor fails again for each file, which then fails alone.
     except (Exception, SystemExit) as error:  # noqa: BLE001
-        log.warning("cannot create %s: %s: %s", name, type(error).__name__, redact_text(str(error)))
+        secrets = {str(value) for option, value in options.items() if is_secret_name(option)}
+        log.warning("cannot create %s: %s: %s", name, type(error).__name__, redact_text(str(error), secrets))
         return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import logging
 import os
 import re
 import resource
@@ -11,10 +12,12 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
-from dpp import BasePostProcessor, BaseProcessor, EnvironmentStop, FileData, Settings
+from dpp import BasePostProcessor, BaseProcessor, ConfigurationError, EnvironmentStop, FileData, Settings, logs
 from dpp.engine import activity
 from dpp.engine.activity import Board
 from dpp.engine.child import run_in_child
@@ -137,6 +140,43 @@ def supervise(tmp_path):
     run.times = lambda name: len((seen / name).read_text())
     run.told = lambda: [json.loads(line) for line in (seen / "told").read_text().splitlines()]
     return run
+
+
+class Leaves(BaseException):
+    """What a step may raise that is no error of its file."""
+
+
+class Blabs(BaseProcessor):
+    """Tell the secrets of the file in a log line and in what the file's id names."""
+
+    def process(self, file: FileData) -> None:
+        """Process a file."""
+        text = f"canaries: {file.url} {file.headers['X-Key']} {file.url.partition('=')[2]}"
+        logging.getLogger("step").warning(text)
+        raise {"leaves": Leaves, "stops": ConfigurationError, "fails": KeyError}[file.id](text)
+
+
+@pytest.mark.parametrize("name", ["leaves", "stops", "fails"])
+def test_no_line_of_a_run_has_a_secret_of_a_file(tmp_path, capfd, name):
+    handler = logging.StreamHandler()
+    handler.setFormatter(logs._Formatter())
+    (tmp_path / "x").touch()
+    file = FileData(url=f"{(tmp_path / 'x').as_uri()}?sig=canary-query", id=name, headers={"X-Key": "canary-header"})
+    pipeline = lambda: Pipeline(Settings(workspace=tmp_path / "w"), registry(), "b/1", Steps([], ConfiguredStep("processor", Blabs, {})))  # noqa: E731
+    with watching(handler), pytest.raises(ConfigurationError) if name == "stops" else nullcontext() as stopped:
+        Supervisor(lambda numbers: [file for _ in numbers], 1, tmp_path / "ledger.jsonl", pipeline).run()
+    ledger = (tmp_path / "ledger.jsonl.open" if stopped else tmp_path / "ledger.jsonl").read_text()
+    told = f"{capfd.readouterr().err} {stopped and stopped.value} {ledger}"
+    assert told.count("canaries: ") > 1
+    assert "canary" not in told
+
+
+@contextmanager
+def watching(handler: logging.Handler) -> Iterator[None]:
+    """Send all log lines to a handler."""
+    logging.getLogger().addHandler(handler)
+    yield
+    logging.getLogger().removeHandler(handler)
 
 
 # A good file takes milliseconds, and must not reach this on a busy machine.
