@@ -68,8 +68,16 @@ def run_in(folder: str) -> Run:
     return RUNS[folder]
 
 
+def _same_task(kind: type[luigi.Task], values: dict[str, Any]) -> luigi.Task:
+    return kind(**values)
+
+
 class PatientTask(luigi.Task):
     """A task that Luigi runs again, up to three times in all, if its worker process dies."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Support pickling: Luigi's parallel scheduling sends tasks to processes and back, and there and here each task is one object."""
+        return _same_task, (type(self), self.param_kwargs)
 
     @property
     def retry_count(self) -> int:

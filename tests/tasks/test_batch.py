@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import luigi
@@ -62,6 +63,22 @@ def test_what_a_run_has_made_stays_made_when_cleanup_of_the_same_download_takes_
     assert prepared.complete()
     assert build(batch)
     assert results()["again"]["status"] == "ok"
+
+
+@pytest.mark.parametrize("size", [1, 0])
+def test_luigi_may_schedule_in_parallel(command, site, tmp_path, results, size):
+    urls = [site.add(f"/{name}.txt", name) for name in "abc"]
+    (tmp_path / "urls.txt").write_text("\n".join(urls))
+    (tmp_path / "program.py").write_text(
+        "import luigi, dpp\n"
+        f"batch = dpp.RunBatch(files='urls.txt', chunk_size={size}, options={{'checksum': {{'algorithm': 'md5'}}}})\n"
+        "assert luigi.build([batch], local_scheduler=True, workers=2, parallel_scheduling=True, parallel_scheduling_processes=2)\n"
+        "assert batch.complete()\n"
+        "assert not luigi.build([dpp.DownloadTarget(url='gopher://h/x')], local_scheduler=True, parallel_scheduling=True)\n"
+    )
+    done = command(sys.executable, "program.py", timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert {name: row["status"] for name, row in results().items()} == dict.fromkeys("abc", "ok")
 
 
 def test_a_list_of_dicts_is_a_batch(site, results):
