@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from dpp import names
 from dpp.errors import INTERRUPTED, INTERRUPTED_TEXT, ConfigurationError, DppError
 from dpp.logs import set_up_logging
 from dpp.manifest.readers import describe_source
-from dpp.redact import redact_url
+from dpp.redact import MASK, redact_url
 from dpp.settings import Settings, default_settings
 from dpp.workspace.machine import stop_for
 
@@ -64,6 +65,40 @@ def exit_when_wrong() -> Iterator[None]:
         raise SystemExit(INTERRUPTED) from error
 
 
+class _Hidden:
+    """The values of parameters whose text does not show them, by that text.
+
+    Luigi hands a task that ``run()`` yields on as text: of this process or, with several workers, from the one that yields it.
+    """
+
+    def __init__(self) -> None:
+        self._values: dict[str, Any] = {}
+
+    def keep(self, text: str, value: Any) -> str:
+        """Keep a value, and return the text that stands for it."""
+        self._values[text] = value
+        return text
+
+    def find(self, text: str, pattern: str) -> Any:
+        """Return the value that a text stands for; None if it is a value itself.
+
+        Args:
+            text: The text.
+            pattern: A regular expression for all texts that stand for values.
+
+        Raises:
+            ConfigurationError: The value is known in another process only.
+        """
+        if text not in self._values and re.fullmatch(pattern, text):
+            raise ConfigurationError(
+                f"{text}: Luigi passes no secrets and lists on to other processes; name the task in requires() instead"
+            )
+        return self._values.get(text)
+
+
+_hidden = _Hidden()
+
+
 class UrlParameter(luigi.Parameter):
     """A URL, which appears without its secrets in task ids, logs and schedulers."""
 
@@ -73,15 +108,19 @@ class UrlParameter(luigi.Parameter):
         Raises:
             ConfigurationError: The URL is one without its secrets, from a scheduler.
         """
-        if REDACTED in value:
-            raise ConfigurationError(f"{value}: the scheduler does not store the secrets of a URL; use RunBatch with --chunk-size 32")
-        return value
+        if REDACTED not in value:
+            return value
+        try:
+            return str(_hidden.find(value, ".*"))
+        except ConfigurationError as error:
+            advice = "the scheduler does not store the secrets of a URL; use RunBatch with --chunk-size 32"
+            raise ConfigurationError(f"{value}: {advice}") from error
 
     def serialize(self, value: str) -> str:
         """Return the URL with its secrets replaced by a digest."""
         # The digest keeps tasks apart whose URLs differ only in their secrets.
         shown = redact_url(value)
-        return value if shown == value else f"{shown}{REDACTED}{names.digest(value, digits=8)}"
+        return value if shown == value else _hidden.keep(f"{shown}{REDACTED}{names.digest(value, digits=8)}", value)
 
 
 class TextParameter(luigi.Parameter):
@@ -123,12 +162,22 @@ class FilesParameter(luigi.Parameter):
         """Return the manifest in a hashable form."""
         return value if isinstance(value, str) else str(value) if isinstance(value, Path) else recursively_freeze(value)
 
+    def parse(self, value: str) -> Any:
+        """Return the manifest: text as it is, unless it stands for a list or a URL with secrets.
+
+        Raises:
+            ConfigurationError: The list or the URL is known in another process only.
+        """
+        found = _hidden.find(value, rf"list of \d+ files [0-9a-f]{{8}}|\w+://.*{re.escape(MASK)}.*")
+        return value if found is None else found
+
     def serialize(self, value: Any) -> str:
         """Return the path, or a description of the list."""
         # The entries of a list can contain secrets.
         if isinstance(value, str):
-            return redact_url(value) if "://" in value else value
-        return f"{describe_source(value)} {names.digest(repr(value), digits=8)}"
+            shown = redact_url(value) if "://" in value else value
+            return value if shown == value else _hidden.keep(shown, value)
+        return _hidden.keep(f"{describe_source(value)} {names.digest(repr(value), digits=8)}", value)
 
 
 class NamesParameter(luigi.Parameter[Any]):
@@ -157,12 +206,12 @@ class OptionsParameter(luigi.DictParameter):
             ConfigurationError: The text is not a JSON object of objects.
         """
         with exit_when_wrong():
-            return recursively_freeze(_parse_options(value))
+            return _object_of(value, _parse_options)
 
     def serialize(self, value: Mapping[str, Any]) -> str:
         """Return a digest of the options."""
         # Task ids and schedulers show this text, and options can contain secrets.
-        return names.digest(repr(value), digits=8) if value else ""
+        return _hidden.keep(names.digest(repr(value), digits=8), value) if value else ""
 
 
 class HeadersParameter(OptionsParameter):
@@ -175,7 +224,7 @@ class HeadersParameter(OptionsParameter):
             ConfigurationError: The text is not a JSON object.
         """
         with exit_when_wrong():
-            return recursively_freeze(_parse_object("headers", value, '{"X-Key": "..."}'))
+            return _object_of(value, lambda text: _parse_object("headers", text, '{"X-Key": "..."}'))
 
 
 class FieldsParameter(luigi.DictParameter):
@@ -189,6 +238,12 @@ class FieldsParameter(luigi.DictParameter):
         """
         with exit_when_wrong():
             return recursively_freeze(_parse_object("fields", value, '{"size": 7}'))
+
+
+def _object_of(text: str, parse: Callable[[str], dict[str, Any]]) -> Any:
+    """Return an object that a text stands for, or else is in JSON; no text is an empty object."""
+    found = _hidden.find(text, "[0-9a-f]{8}")
+    return recursively_freeze((parse(text) if text else {}) if found is None else found)
 
 
 def _parse_options(text: str) -> dict[str, dict[str, Any]]:

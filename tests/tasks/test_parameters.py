@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from dpp import ConfigurationError, RunBatch, Settings
+from dpp import ConfigurationError, DownloadTarget, PreProcessed, Processed, Report, RunBatch, Settings
+from dpp.tasks.batch import FileChunk
 from dpp.tasks.luigi_defaults import set_soft_defaults
 from dpp.tasks.parameters import (
     FilesParameter,
@@ -66,6 +67,49 @@ def test_a_list_of_files_is_shown_as_what_it_is():
     parameter = FilesParameter()
     assert parameter.serialize(parameter.normalize([{"url": "http://u:canary@h/"}])).startswith("list of 1 files")
     assert parameter.serialize("sftp://u:canary@h/x") == "sftp://***@h/x"
+
+
+ODD = {
+    "files": [
+        "",
+        "x.json",
+        "a b/ü.csv",
+        "sftp://u:canary@h/x",
+        "s3://b/p?x=canary",
+        [],
+        [{"url": "http://u:canary@h/"}, {"url": "x", "tags": ["y"]}],
+    ],
+    "url": ["", "http://h/a", "http://u:canary@h/a?b=canary#c"],
+    "options": [{}, {"checksum": {"algorithm": "md5", "names": ["a", {"b": None}]}}],
+    "headers": [{}, {"h": {"X-Key": "canary"}}],
+    "fields": [{}, {"size": 7, "headers": {"X": "y"}, "urls": ["a"]}],
+}
+EXAMPLES = {bool: [True, False], tuple: [(), ("a", "b:C")], int: [0, -3], float: [0.0, 1e-9, 2.5e20], str: ["", " a, =b\n", "ü"]}
+
+
+def values_of(name: str, default: object) -> list:
+    return [default, *ODD.get(name, EXAMPLES.get(type(default), []))]
+
+
+@pytest.mark.parametrize("task", [RunBatch, FileChunk, DownloadTarget, PreProcessed, Processed, Report])
+def test_every_parameter_comes_back_from_its_text(config, task):
+    for name, parameter in task.get_params():
+        default = parameter._default if parameter.has_task_value(task.__name__, name) else 7 if name == "index" else ""
+        for value in values_of(name, default):
+            given = parameter.normalize(value)
+            assert parameter.normalize(parameter.parse(parameter.serialize(given))) == given, name
+            assert "canary" not in parameter.serialize(given) or name == "fields"
+
+
+def test_a_value_that_only_another_process_knows_is_refused_by_what_to_do(config):
+    for parameter, text in [
+        (OptionsParameter(), "0a1b2c3d"),
+        (FilesParameter(), "list of 3 files 0a1b2c3d"),
+        (FilesParameter(), "s3://***@b/p"),
+        (FilesParameter(), "https://h/x.json?***"),
+    ]:
+        with pytest.raises(ConfigurationError, match=r"requires\(\)"):
+            parameter.parse(text)
 
 
 def test_names_are_separated_by_commas():
