@@ -220,6 +220,12 @@ class Run(RunFolder):
                 ledger.append(record)
             ledger.finish()
 
+    def check_there(self) -> None:
+        """Raise EnvironmentStop if the folder of the run was removed."""
+        # Without run.json, the number of files is unknown.
+        if not read_info(self.folder).run:
+            raise EnvironmentStop(f"{self.folder / 'run.json'} was removed or damaged during the run; run the same command again")
+
     def discard(self) -> None:
         """Remove all files of this run, on which no process has worked, and release the batch's lock."""
         self.workfile.forget()
@@ -234,9 +240,7 @@ class Run(RunFolder):
         """
         if self.workfile.had_crashes():
             Workspace(self.root).sweep()
-        # Without run.json, the number of files is unknown.
-        if not read_info(self.folder).run:
-            raise EnvironmentStop(f"{self.folder / 'run.json'} was removed or damaged during the run; run the same command again")
+        self.check_there()
         summary = self._empty_summary()
         with Page(self.folder / PAGE, self.info) as page:
             records = page.take(fold(summary, read_ledgers(self.ledgers)))

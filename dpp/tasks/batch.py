@@ -214,6 +214,17 @@ class RunBatch(SettingsTask):
                     self._opened = None
         return self._required
 
+    def deps(self) -> list[luigi.Task]:
+        """Return the required tasks, which Luigi checks before it runs this one.
+
+        Raises:
+            EnvironmentStop: The folder of the run was removed, and with it what these tasks have made.
+        """
+        tasks: list[luigi.Task] = super().deps()
+        if self._opened is not None:
+            self._opened.check_there()
+        return tasks
+
     def _tasks(self, run: Run) -> list[luigi.Task]:
         chunks = run.workfile.chunks()
         if is_graph(chunks):

@@ -197,6 +197,17 @@ class DownloadTarget(SettingsTask):
             # The cleanup of another file of the same URL may have removed the target since; a later task that needs it makes it again.
             return bool(notes.get("failure")) or self.stages[-1] in notes.get("stages", ()) or self.output().exists()
 
+    def deps(self) -> list[luigi.Task]:
+        """Return the required tasks, which Luigi checks before it runs this one.
+
+        Raises:
+            EnvironmentStop: The folder of the run was removed, and with it what these tasks have made.
+        """
+        if self.batch_run:
+            self.batch_run.check_there()
+        tasks: list[luigi.Task] = super().deps()
+        return tasks
+
     def run(self) -> None:
         """Run the stages up to the task's own; if they call plugins, in a child process."""
         if (parent := multiprocessing.parent_process()) and parent.pid:

@@ -168,6 +168,26 @@ class Gone(BaseProcessor):
 """
 
 
+REMOVES = """
+import shutil
+from dpp import BasePreProcessor
+
+class Removes(BasePreProcessor):
+    def pre_process(self, file):
+        shutil.rmtree("dpp-workspace", ignore_errors=True)
+        return file
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("program", COMMANDS)
+def test_per_file_tasks_whose_workspace_disappears_stop_with_one_line(run, tmp_path, program, workers):
+    (tmp_path / "mine.py").write_text(REMOVES)
+    code, output = run(f"{COMMANDS[program]} --pre-processors mine:Removes --chunk-size 1 --workers {workers}")
+    lines = [line for line in output.splitlines() if line.startswith(("ERROR", "Error", "Traceback", "RuntimeError"))]
+    assert (code, len(lines), "Traceback" in output) == (3, 1, False), output
+
+
 @pytest.mark.parametrize("what", ["manifest", "runs"])
 @pytest.mark.parametrize("program", COMMANDS)
 def test_a_run_whose_folder_disappears_is_stopped(run, tmp_path, seen, program, what):
