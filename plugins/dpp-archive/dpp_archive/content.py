@@ -17,10 +17,12 @@ UNSUPPORTED = {
     for kind, magic in {
         "7z": rb"7z\xbc\xaf\x27\x1c",
         "ace": rb".{7}\*\*ACE\*\*",
+        "ar": rb"!<arch>\n(?!debian-binary)",
         "arj": rb"\x60\xea.[\x00-\x0a].{6}\x02",
         "cab": rb"MSCF\x00{4}",
         "compress (Z)": rb"\x1f\x9d[\x09-\x10\x89-\x90]",
         "cpio": rb"07070[127][0-9A-Fa-f]{6}",
+        "deb": rb"!<arch>\ndebian-binary",
         "lha": rb".{2}-l[hz][0-9ds]-",
         "lz4": rb"\x04\x22\x4d\x18|\x02\x21\x4c\x18",
         "lzip": rb"LZIP[\x00\x01]",
@@ -28,8 +30,10 @@ UNSUPPORTED = {
         "lzop": rb"\x89LZO\x00\r\n\x1a\n",
         "pack (z)": rb"\x1f\x1e\x00",
         "rar": rb"Rar!\x1a\x07",
+        "rpm": rb"\xed\xab\xee\xdb[\x03\x04]",
         "snappy": rb"\xff\x06\x00\x00sNaPpY",
         "StuffIt": rb"SIT!|StuffIt \(c\)",
+        "xar": rb"xar!\x00\x1c\x00\x01",
         "zoo": rb".{20}\xdc\xa7\xc4\xfd",
         "zpaq": rb"7kSt|zPQ[\x01\x02]",
         "zstd (before version 0.8)": rb"[\x22-\x27]\xb5\x2f\xfd",
@@ -37,7 +41,7 @@ UNSUPPORTED = {
 }
 # Without suffixes that other formats have, too, such as ace
 UNSUPPORTED_SUFFIXES = {
-    **{kind: kind for kind in ("7z", "arj", "cab", "cpio", "lha", "lz4", "lzma", "rar", "zpaq")},
+    **{kind: kind for kind in ("7z", "ar", "arj", "cab", "cpio", "deb", "lha", "lz4", "lzma", "rar", "rpm", "xar", "zpaq")},
     "br": "brotli",
     "lz": "lzip",
     "lzh": "lha",
@@ -58,7 +62,6 @@ _OTHERS = {
         "a program, perhaps a self-extracting archive": rb"MZ|\x7fELF|#!",
         "an OpenPGP message, key or signature": rb"-----BEGIN PGP ",
         "an old Office document": rb"\xd0\xcf\x11\xe0",
-        "a Debian package or a library": rb"!<arch>\n",
     }.items()
 }
 UNKNOWN = "an unknown format"

@@ -18,10 +18,12 @@ from dpp_archive.content import UNSUPPORTED, described
 PACKED = {
     "7z": b"7z\xbc\xaf\x27\x1c\0\4",
     "ace": bytes(7) + b"**ACE**",
+    "ar": b"!<arch>\nm.o/            0           0     0     644     8         `\n",
     "arj": b"\x60\xea\x29\x00\x22\x0b\x01\x02\x00\x00\x02",
     "cab": b"MSCF\0\0\0\0",
     "compress (Z)": b"\x1f\x9d\x90",
     "cpio": b"07070100000a",
+    "deb": b"!<arch>\ndebian-binary   1342943816  0     0     100644  4         `\n2.0\n",
     "lha": b"\x21\x2e-lh5-",
     "lz4": b"\x04\x22\x4d\x18",
     "lzip": b"LZIP\1",
@@ -29,8 +31,10 @@ PACKED = {
     "lzop": b"\x89LZO\0\r\n\x1a\n",
     "pack (z)": b"\x1f\x1e\0\0",
     "rar": b"Rar!\x1a\x07\x01\0",
+    "rpm": b"\xed\xab\xee\xdb\3\0",
     "snappy": b"\xff\x06\0\0sNaPpY",
     "StuffIt": b"SIT!\0\1",
+    "xar": b"xar!\0\x1c\0\1",
     "zoo": b"ZOO 2.10 Archive.\x1a\0\0\xdc\xa7\xc4\xfd",
     "zpaq": b"7kSt\xa01\x83\xd3",
     "zstd (before version 0.8)": b"\x27\xb5\x2f\xfd",
@@ -77,7 +81,19 @@ def test_other_formats_can_be_kept(bench):
 
 
 @pytest.mark.parametrize(
-    "data", [b"7z is a format", b"PK", b"LZIPPER", b"Rare", b"\x1f\x9d\xff", b"SIT down", b"070707 is a number", b"]\0\0 text follows"]
+    "data",
+    [
+        b"7z is a format",
+        b"PK",
+        b"LZIPPER",
+        b"Rare",
+        b"\x1f\x9d\xff",
+        b"SIT down",
+        b"070707 is a number",
+        b"]\0\0 text follows",
+        b"xar! it is",
+        b"!<arch> of",
+    ],
 )
 def test_other_files_are_not_taken_for_archives(bench, data):
     assert bench.unpack(data, "a.dat").local_path.name == "a.dat"
