@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Any, TextIO
 
 OUTPUT, MESSAGES = 1, 2
+_FAILING = {"strict", "surrogateescape"}  # Python's for standard output (PYTHONIOENCODING), which fail for some characters
 _lost: list[OSError] = []
 
 
@@ -115,7 +116,7 @@ def tolerate_write_errors() -> None:
 
 
 def _tolerant(stream: io.TextIOWrapper, descriptor: int) -> TextIO:
-    """Return a stream with the same encoding and buffering as another one."""
+    """Return a stream with the same encoding and buffering as another one, which escapes what it cannot encode."""
     with suppress(OSError):
         stream.flush()
     raw: Any = _Tolerant(descriptor)
@@ -124,7 +125,8 @@ def _tolerant(stream: io.TextIOWrapper, descriptor: int) -> TextIO:
     return io.TextIOWrapper(
         buffer,
         encoding=stream.encoding,
-        errors=stream.errors,
+        # As standard error has them: in a locale such as C, a step that prints "ü" would fail its file.
+        errors="backslashreplace" if stream.errors in _FAILING else stream.errors,
         line_buffering=stream.line_buffering,
         write_through=stream.write_through,
     )

@@ -113,6 +113,29 @@ def test_a_command_reports_that_its_output_is_lost(run, command):
     assert run(f"set -o pipefail; dpp {command} | head -c 0") == (0, "")
 
 
+PRINTS = """
+import sys
+from dpp import BaseProcessor
+
+class Prints(BaseProcessor):
+    def process(self, file):
+        for stream in (sys.stdout, sys.stderr):
+            print("\\u2603 \\udce9", file=stream)
+"""
+
+
+@pytest.mark.parametrize(
+    "environment",
+    ["PYTHONUTF8=0 LC_ALL=C PYTHONCOERCECLOCALE=0", "PYTHONIOENCODING=ascii", "PYTHONIOENCODING=latin-1:strict", "LC_ALL=C.UTF-8"],
+)
+@pytest.mark.parametrize("program", COMMANDS)
+def test_a_step_may_print_what_the_encoding_lacks(run, tmp_path, program, environment):
+    (tmp_path / "mine.py").write_text(PRINTS)
+    code, output = run(f"{environment} {COMMANDS[program]} --processor mine:Prints --workers 2 >out.txt 2>err.txt && cat out.txt err.txt")
+    assert (code, outcomes(tmp_path)) == (0, ["ok"] * TOTAL)
+    assert output.count("\\udce9") == 2 * TOTAL
+
+
 @pytest.mark.parametrize("broken", BROKEN)
 @pytest.mark.parametrize("program", COMMANDS)
 def test_a_machine_that_lacks_something_stops_the_run(run, tmp_path, seen, program, broken):
