@@ -119,6 +119,11 @@ def stem(url: str) -> str:
     return name[:dot] if 0 < dot < len(name) - 1 else name
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, such as ``1 file`` or ``2 files``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def safe_name(name: str) -> str:
     """Return a safe file name that is as similar to the given one as possible, at most 180 bytes long.
 

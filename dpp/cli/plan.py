@@ -10,6 +10,7 @@ from dpp.cli.completion import FILE_PATHS
 from dpp.cli.options import GroupedCommand, batch_option, format_option, options_for
 from dpp.cli.output import print_json, print_table
 from dpp.maintenance.dry_run import DryRun, Group, PlanSummary, Prediction
+from dpp.names import counted
 from dpp.plugins.registry import registry
 from dpp.redact import one_line
 from dpp.report.summary import human_bytes
@@ -57,7 +58,7 @@ def _print(dry_run: DryRun) -> None:
             first.append(prediction)
     summary = dry_run.summary()
     skipped = f", {summary.skipped} skipped (already at the destination)" if summary.skipped else ""
-    click.echo(f"batch {summary.batch}: {summary.total} files{skipped}")
+    click.echo(f"batch {summary.batch}: {counted(summary.total, 'file')}{skipped}")
     print_table(
         ("files", "action", "why", "bytes"),
         [(one.files, one.action, one.reason, _size(one) if one.action == "download" else "") for one in summary.groups],

@@ -13,7 +13,7 @@ from dpp.cli.output import print_json, print_table, print_text
 from dpp.errors import ConfigurationError
 from dpp.names import suggestion
 from dpp.plugins.describe import options_of, purpose
-from dpp.plugins.registry import Offer, Origin, registry
+from dpp.plugins.registry import BUILT_IN, Offer, Origin, registry
 from dpp.redact import printable
 
 
@@ -48,7 +48,14 @@ def plugins(name: str, form: str) -> None:
 
 def _offer_facts(offer: Offer) -> dict[str, object]:
     version = getattr(offer.cls, "version", "")
-    return {"name": offer.name, "kind": offer.kind, "version": version, "distribution": offer.origin.distribution, "state": "enabled"}
+    return {"name": offer.name, "kind": offer.kind, "version": version, "distribution": offer.origin.distribution, "state": _state(offer)}
+
+
+def _state(offer: Offer) -> str:
+    """Return whether an offer is used: a plugin's fetcher takes the place of the built-in one of its scheme."""
+    others = (other.origin.distribution for other in registry().offers if (other.kind, other.name) == ("fetcher", offer.name))
+    other = next((name for name in others if name != BUILT_IN), "") if offer.origin.distribution == BUILT_IN else ""
+    return f"replaced by {other}" if other and offer.kind == "fetcher" else "enabled"
 
 
 def _unused(origin: Origin) -> dict[str, object]:

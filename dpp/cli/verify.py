@@ -11,6 +11,7 @@ from dpp.batch.folder import find_run
 from dpp.cli.completion import BATCHES
 from dpp.cli.options import workspace_option
 from dpp.maintenance.verify import Checker
+from dpp.names import counted
 from dpp.redact import one_line
 from dpp.report.summary import human_bytes
 
@@ -42,5 +43,7 @@ def verify(workspace: Path, batch: str, threads: int) -> None:
         click.echo(one_line(f"left over: {path}"))
     if (more := len(checker.left_over) - SHOWN_LEFT_OVER) > 0:
         click.echo(f"left over: {more} more; the next run or dpp clean continues or removes them")
-    click.echo(f"{found or 'no'} problem{'' if found == 1 else 's'} in {checker.files} files; {human_bytes(checker.bytes)} hashed")
+    click.echo(
+        f"{found or 'no'} problem{'' if found == 1 else 's'} in {counted(checker.files, 'file')}; {human_bytes(checker.bytes)} hashed"
+    )
     sys.exit(1 if found else 0)

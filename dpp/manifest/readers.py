@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
+from dpp import names
 from dpp.errors import InputError, ManifestError
 from dpp.manifest.columns import declared_separator, has_url, is_header, shown_names
 from dpp.manifest.digests import with_digests
@@ -41,7 +42,7 @@ _FORMATS = "a JSON list (.json), JSON Lines (.jsonl), CSV with a header (.csv, .
 def describe_source(files: Files) -> str:
     """Return the name of a manifest for messages, without secrets."""
     if not isinstance(files, (str, Path)):
-        return f"list of {len(files)} files"
+        return f"list of {names.counted(len(files), 'file')}"
     text = str(files).encode("utf-8", "backslashreplace").decode()
     return redact_url(text) if is_source(files) else text
 

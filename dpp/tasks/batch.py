@@ -26,6 +26,7 @@ from dpp.errors import INTERRUPTED_TEXT, BatchFailed, ConfigurationError, Enviro
 from dpp.logs import close_run_log, keep_log, set_up_logging
 from dpp.manifest.readers import Files
 from dpp.monitor.viewer import Viewer
+from dpp.names import counted
 from dpp.plugins.registry import registry
 from dpp.redact import redact_text
 from dpp.report.summary import Summary
@@ -180,7 +181,7 @@ class RunBatch(SettingsTask):
         at_work = running_from_command_line() and luigi_works()
         if at_work or self.is_shown:
             keep_log(run.folder / "log.txt")
-        log.info("run %d of batch %s: %d files", run.number, run.batch, run.info.total)
+        log.info("run %d of batch %s: %s", run.number, run.batch, counted(run.info.total, "file"))
         if at_work or self.is_shown:
             self.viewer = Viewer(run, self.settings())
         # Python accepts signal handlers only in the main thread.

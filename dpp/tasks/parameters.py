@@ -168,7 +168,7 @@ class FilesParameter(luigi.Parameter):
         Raises:
             ConfigurationError: The list or the URL is known in another process only.
         """
-        found = _hidden.find(value, rf"list of \d+ files [0-9a-f]{{8}}|\w+://.*{re.escape(MASK)}.*")
+        found = _hidden.find(value, rf"list of \d+ files? [0-9a-f]{{8}}|\w+://.*{re.escape(MASK)}.*")
         return value if found is None else found
 
     def serialize(self, value: Any) -> str:

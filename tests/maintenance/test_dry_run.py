@@ -103,7 +103,7 @@ def test_files_that_are_where_they_should_get_to_are_left_out(site, manifest, dp
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "a.txt").write_text("a")
     files = manifest([{"url": site.add("/a.txt", "a")}, {"url": site.add("/b.txt", "b")}])
-    assert ": 1 files, 1 skipped (already at the destination)" in dpp("plan", files, "--skip-existing", "there", "--cleanup")[1]
+    assert ": 1 file, 1 skipped (already at the destination)" in dpp("plan", files, "--skip-existing", "there", "--cleanup")[1]
 
 
 @pytest.mark.parametrize(

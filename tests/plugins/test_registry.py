@@ -394,12 +394,16 @@ def test_chains_run_in_the_order_they_were_named(module, site, manifest, run_bat
 # Fetchers
 
 
-def test_a_plugin_s_fetcher_comes_before_the_built_in_one(install, site, manifest, run_batch, tmp_path):
+def test_a_plugin_s_fetcher_comes_before_the_built_in_one(install, site, manifest, run_batch, command, tmp_path, monkeypatch):
+    monkeypatch.setenv("DPP_DISABLE_PLUGINS", "curl")
     install("one", FETCHER)
     run = run_batch(manifest([{"url": f"{site.url}/a.txt"}]))
     assert run.returncode == 0, run.stderr
     assert next(tmp_path.glob("dpp-workspace/downloads/*/*/a.txt")).read_bytes() == b"from the plugin"
     assert not site.counts()
+    listed = [line.split("\t") for line in command("dpp", "plugins").stdout.splitlines()]
+    states = {distribution: state for name, kind, _, distribution, state in listed if (name, kind) == ("http", "fetcher")}
+    assert states == {"built in": "replaced by dpp-one 1.0", "dpp-one 1.0": "enabled"}
 
 
 @pytest.mark.fault(28)

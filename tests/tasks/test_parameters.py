@@ -65,7 +65,7 @@ def test_a_url_without_secrets_is_shown_as_it_is(value):
 
 def test_a_list_of_files_is_shown_as_what_it_is():
     parameter = FilesParameter()
-    assert parameter.serialize(parameter.normalize([{"url": "http://u:canary@h/"}])).startswith("list of 1 files")
+    assert parameter.serialize(parameter.normalize([{"url": "http://u:canary@h/"}])).startswith("list of 1 file ")
     assert parameter.serialize("sftp://u:canary@h/x") == "sftp://***@h/x"
 
 

@@ -219,7 +219,7 @@ def test_a_list_can_not_be_read_again(site, dpp):
     start_batch([{"url": f"{site.url}/missing"}])
     code, _, err = dpp("retry", "--all")
     assert code == 2
-    assert "was run from list of 1 files, which cannot be read again" in err
+    assert "was run from list of 1 file, which cannot be read again" in err
 
 
 @pytest.mark.parametrize("feed", ["echo {url} | {dpp} run /dev/stdin", "(echo {url} > pipe &); {dpp} run pipe"], ids=["stdin", "fifo"])
