@@ -20,6 +20,12 @@ _FAILING = {"strict", "surrogateescape"}  # Python's for standard output (PYTHON
 _lost: list[OSError] = []
 
 
+class _Reserved:
+    """The descriptor of standard output."""
+
+    descriptor = OUTPUT
+
+
 class _Tolerant(io.RawIOBase):
     """A standard stream whose writes always succeed.
 
@@ -45,7 +51,7 @@ class _Tolerant(io.RawIOBase):
     def write(self, data: bytes, /) -> int:  # type: ignore[override]
         """Write all of the data; ignore an error."""
         if self._descriptor == OUTPUT:
-            write_output(data)
+            _write_or_remember(OUTPUT, data)
         else:
             with suppress(OSError):
                 write_all(self._descriptor, data)
@@ -54,8 +60,24 @@ class _Tolerant(io.RawIOBase):
 
 def write_output(data: bytes) -> None:
     """Write data to standard output; remember an error for :func:`lost_output`."""
+    _write_or_remember(_Reserved.descriptor, data)
+
+
+def reserve_output() -> int:
+    """Reserve standard output for :func:`write_output`, and return its descriptor; what others print goes to standard error from now on.
+
+    This holds for this process and those that it starts: plugins may print, and so may the programs that they run.
+    """
+    if _Reserved.descriptor == OUTPUT:
+        sys.stdout.flush()
+        _Reserved.descriptor = os.dup(OUTPUT)
+        os.dup2(MESSAGES, OUTPUT)
+    return _Reserved.descriptor
+
+
+def _write_or_remember(descriptor: int, data: bytes) -> None:
     try:
-        write_all(OUTPUT, data)
+        write_all(descriptor, data)
     except OSError as error:
         if error.errno != errno.EPIPE:
             _lost.append(error)

@@ -22,7 +22,7 @@ from dpp.redact import printable_json
 from dpp.report.summary import Summary, render
 from dpp.settings import Settings
 from dpp.signals import signals_blocked
-from dpp.streams import OUTPUT, write_all, write_output
+from dpp.streams import reserve_output, write_all, write_output
 from dpp.workspace.atomic import json_line
 
 log = logging.getLogger(__name__)
@@ -258,7 +258,7 @@ class Viewer:
     @staticmethod
     def _choose_display(settings: Settings) -> Display | None:
         if settings.json_lines:
-            return JsonDisplay(OUTPUT)
+            return JsonDisplay(reserve_output())
         if settings.quiet:
             return None
         return TerminalDisplay(sys.stderr) if draws_on(sys.stderr) else LogDisplay(lambda line: log.info("%s", line))

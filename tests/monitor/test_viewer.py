@@ -218,6 +218,23 @@ def test_events_are_json_lines_and_standard_output_has_nothing_else(command, bat
     assert done.stderr == "ERROR: 2 of 40 files failed\n"
 
 
+LOUD = """
+import os
+class Loud:
+    def process(self, file):
+        print("from Python")
+        os.system("echo from a program")
+"""
+
+
+@pytest.mark.parametrize("chunks", [(), ("--chunk-size", "1")])
+def test_what_a_step_prints_is_not_among_the_events(command, batch, tmp_path, chunks):
+    (tmp_path / "loud.py").write_text(LOUD)
+    done = command("dpp", "run", batch, "--json", "--processor", "loud:Loud", *chunks)
+    assert {json.loads(line)["event"] for line in done.stdout.splitlines()} >= {"run-started", "file-finished", "run-finished"}
+    assert (done.stderr.count("from Python"), done.stderr.count("from a program")) == (38, 38)
+
+
 def test_who_stops_reading_events_stops_no_run(batch, tmp_path, results):
     process = subprocess.Popen([BIN / "dpp", "run", batch, "--json"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.close()
