@@ -33,6 +33,11 @@ class Heads:
         self._interim = self._fields = self._bytes = 0
 
     @property
+    def expects_status(self) -> bool:
+        """Whether the next line must be a status line."""
+        return not self._in_fields and not self.is_complete
+
+    @property
     def is_status_line(self) -> bool:
         """Whether the last line was a status line."""
         return self._in_fields and not self._fields
@@ -46,7 +51,7 @@ class Heads:
         self._bytes += len(line)
         if len(line) > MAX_LINE or self._bytes > MAX_BYTES:
             raise FetchError(f"the response headers have more than {MAX_LINE} bytes in a line, or {MAX_BYTES} in all", "protocol")
-        if not self._in_fields and not self.is_complete:
+        if self.expects_status:
             self._take_status(line)
         elif not line.strip(b"\r\n"):
             self._end()

@@ -108,7 +108,7 @@ class _Lines(io.BufferedReader):
             raise FetchError("a header or chunk line of the response contains a bare carriage return", "protocol")
         if line.endswith(b"\n") or len(line) == size:
             return line
-        if line and self.heads and not self.heads.status and not line.startswith(b"HTTP/"):
+        if self.heads and self.heads.expects_status and line[:5] != b"HTTP/"[: len(line)]:
             raise FetchError("the response does not start with a valid status line", "protocol")
         # http.client would take the end of the connection for the end of the headers or chunks.
         raise ConnectionResetError("the connection closed before the end of a line")

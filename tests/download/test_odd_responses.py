@@ -58,6 +58,7 @@ STATUS_LINES = {
     b"HTTP/1.1 999 Odd": "http-999",
     b"HTTP/1.1 404 None\r\njunk": "protocol",
     b"HTTP/1.1 404 None\r\nContent-Length: 4": "protocol",
+    b"HTTP/1.1 304 Same\r\nContent-Length: 4": "protocol",
     b"HTTP/1.1 404 None\r\nTransfer-Encoding: gzip, chunked": "protocol",
     b"HTTP/1.1 199 Wait\r\n\r\n" + OK[:-2]: "abc",
     b"HTTP/1.1 100 Wait\r\nContent-Length: 5\r\n\r\n" + OK[:-2]: "abc",
@@ -176,6 +177,9 @@ WHOLE = {
     OK + LENGTH: "connection",
     OK[:-2]: "connection",
     b"HTTP/1.1 100 Continue\r\n\r\n": "connection",
+    b"HTTP/1.1 100 Continue\r\n\r\nHTTP": "connection",
+    b"HTTP/1.1 100 Continue\r\n\r\nabc": "protocol",
+    b"HTTP/1.1 100 Continue\r\nContent-Length: 3\r\n\r\nabc" + OK + FILE: "protocol",
     b"": "connection",
     b"abc": "protocol",
     b"<html>x</html>\n": "protocol",
@@ -243,6 +247,13 @@ def outcome(fetcher, url):
     return part.data.decode()
 
 
+def failure(fetcher, url):
+    """Return the error class of a download that fails, and whether it is tried again."""
+    with pytest.raises(FetchError) as caught:
+        fetcher.fetch(url, FileData(url=url), MemoryPart())
+    return caught.value.error_class, caught.value.retryable
+
+
 def short(data):
     return repr(data.removeprefix(OK) if isinstance(data, bytes) else data)[:70]
 
@@ -250,6 +261,15 @@ def short(data):
 @pytest.mark.parametrize(("data", "expected"), RESPONSES.items(), ids=short)
 def test_each_fetcher_judges_the_same_bytes_alike(site, fetcher, data, expected):
     assert outcome(fetcher, site.script("/a", raw(data))) == expected
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["end", "reset"])
+@pytest.mark.parametrize("head", [OK + LENGTH + b"\r\n", EARLY + OK + CHUNKED + b"\r\n"], ids=["length", "chunked"])
+def test_each_fetcher_tries_again_wherever_a_head_is_cut(site, fetcher, head, reset):
+    replies = [raw(head[:count], reset=reset) for count in range(len(head))]
+    url = site.script("/a", *replies, raw(head + b"1", reset=reset))
+    assert [failure(fetcher, url) for _ in replies] == [("connection", True)] * len(replies)
+    assert failure(fetcher, url) == ("truncated", True)
 
 
 @pytest.mark.parametrize(("location", "expected"), LOCATIONS.items(), ids=short)

@@ -45,6 +45,8 @@ _TLS = {
 _BROKEN_HANDSHAKE = re.compile(r"unexpected eof|reset by peer|broken pipe|SYSCALL", re.IGNORECASE)
 _PROXY_REFUSAL = re.compile(r"CONNECT tunnel failed, response (\d{3})")
 _CONNECTION = {pycurl.E_COULDNT_CONNECT, pycurl.E_GOT_NOTHING, pycurl.E_SEND_ERROR, _E_PROXY}
+# CURLE_WEIRD_SERVER_REPLY under its old name, and the error for HTTP/0.9
+_INVALID = {pycurl.E_FTP_WEIRD_SERVER_REPLY, pycurl.E_UNSUPPORTED_PROTOCOL}
 _BROKEN = {pycurl.E_PARTIAL_FILE, pycurl.E_RECV_ERROR}
 
 
@@ -131,7 +133,7 @@ class CurlFetcher(BaseFetcher):
             code = pycurl.E_RECV_ERROR
         if code in _TLS:
             return FetchError(f"TLS handshake failed: {message}", "tls")
-        if code in _BROKEN and response.has_begun:
+        if code in _BROKEN and response.has_head:
             return FetchError("the connection closed before the response body was complete", "truncated", retryable=True)
         if code in _CONNECTION | _BROKEN:
             reason = (
@@ -142,7 +144,7 @@ class CurlFetcher(BaseFetcher):
             if refusal := _PROXY_REFUSAL.search(message):
                 reason = f"the proxy responded with {refusal[1]}"
             return FetchError(reason, "connection", retryable=True)
-        return FetchError(f"the URL or the response is not valid for libcurl (curl error {code})", "protocol")
+        return FetchError(f"{_invalid_part(code, response)} (curl error {code})", "protocol")
 
     def _handle(self) -> tuple[pycurl.Curl, _Kept]:
         """Return this thread's handle and its open connections, or a new handle if one of them cannot be used again."""
@@ -207,6 +209,12 @@ class _Kept:
             self._poll.unregister(socket)
         os.close(socket)
         return 0
+
+
+def _invalid_part(code: int, response: Response) -> str:
+    if code not in _INVALID:
+        return "the URL or the response is not valid for libcurl"
+    return "the response does not start with a valid status line" if response.expects_status else "the response has invalid headers"
 
 
 def _header_lines(headers: Mapping[str, str]) -> list[bytes]:

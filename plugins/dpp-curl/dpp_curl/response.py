@@ -89,10 +89,11 @@ class Response:
         starts = [number for number, line in enumerate(self.lines) if line.startswith(b"HTTP/")]
         if starts:
             # libcurl accepts a connection that closes before the empty line after the headers
-            if self.lines[-1].strip():
-                raise FetchError("the connection closed before the end of the response headers", "connection", retryable=True)
+            if not self._heads.is_complete and not self._heads.expects_status:
+                raise _lost_head()
             self.status = self._heads.status
             self.headers = ResponseHeaders(self.lines[starts[-1] + 1 :])
+            http.body_length(self.headers)
             self._chunks = http.Chunks(self._heads) if http.is_chunked(self.headers) else None
         if self.status >= HTTPStatus.OK and self.status not in http.REDIRECTS:
             self._begin()
@@ -142,6 +143,16 @@ class Response:
         """Whether any header line has arrived."""
         return bool(self.lines)
 
+    @property
+    def has_head(self) -> bool:
+        """Whether all headers of the final response have arrived."""
+        return self._heads.is_complete
+
+    @property
+    def expects_status(self) -> bool:
+        """Whether the next line must be a status line."""
+        return self._heads.expects_status
+
     def _check(self) -> None:
         if len(self.lines) > self._lines_seen:
             self._timer.received(sum(map(len, self.lines[self._lines_seen :])))
@@ -160,8 +171,14 @@ class Response:
     def take_line(self, line: bytes) -> int:
         """Process a line of the headers or the trailer; return its length, or -1 to end the transfer."""
         self.lines.append(line)
-        self.keep(functools.partial(self._heads.take, line))
+        self.keep(functools.partial(self._take_line, line))
         return len(line) if self.failure is None else -1
+
+    def _take_line(self, line: bytes) -> None:
+        # The end of the connection ends the last line for libcurl
+        if not line.endswith(b"\n"):
+            raise _lost_head()
+        self._heads.take(line)
 
     def take_body(self, data: bytes) -> int:
         """Process a block of the body; return its length, or 0 to end the transfer."""
@@ -230,3 +247,7 @@ class Response:
             self._chunks.finish()
         self._decoder.finish()
         http.check_end(self._body, self._received, self._written, expected)
+
+
+def _lost_head() -> FetchError:
+    return FetchError("the connection closed before the end of the response headers", "connection", retryable=True)
