@@ -212,8 +212,9 @@ class _Connection(urllib3.connection.HTTPConnection):
 class _HTTPSConnection(_Connection, urllib3.connection.HTTPSConnection):
     def connect(self) -> None:
         """Connect, with a TLS context that reports a connection that closes without a close_notify."""
+        # A new one each time: a context would also trust the certificates that the file of CA certificates had before.
+        self.ssl_context = create_urllib3_context()
         # Python before 3.11.4 sets OP_IGNORE_UNEXPECTED_EOF.
-        self.ssl_context = self.ssl_context or create_urllib3_context()
         self.ssl_context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
         super().connect()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -149,7 +150,7 @@ def _mapped_errors() -> Iterator[None]:
         raise FetchError(f"invalid response or URL ({type(error).__name__})", "protocol") from error
     # The remaining reason is the file or folder of CA certificates.
     except OSError as error:
-        raise FetchError(f"cannot set up TLS: {error}; check {', '.join(http.CA_VARIABLES)}", "tls") from error
+        raise _authorities_error(error) from error
 
 
 def _connection_error(error: urllib3.exceptions.HTTPError) -> FetchError:
@@ -167,7 +168,17 @@ def _connection_error(error: urllib3.exceptions.HTTPError) -> FetchError:
 def _tls_error(error: urllib3.exceptions.SSLError) -> FetchError:
     if is_bare_end(error.args[0]):
         return FetchError("the connection closed during the TLS handshake", "connection", retryable=True)
-    text = str(error)
+    cause, text = error.args[0], str(error)
     start = text.find("certificate verify failed")
-    reason = text[start:].split(" (_ssl", maxsplit=1)[0] if start >= 0 else type(error).__name__
-    return FetchError(f"TLS handshake failed: {reason}", "tls")
+    if start >= 0:
+        return FetchError(f"TLS handshake failed: {text[start:].split(' (_ssl', maxsplit=1)[0]}", "tls")
+    if isinstance(cause, OSError) and getattr(cause, "library", "X509") in ("X509", "PEM"):
+        return _authorities_error(cause)
+    # OpenSSL's name of the error, such as WRONG_VERSION_NUMBER
+    reason = getattr(cause, "reason", None) or type(cause).__name__
+    return FetchError(f"TLS handshake failed: {reason.replace('_', ' ').lower()}", "tls")
+
+
+def _authorities_error(error: OSError) -> FetchError:
+    reason = "not in PEM format" if isinstance(error, ssl.SSLError) else error.strerror
+    return FetchError(f"cannot read the CA certificates: {reason}; check {', '.join(http.CA_VARIABLES)}", "tls")

@@ -25,6 +25,7 @@ import trustme
 from dpp import ConfigurationError, FetchError, FileData, Settings, StageError
 from dpp.download.downloader import Downloader
 from dpp.download.http_fetcher import RequestsFetcher
+from dpp.testing.parts import MemoryPart
 from dpp.workspace.layout import Workspace
 
 import http_site
@@ -68,6 +69,13 @@ def download(tmp_path, fetcher_class):
 def left():
     """Return the names of the files in the workspace's downloads."""
     return sorted(path.name for path in Path("ws").rglob("*") if path.is_file())
+
+
+def fetch(fetcher, url):
+    """Return the body that a fetcher gets from a URL in one attempt."""
+    part = MemoryPart()
+    fetcher.fetch(url, FileData(url=url), part)
+    return bytes(part.data)
 
 
 def fails(download, url, settings=None, **fields):
@@ -822,13 +830,19 @@ class TestTls:
 
     @pytest.fixture
     def serve(self, ca):
-        """Start an https server with a certificate; return its site."""
+        """Start an https server with a certificate; return its site, whose ``certify`` gives it another one."""
         with contextlib.ExitStack() as servers:
 
-            def start(*names, by=None, **facts):
+            def start(*names, **facts):
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-                (by or ca).issue_cert(*names, **facts).configure_cert(context)
-                return servers.enter_context(http_site.serving(context))
+
+                def certify(*names, by=ca, **facts):
+                    by.issue_cert(*names, **facts).configure_cert(context)
+
+                certify(*names, **facts)
+                site = servers.enter_context(http_site.serving(context))
+                site.certify = certify
+                return site
 
             yield start
 
@@ -848,8 +862,7 @@ class TestTls:
     def test_a_connection_that_ended_while_idle_is_no_attempt(self, serve, fetcher_class):
         assert attempts_on_stale_connections(serve("127.0.0.1"), fetcher_class) == (6, 11)
 
-    @pytest.mark.fault(12)
-    @pytest.mark.parametrize(
+    UNTRUSTED = pytest.mark.parametrize(
         ("names", "facts", "reason"),
         [
             (["other.example"], {}, "IP"),
@@ -858,12 +871,58 @@ class TestTls:
         ],
         ids=["host", "ca", "expired"],
     )
+
+    @pytest.mark.fault(12)
+    @UNTRUSTED
     def test_one_that_is_not_is_refused_for_good(self, serve, download, names, facts, reason):
         site = serve(*names, **facts)
         error = fails(download, site.add("/a", "a"), {"attempts": 3})
         assert (error.error_class, error.retryable, download.attempts) == ("tls", False, 1)
         assert reason in str(error)
         assert not site.counts()
+
+    @pytest.mark.fault(12)
+    @UNTRUSTED
+    def test_a_certificate_that_changes_between_attempts_is_checked_again(self, serve, download, names, facts, reason):
+        def first(handler):
+            site.certify(*names, **facts)
+            cut(BODY, 30_000)(handler)
+
+        site = serve("127.0.0.1")
+        error = fails(download, site.script("/a", first), {"attempts": 3}, headers={"Authorization": "Bearer t"})
+        assert (error.error_class, download.attempts, len(site.requests), reason in str(error)) == ("tls", 2, 1, True)
+        assert [path.stat().st_size for path in Path("ws").rglob("a.part")] == [30_000]
+        site.certify("127.0.0.1")
+        assert TestContinuing().finish(site, download, TestContinuing.REST()) == [None, "bytes=30000-"]
+
+    def test_a_certificate_that_is_renewed_is_trusted_by_the_same_fetcher(self, serve, fetcher_class):
+        site = serve("other.example")
+        fetcher = fetcher_class(Settings(connect_timeout=60))
+        with contextlib.closing(fetcher):
+            with pytest.raises(FetchError, match="TLS handshake failed"):
+                fetch(fetcher, site.add("/a", "a"))
+            site.certify("127.0.0.1")
+            assert fetch(fetcher, site.url + "/a") == b"a"
+
+    def test_authorities_that_are_replaced_count_for_new_connections(self, serve, fetcher_class, ca):
+        site, other = serve("127.0.0.1"), trustme.CA()
+        site.script("/a", raw(OK + b"Content-Length: 1\r\n\r\na"))
+        fetcher = fetcher_class(Settings(connect_timeout=60))
+        with contextlib.closing(fetcher):
+            assert fetch(fetcher, site.url + "/a") == b"a"
+            other.cert_pem.write_to_path(os.environ["REQUESTS_CA_BUNDLE"])
+            with pytest.raises(FetchError, match="unable to get local issuer"):
+                fetch(fetcher, site.url + "/a")
+            site.certify("127.0.0.1", by=other)
+            assert fetch(fetcher, site.url + "/a") == b"a"
+
+    @pytest.mark.parametrize("damage", [os.unlink, lambda path: os.truncate(path, 0), lambda path: os.truncate(path, 300)])
+    def test_authorities_that_are_lost_meanwhile_are_named(self, serve, fetcher_class, damage):
+        fetcher = fetcher_class(Settings(connect_timeout=60))
+        damage(os.environ["REQUESTS_CA_BUNDLE"])
+        with contextlib.closing(fetcher), pytest.raises(FetchError, match="cannot read the CA certificates: ") as caught:
+            fetch(fetcher, serve("127.0.0.1").add("/a", "a"))
+        assert (caught.value.error_class, caught.value.retryable) == ("tls", False)
 
     @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
     def test_each_variable_may_name_the_authority(self, serve, download, monkeypatch, name):
@@ -912,6 +971,7 @@ class TestTls:
     def test_a_server_that_speaks_no_tls_is_refused(self, site, download):
         error = fails(download, site.add("/a", "a").replace("http:", "https:"))
         assert (error.error_class, error.retryable) == ("tls", False)
+        assert "wrong version number" in str(error)
 
     def test_a_body_cut_without_a_goodbye_is_continued(self, serve, download):
         site = serve("127.0.0.1")

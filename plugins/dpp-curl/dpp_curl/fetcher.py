@@ -132,7 +132,8 @@ class CurlFetcher(BaseFetcher):
         if code == pycurl.E_SSL_CONNECT_ERROR and _BROKEN_HANDSHAKE.search(message):
             code = pycurl.E_RECV_ERROR
         if code in _TLS:
-            return FetchError(f"TLS handshake failed: {message}", "tls")
+            what = "cannot read the CA certificates" if code == pycurl.E_SSL_CACERT_BADFILE else "TLS handshake failed"
+            return FetchError(f"{what}: {message}", "tls")
         if code in _BROKEN and response.has_head:
             return FetchError("the connection closed before the response body was complete", "truncated", retryable=True)
         if code in _CONNECTION | _BROKEN:
@@ -166,6 +167,8 @@ class CurlFetcher(BaseFetcher):
         handle = pycurl.Curl()
         handle.setopt(pycurl.CLOSESOCKETFUNCTION, kept.close)
         handle.setopt(pycurl.NOSIGNAL, 1)
+        # A session that is resumed shows no certificate, which may have expired since
+        handle.setopt(pycurl.SSL_SESSIONID_CACHE, 0)
         handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
         handle.setopt(pycurl.HTTP_CONTENT_DECODING, 0)
         # libcurl accepts chunks that do not end where their size says
