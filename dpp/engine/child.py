@@ -30,7 +30,7 @@ from dpp.engine.wear import says_used_up, starts_sound
 from dpp.errors import DppError, EnvironmentStop
 from dpp.signals import resume_signals, signals_blocked, signals_held
 from dpp.workspace.locks import kept_in_fork
-from dpp.workspace.machine import starting
+from dpp.workspace.machine import LIMITS, is_thread_refusal, starting
 from dpp.workspace.space import can_write
 
 log = logging.getLogger(__name__)
@@ -202,11 +202,15 @@ def _do(work: Callable[[], None], writer: Connection, stacks: IO[bytes], parent:
         writer.send(_INTERRUPTED)
     except BaseException as error:  # noqa: BLE001 - sent to the parent
         is_ours = isinstance(error, DppError) and not (is_sound and says_used_up(error))
-        writer.send(error if is_ours else ChildExit(f"failed with {type(error).__name__}: {error}", traceback.format_exc()))
+        writer.send(error if is_ours else ChildExit(f"failed with {_described(error)}", traceback.format_exc()))
     finally:
         # As at the end of a program, executors shut down first: multiprocessing would wait forever for the processes of a
         # ProcessPoolExecutor.
         threading._shutdown()  # type: ignore[attr-defined]
+
+
+def _described(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" + f" ({LIMITS})" * is_thread_refusal(error)
 
 
 def _watched(process: BaseProcess, reader: Connection, look: Callable[[], str]) -> str:

@@ -23,6 +23,7 @@ from dpp.engine.snapshot import POST_PROCESS
 from dpp.engine.wear import UsedUp, Wear
 from dpp.models import FileData
 from dpp.workspace.ledger import Ledger, Record
+from dpp.workspace.machine import is_thread_refusal
 
 GRACE_SECONDS = 10.0
 LOOK_SECONDS = 0.02
@@ -51,7 +52,7 @@ class _Threads:
         self.started = 0
 
     def grow(self, count: int) -> None:
-        """Start more threads, up to the limit."""
+        """Start more threads, up to the limit; fewer, but at least one in all, if the system refuses more."""
         with self._changed:
             numbers = range(self.started + 1, min(self.started + count, self._limit) + 1)
             more = [threading.Thread(target=self._run, name=f"{self._name}-{number}", daemon=True) for number in numbers]
@@ -60,6 +61,10 @@ class _Threads:
         try:
             for thread in more:
                 thread.start()
+        except RuntimeError as error:
+            # A single one does all the work, too.
+            if not is_thread_refusal(error) or (self.started == len(more) and more[0].ident is None):
+                raise
         finally:
             # Threads that an interrupt or the system kept from starting would never remove themselves.
             with self._changed:

@@ -16,7 +16,7 @@ from dpp.errors import RESUMABLE_TEXT, EnvironmentStop
 _NO_LOCKS = (
     "cannot lock {path}: {reason}. Its file system ({kind}) must support flock(2): mount it with locks, or choose another --workspace"
 )
-_LIMITS = "check the limits with ulimit -n and ulimit -u, and the memory"
+LIMITS = "check the limits with ulimit -n and ulimit -u, and the memory"
 _REASONS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -84,7 +84,7 @@ def stop_for(error: OSError) -> EnvironmentStop:
 
 
 @contextmanager
-def starting(what: str = "start a child process", hint: str = _LIMITS) -> Iterator[None]:
+def starting(what: str = "start a child process", hint: str = LIMITS) -> Iterator[None]:
     """Turn a failure to open a file or start a process or thread into EnvironmentStop.
 
     Args:
@@ -99,7 +99,7 @@ def starting(what: str = "start a child process", hint: str = _LIMITS) -> Iterat
         raise
 
 
-def stop_for_refusal(error: BaseException, what: str = "start a child process", hint: str = _LIMITS) -> EnvironmentStop | None:
+def stop_for_refusal(error: BaseException, what: str = "start a child process", hint: str = LIMITS) -> EnvironmentStop | None:
     """Return the error that stops a run because the system refused a process, a thread or a file; None for errors of other kinds."""
     if isinstance(error, EnvironmentStop):
         return error

@@ -319,6 +319,44 @@ def test_a_thread_that_never_started_is_not_waited_for(make, site, monkeypatch):
         make().run(files(site, 2))
 
 
+@pytest.fixture
+def refused(monkeypatch):
+    """Return a set for the names of threads that the system refuses to start, and the list of those that it did refuse."""
+    start, names, seen = threading.Thread.start, set(), []
+
+    def refusing_start(thread):
+        if thread.name in names:
+            seen.append(thread.name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refusing_start)
+    return names, seen
+
+
+def test_where_the_system_refuses_more_threads_those_that_run_do_the_work(make, site, monkeypatch, refused):
+    names, seen = refused
+    names |= {"download-3", "process-2"}
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", -1.0)
+    monkeypatch.setattr(module, "QUICK_SECONDS", 0.0)
+    engine = make(download_threads=4, processing_limit=4)
+    engine.run(FileData(url=site.script(f"/{n}", slowly)) for n in range(8))
+    assert [row.ok for row in engine.rows()] == [True] * 8
+    assert "download-3" in seen
+
+
+def slowly(handler):
+    time.sleep(2 * module.LOOK_SECONDS)
+    handler.send(200, b"a")
+
+
+@pytest.mark.parametrize("name", ["download-1", "process-1"])
+def test_a_system_without_any_thread_for_a_stage_ends_the_run(make, site, refused, name):
+    refused[0].add(name)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        make().run(files(site, 2))
+
+
 def test_an_error_of_the_source_ends_the_run(site, make):
     def source():
         yield from files(site, 3)
