@@ -4,6 +4,7 @@
     python tests/sweep.py kill-one --mode workers           the calling process is killed
     python tests/sweep.py full --mode tasks --program dpp   from this call on, the disk is full (ENOSPC)
     python tests/sweep.py broken --mode cleanup             one write or fsync fails with EIO
+    python tests/sweep.py stale --mode chunks               from this call on, the file server is gone (ESTALE)
 
 Each try is a run in its own process group, disturbed at its first, second, third, ... call, and an undisturbed rerun. Each problem is
 printed as a line, and a summary at the end.
@@ -198,6 +199,7 @@ HOW = {
     "kill-one": How(error=errno.EINTR, kill=kill_one, codes=(-signal.SIGKILL, 0, 1, STOPPED)),
     "full": How(TAKES_SPACE, errno.ENOSPC, lasts=True),
     "broken": How(NEEDS_DISK, errno.EIO),
+    "stale": How(error=errno.ESTALE, lasts=True),
 }
 
 

@@ -38,7 +38,8 @@ NO_SLEEP_VARIABLE = "PIPELINE_NO_SLEEP"
 
 def _linked(paths: DownloadPaths, load: Callable[[DownloadPaths], Download | None]) -> Download | None:
     """Link a download of the same URL under another name to this name, and return it; None if there is none that can be loaded."""
-    others = [name.removesuffix(SIDECAR_SUFFIX) for name in os.listdir(paths.folder) if name.endswith(SIDECAR_SUFFIX)]
+    with stops_run(paths.folder):
+        others = [name.removesuffix(SIDECAR_SUFFIX) for name in os.listdir(paths.folder) if name.endswith(SIDECAR_SUFFIX)]
     for other in (DownloadPaths(paths.folder, name) for name in others):
         if load(other):
             with stops_run(paths.body):

@@ -86,10 +86,11 @@ class PartFile:
         """Bytes in the part that the download can continue from: 0 without a strong entity tag."""
         if not self.etag or (self._begun_from != self._url and self._facts.get("source") != self._source()):
             return 0
-        try:
-            return os.stat(self._paths.part).st_size
-        except FileNotFoundError:
-            return 0
+        with stops_run(self._paths.part):
+            try:
+                return os.stat(self._paths.part).st_size
+            except FileNotFoundError:
+                return 0
 
     def open_for(self, url: str) -> None:
         """Set the source of the next bytes; a part of another source is not continued."""

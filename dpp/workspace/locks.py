@@ -217,9 +217,11 @@ class FolderLock:
             try:
                 file.lock(fcntl.LOCK_EX, self._sleep)
                 # The folder may have been removed while this process waited; then its link count is 0.
-                if os.fstat(file.descriptor).st_nlink:
+                with stops_run(self._folder):
+                    names = os.listdir(file.descriptor) if os.fstat(file.descriptor).st_nlink else None
+                if names is not None:
                     self._file: LockedFile | None = file
-                    return not os.listdir(file.descriptor)
+                    return not names
             except BaseException:
                 file.release()
                 raise

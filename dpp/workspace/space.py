@@ -18,6 +18,8 @@ from dpp.workspace.atomic import StrPath, json_line, remove, stops_run, temporar
 
 PROBE_BYTES = 1024 * 1024
 _OF_A_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+# Those of a file server that is gone, or of its client in user space (FUSE).
+_OF_A_FILE_SERVER = frozenset({errno.ESTALE, errno.EREMOTEIO, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN})
 
 
 def free_bytes(folder: Path) -> int:
@@ -53,7 +55,7 @@ def stop_run_if_full(folder: StrPath, error: BaseException) -> None:
 
 def _is_of_a_disk(error: BaseException) -> bool:
     # shutil.copytree raises shutil.Error, which has the errors of its files as texts only.
-    return isinstance(error, shutil.Error) or (isinstance(error, OSError) and error.errno in _OF_A_DISK)
+    return isinstance(error, shutil.Error) or (isinstance(error, OSError) and error.errno in _OF_A_DISK | _OF_A_FILE_SERVER)
 
 
 def _check_writable(folder: StrPath) -> None:

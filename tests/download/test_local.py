@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from contextlib import contextmanager
@@ -207,3 +208,18 @@ def test_a_local_source_in_many_threads_is_copied_once(tmp_path):
     for thread in threads:
         thread.join()
     assert len(attempts) == 1
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.ENOTCONN, errno.ETIMEDOUT, errno.EREMOTEIO], ids=errno.errorcode.get)
+def test_a_source_whose_file_server_is_gone_is_tried_again(fetch, tmp_path, monkeypatch, number):
+    def refusing_open(path, *arguments):
+        if path == tmp_path / "a":
+            raise OSError(number, os.strerror(number))
+        return really_open(path, *arguments)
+
+    (tmp_path / "a").write_text("a")
+    really_open = os.open
+    monkeypatch.setattr(os, "open", refusing_open)
+    with pytest.raises(FetchError, match=f"cannot read {tmp_path}/a: {os.strerror(number)}") as caught:
+        fetch((tmp_path / "a").as_uri())
+    assert (caught.value.error_class, len(fetch.waits)) == ("read", Settings().attempts - 1)

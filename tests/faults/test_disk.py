@@ -204,7 +204,13 @@ def test_a_disk_that_is_full_or_broken_at_some_calls_stops_the_run(how, seen):
 @pytest.mark.timeout(LIMIT_SECONDS)
 @pytest.mark.parametrize(
     ("how", "mode", "program"),
-    [("full", "tasks", "dpp"), ("full", "workers", "luigi"), ("broken", "chunks", "luigi"), ("broken", "cleanup", "dpp")],
+    [
+        ("full", "tasks", "dpp"),
+        ("full", "workers", "luigi"),
+        ("broken", "chunks", "luigi"),
+        ("broken", "cleanup", "dpp"),
+        ("stale", "chunks", "dpp"),
+    ],
 )
 def test_a_disk_that_is_full_or_broken_at_any_call_stops_the_run(how, mode, program, seen):
     seen(swept(how, mode, program))

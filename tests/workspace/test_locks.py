@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -167,3 +168,16 @@ def test_a_wait_for_a_download_can_be_given_up_and_leaves_nothing_open(tmp_path)
     with FolderLock(str(tmp_path / "f")), pytest.raises(TimeoutError), FolderLock(str(tmp_path / "f"), give_up):
         pass
     assert os.listdir("/proc/self/fd") == before
+
+
+@pytest.mark.parametrize("name", ["fstat", "listdir"])
+def test_a_folder_that_its_file_server_has_lost_stops_the_run(tmp_path, monkeypatch, name):
+    def refuse(_descriptor):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, name, refuse)
+        with pytest.raises(EnvironmentStop, match=r"cannot write .*stale file handle"), FolderLock(str(tmp_path / "f")):
+            pass
+    with FolderLock(str(tmp_path / "f")) as is_empty:
+        assert is_empty

@@ -19,7 +19,10 @@ def test_an_error_of_another_disk_stays_what_it_is(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("error", [FULL, shutil.Error([("a", "b", "No space left on device")])], ids=lambda error: type(error).__name__)
+GONE = [OSError(number, "gone") for number in (errno.ESTALE, errno.EREMOTEIO, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN)]
+
+
+@pytest.mark.parametrize("error", [FULL, *GONE, shutil.Error([("a", "b", "No space left on device")])], ids=repr)
 def test_where_the_folder_cannot_be_written_either_the_run_stops(tmp_path, error):
     with pytest.raises(EnvironmentStop, match=r"cannot write .*gone: "), stops_run_if_full(tmp_path / "gone"):
         raise error
