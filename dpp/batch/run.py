@@ -129,13 +129,14 @@ class Run(RunFolder):
 
         The block gets a function that records the number of bytes downloaded so far.
         """
-        path, since, due = self.snapshot(key_of(file)), time.time(), 0.0
+        path, began, due = self.snapshot(key_of(file)), time.monotonic(), 0.0
 
         def show(received: int) -> None:
             nonlocal due
-            if time.monotonic() >= due:
-                due = time.monotonic() + SNAPSHOT_SECONDS
-                slow = Slow(id=file.id, stage=stage, since=since, bytes=received)
+            if (now := time.monotonic()) >= due:
+                due = now + SNAPSHOT_SECONDS
+                # The time of day may have been set meanwhile.
+                slow = Slow(id=file.id, stage=stage, since=time.time() - (now - began), bytes=received)
                 keep_snapshot(path, Snapshot(running={stage: 1}, slowest=[slow], bytes=received))
 
         show(0)

@@ -13,7 +13,7 @@ import time
 import pytest
 from dpp.batch.run import Run
 from dpp.engine.snapshot import Slow, Snapshot, keep_snapshot, read_snapshots
-from dpp.models import Outcome
+from dpp.models import FileData, Outcome
 from dpp.monitor.state import Failed, Ledgers, RunFollower, StageState, State
 from dpp.monitor.terminal import frame, middle
 from dpp.monitor.viewer import JsonDisplay, Viewer, follow
@@ -112,6 +112,18 @@ def test_a_process_that_died_is_at_nothing(run):
     keep_snapshot(run.snapshot("1"), Snapshot(running={"download": 1}, slowest=[slow], bytes=7))
     state, _ = RunFollower(run).look()
     assert (state.stages[0].running, state.stages[0].waiting, state.bytes, len(state.slowest)) == (1, 9, 7, 1)
+
+
+@pytest.mark.fault(18)
+@pytest.mark.parametrize("by", [-86400, 86400])
+def test_a_jump_of_the_clock_does_not_make_a_file_slow(run, monkeypatch, by):
+    monkeypatch.setattr("dpp.batch.run.SNAPSHOT_SECONDS", 0.0)
+    with run.at_task(FileData(url="file:///n"), "download", "process") as show:
+        now = time.time() + by
+        monkeypatch.setattr(time, "time", lambda: now)
+        show(5)
+        (snapshot,) = read_snapshots(run.snapshot("0").parent)
+        assert 0 <= now - snapshot.slowest[0].since < 3600
 
 
 def test_a_run_that_has_ended_by_the_time_its_snapshots_are_looked_for_has_none(tmp_path):
