@@ -40,6 +40,7 @@ END_SECONDS = 12.0
 STACK_SECONDS = 10.0
 LEAVE_SECONDS = 5.0
 JOIN_SECONDS = 0.05
+FORK_PAUSES = (0.25, 0.5, 1.0, 2.0)
 
 _FORK = multiprocessing.get_context("fork")
 _FINISHED = "finished"
@@ -88,8 +89,7 @@ def run_in_child(
         process = _FORK.Process(target=_do, args=(work, writer, stacks, os.getpid()))
         finished = False
         try:
-            with starting(), guard or nullcontext(), signals_held(), kept_in_fork():
-                process.start()
+            _start(process, guard or nullcontext())
             writer.close()
             assert process.pid is not None
             with confined(process.pid):
@@ -104,6 +104,21 @@ def run_in_child(
             _end(process)
             if process.pid and not finished:
                 end_group(process.pid)
+
+
+def _start(process: BaseProcess, guard: AbstractContextManager[object]) -> None:
+    """Start a child; where the system has no process left, wait a while for those that another file's step has started."""
+    pauses = iter(FORK_PAUSES)
+    with starting():
+        while True:
+            try:
+                with guard, signals_held(), kept_in_fork():
+                    process.start()
+                return
+            except BlockingIOError:
+                if (pause := next(pauses, None)) is None:
+                    raise
+            time.sleep(pause)
 
 
 def _end(process: BaseProcess, seconds: float = 0.0) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import multiprocessing
 import os
 import resource
@@ -163,3 +164,22 @@ def test_a_process_whose_parent_has_ended_before_it_asked_ends_too():
     os.close(tell)
     with open(told, "rb") as stream:
         assert stream.read() == b""
+
+
+@pytest.mark.parametrize("refusals", [2, 1000])
+def test_a_system_without_a_process_at_the_moment_is_waited_for(monkeypatch, refusals):
+    def fork():
+        seen.append(1)
+        if len(seen) <= refusals:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return really_fork()
+
+    seen, really_fork = [], os.fork
+    monkeypatch.setattr(os, "fork", fork)
+    monkeypatch.setattr(child_module, "FORK_PAUSES", (0.01, 0.01, 0.01))
+    if refusals == 2:
+        assert run_in_child(lambda: None) is None
+    else:
+        with pytest.raises(EnvironmentStop, match="cannot start a child process: Resource temporarily unavailable"):
+            run_in_child(lambda: None)
+    assert len(seen) == min(refusals + 1, 4)
