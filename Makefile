@@ -12,7 +12,7 @@ help: ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 $(STAMP): setup.cfg pyproject.toml dpp/_version.py $(wildcard plugins/*/pyproject.toml)
-	$(PYTHON) -c 'import sys; sys.exit("dpp needs Python 3.11 or newer: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -c 'import sys; sys.exit("dpp needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.11") if not (3, 11) <= sys.version_info < (3, 14) else None'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]' $(foreach plugin,$(wildcard plugins/*/),--editable $(plugin))
 	touch $(STAMP)

@@ -6,12 +6,14 @@ import configparser
 import re
 import subprocess
 import tomllib
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
 import yaml
 from dpp import __version__
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parent.parent
 PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
@@ -38,6 +40,16 @@ def commands(workflow):
     return [line.split() for step in steps(workflow) for line in step.get("run", "").splitlines()]
 
 
+def setup():
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    return parser
+
+
+def promised():
+    return re.findall(r"Python :: (3\.\d+)", setup()["metadata"]["classifiers"])
+
+
 @pytest.mark.parametrize("plugin", named(PLUGINS))
 def test_a_plugin_has_the_version_of_dpp(plugin):
     module = plugin.name.replace("-", "_")
@@ -59,14 +71,19 @@ def test_a_plugin_is_pinned_to_this_version_and_not_to_the_next_major_one(plugin
 
 
 def test_the_extra_fast_asks_for_a_plugin_of_this_version():
-    setup = configparser.ConfigParser()
-    setup.read(ROOT / "setup.cfg")
-    assert __version__ in Requirement(setup["options.extras_require"]["fast"].strip()).specifier
+    assert __version__ in Requirement(setup()["options.extras_require"]["fast"].strip()).specifier
 
 
-def test_ci_runs_on_every_python_that_is_promised():
-    promised = re.findall(r"Programming Language :: Python :: (3\.\d+)", (ROOT / "setup.cfg").read_text())
-    assert jobs(ROOT / ".github/workflows/tests.yml")["tests"]["strategy"]["matrix"]["python"] == promised
+@pytest.mark.parametrize("workflow", ["tests", "nightly"])
+def test_ci_runs_on_every_python_that_is_promised(workflow):
+    assert jobs(ROOT / f".github/workflows/{workflow}.yml")["tests"]["strategy"]["matrix"]["python"] == promised()
+
+
+def test_dpp_can_be_installed_with_exactly_the_pythons_that_are_promised():
+    options = setup()["options"]
+    required = [Requirement(line).name for line in options["install_requires"].split("\n") if line]
+    limits = [options["python_requires"], *(metadata(name).get("Requires-Python", "") for name in required)]
+    assert promised() == [f"3.{minor}" for minor in range(30) if all(f"3.{minor}.99" in SpecifierSet(limit) for limit in limits)]
 
 
 @pytest.mark.parametrize("workflow", named(WORKFLOWS))
