@@ -29,7 +29,7 @@ from dpp.models import Outcome
 from dpp.report.html import Page
 from dpp.report.info import RunInfo, read_info
 from dpp.report.summary import Summary, fold
-from dpp.workspace.atomic import is_alive, read_json, write_stream
+from dpp.workspace.atomic import is_alive, list_folder, read_json, write_stream
 from dpp.workspace.ledger import Record, read_ledgers, read_records
 from dpp.workspace.locks import BatchLock
 
@@ -148,7 +148,7 @@ class RunFolder:
 
 def latest_runs(root: Path) -> list[RunFolder]:
     """Return the latest run of each batch in a workspace, newest first."""
-    found = [run for batch in (root / "batches").glob("*") if (run := latest_run(batch))]
+    found = [run for batch in list_folder(root / "batches") if (run := latest_run(batch))]
     return sorted(found, key=lambda run: -run.info.started_at)
 
 
@@ -174,7 +174,7 @@ def find_run(root: Path, batch: str = "", number: int | None = None) -> RunFolde
 
 def missing_batch(root: Path, batch: str) -> str:
     """Return the message about a batch that was not run in a workspace, with a similar name if there is one."""
-    known = [folder.name for folder in (root / "batches").glob("*")]
+    known = [folder.name for folder in list_folder(root / "batches")]
     titles = [name.rpartition("-")[0] for name in known]
     near = names.close_match(batch, [*known, *titles])
     hint = f"did you mean {near!r}? " if near else ""
@@ -184,5 +184,5 @@ def missing_batch(root: Path, batch: str) -> str:
 
 def latest_run(batch: Path) -> RunFolder | None:
     """Return the latest run of a batch; None if it has none."""
-    numbers = [int(folder.name) for folder in (batch / "runs").glob("*") if folder.name.isdigit()]
+    numbers = [int(folder.name) for folder in list_folder(batch / "runs") if folder.name.isdigit()]
     return RunFolder(batch / "runs" / str(max(numbers))) if numbers else None

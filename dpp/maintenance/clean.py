@@ -15,7 +15,7 @@ from typing import NamedTuple
 from dpp import names
 from dpp.batch.folder import RunFolder, latest_runs
 from dpp.models import Outcome
-from dpp.workspace.atomic import discard, is_abandoned, is_temporary, read_json, remove, stops_run
+from dpp.workspace.atomic import discard, is_abandoned, is_temporary, list_folder, read_json, remove, stops_run
 from dpp.workspace.layout import PART_SUFFIX, SIDECAR_SUFFIX, DownloadPaths
 from dpp.workspace.locks import BatchLock
 
@@ -140,7 +140,7 @@ class Cleaner:
             return
         yield from (run.folder.parent.parent for run in replaced)
         for kind, names_used in zip(("pre_processed", "processed", "reports"), zip(*used, strict=True), strict=True):
-            yield from (path for path in self._root.glob(f"{kind}/*") if path.name not in names_used)
+            yield from (path for path in list_folder(self._root / kind) if path.name not in names_used)
 
     def _runs(self) -> Iterator[Path]:
         for last in _by_age(self._last)[0]:

@@ -20,6 +20,7 @@ from dpp.models import FileData, Outcome
 from dpp.plugins.registry import Registry
 from dpp.redact import redact_url
 from dpp.settings import Settings
+from dpp.workspace.atomic import list_folder
 from dpp.workspace.ledger import read_outcome
 from dpp.workspace.space import free_bytes
 
@@ -103,11 +104,13 @@ class DryRun:
 
     Raises:
         InputError: The manifest, a setting or a plugin is invalid.
+        OSError: A folder of the workspace cannot be read.
     """
 
     def __init__(self, files: Files, settings: Settings, registry: Registry, name: str = "") -> None:
         steps = registry.steps(settings)
         registry.check_fetchers(settings)
+        _check_readable(workspace_root(settings))
         self.batch = batch_name(files, steps, name)
         self._pipeline = Pipeline(settings, registry, steps=steps)
         # Nothing is written to the workspace, and the manifest may be too large for memory.
@@ -147,6 +150,12 @@ class DryRun:
             unknown=sum(group.unknown for group in groups),
             free=_free_bytes(workspace_root(self._pipeline.settings)),
         )
+
+
+def _check_readable(workspace: Path) -> None:
+    """Raise OSError if a folder of the workspace cannot be read: its files would count as missing."""
+    for folder in filter(Path.is_dir, list_folder(workspace)):
+        list_folder(folder)
 
 
 def _free_bytes(folder: Path) -> int:

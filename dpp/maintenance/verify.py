@@ -19,7 +19,7 @@ from dpp.engine.preprocess import INPUT, is_as_recorded
 from dpp.models import Outcome
 from dpp.plugins.builtin import content_digest
 from dpp.report.summary import Summary, fold
-from dpp.workspace.atomic import is_temporary, read_json
+from dpp.workspace.atomic import is_temporary, read_json, walk
 from dpp.workspace.layout import PART_SUFFIX, SIDECAR_SUFFIX, Workspace
 from dpp.workspace.ledger import read_outcome, read_records
 
@@ -143,7 +143,7 @@ class Checker:
 
     def _targets(self) -> Iterator[Path]:
         """Yield the path of every file to check."""
-        for folder, folders, files in os.walk(self._root):
+        for folder, folders, files in walk(self._root):
             if Path(folder) == self._root and SIMULATED in folders:
                 folders.remove(SIMULATED)
             folders.sort()

@@ -200,6 +200,33 @@ def is_cut(path: StrPath) -> bool:
         os.close(descriptor)
 
 
+def list_folder(folder: Path) -> list[Path]:
+    """Return the paths in a folder, sorted; none if there is no such folder.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    # Path.glob skips what it cannot read, as if it were not there: PermissionError, and since Python 3.13 every OSError.
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield what ``os.walk`` yields, without the folders that are removed meanwhile.
+
+    Raises:
+        OSError: A folder cannot be read, which os.walk skips.
+    """
+
+    def check(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    return os.walk(folder, onerror=check)
+
+
 def make_folder(folder: str) -> None:
     """Create a folder and its parents, if they are missing."""
     # Most of the time only the folder itself is missing, and mkdir is faster than makedirs.

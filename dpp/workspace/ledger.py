@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from dpp.models import Outcome
 from dpp.streams import write_all
-from dpp.workspace.atomic import read_bytes, stops_run
+from dpp.workspace.atomic import list_folder, read_bytes, stops_run
 
 OPEN_SUFFIX = ".open"
 
@@ -125,5 +125,6 @@ def _open_if_there(path: Path) -> BinaryIO | None:
 
 def read_ledgers(folder: Path) -> Iterator[Record]:
     """Yield the records of all ledgers in a folder, finished or not."""
-    for path in sorted(folder.glob("*.jsonl*")):
-        yield from read_records(path)
+    for path in list_folder(folder):
+        if ".jsonl" in path.name:
+            yield from read_records(path)
