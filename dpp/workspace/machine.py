@@ -80,7 +80,9 @@ def stop_for(error: OSError) -> EnvironmentStop:
         return EnvironmentStop(f"cannot use {os.fsdecode(error.filename)}: {reason}. {RESUMABLE_TEXT}")
     if not current_folder():
         return EnvironmentStop("the current folder was removed; change to one that exists, then run the same command again")
-    return EnvironmentStop(f"the system reports: {reason}. {RESUMABLE_TEXT}")
+    # tempfile has no class of error for it.
+    hint = "; set TMPDIR to a folder that can be written" if "temporary directory" in reason else ""
+    return EnvironmentStop(f"the system reports: {reason}{hint}. {RESUMABLE_TEXT}")
 
 
 @contextmanager

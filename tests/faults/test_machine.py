@@ -174,6 +174,18 @@ def test_a_run_needs_no_home_and_no_named_temporary_folder(run, tmp_path, progra
     assert outcomes(tmp_path) == ["ok"] * TOTAL
 
 
+def test_a_machine_without_any_temporary_folder_says_what_to_set(run, tmp_path):
+    if subprocess.run(["unshare", "-Urm", "true"], check=False).returncode:
+        pytest.skip("needs user and mount namespaces")
+    mounts = " && ".join(
+        f"mount --bind {folder} {folder} && mount -o remount,bind,ro {folder}" for folder in ("/tmp", "/var/tmp", tmp_path)
+    )
+    code, output = run(f"unshare -Urm bash -c '{mounts} && cd {tmp_path} && dpp status'")
+    assert code == 3
+    assert "No usable temporary directory" in output
+    assert "set TMPDIR to a folder that can be written" in output
+
+
 GONE = """
 import os, pathlib, shutil, signal
 from dpp import BaseProcessor
