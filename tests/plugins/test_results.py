@@ -86,7 +86,7 @@ def test_standard_types_become_json(value, expected):
         (Decimal("NaN"), "result has the value NaN"),
         ([Decimal("sNaN")], r"result\[0\] has the value sNaN"),
         ({"a": np.array([1, math.nan])}, r"result\['a'\]\[1\] has the value nan"),
-        ([np.datetime64("NaT")], r"result\[0\] has the value NaT"),
+        ([np.datetime64("NaT", "s")], r"result\[0\] has the value NaT"),
         ({"a": {1, 2}}, r"result\['a'\] is of type set, which JSON cannot represent; return sorted\(\.\.\.\), as a set has no order"),
         ([b"x"], r"result\[0\] is of type bytes.*; decode it, or encode it as base64"),
         (Ellipsis, "result is of type ellipsis.*; convert it in the step"),
