@@ -234,8 +234,8 @@ def settings(folder: Path, scale: float) -> Iterator[list[Contender]]:
             return Contender(f"{what} {shown}", f"{what}: {shown}", dpp(manifest, *options), files, path)
 
         yield [
-            *(row(far, few, "100 ms away", "--download-threads", str(count)) for count in (2, 4, 8, 16, 32)),
-            *(row(quick, many, "nginx", "--download-threads", str(count)) for count in (1, 8, 32)),
+            *(row(far, few, "100 ms away", "--download-threads", str(count)) for count in (4, 8, 14, 32)),
+            *(row(quick, many, "nginx", "--download-threads", str(count)) for count in (1, 14, 32)),
             row(quick, many, "nginx", "--max-per-host", "16"),
             row(quick, many, "nginx", "--rate-limit", "10G"),
             *(row(local, few, "20 ms of Python", *burn, "--processing-limit", str(count)) for count in (1, 4, 16)),

@@ -68,7 +68,7 @@ class Settings(BaseModel):
     )
     cleanup: bool = Field(default=False, description="remove the download and pre-processed output of each file that is ok")
     chunk_size: int = Field(0, ge=0, description="files per Luigi task (1: one task per file and stage; 0: automatic)")
-    download_threads: int = Field(8, ge=1, description="maximum downloads at once per worker")
+    download_threads: int = Field(14, ge=1, description="maximum downloads at once per worker")
     processing_limit: int = Field(4, ge=1, description="maximum files processed at once per worker")
     download_queue_size: int = Field(16, ge=1, description="maximum downloaded files waiting per worker")
     pre_processing_queue_size: int = Field(16, ge=1, description="maximum pre-processed files waiting per worker")
