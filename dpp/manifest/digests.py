@@ -23,6 +23,8 @@ _OF_ALGORITHM = re.compile(
     rf"(?:file|content|data|supplied|computed|expected|checksum|hash|digest)?({_ALGORITHM})(?:sum|checksum|hash|digest|hex|hexdigest)?"
 )
 _OF_ANY = re.compile(r"(?:file|content|data|supplied|computed|expected)?(?:checksums?|hash|hashes|digests?|integrity)")
+# A column beside one of the latter; "type" alone may be that of the file.
+_BESIDE = re.compile(r"((?:file|content|data|supplied|computed|expected)?(?:checksum|hash|digest))(?:type|algorithm|algo)|algorithm")
 _LABELLED = re.compile(r"(md5|sha-?(?:1|224|256|384|512))[:=-]:?(.+?):?", re.IGNORECASE)
 _LOOKS_LIKE_ONE = re.compile(
     r"md5|sha(?:sum|[-_ ]?(?:1|2|3|224|256|384|512))|checksum|digest|crc[-_ ]?32|blake|xxh|(?:^|[^a-z])hash(?:$|[^a-z])"
@@ -58,7 +60,7 @@ def read_digests(fields: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
     problems: list[str] = []
     for name, value in _possible_digests(fields):
         try:
-            for algorithm, digits in _digests(value, _kind(name)):
+            for algorithm, digits in _digests(value, _algorithm(name, fields)):
                 if found.setdefault(algorithm, digits) != digits:
                     problems.append(f"{name}: its {algorithm} differs from that in {named[algorithm]}; remove the wrong one")
                 named.setdefault(algorithm, name)
@@ -73,14 +75,36 @@ def read_digests(fields: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
 def _possible_digests(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield the fields that are not empty and that may be digests."""
     for name, value in fields.items():
-        if isinstance(name, str) and name not in _OTHERS and value is not None and value != "":
+        if isinstance(name, str) and name not in _OTHERS and value is not None and value != "" and _described(name) is None:
             yield name, value
+
+
+def _algorithm(name: str, fields: Mapping[str, Any]) -> str | None:
+    """Return what :func:`_kind` does, with the algorithm that the column beside a column of any digests gives."""
+    kind = _kind(name)
+    if kind != "":
+        return kind
+    described = ((stem, value) for beside, value in fields.items() if (stem := _described(beside)) is not None and value)
+    label = next((str(value) for stem, value in described if stem in _plain(name)), "")
+    # The number of digits tells which of a family it is.
+    return "" if _plain(label) in ("", "sha", "sha2") else _kind(label)
+
+
+@functools.lru_cache(MOST_COLUMNS)
+def _described(name: Any) -> str | None:
+    """Return the column whose algorithm the column ``name`` gives, as in ``checksum_type``; "" for any column, None if it gives none."""
+    match = _BESIDE.fullmatch(_plain(name)) if isinstance(name, str) else None
+    return (match[1] or "") if match else None
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 @functools.lru_cache(MOST_COLUMNS)
 def _kind(name: str) -> str | None:
     """Return the algorithm that a column's name gives, "" if it may have digests of any, None if it is no known column of digests."""
-    plain = re.sub(r"[^a-z0-9]", "", name.lower())
+    plain = _plain(name)
     if match := _OF_ALGORITHM.fullmatch(plain):
         return match[1]
     return "" if _OF_ANY.fullmatch(plain) else None
@@ -171,12 +195,12 @@ class UnreadDigests:
         for name, value in _possible_digests(fields):
             # A column that was once found not to look like one is done with, and so is one that was found to be one.
             if self._by_value.get(name, True) and name not in self._by_name and len(self._by_value) < MOST_COLUMNS:
-                self._see(name, value)
+                self._see(name, value, fields)
 
-    def _see(self, name: str, value: Any) -> None:
+    def _see(self, name: str, value: Any, fields: Mapping[str, Any]) -> None:
         if _kind(name) is None and not _LOOKS_LIKE_ONE.search(name.lower()):
             self._by_value[name] = _is_hex(value)
-        elif read_digests({name: value}) == ({}, []):
+        elif read_digests({name: value, **{beside: fields[beside] for beside in fields if _described(beside) is not None}}) == ({}, []):
             self._by_name.add(name)
 
     def names(self) -> list[str]:

@@ -73,6 +73,23 @@ def test_a_value_may_be_base64(read):
     assert read(sha256=BASE64["sha256"]) == {"sha256": HEX["sha256"]}
 
 
+@pytest.mark.parametrize("beside", ["checksum_algorithm", "checksumType", "Checksum Algo", "algorithm"])
+def test_the_column_beside_gives_the_algorithm(read, tmp_path, caplog, beside):
+    for label in ("SHA-512", "sha512sum", "SHA2", "sha", "", None):
+        assert read(**{"checksum": HEX["sha512"], beside: label}) == {"sha512": HEX["sha512"]}, label
+    assert read(**{"file_checksum": BASE64["md5"], beside: "MD5"}) == {"md5": HEX["md5"]}
+    for label in ("SHA3-256", "BLAKE2s", "SM3"):
+        fields = {"checksum": HEX["sha256"], "sha1": HEX["sha1"], beside: label}
+        assert read(**fields) == {"sha1": HEX["sha1"]}
+        caplog.clear()
+        assert unread(tmp_path, caplog, fields) == ["checksum"]
+
+
+def test_the_column_beside_another_one_says_nothing(read):
+    assert read(checksum=HEX["md5"], hash_type="SHA3-256", type="xml") == {"md5": HEX["md5"]}
+    assert read(checksum=f"md5:{HEX['md5']}", sha256=HEX["sha256"], hash_type="crc32") == {"md5": HEX["md5"], "sha256": HEX["sha256"]}
+
+
 def test_empty_values_are_none(read):
     assert read(md5="", checksum=None, hash=" ", sha1=None) == {}
 
@@ -85,6 +102,7 @@ def test_empty_values_are_none(read):
         ({"md5": f"sha1:{HEX['sha1']}"}, "md5: expected a digest of md5: 32 hexadecimal digits, or Base64, got one of sha1"),
         ({"md5": 5}, "md5: expected a digest of md5"),
         ({"md5": f"{HEX['md5']};{HEX['md5']}"}, "md5: expected a digest of md5"),
+        ({"checksum": HEX["md5"], "checksum_type": "SHA-1"}, "checksum: expected a digest of sha1: 40 hexadecimal digits"),
         ({"checksum": "md5:123"}, "checksum: expected a digest of md5"),
         ({"SHA256": "s3cret"}, "SHA256: expected a digest of sha256: 64 hexadecimal digits"),
         ({"sha256": HEX["sha256"], "SHA256": "0" * 64}, "SHA256: its sha256 differs from that in sha256; remove the wrong one"),
