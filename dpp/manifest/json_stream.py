@@ -6,8 +6,13 @@ A list may be the whole text, or a member of an object, as in ``{"files": [...]}
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Collection, Iterator
 from typing import Any
+
+from dpp.manifest.pages import further_page, larger_total
+
+log = logging.getLogger(__name__)
 
 LONGEST = 1024 * 1024
 _BLANK = " \t\r\n"
@@ -74,7 +79,7 @@ def objects(pieces: Iterator[str], lists: Collection[str], above: int = 0) -> It
         above: Number of lines before the text, for messages.
 
     Raises:
-        ShapeError: An object has both a list and a url, has further pages, or is too long without a list.
+        ShapeError: An object has both a list and a url, has two lists or further pages, or is too long without a list.
         ValueError: The text is not JSON.
         RecursionError: A value is nested too deeply.
     """
@@ -105,13 +110,15 @@ def _list_items(text: _Text) -> Iterator[Any]:
 
 def _object_or_list(text: _Text, lists: Collection[str]) -> Iterator[Any]:
     members: dict[str, Any] = {}
-    found, size = "", 0
+    found, number, size = "", 0, 0
     for name in _member_names(text):
         if name in members:
             raise text.error(f"duplicate name in an object: {name[:40]!r}")
-        if name in lists and not found and "url" not in members and text.peek() == "[":
+        if name in lists and not number and "url" not in members and text.peek() == "[":
             found, members[name] = name, None
-            yield from _list_items(text)
+            for item in _list_items(text):
+                number += 1
+                yield item
             continue
         before = text.passed
         members[name] = text.value()
@@ -120,10 +127,32 @@ def _object_or_list(text: _Text, lists: Collection[str]) -> Iterator[Any]:
             raise ShapeError(f"the object is longer than 1 MiB; a list of files is read from its member {' or '.join(sorted(lists))}")
     if not found:
         yield members
-    elif "url" in members:
-        raise ShapeError(f"the object has both a url and a list {found}; give one of them")
-    elif isinstance(members.get("next"), str) and members["next"]:
-        raise ShapeError("the list continues on another page (next); put all pages into one list")
+    else:
+        _check_list(found, number, members, lists)
+
+
+def _check_list(name: str, number: int, members: dict[str, Any], lists: Collection[str]) -> None:
+    """Check that the list in an object has all of its files.
+
+    Args:
+        name: Name of the list.
+        number: Number of its items.
+        members: The members of the object.
+        lists: Names of other lists of files.
+    """
+    if "url" in members:
+        raise ShapeError(f"the object has both a url and a list {name}; give one of them")
+    if other := next((other for other in lists if _lists_files(members.get(other))), ""):
+        raise ShapeError(f"the object has two lists of files, {name} and {other}; put all files into one list")
+    if place := further_page(members):
+        raise ShapeError(f"the list continues on another page ({place[:80]}); put all pages into one list")
+    if total := larger_total(members, number):
+        log.warning("the list has %d entries, but its %s is %d; if it is one page of several, put all pages into one list", number, *total)
+
+
+def _lists_files(value: Any) -> bool:
+    first = value[0] if isinstance(value, list) and value else None
+    return "url" in first if isinstance(first, dict) else isinstance(first, str) and "://" in first
 
 
 def _member_names(text: _Text) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -65,6 +66,20 @@ def test_urls_alone_are_entries(fields):
         ('{"assets": [\n{"url": "u"}]}', "has a list 'assets' and no url"),
         ('{"files": [\n{"url": "u"}], "url": "x"}', "the object has both a url and a list files; give one of them"),
         ('{"next": "https://h/?page=2", "results": []}', "the list continues on another page (next); put all pages into one list"),
+        ('{"data": [], "links": {"self": "u", "next": "https://h/?page=2"}}', "the list continues on another page (links.next); put"),
+        ('{"data": [], "_links": {"next": {"href": "u"}}}', "the list continues on another page (_links.next)"),
+        ('{"items": [], "nextPageToken": "x"}', "the list continues on another page (nextPageToken)"),
+        ('{"items": [], "next_page": 2}', "the list continues on another page (next_page)"),
+        ('{"@odata.nextLink": "u", "data": []}', "the list continues on another page (@odata.nextLink)"),
+        ('{"items": [], "cursor": "x", "has_more": true}', "the list continues on another page (has_more)"),
+        ('{"entries": [], "IsTruncated": true}', "the list continues on another page (IsTruncated)"),
+        ('{"items": [], "meta": {"pagination": {"next_cursor": "x"}}}', "the list continues on another page (meta.pagination.next_cursor)"),
+        ('{"items": [], "links": [{"rel": "next", "href": "u"}]}', "the list continues on another page (links.next)"),
+        (
+            '{"files": [{"url": "u"}], "results": [{"url": "v"}]}',
+            "the object has two lists of files, files and results; put all files into one",
+        ),
+        ('{"files": [{"url": "u"}], "data": ["https://h/"]}', "the object has two lists of files, files and data"),
         ('{"files": [\n{"url": "u"}', "is not JSON: Expecting ',' delimiter: line 2 column 13"),
         ('{"files": [],\n"files": []}', "is not JSON: duplicate name in an object: 'files'"),
         ('{"a": 1,\n2}', "is not JSON: Expecting property name enclosed in double quotes: line 2 column 1"),
@@ -74,6 +89,20 @@ def test_urls_alone_are_entries(fields):
 )
 def test_what_is_wrong_with_an_object_is_reported(text, expected, fields):
     assert fields(text)[-1].startswith(expected)
+
+
+def test_the_last_page_is_a_whole_list(fields, caplog):
+    last = {"next": None, "links": {"prev": "https://h/?page=1", "next": ""}, "has_more": False, "nextPageToken": "", "page": 2, "total": 2}
+    for whole in ({**last, "data": TWO}, {"data": TWO, **last}, {"data": [], "files": TWO, "results": [1, {"a": 1}], "total": "9"}):
+        assert fields(json.dumps(whole)) == TWO
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("text", ['"total": 900', '"meta": {"totalCount": 900}', '"count": 900', '"pagination": {"total_items": 900}'])
+def test_a_total_that_is_larger_than_the_list_is_named(text, fields, caplog):
+    assert fields(f'{{{text}, "data": {json.dumps(TWO)}}}') == TWO
+    (record,) = caplog.records
+    assert re.fullmatch(r"the list has 2 entries, but its \S+ is 900; if it is one page of several, .*", record.getMessage())
 
 
 def test_an_object_without_a_list_has_at_most_1_mib():
