@@ -193,14 +193,22 @@ class UnreadDigests:
     def see(self, fields: Mapping[str, Any]) -> None:
         """Look at an entry of a manifest."""
         for name, value in _possible_digests(fields):
-            # A column that was once found not to look like one is done with, and so is one that was found to be one.
-            if self._by_value.get(name, True) and name not in self._by_name and len(self._by_value) < MOST_COLUMNS:
-                self._see(name, value, fields)
+            self._see(name, value, fields)
+            if isinstance(value, Mapping) and _kind(name) is None and name not in self._by_name:
+                # They are not compared, as they may be those of another file, such as a preview.
+                for member, part in _possible_digests(value):
+                    self._see(f"{name}.{member}", part, {})
 
     def _see(self, name: str, value: Any, fields: Mapping[str, Any]) -> None:
+        """Look at a value of an entry with these fields; without fields it is none of its columns."""
+        # A column that was once found not to look like one is done with, and so is one that was found to be one.
+        if not self._by_value.get(name, True) or name in self._by_name or len(self._by_value) >= MOST_COLUMNS:
+            return
         if _kind(name) is None and not _LOOKS_LIKE_ONE.search(name.lower()):
             self._by_value[name] = _is_hex(value)
-        elif read_digests({name: value, **{beside: fields[beside] for beside in fields if _described(beside) is not None}}) == ({}, []):
+        elif not fields or read_digests(
+            {name: value, **{beside: fields[beside] for beside in fields if _described(beside) is not None}}
+        ) == ({}, []):
             self._by_name.add(name)
 
     def names(self) -> list[str]:

@@ -79,6 +79,8 @@ class _Options:
         elif name == "checksum" and (digest := _DIGEST.fullmatch(value)):
             # The fields of a manifest are sha256, md5 and so on.
             fields[digest[1].lower().replace("-", "")] = digest[2]
+        elif name == "checksum":
+            fields[name] = value
         else:
             self._unused.add(name)
         return entry._replace(fields=fields)

@@ -34,8 +34,15 @@ def test_options_of_aria2_become_fields(rows, caplog):
 
 
 def test_options_that_dpp_does_not_have_are_named_in_one_warning(rows, caplog):
-    assert len(rows(f"{URL}\n  dir=/tmp\n  split=4\n{OTHER}\n  dir=/x\n  checksum=url=x\n")) == 2
-    assert [record.message for record in caplog.records] == ["options of aria2 that dpp does not use: checksum, dir, split"]
+    assert len(rows(f"{URL}\n  dir=/tmp\n  split=4\n{OTHER}\n  dir=/x\n")) == 2
+    assert [record.message for record in caplog.records] == ["options of aria2 that dpp does not use: dir, split"]
+
+
+def test_a_checksum_in_another_notation_is_a_field_like_in_other_formats(rows):
+    assert rows(f"{URL}\n  checksum=md5:12\n  checksum=sha-1=ab\n{OTHER}\n  checksum=adler32=00\n") == [
+        ("line 1", {"url": URL, "checksum": "md5:12", "sha1": "ab"}),
+        ("line 4", {"url": OTHER, "checksum": "adler32=00"}),
+    ]
 
 
 def test_an_indented_url_is_a_url(rows):
