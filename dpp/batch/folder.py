@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from dpp import names
 from dpp.batch.workfile import WorkFile
-from dpp.errors import BatchFailed, ConfigurationError, EnvironmentStop
+from dpp.errors import BatchFailed, ConfigurationError, DppError, EnvironmentStop
 from dpp.models import Outcome
 from dpp.report.html import Page
 from dpp.report.info import RunInfo, read_info
@@ -87,6 +87,17 @@ class RunFolder:
     def records(self) -> Iterator[Record]:
         """Yield the records of the results if the run has ended, else those of its ledgers."""
         return read_records(self.results_path) if self.results_path.is_file() else read_ledgers(self.ledgers)
+
+    def check_results(self) -> None:
+        """Check that the results of a run that has ended have all its outcomes.
+
+        Raises:
+            DppError: Some are missing or damaged, as after a crash of the machine.
+        """
+        summary = self.summary()
+        recorded = summary.total - summary.missing if summary else 0
+        if (read := sum(1 for _ in self.records()) if summary else 0) < recorded:
+            raise DppError(f"{self.results_path}: {recorded - read} of {recorded} outcomes are missing or damaged; run the batch again")
 
     def summary(self) -> Summary | None:
         """Return the summary; None if the run has not ended."""

@@ -59,6 +59,7 @@ def export(
             shown = printable_json if form == "jsonl" else one_line
             for line in lines_of(form, table, raw=raw):
                 click.echo(shown(line.rstrip("\r\n")))
-            return
-        with writing(output) if output else nullcontext(sys.stdout.buffer) as stream:
-            write_table(form, table, stream, raw=raw)
+        else:
+            with writing(output) if output else nullcontext(sys.stdout.buffer) as stream:
+                write_table(form, table, stream, raw=raw)
+    run.check_results()

@@ -40,6 +40,11 @@ def report(batch: str, workspace: Path, number: int | None, form: str, output: P
     if output is not None and form != "html":
         raise click.UsageError("--output requires --format html; redirect other formats to a file: ... > FILE")
     run = find_run(workspace, batch, number)
+    _write(run, form, output)
+    run.check_results()
+
+
+def _write(run: RunFolder, form: str, output: Path | None) -> None:
     if form == "html":
         page = output or run.folder / PAGE
         run.write_page(page)

@@ -96,6 +96,8 @@ def fold(summary: Summary, rows: Iterable[Record]) -> Iterator[Record]:
             seen.add(key)
             _count(summary, groups, row.outcome)
             yield row
+    # The total is unknown if run.json is damaged.
+    summary.total = max(summary.total, len(seen))
     summary.missing = summary.total - len(seen)
     summary.failures = sorted(groups.values(), key=lambda group: -group.count)
 

@@ -185,3 +185,20 @@ def test_what_a_server_sent_does_not_steer_a_terminal(make_run, command):
     make_run([outcome(0, result="\x9b2J")])
     shown = command("script", "-qec", f"{DPP} export", "/dev/null")
     assert r"\x9b2J" in shown.stdout
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-30], lambda data: data.replace(b'"ok"', b'"o\xff"', 1)], ids=["end", "byte"])
+def test_damaged_results_are_named_after_the_others_are_written(three, command, damage):
+    three.results_path.write_bytes(damage(three.results_path.read_bytes()))
+    for words in (["export"], ["export", "--only", "ok"], ["report"], ["report", "--format", "jsonl"]):
+        shown = command("dpp", *words)
+        assert (shown.returncode, "results.jsonl: 1 of 3 outcomes are missing or damaged; run the batch again" in shown.stderr) == (1, True)
+        assert "f1" in shown.stdout or words == ["report"]
+
+
+def test_a_report_without_the_request_says_so(three, command):
+    for name in ("run.json", "summary.json"):
+        (three.folder / name).write_text("[]")
+    shown = command("dpp", "report").stdout
+    assert "request  unknown, as run.json is missing or damaged; run the batch again" in shown
+    assert "outcome  2 of 3 ok (0 already done), 1 failed, 0 not done" in shown
