@@ -79,14 +79,18 @@ class Refusal(FetchError):
     """Report that the server responded with a status other than that of a file."""
 
     def explain(self, page: bytes, headers: Headers, secrets: Collection[str]) -> None:
-        """Add the server's own reason to the message.
+        """Add the server's own reason to the message, if the status is that of an error.
+
+        The body of another status may be the file itself, which is not shown: that of a 203 is the file as a proxy has changed it
+        (RFC 9110, section 15.3.4).
 
         Args:
             page: The beginning of the body of the response, at most :data:`PAGE_BYTES`, received within :data:`PAGE_SECONDS`.
             headers: The headers of the response.
             secrets: What must not be shown; see :attr:`Chain.secrets`.
         """
-        if reason := reason_in(page, headers, secrets):
+        is_error = (self.http_status or 0) >= HTTPStatus.BAD_REQUEST
+        if is_error and (reason := reason_in(page, headers, secrets)):
             self.args = (f"{self}: {reason}",)
 
 

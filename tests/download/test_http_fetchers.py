@@ -458,6 +458,12 @@ def test_a_refusal_gives_the_reason_of_its_page(site, download, packed):
     assert (str(error), error.error_class) == ("the server responded with 403: Request has expired", "http-403")
 
 
+@pytest.mark.parametrize("code", [201, 203, 226, 299])
+def test_a_body_that_may_be_the_file_is_no_reason(site, download, code):
+    error = fails(download, site.script("/a", status(code, b"private,1\n")))
+    assert (error.http_status, str(error)) == (code, f"the server responded with {code}")
+
+
 def test_a_reason_that_comes_slowly_is_awaited_for_a_short_time(site, download):
     def slow(handler):
         handler.wfile.write(b"HTTP/1.1 503 Busy\r\nContent-Length: 999999\r\nRetry-After: 7\r\n\r\nmaintenance")
