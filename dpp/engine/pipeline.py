@@ -385,7 +385,7 @@ def workspace_root(settings: Settings) -> Path:
 
 
 def _failure_of_error(stage: Stage, error: BaseException) -> Failure:
-    message = redact_text(" ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())]))
+    message = redact_text(" ".join([str(error) or type(error).__name__, *_first_cause(error), *getattr(error, "__notes__", ())]))
     if isinstance(error, StageError):
         status = error.http_status if isinstance(error, FetchError) else None
         return Failure(stage=stage, error_class=error.error_class, message=message, http_status=status)
@@ -396,6 +396,15 @@ def _failure_of_error(stage: Stage, error: BaseException) -> Failure:
         message=message,
         traceback=redact_text(lines),
     )
+
+
+def _first_cause(error: BaseException) -> Iterator[str]:
+    """Yield the first exception of a group, whose own message has only their number."""
+    first = error
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    if first is not error:
+        yield f"- {type(first).__name__}: {first}"
 
 
 def _post_processor_arguments(job: Job) -> Iterator[tuple[str, tuple[Any, FileData]]]:

@@ -52,7 +52,7 @@ def to_json(value: Any, place: str = "result") -> Any:
         if isinstance(value, types):
             return convert(value, place)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _members(((field.name, getattr(value, field.name)) for field in dataclasses.fields(value)), place)
+        return _from_dataclass(value, place)
     if type(value).__module__ == "numpy" and getattr(getattr(value, "dtype", None), "kind", " ") in _NUMBERS + _DATES + _TEXTS:
         return _from_numpy(value, place)
     raise _unsupported_type(value, place)
@@ -97,7 +97,7 @@ def _number(value: float | Decimal, place: str) -> float | str:
     # math.isfinite raises for a signaling NaN.
     if not (value.is_finite() if isinstance(value, Decimal) else math.isfinite(value)):
         raise _no_value(value, place)
-    return float(value) if isinstance(value, float) else str(value)
+    return float.__float__(value) if isinstance(value, float) else str(value)
 
 
 def _date(value: date | time, place: str) -> str:
@@ -105,6 +105,14 @@ def _date(value: date | time, place: str) -> str:
     if value != value:  # noqa: PLR0124
         raise _no_value(value, place)
     return value.isoformat()
+
+
+def _from_dataclass(value: Any, place: str) -> dict[str, Any]:
+    fields = [field.name for field in dataclasses.fields(value)]
+    # A field with init=False need not have a value.
+    if unset := [name for name in fields if not hasattr(value, name)]:
+        raise ResultError(f"{place} is a {type(value).__qualname__} whose field {unset[0]!r} has no value; set it in the step")
+    return _members(((name, getattr(value, name)) for name in fields), place)
 
 
 def _from_numpy(value: Any, place: str) -> Any:
@@ -151,11 +159,13 @@ _CONVERTERS: tuple[tuple[Any, Callable[[Any, str], Any]], ...] = (
     # An enumeration may be a string or a number, too.
     (Enum, lambda value, place: to_json(value.value, place)),
     ((float, Decimal), _number),
-    (str, lambda value, _: str(value)),
-    (int, lambda value, _: int(value)),
+    # Subclasses may show another value than theirs.
+    (str, lambda value, _: str.__str__(value)),
+    (int, lambda value, _: int.__int__(value)),
     ((list, tuple), _elements),
     (Mapping, lambda value, place: _members(value.items(), place)),
     ((PurePath, UUID), lambda value, _: str(value)),
     ((date, time), _date),
-    (BaseModel, lambda value, place: _members(value.model_dump(warnings=False).items(), place)),
+    # A RootModel becomes what its root does.
+    (BaseModel, lambda value, place: to_json(value.model_dump(warnings=False), place)),
 )

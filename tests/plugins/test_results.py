@@ -18,7 +18,7 @@ from dpp.plugins.results import ResultError, check_writable, to_json
 from dpp.workspace.atomic import json_line
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, RootModel, SecretStr
 
 
 class Colour(enum.Enum):
@@ -38,6 +38,31 @@ class Box:
 class Model(BaseModel):
     path: Path
     box: Box
+
+
+class Words(RootModel[list[str]]):
+    pass
+
+
+class Holder(BaseModel):
+    words: Words
+
+
+class Shown(str):
+    __slots__ = ()
+
+    def __str__(self):
+        return "another"
+
+
+class Counted(int):
+    def __int__(self):
+        return 0
+
+
+@dataclasses.dataclass
+class Unset:
+    later: int = dataclasses.field(init=False)
 
 
 Pair = namedtuple("Pair", "x y")  # noqa: PYI024 - a plain one, as plugins have it
@@ -68,6 +93,9 @@ BOX = Box(np.int64(7), date(2026, 1, 2))
         (BOX, {"width": 7, "made": "2026-01-02"}),
         (Model(path="a", box=BOX), {"path": "a", "box": {"width": 7, "made": "2026-01-02"}}),
         (Pair(1, (2,)), [1, [2]]),
+        (Words(["a"]), ["a"]),
+        ({"x": [Holder(words=Words(["a"]))]}, {"x": [{"words": ["a"]}]}),
+        ([Shown("own"), Counted(3)], ["own", 3]),
         (OrderedDict(a=Counter("aab")), {"a": {"a": 2, "b": 1}}),
     ],
     ids=lambda value: type(value).__name__,
@@ -91,6 +119,7 @@ def test_standard_types_become_json(value, expected):
         ([b"x"], r"result\[0\] is of type bytes.*; decode it, or encode it as base64"),
         (Ellipsis, "result is of type ellipsis.*; convert it in the step"),
         ([Box], r"result\[0\] is of type type"),
+        ([Unset()], r"result\[0\] is a Unset whose field 'later' has no value; set it in the step"),
         ({(1, 2): 3}, "a key of result is of type tuple"),
         ({math.nan: 3}, "a key of result has the value nan"),
         ({1: "a", "1": "b"}, "result has two keys that are '1' in JSON; use keys that differ as strings"),
