@@ -90,8 +90,12 @@ def described(head: bytes) -> str:
         return f"the format {kind}"
     if not head:
         return "an empty file"
-    other = next((kind for kind, magic in _OTHERS.items() if magic.match(head)), None)
-    return other or ("text" if _is_text(head) else UNKNOWN)
+    return known_as(head) or ("text" if _is_text(head) else UNKNOWN)
+
+
+def known_as(head: bytes) -> str | None:
+    """Return what a file that is no archive is, such as ``an HTML page``, or None if its first bytes do not tell."""
+    return next((kind for kind, magic in _OTHERS.items() if magic.match(head)), None)
 
 
 def _is_text(head: bytes) -> bool:

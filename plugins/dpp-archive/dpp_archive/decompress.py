@@ -91,7 +91,7 @@ class Decompress(BasePreProcessor):
             return kind
         size = path.stat().st_size
         if size < SMALLEST.get(promise.kind, 1):
-            raise too_short(size, promise.kind)
+            raise too_short(size, promise.kind, head)
         # A self-extracting zip, or the last part of a split one; the zip reader says which
         if promise.kind == "zip" and has_end_record(path):
             return "zip"

@@ -11,7 +11,7 @@ from typing import BinaryIO, NamedTuple
 
 from dpp import StageError
 
-from dpp_archive.content import HEAD, described, detect
+from dpp_archive.content import HEAD, described, detect, known_as
 from dpp_archive.folder import Folder, Rules, shown, write_new
 from dpp_archive.formats import SMALLEST, Promise, promised, unpacked_name
 from dpp_archive.limits import Budget
@@ -89,15 +89,17 @@ def _holds_tar(stream: Stream, promise: Promise | None) -> bool:
     if promise is None or not promise.has_tar:
         return False
     if len(head) < HEAD:
-        raise too_short(len(head), "tar")
+        raise too_short(len(head), "tar", head)
     # A tar without members has only zeros
     if head != ZEROS:
         raise mismatch("tar", head)
     return True
 
 
-def too_short(size: int, kind: str) -> StageError:
-    """Return the error for a file with fewer bytes than its format needs."""
+def too_short(size: int, kind: str, head: bytes) -> StageError:
+    """Return the error for a file with fewer bytes than its format needs: it is cut, or something else."""
+    if known_as(head):
+        return mismatch(kind, head)
     return StageError(
         f"the {kind} is truncated: expected at least {SMALLEST.get(kind, 1)} bytes, got {size}; download the file again",
         "archive-truncated",

@@ -233,7 +233,9 @@ def _data_start(source: BinaryIO, member: ZipInfo, directory: Directory) -> int:
 
 def _unpack_member(member: ZipInfo, section: _Section, folder: Folder, budget: Budget) -> None:
     name, mode = member.filename, member.external_attr >> 16
-    if stat.S_IFMT(mode) in _REFUSED:
+    # Info-ZIP marks what it read from a pipe as one: cat a | zip - -
+    is_data_of_pipe = stat.S_ISFIFO(mode) and member.file_size > 0
+    if stat.S_IFMT(mode) in _REFUSED and not is_data_of_pipe:
         raise unsafe(name, _REFUSED[stat.S_IFMT(mode)])
     if member.compress_type not in METHODS:
         method = _OTHER_METHODS.get(member.compress_type, "an unknown method")

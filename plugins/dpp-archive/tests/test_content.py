@@ -123,6 +123,12 @@ def test_what_came_instead_is_named(bench, look, head, name):
     assert (error.error_class, f"got {look}" in str(error)) == ("archive-mismatch", True)
 
 
+@pytest.mark.parametrize(("name", "data"), [("a.zip", b"<html>x"), ("a.gz", b"%PDF-1.7"), ("a.tar.gz", gzip.compress(b'{"error": 1}'))])
+def test_what_came_instead_is_named_though_it_is_short(bench, name, data):
+    error = bench.refusal(data, name)
+    assert (error.error_class, "got a" in str(error)) == ("archive-mismatch", True)
+
+
 def test_text_that_is_cut_in_a_character_is_text():
     assert described(b"a" * 511 + "é".encode()[:1]) == "text"
     assert described(b"\xff\xfe\xfd\xfc" * 100) == "an unknown format"

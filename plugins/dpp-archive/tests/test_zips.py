@@ -198,7 +198,12 @@ def test_a_nul_does_not_end_a_name(bench):
 @pytest.mark.fault(31)
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK])
 def test_links_and_devices_are_refused(bench, kind):
-    assert bench.refusal(zipped(("a", b"x"), (info("evil", kind | 0o777), b"a")), "a.zip").error_class == "archive-unsafe"
+    content = b"" if kind == stat.S_IFIFO else b"a"
+    assert bench.refusal(zipped(("a", b"x"), (info("evil", kind | 0o777), content)), "a.zip").error_class == "archive-unsafe"
+
+
+def test_what_zip_read_from_a_pipe_is_a_file(bench):
+    assert bench.content(zipped((info("-", stat.S_IFIFO | 0o600), b"x")), "a.zip") == {"a": None, "a/-": b"x"}
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
