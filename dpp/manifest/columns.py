@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from dpp.manifest.entries import KNOWN_FIELDS
 from dpp.manifest.formats import invalid_byte
@@ -47,9 +48,15 @@ def split_header(line: str, separator: str) -> list[str]:
         return []
 
 
-def has_url(cells: Sequence[str]) -> bool:
+def has_url(cells: Iterable[str]) -> bool:
     """Whether a header has a column of URLs."""
     return any(_compared_name(cell) == "url" or _compared_name(cell) in URL_NAMES for cell in cells)
+
+
+def name_of_url(names: Collection[str]) -> str:
+    """Return the only one of the names of fields that is another name for url; "" if there is none, or several."""
+    found = [name for name in names if _compared_name(name) == "url"] or [name for name in names if _compared_name(name) in URL_NAMES]
+    return found[0] if len(found) == 1 else ""
 
 
 def is_header(line: str) -> bool:
@@ -90,6 +97,7 @@ def _field(name: str, others: Sequence[str]) -> str:
     return lower if lower in KNOWN_FIELDS and lower not in others else name
 
 
+@functools.lru_cache(1000)
 def _compared_name(name: str) -> str:
     return _PUNCTUATION.sub("", _column_name(name).casefold())
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from dpp.manifest.columns import name_of_url
 from dpp.manifest.entries import Entry, to_entry
 from dpp.manifest.json_stream import ShapeError, decode, explained, items, objects
 from dpp.manifest.lines import PIECE, Lines
@@ -71,6 +72,9 @@ def _entries(values: Iterable[Any]) -> Iterator[Entry]:
 def _entry(where: str, value: Any) -> Entry:
     if type(value) is not dict or "url" in value:
         return to_entry(where, value)
+    name = name_of_url(value)
+    if isinstance(value.get(name), str):
+        return Entry(where, {"url" if field == name else field: item for field, item in value.items()})
     other = _other_shape(value)
     if not other:
         return to_entry(where, value)

@@ -17,7 +17,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from dpp import names
 from dpp.errors import InputError, ManifestError
-from dpp.manifest.columns import declared_separator, has_url, is_header, shown_names
+from dpp.manifest.columns import are_names, declared_separator, has_url, is_header, shown_names
 from dpp.manifest.digests import with_digests
 from dpp.manifest.entries import KNOWN_FIELDS, Entry, listed
 from dpp.manifest.formats import PARQUET, check_kind, encoding_of, invalid_byte, open_bytes
@@ -193,7 +193,19 @@ def _unsupported_field(file: FileData) -> str:
 def _names_instead(fields: Mapping[Any, Any]) -> str:
     """Return the end of a message about a missing url: the fields that may be meant."""
     similar = [name for name in fields if isinstance(name, str) and has_url([name])]
-    return f"; found {shown_names(similar)}: rename it to url" if similar else ""
+    if similar:
+        return f"; found {shown_names(similar)}: rename it to url"
+    place = next((place for place in _places_of_urls(fields) if are_names([place])), "")
+    return f"; found a URL in {place}: give it as url" if place else ""
+
+
+def _places_of_urls(fields: Mapping[Any, Any], above: str = "", depth: int = 3) -> Iterator[str]:
+    """Yield the places of URLs in fields and the objects in them, such as ``links.self``."""
+    for name, value in fields.items():
+        if isinstance(value, str) and "://" in value:
+            yield f"{above}{name}"
+        elif isinstance(value, Mapping) and depth:
+            yield from _places_of_urls(value, f"{above}{name}.", depth - 1)
 
 
 def as_text(file: FileData) -> str:

@@ -165,5 +165,18 @@ def test_files_by_name_are_refused_with_what_is_expected(value, shape, fields):
     assert problem.startswith(f"has {shape} by name and no url; expected a list alone, [{{...}}], or as a member files or data")
 
 
+@pytest.mark.parametrize("name", ["URL", "download_url", "downloadUrl", "href", "link", "file-url"])
+def test_a_url_has_the_names_that_tables_give_it(name, fields):
+    entry = {"id": "1", name: URL, "size": 4}
+    for text in (json.dumps([entry]), json.dumps({"results": [entry]}), json.dumps(entry)):
+        assert fields(text) == [{"id": "1", "url": URL, "size": 4}]
+    assert fields(json.dumps([{**entry, "url": OTHER}])) == [{**entry, "url": OTHER}]
+
+
+@pytest.mark.parametrize("entry", [{"link": URL, "href": OTHER}, {"link": {"self": URL}}, {"href": 5}])
+def test_a_url_is_not_guessed(entry, fields):
+    assert fields(json.dumps([{"id": "1", **entry}])) == [{"id": "1", **entry}]
+
+
 def test_json_with_the_suffix_of_a_table_is_named(fields):
     assert fields(json.dumps(TWO), "x.csv") == ["looks like JSON; give the file the suffix .json or .jsonl"]

@@ -204,6 +204,16 @@ def test_a_field_that_may_be_the_url_is_named():
     ]
 
 
+def test_where_a_url_is_instead_is_named():
+    files = [{"links": {"self": URL}}, {"assets": {"data": {"href": URL}}}, {"location": URL}, {f"{URL}?key=hush": {"x": URL}}]
+    assert problems_of(files) == [
+        "entry 0: url is missing; found a URL in links.self: give it as url",
+        "entry 1: url is missing; found a URL in assets.data.href: give it as url",
+        "entry 2: url is missing; found a URL in location: give it as url",
+        "entry 3: url is missing",
+    ]
+
+
 def test_a_list_in_itself_is_a_problem():
     endless: list = []
     endless.append(endless)
