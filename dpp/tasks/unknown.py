@@ -9,6 +9,7 @@ from dpp.plugins.describe import options_of
 from dpp.plugins.registry import registry
 from dpp.tasks.sections import BATCH_SECTION, configured_names
 
+PROGRAM = "dpp"  # a section that programs usually have
 TASKS = ("RunBatch", "DownloadTarget", "PreProcessed", "Processed", "Report", "FileChunk")
 
 
@@ -23,7 +24,7 @@ def unknown_settings() -> list[str]:
             if known and not known & {name, _underscored(section, name)}
         ]
         # Other sections belong to Luigi or to tasks of other packages.
-        near = "" if section in Register.task_names() else close_match(section, TASKS)
+        near = "" if section in Register.task_names() else TASKS[0] if section.lower() == PROGRAM else close_match(section, TASKS)
         problems += [f"luigi.cfg: unknown section [{section}]; did you mean [{near}]?"] if near and not known else []
     return problems
 

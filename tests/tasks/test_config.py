@@ -94,6 +94,7 @@ def test_no_secret_is_shown(command, tmp_path):
     [
         ("[RunBatch]\nprocesor=x", "[RunBatch] of luigi.cfg: unknown setting 'procesor'; did you mean 'processor'?"),
         ("[RunBacth]\nattempts=1", "luigi.cfg: unknown section [RunBacth]; did you mean [RunBatch]?"),
+        ("[dpp]\nattempts=1", "luigi.cfg: unknown section [dpp]; did you mean [RunBatch]?"),
         ("[batch:acme]\nworker=1", "[batch:acme] of luigi.cfg: unknown setting 'worker'; did you mean 'workers'?"),
         ("[Report]\natempts=1", "[Report] of luigi.cfg: unknown setting 'atempts'; did you mean 'attempts'?"),
         ("[worker]\ntimeout=9", "Luigi's setting [worker] timeout=9 does not work with dpp: it would end whole chunks of files"),
