@@ -254,6 +254,11 @@ class TestOutcomes:
             run(pipeline, a)
         assert not pipeline.report_path(a).exists()
 
+    def test_a_group_of_exceptions_names_the_first_one(self, make, a):
+        group = ExceptionGroup("tasks", [ExceptionGroup("inner", [ValueError("bad"), KeyError("x")])])
+        _, outcome = run(make(processor=failing(BaseProcessor, "process", raised(group))), a)
+        assert (outcome.error_class, outcome.message) == ("ExceptionGroup", "tasks (1 sub-exception) - ValueError: bad")
+
 
 class TestSecrets:
     """No written file contains a secret."""
@@ -529,11 +534,6 @@ class TestPostProcessors:
         _, outcome = run(make(post=[bad, look]), a)
         assert (outcome.status, outcome.stage, outcome.error_class, outcome.result) == ("failed", "post-process", "ValueError", None)
         assert seen[0][1].stage == "post-process"
-
-    def test_a_group_of_exceptions_names_the_first_one(self, make, a):
-        group = ExceptionGroup("tasks", [ExceptionGroup("inner", [ValueError("bad"), KeyError("x")])])
-        _, outcome = run(make(processor=failing(BaseProcessor, "process", raised(group))), a)
-        assert (outcome.error_class, outcome.message) == ("ExceptionGroup", "tasks (1 sub-exception) - ValueError: bad")
 
     def test_one_that_raises_for_a_failed_file_does_not_hide_the_first_failure(self, make, site):
         bad = failing(BasePostProcessor, "post_process", raised(ValueError("no")))
