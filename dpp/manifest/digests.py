@@ -29,6 +29,7 @@ _LABELLED = re.compile(r"(md5|sha-?(?:1|224|256|384|512))[:=-]:?(.+?):?", re.IGN
 _LOOKS_LIKE_ONE = re.compile(
     r"md5|sha(?:sum|[-_ ]?(?:1|2|3|224|256|384|512))|checksum|digest|crc[-_ ]?32|blake|xxh|(?:^|[^a-z])hash(?:$|[^a-z])"
 )
+_UNKNOWN = "other"  # an algorithm that is not in DIGESTS
 _HEX = re.compile(r"[0-9A-Fa-f]+")
 # Entity tags have a meaning of their own, and those of S3 have 32 digits.
 _OTHERS = frozenset(FileData.model_fields) - {"sha256", "digests"} | {"etag"}
@@ -80,14 +81,14 @@ def _possible_digests(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _algorithm(name: str, fields: Mapping[str, Any]) -> str | None:
-    """Return what :func:`_kind` does, with the algorithm that the column beside a column of any digests gives."""
+    """Return what :func:`_kind` does; for a column of any digests, the algorithm that the column beside it gives."""
     kind = _kind(name)
     if kind != "":
         return kind
     described = ((stem, value) for beside, value in fields.items() if (stem := _described(beside)) is not None and value)
     label = next((str(value) for stem, value in described if stem in _plain(name)), "")
     # The number of digits tells which of a family it is.
-    return "" if _plain(label) in ("", "sha", "sha2") else _kind(label)
+    return "" if _plain(label) in ("", "sha", "sha2") else _kind(label) or _UNKNOWN
 
 
 @functools.lru_cache(MOST_COLUMNS)
@@ -130,7 +131,7 @@ def _digests(value: Any, algorithm: str | None) -> Iterator[tuple[str, str]]:
         elif isinstance(item, str):
             # Several in one text are separated by whitespace (Subresource Integrity).
             yield from (_of_text(text, algorithm) for text in item.split())
-        elif algorithm:
+        elif algorithm and algorithm != _UNKNOWN:
             raise ValueError(_expected(algorithm))
         else:
             raise _UnreadableError
@@ -156,12 +157,12 @@ def _of_text(text: str, algorithm: str) -> tuple[str, str]:
     labelled = _LABELLED.fullmatch(text)
     if labelled is not None:
         given = _named(labelled[1])
-        if algorithm not in ("", given):
+        if algorithm not in ("", _UNKNOWN, given):
             raise ValueError(f"{_expected(algorithm)}, got one of {given}")
         return given, _digits(labelled[2], given)
-    if algorithm:
+    if algorithm in DIGESTS:
         return algorithm, _digits(text, algorithm)
-    if _HEX.fullmatch(text) and len(text) in _BY_DIGITS:
+    if algorithm != _UNKNOWN and _HEX.fullmatch(text) and len(text) in _BY_DIGITS:
         return _BY_DIGITS[len(text)], text.lower()
     raise _UnreadableError
 

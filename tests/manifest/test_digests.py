@@ -83,6 +83,7 @@ def test_the_column_beside_gives_the_algorithm(read, tmp_path, caplog, beside):
         assert read(**fields) == {"sha1": HEX["sha1"]}
         caplog.clear()
         assert unread(tmp_path, caplog, fields) == ["checksum"]
+        assert read(**{"checksum": f"md5:{HEX['md5']}", beside: label}) == {"md5": HEX["md5"]}
 
 
 def test_the_column_beside_another_one_says_nothing(read):
