@@ -77,8 +77,10 @@ def _check_writable(folder: StrPath) -> None:
 
 def can_write(path: str) -> bool:
     """Whether this process may write a file in its folder, or into a folder; the nearest one that exists if it is missing."""
-    place = next(place for place in (Path(path), *Path(path).parents) if place.exists())
-    return all(os.access(each, os.W_OK, effective_ids=True) for each in ({place} if place.is_dir() else {place, place.parent}))
+    # Path.exists raises PermissionError below a folder that this process may not search.
+    place = next(place for place in (path, *map(str, Path(path).parents)) if os.path.exists(place))
+    folder = place if Path(place).is_dir() else os.path.dirname(place) or "."
+    return os.access(place, os.W_OK, effective_ids=True) and os.access(folder, os.W_OK | os.X_OK, effective_ids=True)
 
 
 class StoppedDownloads:
