@@ -72,8 +72,7 @@ def _entries(values: Iterable[Any]) -> Iterator[Entry]:
 def _entry(where: str, value: Any) -> Entry:
     if type(value) is not dict or "url" in value:
         return to_entry(where, value)
-    name = name_of_url(value)
-    if isinstance(value.get(name), str):
+    if (name := name_of_url(value)) and isinstance(value[name], str):
         return Entry(where, {"url" if field == name else field: item for field, item in value.items()})
     other = _other_shape(value)
     if not other:

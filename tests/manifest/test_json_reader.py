@@ -173,7 +173,7 @@ def test_a_url_has_the_names_that_tables_give_it(name, fields):
     assert fields(json.dumps([{**entry, "url": OTHER}])) == [{**entry, "url": OTHER}]
 
 
-@pytest.mark.parametrize("entry", [{"link": URL, "href": OTHER}, {"link": {"self": URL}}, {"href": 5}])
+@pytest.mark.parametrize("entry", [{"link": URL, "href": OTHER}, {"link": {"self": URL}}, {"href": 5}, {"": URL}])
 def test_a_url_is_not_guessed(entry, fields):
     assert fields(json.dumps([{"id": "1", **entry}])) == [{"id": "1", **entry}]
 
