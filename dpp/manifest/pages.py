@@ -11,7 +11,8 @@ from typing import Any
 
 _NEXT = re.compile(r"(?:odata)?next(?:page)?(?:link|links|url|uri|href|token|cursor|marker)?")
 _MORE = re.compile(r"(?:has|is)?(?:more|truncated)|hasnext(?:page)?")
-_TOTAL = re.compile(r"total(?:count|items|results|records|hits|files|size|elements|entries)?|count|numfound|numberofitems")
+# Without "size", which is mostly in bytes.
+_TOTAL = re.compile(r"total(?:count|items|results|records|hits|files|elements|entries)?|count|numfound|numberofitems")
 # Members whose own members speak of the list.
 _AROUND = frozenset({"links", "pagination", "paging", "page", "pageinfo", "meta", "metadata", "cursors"})
 
