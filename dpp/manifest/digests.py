@@ -25,6 +25,10 @@ _OF_ALGORITHM = re.compile(
 _OF_ANY = re.compile(r"(?:file|content|data|supplied|computed|expected)?(?:checksums?|hash|hashes|digests?|integrity)")
 # A column beside one of the latter; "type" alone may be that of the file.
 _BESIDE = re.compile(r"((?:file|content|data|supplied|computed|expected)?(?:checksum|hash|digest))(?:type|algorithm|algo)|algorithm")
+# A column "algorithm" may also have how the file was made or packed.
+_NAMES_ALGORITHM = re.compile(r"md\d|sha[-_ ]?\d|shake|blake|crc|xxh|sm3|adler|ripemd|whirlpool|tiger", re.IGNORECASE)
+# DCAT names algorithms by the URIs of SPDX: http://spdx.org/rdf/terms#checksumAlgorithm_sha256
+_SPDX = "checksumAlgorithm_"
 _LABELLED = re.compile(r"(md5|sha-?(?:1|224|256|384|512))[:=-]:?(.+?):?", re.IGNORECASE)
 _LOOKS_LIKE_ONE = re.compile(
     r"md5|sha(?:sum|[-_ ]?(?:1|2|3|224|256|384|512))|checksum|digest|crc[-_ ]?32|blake|xxh|(?:^|[^a-z])hash(?:$|[^a-z])"
@@ -85,8 +89,9 @@ def _algorithm(name: str, fields: Mapping[str, Any]) -> str | None:
     kind = _kind(name)
     if kind != "":
         return kind
-    described = ((stem, value) for beside, value in fields.items() if (stem := _described(beside)) is not None and value)
-    label = next((str(value) for stem, value in described if stem in _plain(name)), "")
+    described = ((stem, str(value)) for beside, value in fields.items() if (stem := _described(beside)) is not None and value)
+    labels = (label for stem, label in described if stem in _plain(name) and (stem or _NAMES_ALGORITHM.search(label)))
+    label = next(labels, "").rpartition(_SPDX)[2]
     # The number of digits tells which of a family it is.
     return "" if _plain(label) in ("", "sha", "sha2") else _kind(label) or _UNKNOWN
 

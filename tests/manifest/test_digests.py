@@ -75,7 +75,7 @@ def test_a_value_may_be_base64(read):
 
 @pytest.mark.parametrize("beside", ["checksum_algorithm", "checksumType", "Checksum Algo", "algorithm"])
 def test_the_column_beside_gives_the_algorithm(read, tmp_path, caplog, beside):
-    for label in ("SHA-512", "sha512sum", "SHA2", "sha", "", None):
+    for label in ("SHA-512", "sha512sum", "http://spdx.org/rdf/terms#checksumAlgorithm_sha512", "SHA2", "sha", "", None):
         assert read(**{"checksum": HEX["sha512"], beside: label}) == {"sha512": HEX["sha512"]}, label
     assert read(**{"file_checksum": BASE64["md5"], beside: "MD5"}) == {"md5": HEX["md5"]}
     for label in ("SHA3-256", "BLAKE2s", "SM3"):
@@ -88,6 +88,8 @@ def test_the_column_beside_gives_the_algorithm(read, tmp_path, caplog, beside):
 
 def test_the_column_beside_another_one_says_nothing(read):
     assert read(checksum=HEX["md5"], hash_type="SHA3-256", type="xml") == {"md5": HEX["md5"]}
+    for other in ("random-forest", "gzip", "Shapley values", 5):
+        assert read(checksum=HEX["md5"], algorithm=other) == {"md5": HEX["md5"]}
     assert read(checksum=f"md5:{HEX['md5']}", sha256=HEX["sha256"], hash_type="crc32") == {"md5": HEX["md5"], "sha256": HEX["sha256"]}
 
 
