@@ -72,7 +72,9 @@ def _entries(values: Iterable[Any]) -> Iterator[Entry]:
 def _entry(where: str, value: Any) -> Entry:
     if type(value) is not dict or "url" in value:
         return to_entry(where, value)
-    if (name := name_of_url(value)) and isinstance(value[name], str):
+    # The link of a record that lists its files is that of its page.
+    is_record = any(_has_objects(value.get(member)) for member in LISTS)
+    if (name := name_of_url(value)) and isinstance(value[name], str) and not is_record:
         return Entry(where, {"url" if field == name else field: item for field, item in value.items()})
     other = _other_shape(value)
     if not other:
@@ -82,7 +84,7 @@ def _entry(where: str, value: Any) -> Entry:
 
 def _other_shape(value: dict[str, Any]) -> str:
     """Return in which other way an object without a url seems to list files; "" for none."""
-    lists = [name for name, member in value.items() if isinstance(member, list) and member and isinstance(member[0], Mapping)]
+    lists = [name for name, member in value.items() if _has_objects(member)]
     if lists:
         return f"a list {lists[0]!r}" if lists[0].isidentifier() else "another list"
     members = value.values()
@@ -90,6 +92,10 @@ def _other_shape(value: dict[str, Any]) -> str:
         return "objects by name"
     # One may be an entry whose url has another name.
     return "URLs by name" if len(members) > 1 and all(isinstance(member, str) and "://" in member for member in members) else ""
+
+
+def _has_objects(member: Any) -> bool:
+    return isinstance(member, list) and bool(member) and isinstance(member[0], Mapping)
 
 
 def _continues(line: str, error: Exception, also: str = "") -> bool:

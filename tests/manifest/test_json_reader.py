@@ -179,5 +179,12 @@ def test_a_url_is_not_guessed(entry, fields):
     assert fields(json.dumps([{"id": "1", **entry}])) == [{"id": "1", **entry}]
 
 
+def test_the_link_of_a_record_with_files_is_not_taken_for_a_file(fields):
+    record = {"id": "1", "link": "https://h/landing", "files": [{"download_url": URL}]}
+    (problem,) = fields(json.dumps([record]))
+    assert problem.startswith("has a list 'files' and no url")
+    assert fields(json.dumps([{"link": URL, "authors": [{"name": "A"}], "files": []}]))[0]["url"] == URL
+
+
 def test_json_with_the_suffix_of_a_table_is_named(fields):
     assert fields(json.dumps(TWO), "x.csv") == ["looks like JSON; give the file the suffix .json or .jsonl"]
