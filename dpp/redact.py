@@ -104,8 +104,19 @@ def secrets_of_file(file: _Listed) -> set[str]:
 
 def hide_secrets_of(file: _Listed | None) -> None:
     """Mask the secrets of a file in all texts that this thread redacts from now on, instead of those of another file; None for none."""
+    _at_work.file, _at_work.secrets = file, None
+
+
+def _secrets_at_work() -> set[str]:
+    """Return the secrets of the file at work in this thread."""
+    file: _Listed | None = getattr(_at_work, "file", None)
+    if file is None:
+        return set()
     # They are looked for when a text comes, as most stages of most files write none.
-    _at_work.file = file
+    if _at_work.secrets is None:
+        _at_work.secrets = secrets_of_file(file)
+    found: set[str] = _at_work.secrets
+    return found
 
 
 def _header_secrets(value: str) -> set[str]:
@@ -167,9 +178,8 @@ def redact_text(text: str, secrets: Iterable[str] = ()) -> str:
 
     Invalid Unicode is escaped.
     """
-    file: _Listed | None = getattr(_at_work, "file", None)
     # Secrets of less than four characters are not masked, as they occur in ordinary words.
-    for secret in sorted({*secrets, *_declared, *(secrets_of_file(file) if file else ())}, key=len, reverse=True):
+    for secret in sorted({*secrets, *_declared, *_secrets_at_work()}, key=len, reverse=True):
         if len(secret) >= _SHORTEST_SECRET:
             text = text.replace(secret, MASK)
     # File names in another encoding lead to invalid Unicode, which could not be written to a UTF-8 file.
