@@ -40,8 +40,8 @@ def export(
     Writes one row per file and one column per field, from the last run of BATCH or of the newest batch. BATCH is a batch name
     that dpp status lists, or a prefix of one.
 
-    The command reads the run's results.jsonl twice, for the columns and for the rows. If the run has not ended, it writes the
-    results recorded so far. Parquet requires pyarrow: pip install 'dpp[parquet]'.
+    The command reads the run's results.jsonl three times: for the columns, for the rows, and to check that none is missing. If
+    the run has not ended, it writes the results recorded so far. Parquet requires pyarrow: pip install 'dpp[parquet]'.
 
     \b
     Examples:
