@@ -153,7 +153,7 @@ def test_a_machine_that_lacks_something_stops_the_run(run, tmp_path, seen, progr
 def test_a_read_only_dev_shm_stops_the_run(run, program):
     if subprocess.run(["unshare", "-Urm", "true"], check=False).returncode:
         pytest.skip("needs user and mount namespaces")
-    code, output = run(f"unshare -Urm bash -c 'mount -t tmpfs -o ro none /dev/shm && {COMMANDS[program]}'")
+    code, output = run(f"env -u TMPDIR -u TEMP -u TMP unshare -Urm bash -c 'mount -t tmpfs -o ro none /dev/shm && {COMMANDS[program]}'")
     assert code == 3
     assert "writable /dev/shm" in output
 
@@ -180,7 +180,7 @@ def test_a_machine_without_any_temporary_folder_says_what_to_set(run, tmp_path):
     mounts = " && ".join(
         f"mount --bind {folder} {folder} && mount -o remount,bind,ro {folder}" for folder in ("/tmp", "/var/tmp", tmp_path)
     )
-    code, output = run(f"unshare -Urm bash -c '{mounts} && cd {tmp_path} && dpp status'")
+    code, output = run(f"env -u TMPDIR -u TEMP -u TMP unshare -Urm bash -c '{mounts} && cd {tmp_path} && dpp status'")
     assert code == 3
     assert "No usable temporary directory" in output
     assert "set TMPDIR to a folder that can be written" in output
