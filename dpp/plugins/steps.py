@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
-import os
 import sys
 import threading
 from collections.abc import Coroutine, Iterator, Mapping
@@ -44,8 +43,6 @@ class ConfiguredStep:
         self.name = step_name(cls)
         self.version = str(getattr(cls, "version", "0"))
         self.options = dict(options)
-        self._umask = os.umask(0o077)  # it can only be read by setting it (umask(2))
-        os.umask(self._umask)
         made = _try_make(self.name, cls, options)
         keep_secret(declared_secrets(made))
         self._public_options = _public_options(made, options)
@@ -55,11 +52,7 @@ class ConfiguredStep:
     def __call__(self, *args: Any) -> Any:
         """Call the step's method on this thread's object, which the first call creates."""
         with ends_copies():
-            try:
-                return self._call(*args)
-            finally:
-                # Files and folders of dpp would get the modes of a step that set its own.
-                os.umask(self._umask)
+            return self._call(*args)
 
     def _call(self, *args: Any) -> Any:
         if not hasattr(self._local, "object"):

@@ -69,7 +69,6 @@ DEEDS = {
     "setuid": lambda: os.setuid(NOBODY),
     "setgroups": lambda: os.setgroups([]),
     "chroot": lambda: os.chroot("/proc/self/fdinfo"),
-    "umask": lambda: os.umask(0o777),
     "folder": lambda: os.chdir("/proc"),
     "here": lambda: Path("here").touch(),
     "exit": lambda: os._exit(0),
@@ -224,13 +223,6 @@ def test_a_step_that_gives_rights_away_fails_in_a_process_of_its_own_too(tmp_pat
     target.parent.touch()
     with pytest.raises(EnvironmentStop, match="a file is in the way"):
         supervised("process", file, lambda: write_atomic(target, b"{}"), 0.0)
-
-
-@pytest.mark.fault(30)
-def test_the_umask_of_a_step_is_not_that_of_the_targets(supervise, tmp_path):
-    outcomes = supervise("umask", *GOOD, processing_limit=1)
-    assert {name for name, outcome in outcomes.items() if not outcome.ok} == set()
-    assert {path for path in (tmp_path / "w").rglob("*") if not path.stat().st_mode & 0o400} == set()
 
 
 DESCRIPTORS = 256
