@@ -176,7 +176,7 @@ class FilesParameter(luigi.Parameter):
         # The entries of a list can contain secrets.
         if isinstance(value, str):
             shown = redact_url(value) if "://" in value else value
-            return value if shown == value else _hidden.keep(shown, value)
+            return value if shown == value else _hidden.keep(f"{shown}{REDACTED}{names.digest(value, digits=8)}", value)
         return _hidden.keep(f"{describe_source(value)} {names.digest(repr(value), digits=8)}", value)
 
 
