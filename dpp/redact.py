@@ -6,6 +6,7 @@ declares secret. Every text in logs, reports, ledgers, task ids and messages pas
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import threading
@@ -39,7 +40,7 @@ _ESCAPES: tuple[Callable[[str], str], ...] = (
     lambda text: quote_plus(text, errors="replace"),
 )
 _declared: set[str] = set()
-_at_work = threading.local()
+_at_work: dict[int, _Work] = {}
 # Control characters except line feed and tab; the bidirectional formatting characters of Unicode (UAX #9, table 2); line and
 # paragraph separators.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -102,21 +103,29 @@ def secrets_of_file(file: _Listed) -> set[str]:
     return secrets_of([file.url, *(file.urls or ())], file.headers)
 
 
+class _Work:
+    """A file that a thread works on; its secrets are looked for when a text comes, as most stages of most files write none."""
+
+    def __init__(self, file: _Listed) -> None:
+        self._file = file
+
+    @functools.cached_property
+    def secrets(self) -> set[str]:
+        return secrets_of_file(self._file)
+
+
 def hide_secrets_of(file: _Listed | None) -> None:
     """Mask the secrets of a file in all texts that this thread redacts from now on, instead of those of another file; None for none."""
-    _at_work.file, _at_work.secrets = file, None
+    if file is None:
+        _at_work.pop(threading.get_ident(), None)
+    else:
+        _at_work[threading.get_ident()] = _Work(file)
 
 
 def _secrets_at_work() -> set[str]:
-    """Return the secrets of the file at work in this thread."""
-    file: _Listed | None = getattr(_at_work, "file", None)
-    if file is None:
-        return set()
-    # They are looked for when a text comes, as most stages of most files write none.
-    if _at_work.secrets is None:
-        _at_work.secrets = secrets_of_file(file)
-    found: set[str] = _at_work.secrets
-    return found
+    """Return the secrets of the file that this thread works on; of all files at work in a thread of its own, as steps may start threads."""
+    own = _at_work.get(threading.get_ident())
+    return own.secrets if own else set().union(*(work.secrets for work in list(_at_work.values())))
 
 
 def _header_secrets(value: str) -> set[str]:

@@ -40,6 +40,7 @@ COMMANDS = {
 HEADER = "from __future__ import annotations\n"
 PLUGIN = """
 import logging
+import threading
 from typing import Any
 import pydantic
 from dpp import BaseFetcher, BasePostProcessor, BaseProcessor, FetchError, FileData, hookimpl
@@ -61,7 +62,11 @@ class Tells(BaseProcessor):
 
     def process(self, file: FileData) -> Any:
         phrase = self.phrase.get_secret_value()
-        logging.getLogger("dpp.tells").warning("%s of %s", phrase, file.url)
+        log = logging.getLogger("dpp.tells")
+        log.warning("%s of %s", phrase, file.url)
+        thread = threading.Thread(target=log.warning, args=("%s in a thread", file.headers))
+        thread.start()
+        thread.join()
         if file.id == "fine":
             return 1
         try:
