@@ -47,4 +47,6 @@ def _facts(members: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, s
 def _is_further(name: str, value: Any) -> bool:
     if _MORE.fullmatch(name):
         return value is True
-    return _NEXT.fullmatch(name) is not None and bool(value) and isinstance(value, (str, int, Mapping))
+    if isinstance(value, Mapping):
+        value = next((value[member] for member in ("href", "url", "uri") if member in value), None)
+    return _NEXT.fullmatch(name) is not None and bool(value) and isinstance(value, (str, int))

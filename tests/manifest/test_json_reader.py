@@ -93,7 +93,7 @@ def test_what_is_wrong_with_an_object_is_reported(text, expected, fields):
 
 def test_the_last_page_is_a_whole_list(fields, caplog):
     last = {"next": None, "links": {"prev": "https://h/?page=1", "next": ""}, "has_more": False, "nextPageToken": "", "page": 2, "total": 2}
-    last |= {"total_size": 4096}
+    last |= {"total_size": 4096, "nextUrl": {"title": "Next release"}}
     for whole in ({**last, "data": TWO}, {"data": TWO, **last}, {"data": [], "files": TWO, "results": [1, {"a": 1}], "total": "9"}):
         assert fields(json.dumps(whole)) == TWO
     assert not caplog.records
