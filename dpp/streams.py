@@ -50,8 +50,8 @@ class _Tolerant(io.RawIOBase):
 
     def write(self, data: bytes, /) -> int:  # type: ignore[override]
         """Write all of the data; ignore an error."""
-        if self._descriptor == OUTPUT:
-            _write_or_remember(OUTPUT, data)
+        if self._descriptor == _Reserved.descriptor:
+            write_output(data)
         else:
             with suppress(OSError):
                 write_all(self._descriptor, data)
@@ -60,7 +60,11 @@ class _Tolerant(io.RawIOBase):
 
 def write_output(data: bytes) -> None:
     """Write data to standard output; remember an error for :func:`lost_output`."""
-    _write_or_remember(_Reserved.descriptor, data)
+    try:
+        write_all(_Reserved.descriptor, data)
+    except OSError as error:
+        if error.errno != errno.EPIPE:
+            _lost.append(error)
 
 
 def reserve_output() -> int:
@@ -73,14 +77,6 @@ def reserve_output() -> int:
         _Reserved.descriptor = os.dup(OUTPUT)
         os.dup2(MESSAGES, OUTPUT)
     return _Reserved.descriptor
-
-
-def _write_or_remember(descriptor: int, data: bytes) -> None:
-    try:
-        write_all(descriptor, data)
-    except OSError as error:
-        if error.errno != errno.EPIPE:
-            _lost.append(error)
 
 
 def lost_output() -> str:
