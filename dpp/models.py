@@ -59,7 +59,7 @@ def check_url(url: str) -> str:
         raise ValueError("has no scheme; expected something like https://host/path or file:///path")
     if scheme in ("http", "https") and not host:
         raise ValueError("has no host")
-    if not names.has_one_host(url):
+    if scheme in ("http", "https") and not names.has_one_host(url):
         raise ValueError("contains a backslash before its path; use slashes, and percent-encode it in a user name or password")
     return url
 
@@ -212,10 +212,14 @@ def key_of(file: FileData) -> str:
 
 
 def expected_digest(file: FileData) -> str | None:
-    """Return the digest that the manifest expects, as ``algorithm=digits``: SHA-256, or else the longest one; None without any."""
-    if file.sha256:
-        return f"sha256={file.sha256}"
-    return max((f"{name}={value}" for name, value in (file.digests or {}).items()), key=len, default=None)
+    """Return the digest by which a file is known: the first of :func:`digests_of`; None without any."""
+    return f"sha256={file.sha256}" if file.sha256 else next(iter(digests_of(file)), None)
+
+
+def digests_of(file: FileData) -> list[str]:
+    """Return the digests that the manifest expects, as ``algorithm=digits``: SHA-256 first, then the longest."""
+    others = (f"{name}={value}" for name, value in (file.digests or {}).items())
+    return [*([f"sha256={file.sha256}"] if file.sha256 else []), *sorted(others, key=len, reverse=True)]
 
 
 def own_copy(file: FileData, **changes: Any) -> FileData:

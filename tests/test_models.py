@@ -84,7 +84,7 @@ def test_a_wrong_url_does_not_give_its_password_away(url):
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["https://[::1]:8080/a", "file:///tmp/x", "S3://bucket/key", "https://me:pw@h/?x"])
+@pytest.mark.parametrize("url", ["https://[::1]:8080/a", "file:///tmp/x", "S3://bucket/key", "https://me:pw@h/?x", "sftp://DOMAIN\\me@h/x"])
 def test_urls_of_any_scheme_are_kept_as_they_are(url):
     assert FileData(url=url, urls=[url]).urls == [url] == [FileData(url=url).url]
 

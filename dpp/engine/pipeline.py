@@ -22,7 +22,7 @@ from dpp.engine.preprocess import INPUT, is_exploded, load_prepared, members, na
 from dpp.engine.wear import check_root, says_used_up
 from dpp.errors import DppError, EnvironmentStop, FetchError, StageError
 from dpp.logs import FILES
-from dpp.models import Failure, FileData, Outcome, Stage, expected_digest, key_of, own_copy
+from dpp.models import Failure, FileData, Outcome, Stage, digests_of, expected_digest, key_of, own_copy
 from dpp.names import basename, file_key, is_versioned
 from dpp.plugins.registry import Registry, close_fetcher
 from dpp.plugins.results import check_writable, to_json
@@ -135,14 +135,18 @@ class Pipeline:
         return outcome
 
     def _with_old_key(self, file: FileData) -> Outcome | None:
-        """Return the outcome of a file whose key was made from the URL's query before, with its new key; else None."""
-        # dpp 0.1.0 did so for all files. Work that it has done must not be done again.
+        """Return the outcome of a file whose key was made from less before, with its new key; else None.
+
+        The key of a file with a query was made from the query, or from fewer digests than the manifest gives now.
+        """
         if not is_versioned(file.url, expected_digest(file)):
             return None
-        outcome = read_outcome(self.workspace.keyed("reports", self.fingerprints[2], file_key(file.id, file.url)) + ".json")
-        if outcome is not None:
-            outcome.key = key_of(file)
-        return outcome
+        for expected in (*digests_of(file), None):
+            key = file_key(file.id, file.url, expected)
+            if outcome := read_outcome(self.workspace.keyed("reports", self.fingerprints[2], key) + ".json"):
+                outcome.key = key_of(file)
+                return outcome
+        return None
 
     def _is_not_retried(self, failed: Outcome) -> bool:
         return self._selection is not None and not self._selection.picks(failed)
@@ -357,12 +361,13 @@ class _Stage:
         self._began = time.perf_counter()
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        check_root()
-        seconds = self._job.seconds
-        seconds[self._stage] = seconds.get(self._stage, 0.0) + time.perf_counter() - self._began
-        own = error is not None and self._is_the_files_own(error)
-        hide_secrets_of(None)
-        return own
+        try:
+            check_root()
+            seconds = self._job.seconds
+            seconds[self._stage] = seconds.get(self._stage, 0.0) + time.perf_counter() - self._began
+            return error is not None and self._is_the_files_own(error)
+        finally:
+            hide_secrets_of(None)
 
     def _is_the_files_own(self, error: BaseException) -> bool:
         """Record an error as the file's failure; return false if it is not about this file alone."""

@@ -840,6 +840,14 @@ class TestRecall:
         assert [pipeline.recall(Job(file)).key for file in (signed, again, other)] == [done.key] * 3
         assert pipeline.recall(Job(entry(f"{a.url}?s=1&e=2", **{algorithm: "0" * len(digest)}))) is None
 
+    def test_work_under_the_key_of_one_digest_is_recalled_with_another(self, make, a):
+        pipeline = make()
+        md5, digest = (hashlib.new(algorithm, b"text").hexdigest() for algorithm in ("md5", "sha256"))
+        run(pipeline, entry(f"{a.url}?sig=1", md5=md5))
+        after, other = (entry(f"{a.url}?sig=2", md5=md5, sha256=given) for given in (digest, "0" * 64))
+        assert pipeline.recall(Job(other)) is None
+        assert pipeline.recall(Job(after)).result == "text"
+
     def test_work_under_a_key_with_the_query_is_recalled_and_gets_its_new_key(self, make, a):
         pipeline = make()
         digest = hashlib.sha256(b"text").hexdigest()
