@@ -56,7 +56,7 @@ def _completer(find: Callable[[click.Context], Iterable[str]], *, listed: bool =
         before, comma, last = incomplete.rpartition(",") if listed else ("", "", incomplete)
         try:
             found = sorted(set(find(context)) - set(before.split(",")))
-        except DppError:
+        except (DppError, OSError):
             return []
         return [CompletionItem(f"{before}{comma}{name}") for name in found if name.startswith(last)]
 

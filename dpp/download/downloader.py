@@ -170,7 +170,7 @@ class Downloader:
         if fetcher is None or (self._unreachable and self._unreachable.get(host_of(url))):
             return None
         try:
-            with self._limits.host(url, self._sleep):
+            with self._limits.host(url, self._sleep), ends_copies():
                 return fetcher.source_version(url, file)
         except Exception as error:
             if isinstance(error, DppError) and not isinstance(error, StageError):

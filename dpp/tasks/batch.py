@@ -259,7 +259,7 @@ class RunBatch(SettingsTask):
         else:
             run.unlock()
         if not summary.complete:
-            raise BatchFailed(f"{summary.failed + summary.missing} of {summary.total} files failed")
+            raise BatchFailed(f"{summary.failed + summary.missing} of {counted(summary.total, 'file')} failed")
 
 
 def _workers() -> int:

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from dpp.errors import EnvironmentStop
+from dpp.names import counted
 
 SECONDS = 5.0
 
@@ -25,7 +26,7 @@ class Progress:
     def files(self, done: int, failed: int, total: int) -> None:
         """Report how many of a chunk's files have an outcome, and how many of them failed."""
         if (done == total and not self._is_lost) or self._is_due():
-            self._report("set_status_message", f"{done} of {total} files, {failed} failed")
+            self._report("set_status_message", f"{done} of {counted(total, 'file')}, {failed} failed")
             self._report("set_progress_percentage", 100 * done // total)
 
     def bytes(self, count: int) -> None:

@@ -26,7 +26,7 @@ from dpp.workspace.machine import process_name, process_space, reason_of
 
 StrPath = str | Path
 _BLOCK = 64 * 1024
-_OF_RIGHTS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_OF_RIGHTS = frozenset({errno.EACCES, errno.EROFS})
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _TEMPORARY = re.compile(r"\..*\.(?P<space>[0-9a-f]{6})-(?P<pid>\d+)-\d+\.tmp", re.DOTALL)
 
