@@ -213,7 +213,9 @@ def key_of(file: FileData) -> str:
 
 def expected_digest(file: FileData) -> str | None:
     """Return the digest by which a file is known: the first of :func:`digests_of`; None without any."""
-    return f"sha256={file.sha256}" if file.sha256 else next(iter(digests_of(file)), None)
+    if file.sha256 or not file.digests:
+        return f"sha256={file.sha256}" if file.sha256 else None
+    return digests_of(file)[0]
 
 
 def digests_of(file: FileData) -> list[str]:

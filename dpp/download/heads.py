@@ -51,7 +51,7 @@ class Heads:
         self._bytes += len(line)
         if len(line) > MAX_LINE or self._bytes > MAX_BYTES:
             raise FetchError(f"the response headers have more than {MAX_LINE} bytes in a line, or {MAX_BYTES} in all", "protocol")
-        if self.expects_status:
+        if not self._in_fields and not self.is_complete:
             self._take_status(line)
         elif not line.strip(b"\r\n"):
             self._end()

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from http import HTTPStatus
+from typing import NoReturn
 
 import pycurl
 from dpp import FetchError, FileData, Part, http
@@ -90,7 +91,7 @@ class Response:
         if starts:
             # libcurl accepts a connection that closes before the empty line after the headers
             if not self._heads.is_complete and not self._heads.expects_status:
-                raise _lost_head()
+                _raise_lost_head()
             self.status = self._heads.status
             self.headers = ResponseHeaders(self.lines[starts[-1] + 1 :])
             http.body_length(self.headers)
@@ -171,14 +172,9 @@ class Response:
     def take_line(self, line: bytes) -> int:
         """Process a line of the headers or the trailer; return its length, or -1 to end the transfer."""
         self.lines.append(line)
-        self.keep(functools.partial(self._take_line, line))
-        return len(line) if self.failure is None else -1
-
-    def _take_line(self, line: bytes) -> None:
         # The end of the connection ends the last line for libcurl
-        if not line.endswith(b"\n"):
-            raise _lost_head()
-        self._heads.take(line)
+        self.keep(functools.partial(self._heads.take, line) if line.endswith(b"\n") else _raise_lost_head)
+        return len(line) if self.failure is None else -1
 
     def take_body(self, data: bytes) -> int:
         """Process a block of the body; return its length, or 0 to end the transfer."""
@@ -249,5 +245,5 @@ class Response:
         http.check_end(self._body, self._received, self._written, expected)
 
 
-def _lost_head() -> FetchError:
-    return FetchError("the connection closed before the end of the response headers", "connection", retryable=True)
+def _raise_lost_head() -> NoReturn:
+    raise FetchError("the connection closed before the end of the response headers", "connection", retryable=True)
