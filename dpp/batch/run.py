@@ -20,6 +20,7 @@ from dpp.engine.engine import Engine
 from dpp.engine.pipeline import Job, Pipeline
 from dpp.engine.snapshot import Slow, Snapshot, keep_snapshot
 from dpp.engine.supervisor import Supervisor
+from dpp.engine.wear import Wear
 from dpp.errors import INTERRUPTED, ConfigurationError, EnvironmentStop
 from dpp.manifest.catalog import Chunk
 from dpp.manifest.entries import Entry
@@ -154,8 +155,8 @@ class Run(RunFolder):
             files: The files.
             name: The ledger's name.
         """
-        with self.stops_noted(), closing(pipeline), closing(Ledger(self.ledger(name))) as ledger:
-            Engine(pipeline, ledger).run(files)
+        with self.stops_noted(), closing(pipeline), closing(Wear()) as wear, closing(Ledger(self.ledger(name))) as ledger:
+            Engine(pipeline, ledger, wear).run(files)
             ledger.finish()
 
     def supervise(

@@ -23,7 +23,7 @@ SHOWN_SLOWEST = 5
 FIRST_SECONDS = 0.1
 SNAPSHOT_SECONDS = 0.5
 STALL_SECONDS = 1.0
-_TOTALS = 16
+_TOTALS = 24
 _HEAD = _TOTALS + 8
 _SINCE = 8
 _RUNNING = {stage: number + 1 for number, stage in enumerate(STAGES)}
@@ -48,11 +48,10 @@ class Board:
     """Record the stage of each file, in memory that a process shares with the children that it forks.
 
     Args:
-        size: Maximum number of files, numbered from 0 in the order in which they start.
+        size: Maximum number of files at a time, numbered from 0 in the order in which they start.
     """
 
     def __init__(self, size: int) -> None:
-        self.size = size
         # Shared memory outlives a child, whatever killed it. Per file it holds one byte and one time of the
         # monotonic clock; writing both takes 0.5 microseconds.
         memory = memoryview(mmap.mmap(-1, _HEAD + size * (_SINCE + 1)))
@@ -61,7 +60,18 @@ class Board:
         self._since = memory[_HEAD : _HEAD + size * _SINCE].cast("d")
         self._places = memory[_HEAD + size * _SINCE :]
         self._lock = threading.Lock()
+        self.begin(size)
+
+    def begin(self, size: int) -> None:
+        """Forget all files, and expect this many, at most as many as at first."""
+        self._places[:] = bytes(len(self._places))
+        self._totals[0], self._totals[1], self._totals[2] = 0, 0, size
         self.beats()
+
+    @property
+    def size(self) -> int:
+        """Number of files expected."""
+        return self._totals[2]
 
     def beats(self) -> None:
         """Record that the threads of the process are running."""

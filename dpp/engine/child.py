@@ -23,9 +23,9 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
-from dpp.engine.confine import confine, confined, end_group
+from dpp.engine.confine import confine, confine_child, end_group, paused_together, release_group
 from dpp.engine.wear import says_used_up, starts_sound
 from dpp.errors import DppError, EnvironmentStop
 from dpp.signals import resume_signals, signals_blocked, signals_held
@@ -44,6 +44,8 @@ FORK_PAUSES = (0.25, 0.5, 1.0, 2.0)
 
 _FORK = multiprocessing.get_context("fork")
 _FINISHED = "finished"
+_LAST = "finished the last task"
+_LEAVE = "leave"
 _INTERRUPTED = "interrupted"
 _PR_SET_PDEATHSIG = 1
 
@@ -62,48 +64,102 @@ class ChildExit(NamedTuple):
     is_stopped: bool = False
 
 
-def run_in_child(
-    work: Callable[[], None],
-    look: Callable[[], str] = str,
-    guard: AbstractContextManager[object] | None = None,
-) -> ChildExit | None:
-    """Call a function in a child process, and wait for the child to end.
+class Child:
+    """A child process that does one task after another, until it crashes or is closed; the next task starts a new process.
 
     Args:
-        work: The function; an interrupt may end it early.
-        look: Called several times a second meanwhile; a text that it returns stops the child, for that reason.
+        do: Called in the child with each task; returns whether the same process may do another one. An interrupt may end it early.
+        leave: Called in the child before it ends, also after ``do`` has raised an exception.
         guard: Held during the fork, so that no other thread is inside the guarded code at that moment.
-
-    Returns:
-        How the child ended if it did not finish; None if it finished.
-
-    Raises:
-        EnvironmentStop: The child cannot be started.
-        DppError: The function raised it.
-        KeyboardInterrupt: This process was interrupted; the child got up to 12 seconds to end.
     """
-    with starting():
-        reader, writer = _FORK.Pipe(duplex=False)
-        stacks = os.fdopen(os.memfd_create("stacks"), "w+b")
-    with stacks, reader:
-        process = _FORK.Process(target=_do, args=(work, writer, stacks, os.getpid()))
-        finished = False
+
+    def __init__(
+        self,
+        do: Callable[[Any], bool],
+        leave: Callable[[], None] = lambda: None,
+        guard: AbstractContextManager[object] | None = None,
+    ) -> None:
+        self._do = do
+        self._leave = leave
+        self._guard = guard or nullcontext()
+        self._process: BaseProcess | None = None
+        self._connection: Connection
+        self._stacks: IO[bytes]
+
+    def run(self, task: Any = None, look: Callable[[], str] = str) -> ChildExit | None:
+        """Let the child do a task, and wait for it; start the child first if there is none.
+
+        Args:
+            task: The task; it is pickled.
+            look: Called several times a second meanwhile; a text that it returns stops the child, for that reason.
+
+        Returns:
+            How the child ended if it did not finish the task; None if it finished.
+
+        Raises:
+            EnvironmentStop: The child cannot be started.
+            DppError: The task raised it.
+            KeyboardInterrupt: This process was interrupted, or ``look`` raised it; the child got up to 12 seconds to end.
+        """
+        has_ended, finished = True, False
         try:
-            _start(process, guard or nullcontext())
-            writer.close()
+            process = self._process or self._start()
+            # A child that has died since its last task is found below.
+            with suppress(OSError):
+                self._connection.send(task)
             assert process.pid is not None
-            with confined(process.pid):
-                reason = _watched(process, reader, look)
-                ended = _how_it_ended(process, reader, reason, stacks)
+            with paused_together(process.pid):
+                reason = _watched(process, self._connection, look)
+                ended, has_ended = _how_it_ended(process, self._connection, reason, self._stacks)
             finished = ended is None
             return ended
         except KeyboardInterrupt:
-            _end(process, END_SECONDS)
+            if self._process:
+                _end(self._process, END_SECONDS)
             raise
         finally:
-            _end(process)
-            if process.pid and not finished:
-                end_group(process.pid)
+            if has_ended:
+                self._forget(finished=finished)
+
+    def close(self, look: Callable[[], str] = str) -> ChildExit | None:
+        """End the child, if there is one; see :meth:`run`."""
+        return self.run(_LEAVE, look) if self._process else None
+
+    def _start(self) -> BaseProcess:
+        with starting():
+            self._connection, theirs = _FORK.Pipe()
+            self._stacks = os.fdopen(os.memfd_create("stacks"), "w+b")
+        with theirs:
+            arguments = (self._do, self._leave, theirs, self._stacks, os.getpid())
+            self._process = process = _FORK.Process(target=_serve, args=arguments)
+            _start(process, self._guard)
+        confine_child(process.pid or 0)
+        return process
+
+    def _forget(self, *, finished: bool) -> None:
+        """Kill the child if it has not ended, and what it has started if it did not finish."""
+        if (process := self._process) is None:
+            return
+        self._process = None
+        _end(process)
+        if process.pid:
+            (release_group if finished else end_group)(process.pid)
+        self._connection.close()
+        self._stacks.close()
+
+
+def run_in_child(
+    work: Callable[[], object],
+    look: Callable[[], str] = str,
+    guard: AbstractContextManager[object] | None = None,
+) -> ChildExit | None:
+    """Call a function in a child process, and wait for the child to end; see :meth:`Child.run`."""
+
+    def do(_task: None) -> bool:
+        work()
+        return False
+
+    return Child(do, guard=guard).run(look=look)
 
 
 def _start(process: BaseProcess, guard: AbstractContextManager[object]) -> None:
@@ -201,8 +257,8 @@ class Helper:
         return in_time
 
 
-def _do(work: Callable[[], None], writer: Connection, stacks: IO[bytes], parent: int) -> None:
-    """Run the work in the child, and send the parent how it ended."""
+def _serve(do: Callable[[Any], bool], leave: Callable[[], None], connection: Connection, stacks: IO[bytes], parent: int) -> None:
+    """Do tasks in the child, and send the parent how each of them ended."""
     end_with_parent(signal.SIGKILL, parent)
     confine()
     # Objects inherited from the parent never become garbage: scanning them took 5 % of a run's time.
@@ -211,13 +267,17 @@ def _do(work: Callable[[], None], writer: Connection, stacks: IO[bytes], parent:
     is_sound = starts_sound()
     try:
         resume_signals()
-        work()
-        writer.send(_FINISHED)
+        try:
+            while (task := connection.recv()) != _LEAVE and do(task):
+                connection.send(_FINISHED)
+        finally:
+            leave()
+        connection.send(_LAST)
     except KeyboardInterrupt:
-        writer.send(_INTERRUPTED)
+        connection.send(_INTERRUPTED)
     except BaseException as error:  # noqa: BLE001 - sent to the parent
         is_ours = isinstance(error, DppError) and not (is_sound and says_used_up(error))
-        writer.send(error if is_ours else ChildExit(f"failed with {_described(error)}", traceback.format_exc()))
+        connection.send(error if is_ours else ChildExit(f"failed with {_described(error)}", traceback.format_exc()))
     finally:
         # As at the end of a program, executors shut down first: multiprocessing would wait forever for the processes of a
         # ProcessPoolExecutor.
@@ -228,14 +288,14 @@ def _described(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" + f" ({LIMITS})" * is_thread_refusal(error)
 
 
-def _watched(process: BaseProcess, reader: Connection, look: Callable[[], str]) -> str:
+def _watched(process: BaseProcess, connection: Connection, look: Callable[[], str]) -> str:
     """Wait until a child has sent its message or has ended; return why it was stopped, or ""."""
-    while not reader.poll() and process.is_alive():
+    while not connection.poll() and process.is_alive():
         if reason := look():
             # It makes faulthandler write the stacks of all threads.
             _stop(process, signal.SIGABRT)
             return reason
-        wait([reader, process.sentinel], POLL_SECONDS)
+        wait([connection, process.sentinel], POLL_SECONDS)
     return ""
 
 
@@ -259,29 +319,33 @@ def _send(pid: int, number: signal.Signals) -> None:
         os.kill(pid, number)
 
 
-def _how_it_ended(process: BaseProcess, reader: Connection, reason: str, stacks: IO[bytes]) -> ChildExit | None:
+def _how_it_ended(process: BaseProcess, connection: Connection, reason: str, stacks: IO[bytes]) -> tuple[ChildExit | None, bool]:
+    """Return how a child ended its task, None if it has finished it, and whether its process ends."""
     # The message counts, not the exit code: a plugin that calls os._exit(0) ends a child that has not finished.
     message = None
-    with suppress(EOFError):
-        message = reader.recv() if reader.poll() else None
+    # A child that has died with a task unread resets the connection.
+    with suppress(EOFError, ConnectionResetError):
+        message = connection.recv() if connection.poll() else None
     if message == _FINISHED:
+        return None, False
+    if message == _LAST:
         _join(process, LEAVE_SECONDS)
         if process.exitcode is None:
             log.warning("a plugin left a thread or a process running, so the process of its file did not end; both are stopped")
             _stop(process, signal.SIGKILL)
-        return None
+        return None, True
     _join(process, LEAVE_SECONDS if message else math.inf)
     if isinstance(message, EnvironmentStop) and message.denied and can_write(message.denied):
-        return ChildExit(f"may no longer write {message.denied}, which dpp may: a step has changed the rights of its process")
+        return ChildExit(f"may no longer write {message.denied}, which dpp may: a step has changed the rights of its process"), True
     if isinstance(message, DppError):
         raise message
     if isinstance(message, ChildExit):
-        return message
+        return message, True
     stacks.seek(0)
     trace = stacks.read().decode(errors="replace") or None
     if message == _INTERRUPTED:
-        return ChildExit("was interrupted")
-    return ChildExit(reason or _exit_reason(process.exitcode or 0), trace, is_stopped=bool(reason))
+        return ChildExit("was interrupted"), True
+    return ChildExit(reason or _exit_reason(process.exitcode or 0), trace, is_stopped=bool(reason)), True
 
 
 def _exit_reason(code: int) -> str:

@@ -46,9 +46,8 @@ def _confine(pid: int) -> None:
     no_core_dumps(pid)
 
 
-@contextmanager
-def confined(pid: int) -> Iterator[None]:
-    """Pause a confined child together with this process, during a block; if the block raises, call :func:`end_group`.
+def confine_child(pid: int) -> None:
+    """Confine a child of this process from outside, until :func:`release_group` or :func:`end_group`.
 
     Args:
         pid: Process id of the child.
@@ -56,8 +55,10 @@ def confined(pid: int) -> Iterator[None]:
     # The child does this as well; whichever comes first.
     _confine(pid)
     _GROUPS.add(pid)
-    with _paused_together(pid):
-        yield
+
+
+def release_group(pid: int) -> None:
+    """Let the processes that a confined child has started, and that are still in its group, continue after its end."""
     _GROUPS.discard(pid)
 
 
@@ -74,8 +75,8 @@ def end_groups() -> None:
 
 
 @contextmanager
-def _paused_together(pid: int) -> Iterator[None]:
-    """Pass a stop by the terminal (SIGTSTP) on to a process group, and continue the group afterwards."""
+def paused_together(pid: int) -> Iterator[None]:
+    """Pass a stop by the terminal (SIGTSTP) on to a process group during a block, and continue the group afterwards."""
 
     def pause(number: int, _: FrameType | None) -> None:
         _send_group(pid, signal.SIGSTOP)

@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
 from pathlib import Path
 
 from dpp.engine.activity import Board
@@ -233,16 +232,20 @@ class Engine:
     Args:
         pipeline: The stages.
         ledger: The ledger for the outcomes.
+        wear: Compares this process with its state before its first file.
         board: Records the stage of each file, for the supervisor of this process.
+
+    Attributes:
+        is_worn: Whether the files have used up what other files need; then some may have no outcome.
     """
 
-    def __init__(self, pipeline: Pipeline, ledger: Ledger, board: Board | None = None) -> None:
+    def __init__(self, pipeline: Pipeline, ledger: Ledger, wear: Wear, board: Board | None = None) -> None:
         settings = pipeline.settings
         self._pipeline = pipeline
         self._ledger = ledger
         self._board = board
-        self._wear = Wear()
-        self._is_worn = False
+        self._wear = wear
+        self.is_worn = False
         self._fault = _Fault()
         self._preparing = _StageThreads("pre-process", 1, settings.download_queue_size, self._guarded(self._pre_process), inline=False)
         room = settings.pre_processing_queue_size + (0 if pipeline.steps.pre_processors else settings.download_queue_size)
@@ -256,7 +259,7 @@ class Engine:
             KeyboardInterrupt: The user interrupted the run; files in flight got up to 10 seconds to end.
         """
         intake = _Intake(self._pipeline.settings.download_threads, self._until_stopped(files), self._guarded(self._download))
-        with closing(self._wear), self._fault:
+        with self._fault:
             for work in (intake.run, self._preparing.finish, self._processing.finish):
                 work(self._is_stopped)
         if self._fault.error is not None:
@@ -281,7 +284,7 @@ class Engine:
     def _until_stopped(self, files: Iterable[FileData]) -> Iterator[FileData]:
         with self._fault:
             for file in files:
-                if self._fault.stop.is_set() or self._is_worn:
+                if self._fault.stop.is_set() or self.is_worn:
                     return
                 yield file
 
@@ -331,7 +334,7 @@ class Engine:
         self._wear.restore_folder()
         if self._board:
             self._board.ended(job.number, ok=record.outcome.ok)
-            self._is_worn = self._is_worn or self._wear.is_worn()
+            self.is_worn = self.is_worn or self._wear.is_worn()
 
     def _runs(self, job: Job, stage: str) -> None:
         if self._board:

@@ -1,4 +1,4 @@
-"""Run the files of a chunk through the engine, in a child process that is supervised.
+"""Run the files of chunks through the engine, one chunk after another, in a child process that is supervised.
 
 A plugin may hang, exit, crash its process, or use up its memory, descriptors or threads. Only its own file fails: the
 supervisor finds the files that were in a stage (:class:`dpp.engine.activity.Board`), runs each of them alone, and continues
@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 from dpp.engine.activity import Board, Place, SnapshotWriter
-from dpp.engine.child import ChildExit, run_in_child
+from dpp.engine.child import Child, ChildExit, run_in_child
 from dpp.engine.engine import Engine
 from dpp.engine.pipeline import Job, Pipeline
 from dpp.engine.snapshot import POST_PROCESS
+from dpp.engine.wear import Wear
 from dpp.errors import RESUMABLE_TEXT, EnvironmentStop
+from dpp.manifest.catalog import Chunk
 from dpp.models import Failure, FileData, Stage, key_of
 from dpp.redact import redact_text, secrets_of_file
 from dpp.workspace.ledger import Ledger, Record
@@ -32,7 +34,7 @@ MAX_UNATTRIBUTED_CRASHES = 3
 MAX_CRASHES = 2
 MAX_IDLE_LOOKS = 80
 
-ReadFiles = Callable[[Iterable[int]], Iterable[FileData]]
+ReadFiles = Callable[[Chunk, Iterable[int]], Iterable[FileData]]
 
 
 class _Suspect(NamedTuple):
@@ -71,58 +73,67 @@ class _ChildMonitor:
     """Monitor a child, and decide whether to stop it.
 
     Args:
-        size: Number of files that it runs.
+        board: Where the child records the stage of each file.
         limit: Maximum seconds per stage and file; 0 for no limit.
         tell: Called with the board at each look.
 
     Attributes:
-        board: Where the child records the stage of each file.
         overdue: The files that exceeded the limit.
         is_sure: Whether these are why the child was stopped: other threads kept running meanwhile.
     """
 
-    def __init__(self, size: int, limit: float, tell: Callable[[Board], None]) -> None:
-        self.board = Board(size)
+    def __init__(self, board: Board, limit: float, tell: Callable[[Board], None]) -> None:
         self.overdue: dict[int, Place] = {}
         self.is_sure = False
+        self._board = board
         self._limit = limit
         self._tell = tell
-        self._closing: Callable[[], str] | None = None
         self._idle_looks = 0
 
     def look(self) -> str:
         """Return why the child must be stopped; "" if it may continue."""
-        self._tell(self.board)
-        self.overdue = _overdue(self.board, self._limit)
+        self._tell(self._board)
+        self.overdue = _overdue(self._board, self._limit)
         if self.overdue:
-            self.is_sure = not self.board.is_stalled(self._limit)
+            self.is_sure = not self._board.is_stalled(self._limit)
             return _too_long(self._limit)
-        # After the last file the child still closes its fetchers, which may hang as well.
-        if self._closing is None and self.board.totals()[0] == self.board.size:
-            self._closing = _time_limit(self._limit)
-        return self._closing() if self._closing else self._is_idle()
+        return self._is_idle()
 
     def _is_idle(self) -> str:
         """Return why the child must be stopped if it has done nothing for a long time, between two files; "" otherwise."""
         # Where memory is short, threading.Thread.start() may wait forever for a thread that has died. Looks are counted, as a child
         # may be paused together with this process. Before the first file, a step may be loading.
-        done, board = self.board.totals()[0], self.board
+        done, board = self._board.totals()[0], self._board
         is_idle = 0 < done < board.size and not board.running() and board.is_stalled(math.inf)
         self._idle_looks = self._idle_looks + 1 if is_idle else 0
         return "stopped working between two files" if self._idle_looks > MAX_IDLE_LOOKS else ""
 
 
+class Work(NamedTuple):
+    """A chunk, and where its outcomes go.
+
+    Attributes:
+        chunk: The chunk.
+        ledger: Path of the ledger for the outcomes of its files.
+        snapshot: Path of the snapshot for the live view; None for no snapshot.
+        on_progress: Called several times a second with the number of files that have an outcome, and of those that failed.
+            What it raises ends the work; the files in flight get up to 12 seconds to end.
+    """
+
+    chunk: Chunk
+    ledger: Path
+    snapshot: Path | None = None
+    on_progress: Callable[[int, int], None] = lambda _done, _failed: None
+
+
 class Supervisor:
-    """Run the files of a chunk in child processes, and start another child after a crash.
+    """Run the files of chunks in a child process, and start another child after a crash.
 
     Args:
-        files: Returns the files with the given numbers in the chunk: from 0, in ascending order.
-        size: Number of files.
-        ledger: Path of the ledger for their outcomes.
+        files: Returns the files with the given numbers in a chunk: from 0, in ascending order.
+        largest: Maximum number of files in a chunk.
         make_pipeline: Makes the stages; called in each process that runs files.
         stage_timeout: Maximum seconds per stage and file; 0 for no limit.
-        on_progress: Called several times a second with the number of files that have an outcome, and of those that failed.
-        snapshot: Path of the snapshot for the live view; None for no snapshot.
         received: Returns the number of bytes of a file that are downloaded so far.
         on_crash: Called after a child has crashed or was stopped.
         guard: Held while a child is forked.
@@ -131,37 +142,33 @@ class Supervisor:
     def __init__(
         self,
         files: ReadFiles,
-        size: int,
-        ledger: Path,
+        largest: int,
         make_pipeline: Callable[[], Pipeline],
         *,
         stage_timeout: float = 0.0,
-        on_progress: Callable[[int, int], None] | None = None,
-        snapshot: Path | None = None,
         received: Callable[[FileData], int] = lambda _file: 0,
         on_crash: Callable[[], None] = lambda: None,
         guard: AbstractContextManager[object] | None = None,
     ) -> None:
         self._files = files
-        self._size = size
-        self._ledger = ledger
         self._make_pipeline = make_pipeline
         self._limit = stage_timeout
-        self._on_progress = on_progress
-        self._snapshot = snapshot
         self._received = received
         self._on_crash = on_crash
         self._guard = guard
+        self._board = Board(largest)
+        self._engine = _EngineInChild(files, make_pipeline, self._board)
+        self._child = Child(self._engine.run, self._engine.close, guard)
 
-    def run(self) -> None:
-        """Run until every file has an outcome.
+    def run(self, work: Work) -> None:
+        """Run until every file of a chunk has an outcome.
 
         Raises:
             EnvironmentStop: The environment stopped the run, or the child keeps crashing outside of any file's stage.
             KeyboardInterrupt: The user interrupted the run.
         """
         unattributed = 0
-        while not (report := self._run_remaining()).is_complete:
+        while not (report := self._run_remaining(work)).is_complete:
             if report.crash is None:
                 continue
             unattributed = 0 if report.suspects or report.done else unattributed + 1
@@ -173,79 +180,114 @@ class Supervisor:
             names = ", ".join(suspect.file.id for suspect in report.suspects) or "none"
             log.warning("the child process %s; files in a stage at that time: %s", report.crash.reason, names)
             for suspect in report.suspects:
-                self._resolve_suspect(suspect, report.crash, is_sure=report.is_sure)
-        Ledger(self._ledger).finish()
+                self._resolve_suspect(work, suspect, report.crash, is_sure=report.is_sure)
+        Ledger(work.ledger).finish()
 
-    def _run_remaining(self) -> _ChildReport:
+    def close(self) -> None:
+        """End the child; a fetcher that hangs when it is closed is stopped after the time limit of a stage."""
+        if crash := self._child.close(_time_limit(self._limit)):
+            log.warning("the child process %s, after its last file", crash.reason)
+
+    def _run_remaining(self, work: Work) -> _ChildReport:
         """Run the files that have no outcome yet in a child."""
-        recorded = self._recorded()
+        recorded = _recorded(work.ledger)
         done, failed = len(recorded), sum(not ok for ok in recorded.values())
-        numbers: Sequence[int] = range(self._size)
+        numbers: Sequence[int] = range(work.chunk.size)
         if recorded:
-            files = enumerate(self._files(numbers))
+            files = enumerate(self._files(work.chunk, numbers))
             numbers = [number for number, file in files if key_of(file) not in recorded]
 
         def tell(board: Board) -> None:
-            if self._on_progress:
-                more, more_failed = board.totals()
-                self._on_progress(done + more, failed + more_failed)
+            more, more_failed = board.totals()
+            work.on_progress(done + more, failed + more_failed)
 
-        return self._run(numbers, tell)
+        return self._run(work, numbers, tell)
 
-    def _run(self, numbers: Sequence[int], tell: Callable[[Board], None] = lambda _board: None) -> _ChildReport:
+    def _run(self, work: Work, numbers: Sequence[int], tell: Callable[[Board], None] = lambda _board: None) -> _ChildReport:
         """Run the files with these numbers in a child."""
 
         def pick(places: Iterable[int]) -> dict[int, FileData]:
             places = sorted(places)
-            return dict(zip(places, self._files([numbers[place] for place in places]), strict=True))
+            return dict(zip(places, self._files(work.chunk, [numbers[place] for place in places]), strict=True))
 
-        writer = SnapshotWriter(self._snapshot, pick, self._received) if self._snapshot else None
+        writer = SnapshotWriter(work.snapshot, pick, self._received) if work.snapshot else None
 
         def show(board: Board) -> None:
             tell(board)
             if writer:
                 writer.write(board)
 
-        monitor = _ChildMonitor(len(numbers), self._limit, show)
-        crash = run_in_child(lambda: self._work(self._files(numbers), monitor.board), monitor.look, self._guard)
-        tell(monitor.board)
+        self._board.begin(len(numbers))
+        monitor = _ChildMonitor(self._board, self._limit, show)
+        crash = self._child.run((work.chunk, numbers, work.ledger), monitor.look)
+        tell(self._board)
         suspects: list[_Suspect] = []
         if crash:
             self._on_crash()
-            places, recorded = monitor.overdue or monitor.board.running(), self._recorded()
+            places, recorded = monitor.overdue or self._board.running(), _recorded(work.ledger)
             at_work = [_Suspect(numbers[index], file, places[index]) for index, file in pick(places).items()]
             crash = _redacted(crash, (suspect.file for suspect in at_work))
             suspects = [suspect for suspect in at_work if key_of(suspect.file) not in recorded]
-        done = monitor.board.totals()[0]
+        done = self._board.totals()[0]
         return _ChildReport(crash, suspects, monitor.is_sure, done, len(numbers) - done)
 
-    def _work(self, files: Iterable[FileData], board: Board) -> None:
-        """Run files through an engine; called in the child."""
-        with closing(self._make_pipeline()) as pipeline, closing(Ledger(self._ledger)) as ledger:
-            Engine(pipeline, ledger, board).run(files)
-
-    def _resolve_suspect(self, suspect: _Suspect, crash: ChildExit, *, is_sure: bool) -> None:
+    def _resolve_suspect(self, work: Work, suspect: _Suspect, crash: ChildExit, *, is_sure: bool) -> None:
         """Record the failure of a file that ended a child; if another file may be to blame, run it alone first."""
         number, file, place = suspect
         if not is_sure:
-            alone = self._run([number])
+            alone = self._run(work, [number])
+            # In a process of its own: what it has left behind must not meet other files.
+            self.close()
             if alone.crash is None or not alone.suspects:
                 return
             crash, place = alone.crash, alone.suspects[0].place
         job = Job(file, _failure_of_exit(place.stage, crash), {place.stage: round(place.seconds, 6)})
+
+        def end(write: Callable[[Pipeline, Job], Record]) -> None:
+            with closing(self._make_pipeline()) as pipeline, closing(Ledger(work.ledger)) as ledger:
+                ledger.append(write(pipeline, job))
+
         # A post-processor that crashed must not run again. Otherwise post-processors get the failure, in a child of its own.
-        if place.stage == POST_PROCESS or run_in_child(lambda: self._end(job, Pipeline.report), _time_limit(self._limit), self._guard):
-            self._end(job, Pipeline.record)
+        if place.stage == POST_PROCESS or run_in_child(lambda: end(Pipeline.report), _time_limit(self._limit), self._guard):
+            end(Pipeline.record)
 
-    def _end(self, job: Job, write: Callable[[Pipeline, Job], Record]) -> None:
-        """Write a file's report, and append its outcome to the ledger."""
-        with closing(self._make_pipeline()) as pipeline, closing(Ledger(self._ledger)) as ledger:
-            ledger.append(write(pipeline, job))
 
-    def _recorded(self) -> dict[str, bool]:
-        """Return the files that have an outcome, by key, and whether they are ok."""
-        with closing(Ledger(self._ledger)) as ledger:
-            return {key: outcome.ok for key, outcome in ledger.recorded().items()}
+class _EngineInChild:
+    """Run chunks through an engine; in the child, which keeps the stages, with their connections, from chunk to chunk.
+
+    Args:
+        files: Returns the files with the given numbers in a chunk.
+        make_pipeline: Makes the stages.
+        board: Where the stage of each file is recorded.
+    """
+
+    def __init__(self, files: ReadFiles, make_pipeline: Callable[[], Pipeline], board: Board) -> None:
+        self._files = files
+        self._make_pipeline = make_pipeline
+        self._board = board
+        self._pipeline: Pipeline | None = None
+        self._wear: Wear | None = None
+
+    def run(self, task: tuple[Chunk, Sequence[int], Path]) -> bool:
+        """Run some files of a chunk; return whether this process may run more."""
+        chunk, numbers, path = task
+        self._pipeline = self._pipeline or self._make_pipeline()
+        self._wear = self._wear or Wear()
+        with closing(Ledger(path)) as ledger:
+            engine = Engine(self._pipeline, ledger, self._wear, self._board)
+            engine.run(self._files(chunk, numbers))
+        return not engine.is_worn
+
+    def close(self) -> None:
+        """Close the stages."""
+        if self._pipeline is not None:
+            self._pipeline.close()
+
+
+def _recorded(path: Path) -> dict[str, bool]:
+    """Return the files that have an outcome in a ledger, by key, and whether they are ok."""
+    with closing(Ledger(path)) as ledger:
+        return {key: outcome.ok for key, outcome in ledger.recorded().items()}
 
 
 def supervised(

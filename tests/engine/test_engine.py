@@ -10,6 +10,7 @@ from collections import Counter
 import pytest
 from dpp import BasePreProcessor, BaseProcessor, EnvironmentStop, FileData, Settings
 from dpp.engine import engine as module
+from dpp.engine.wear import Wear
 from dpp.engine.engine import Engine
 from dpp.engine.pipeline import Pipeline
 from dpp.plugins.registry import registry
@@ -36,7 +37,7 @@ def make(tmp_path):
         path = tmp_path / f"ledger{len(made)}.jsonl"
         ledger = Ledger(path)
         made.append((pipeline, ledger))
-        one = Engine(pipeline, ledger)
+        one = Engine(pipeline, ledger, Wear())
         one.rows = lambda: list(read_ledger(path.with_name(path.name + ".open")))
         return one
 

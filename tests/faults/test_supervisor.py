@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,8 @@ from dpp.engine import activity
 from dpp.engine.activity import Board
 from dpp.engine.child import run_in_child
 from dpp.engine.pipeline import Pipeline
-from dpp.engine.supervisor import MAX_IDLE_LOOKS, Supervisor, _ChildMonitor, supervised
+from dpp.engine.supervisor import MAX_IDLE_LOOKS, Supervisor, Work, _ChildMonitor, supervised
+from dpp.manifest.catalog import Chunk
 from dpp.plugins.registry import registry
 from dpp.plugins.steps import ConfiguredStep, Steps
 from dpp.workspace.atomic import write_atomic
@@ -111,6 +112,15 @@ class Tell(BasePostProcessor):
             os._exit(0)
 
 
+def supervised_run(files, ledger, make_pipeline, stage_timeout=0.0, **work):
+    """Run files as one chunk."""
+    supervisor = Supervisor(
+        lambda _chunk, numbers: [files[number] for number in numbers], len(files), make_pipeline, stage_timeout=stage_timeout
+    )
+    with closing(supervisor):
+        supervisor.run(Work(Chunk(0, len(files)), ledger, **work))
+
+
 @pytest.fixture
 def supervise(tmp_path):
     """Return a function that supervises files with these ids, and returns their outcomes by id."""
@@ -126,14 +136,7 @@ def supervise(tmp_path):
         files = [FileData(url=(tmp_path / name).as_uri()) for name in ids]
         pipeline = lambda: Pipeline(settings, registry(), "b/1", steps)  # noqa: E731 - made anew in each process
         ledger = tmp_path / "ledger.jsonl"
-        Supervisor(
-            lambda numbers: [files[number] for number in numbers],
-            len(ids),
-            ledger,
-            pipeline,
-            stage_timeout=settings.stage_timeout,
-            on_progress=on_progress,
-        ).run()
+        supervised_run(files, ledger, pipeline, settings.stage_timeout, **({"on_progress": on_progress} if on_progress else {}))
         return {outcome.id: outcome for outcome in read_ledger(ledger)}
 
     run.times = lambda name: len((seen / name).read_text())
@@ -163,7 +166,7 @@ def test_no_line_of_a_run_has_a_secret_of_a_file(tmp_path, capfd, name):
     file = FileData(url=f"{(tmp_path / 'x').as_uri()}?sig=canary-query", id=name, headers={"X-Key": "canary-header"})
     pipeline = lambda: Pipeline(Settings(workspace=tmp_path / "w"), registry(), "b/1", Steps([], ConfiguredStep("processor", Blabs, {})))  # noqa: E731
     with watching(handler), pytest.raises(ConfigurationError) if name == "stops" else nullcontext() as stopped:
-        Supervisor(lambda numbers: [file for _ in numbers], 1, tmp_path / "ledger.jsonl", pipeline).run()
+        supervised_run([file], tmp_path / "ledger.jsonl", pipeline)
     ledger = (tmp_path / "ledger.jsonl.open" if stopped else tmp_path / "ledger.jsonl").read_text()
     told = f"{capfd.readouterr().err} {stopped and stopped.value} {ledger}"
     assert told.count("canaries: ") > 1
@@ -337,12 +340,13 @@ def test_files_that_interrupt_their_process_do_not_stop_the_others(supervise):
 
 def test_a_process_that_does_nothing_between_two_files_is_stopped(monkeypatch):
     monkeypatch.setattr(activity, "STALL_SECONDS", 0.0)
-    monitor = _ChildMonitor(2, 0.0, lambda _board: None)
+    board = Board(2)
+    monitor = _ChildMonitor(board, 0.0, lambda _board: None)
     assert [monitor.look() for _ in range(2 * MAX_IDLE_LOOKS)] == [""] * 2 * MAX_IDLE_LOOKS
-    monitor.board.ended(0, ok=True)
+    board.ended(0, ok=True)
     said = [monitor.look() for _ in range(MAX_IDLE_LOOKS + 1)]
     assert (set(said[:-1]), said[-1]) == ({""}, "stopped working between two files")
-    monitor.board.runs(1, "process")
+    board.runs(1, "process")
     assert monitor.look() == ""
 
 
@@ -352,7 +356,7 @@ def test_processes_that_die_at_no_file_stop_the_run(tmp_path):
 
     file = FileData(url="file:///etc/hostname")
     with pytest.raises(EnvironmentStop, match="crashed 3 times in a row, outside of any file's stage; the last one exited with code 5"):
-        Supervisor(lambda numbers: [file for _ in numbers], 1, tmp_path / "l.jsonl", die).run()
+        supervised_run([file], tmp_path / "l.jsonl", die)
 
 
 def test_a_process_that_hangs_after_its_last_file_is_stopped_and_no_file_run_again(tmp_path):
@@ -366,7 +370,7 @@ def test_a_process_that_hangs_after_its_last_file_is_stopped_and_no_file_run_aga
     pipeline = lambda: HangsOnce(Settings(workspace=tmp_path / "w"), registry(), "b/1", steps)  # noqa: E731
     (tmp_path / "content").touch()
     file = FileData(url=(tmp_path / "content").as_uri(), id="good")
-    Supervisor(lambda numbers: [file for _ in numbers], 1, tmp_path / "ledger.jsonl", pipeline, stage_timeout=LIMIT).run()
+    supervised_run([file], tmp_path / "ledger.jsonl", pipeline, LIMIT)
     assert [outcome.status for outcome in read_ledger(tmp_path / "ledger.jsonl")] == ["ok"]
     assert (tmp_path / "good").read_text() == "x"
 
