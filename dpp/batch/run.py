@@ -7,7 +7,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path
@@ -19,10 +19,8 @@ from dpp.engine.activity import SNAPSHOT_SECONDS
 from dpp.engine.engine import Engine
 from dpp.engine.pipeline import Job, Pipeline
 from dpp.engine.snapshot import Slow, Snapshot, keep_snapshot
-from dpp.engine.supervisor import Supervisor
 from dpp.engine.wear import Wear
 from dpp.errors import INTERRUPTED, ConfigurationError, EnvironmentStop
-from dpp.manifest.catalog import Chunk
 from dpp.manifest.entries import Entry
 from dpp.manifest.sources import Existing
 from dpp.models import FileData, key_of
@@ -33,10 +31,10 @@ from dpp.report.html import Page
 from dpp.report.info import RunInfo, read_info
 from dpp.report.summary import PAGE, Summary, fold
 from dpp.settings import Settings
-from dpp.workspace.atomic import remove, write_atomic, write_json, write_stream
+from dpp.workspace.atomic import write_atomic, write_json, write_stream
 from dpp.workspace.layout import Workspace
 from dpp.workspace.ledger import Ledger, read_ledgers
-from dpp.workspace.locks import BatchLock
+from dpp.workspace.locks import BatchLock, ChunkLock
 from dpp.workspace.machine import process_name, stop_for
 from dpp.workspace.space import StoppedDownloads
 
@@ -116,6 +114,24 @@ class Run(RunFolder):
         """Return the path of a ledger, given a chunk's number or a file's key."""
         return self.ledgers / f"{name}.jsonl"
 
+    def chunk_ledger(self, index: int) -> Path:
+        """Return the path of a chunk's ledger, given its index in the run, from 0."""
+        return self.ledger(_chunk_name(index))
+
+    def chunk_snapshot(self, index: int) -> Path:
+        """Return the path of the snapshot of a chunk's files in flight."""
+        return self.snapshot(_chunk_name(index))
+
+    def chunk_lock(self, index: int) -> ChunkLock:
+        """Return the lock of a chunk, not taken yet.
+
+        Raises:
+            ConfigurationError: The run has ended.
+        """
+        if not self.workfile.locks.is_dir():
+            raise self.workfile.ended_error()
+        return ChunkLock(self.workfile.locks / f"{_chunk_name(index)}.lock")
+
     def notes(self, key: str) -> Path:
         """Return the path of the state that the tasks of one file pass on."""
         return self.folder / "jobs" / f"{key}.json"
@@ -159,45 +175,10 @@ class Run(RunFolder):
             Engine(pipeline, ledger, wear).run(files)
             ledger.finish()
 
-    def supervise(
-        self,
-        chunk: Chunk,
-        name: str,
-        on_progress: Callable[[int, int], None] | None = None,
-        guard: AbstractContextManager[object] | None = None,
-    ) -> None:
-        """Run a chunk in a child process, and record the outcomes in a ledger of the run; skip files that are in the ledger already.
-
-        Args:
-            chunk: The chunk.
-            name: The ledger's name.
-            on_progress: Called several times a second with the number of files that have an outcome, and of those that failed.
-            guard: Held while a process is forked.
-        """
-        workspace = Workspace(self.root)
-        supervisor = Supervisor(
-            lambda numbers: self.workfile.files(chunk, numbers),
-            chunk.size,
-            self.ledger(name),
-            self.pipeline,
-            stage_timeout=self.workfile.settings.stage_timeout,
-            on_progress=on_progress,
-            snapshot=self.snapshot(name),
-            received=lambda file: workspace.download(file).received(),
-            on_crash=self.workfile.note_crash,
-            guard=guard,
-        )
-        with self.stops_noted():
-            try:
-                supervisor.run()
-            finally:
-                remove(self.snapshot(name))
-
     @contextmanager
     def stops_noted(self) -> Iterator[None]:
         """Record why the environment stops the run, if it does; raise at once if the run was stopped before."""
-        if reason := self.why_stopped():
-            raise EnvironmentStop(reason)
+        self.check_not_stopped()
         try:
             yield
         except EnvironmentStop as error:
@@ -208,6 +189,11 @@ class Run(RunFolder):
             stop = stop_for(error)
             self.stop(stop)
             raise stop from error
+
+    def check_not_stopped(self) -> None:
+        """Raise EnvironmentStop if the environment has stopped the run."""
+        if reason := self.why_stopped():
+            raise EnvironmentStop(reason)
 
     def record_known(self) -> None:
         """Record the outcomes of files that were complete before a small batch's tasks were scheduled."""
@@ -281,6 +267,10 @@ class Run(RunFolder):
         """Release the lock for the parent process as well, which started the run and has not ended yet."""
         if self._lock is not None:
             self._lock.unlock()
+
+
+def _chunk_name(index: int) -> str:
+    return f"{index:05d}"
 
 
 def _largest_last(entries: Iterable[Entry], sizes: Mapping[str, int]) -> Iterator[Entry]:

@@ -2,6 +2,7 @@
 
 files.jsonl   the files as the manifest lists them, with the secrets in URLs and headers
 plan.json     the settings, and the offsets of the chunks
+chunks/       a lock for each chunk
 progress/     snapshots of the files in flight
 limits/       state of the limits that the processes of the run share
 crashes       exists if a process of the run has crashed
@@ -36,6 +37,7 @@ class WorkFile:
 
     def __init__(self, folder: Path, run: int, label: str) -> None:
         self.snapshots = folder / "progress"
+        self.locks = folder / "chunks"
         self.limits = folder / "limits"
         self.folder = folder
         self._run = run
@@ -63,6 +65,7 @@ class WorkFile:
         with stops_run(self.folder):
             self.folder.mkdir(mode=0o700, parents=True)
             self.snapshots.mkdir()
+            self.locks.mkdir()
         try:
             return write_catalog(
                 self.folder / "files.jsonl",
@@ -121,8 +124,12 @@ class WorkFile:
 
     def _plan(self) -> dict[str, Any]:
         if (stored := self._stored()) is None:
-            raise ConfigurationError(f"run {self._label} has ended or was replaced; start RunBatch again")
+            raise self.ended_error()
         return stored
+
+    def ended_error(self) -> ConfigurationError:
+        """Return the error for work on a run that has ended."""
+        return ConfigurationError(f"run {self._label} has ended or was replaced; start RunBatch again")
 
     def _stored(self) -> dict[str, Any] | None:
         stored = read_json(self.folder / "plan.json")

@@ -98,8 +98,8 @@ class Child:
 
         Raises:
             EnvironmentStop: The child cannot be started.
-            DppError: The task raised it.
-            KeyboardInterrupt: This process was interrupted, or ``look`` raised it; the child got up to 12 seconds to end.
+            DppError: The task or ``look`` raised it.
+            KeyboardInterrupt: This process was interrupted; as after an error in ``look``, the child got up to 12 seconds to end.
         """
         has_ended, finished = True, False
         try:
@@ -113,7 +113,7 @@ class Child:
                 ended, has_ended = _how_it_ended(process, self._connection, reason, self._stacks)
             finished = ended is None
             return ended
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, DppError):
             if self._process:
                 _end(self._process, END_SECONDS)
             raise

@@ -10,8 +10,7 @@ import configparser
 import logging
 import os
 import threading
-from contextlib import nullcontext
-from functools import partial
+from contextlib import closing, nullcontext
 from typing import Any, ClassVar
 
 import luigi
@@ -19,6 +18,7 @@ from luigi.freezing import recursively_unfreeze
 from luigi.interface import core
 
 from dpp.batch.batch import open_run
+from dpp.batch.chunks import ChunkRunner
 from dpp.batch.request import Request
 from dpp.batch.run import Run
 from dpp.batch.workfile import is_graph
@@ -56,11 +56,15 @@ FIRST_PRIORITY = 1_000_000
 
 
 class FileChunk(PatientTask):
-    """Run a slice of a batch's files through all stages, with the same targets as the four tasks of a file."""
+    """Run a slice of a batch's files through all stages, with the same targets as the four tasks of a file.
+
+    It then runs, in the same process, each chunk that is not done and that no other process runs: a batch requires only one of
+    these tasks per worker.
+    """
 
     # Only where to find the run, nothing about the files: any process can run the chunk.
     run_folder = luigi.Parameter(description="folder of the run that the chunk belongs to")
-    index = luigi.IntParameter(description="index of the chunk in the run, from 0")
+    index = luigi.IntParameter(description="index in the run of the chunk to begin with, from 0")
 
     ending: ClassVar[Ending | None] = None
 
@@ -72,20 +76,15 @@ class FileChunk(PatientTask):
 
     def output(self) -> FileTarget:
         """Return the chunk's ledger, which gets its final name when every file has an outcome."""
-        return FileTarget(run_in(self.run_folder).ledger(self._ledger_name()))
+        return FileTarget(run_in(self.run_folder).chunk_ledger(self.index))
 
     def run(self) -> None:
         """Run the files that have no outcome in this run yet, in a child process."""
         run = run_in(self.run_folder)
-        chunk = run.workfile.chunks()[self.index]
         set_up_logging(run.workfile.settings)
-        with self.ending.chunk() if self.ending else nullcontext():
-            # In a child, so that a plugin that kills its process fails one file, not the chunk.
-            progress = partial(Progress(self).files, total=chunk.size)
-            run.supervise(chunk, self._ledger_name(), progress, fork_guard())
-
-    def _ledger_name(self) -> str:
-        return f"{self.index:05d}"
+        # In a child, so that a plugin that kills its process fails one file, not the chunk.
+        with self.ending.chunk() if self.ending else nullcontext(), closing(ChunkRunner(run, fork_guard())) as runner:
+            runner.run_all(self.index, Progress(self).files)
 
 
 @with_settings(list(Settings.model_fields))
@@ -150,13 +149,18 @@ class RunBatch(SettingsTask):
             for problem in unknown_settings():
                 log.warning("%s", problem)
             shared = not core().local_scheduler
-            # With a central scheduler, more processes may join: the chunks must suffice for them too.
-            workers = self.workers or _workers() * (SHARERS if shared else 1)
             request = Request(self.batch_name, recursively_unfreeze(self.param_kwargs["options"]), self.selection)
-            self._opened = open_run(self.wanted_files(), self.settings(), registry(), request=request, workers=workers, shared=shared)
+            self._opened = open_run(
+                self.wanted_files(), self.settings(), registry(), request=request, workers=self._sharing_workers(), shared=shared
+            )
             RUNS[str(self._opened.folder)] = self._opened
             self._watch(self._opened)
         return self._opened
+
+    def _sharing_workers(self) -> int:
+        """Return the number of processes that may work on the run."""
+        # With a central scheduler, more processes may join: the chunks must suffice for them too.
+        return self.workers or _workers() * (1 if core().local_scheduler else SHARERS)
 
     def note_crash(self) -> None:
         """Record in the run that one of its processes died."""
@@ -232,7 +236,9 @@ class RunBatch(SettingsTask):
             folder = str(run.folder)
             # The id changes nothing: it makes a task recognizable in Luigi's log.
             return [self.clone(Report, run_folder=folder, index=index, id=run.workfile.file(index).id) for index in range(len(chunks))]
-        return [FileChunk(run_folder=str(run.folder), index=index) for index in range(len(chunks))]
+        # luigi.build does not pass its number of workers on to tasks, and a task that finds no chunk costs little.
+        count = min(len(chunks), self._sharing_workers()) if self.workers or running_from_command_line() else len(chunks)
+        return [FileChunk(run_folder=str(run.folder), index=index) for index in range(count)]
 
     def complete(self) -> bool:
         """Return whether the run that this process started or joined has ended with every file ok."""

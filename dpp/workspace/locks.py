@@ -62,8 +62,8 @@ def kept_in_fork() -> Iterator[None]:
 
 def _close_in_fork() -> None:
     keep, _forks.keep = _forks.keep, False
-    if not keep:
-        for file in [*_open.values()]:
+    for file in [*_open.values()]:
+        if not (keep and file.is_inherited):
             file.close()
 
 
@@ -75,12 +75,14 @@ class LockedFile:
 
     Args:
         descriptor: Its descriptor, which belongs to this object from now on.
+        is_inherited: Whether a process that is forked inside of :func:`kept_in_fork` keeps it.
     """
 
-    __slots__ = ("_owner", "descriptor")
+    __slots__ = ("_owner", "descriptor", "is_inherited")
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, *, is_inherited: bool = True) -> None:
         self.descriptor = descriptor
+        self.is_inherited = is_inherited
         self._owner = os.getpid()
         _open[descriptor] = self
 
@@ -123,39 +125,18 @@ class LockedFile:
         os.close(descriptor)
 
 
-class BatchLock:
-    """Lock a batch with a lock file; children forked inside :func:`kept_in_fork` hold the lock, too.
+class _HolderLock:
+    """A lock file that contains its last holder.
 
     Args:
-        path: The lock file; it contains the last holder.
+        path: The lock file.
+        is_inherited: Whether children that are forked inside of :func:`kept_in_fork` hold the lock, too.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_inherited: bool) -> None:
         self._path = path
         with stops_run(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = LockedFile(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
-
-    def exclusive(self) -> None:
-        """Take the lock exclusively, or raise LockedError with its holder."""
-        # Another process may hold it only for a moment, in try_alone().
-        for _ in range(TRIES):
-            if self.try_exclusive():
-                return
-            time.sleep(PAUSE)
-        raise self.held_error()
-
-    def held_error(self) -> LockedError:
-        """Return an error with the holder of the lock."""
-        # A process that has just taken the lock may not have written its own name yet; until then the file has the previous holder.
-        deadline = time.monotonic() + NAMED_SECONDS
-        while _is_over(holder := self._holder()) and time.monotonic() < deadline:
-            time.sleep(PAUSE)
-        by = f"a child process of {holder}" if holder and _is_over(holder) else holder or "another process"
-        return LockedError(f"this batch is being run by {by}; wait for it to end or stop it, then run the same command again")
-
-    def _holder(self) -> str:
-        return os.pread(self._file.descriptor, 1000, 0).decode(errors="replace").strip()
+            self._file = LockedFile(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), is_inherited=is_inherited)
 
     def try_exclusive(self) -> bool:
         """Take the lock exclusively, if no other process holds it; otherwise a shared lock held before is lost."""
@@ -168,17 +149,21 @@ class BatchLock:
             os.pwrite(self._file.descriptor, holder.encode(), 0)
         return True
 
-    def try_shared(self) -> bool:
-        """Take the lock together with others, unless another process holds it exclusively."""
-        return self._file.try_lock(fcntl.LOCK_SH)
-
     def try_alone(self) -> bool:
         """Take the lock exclusively, if no other process holds it, without recording this process as its holder."""
         return self._file.try_lock(fcntl.LOCK_EX)
 
-    def unlock(self) -> None:
-        """Release the lock for all processes that hold it together with this one."""
-        fcntl.flock(self._file.descriptor, fcntl.LOCK_UN)
+    def try_hard(self) -> bool:
+        """Take the lock exclusively, if no other process holds it for longer than a moment, as in :meth:`try_alone`."""
+        for _ in range(TRIES):
+            if self.try_exclusive():
+                return True
+            time.sleep(PAUSE)
+        return False
+
+    def holder(self) -> str:
+        """Return the last holder: "pid ... on <host> since ...", or "" if there was none."""
+        return os.pread(self._file.descriptor, 1000, 0).decode(errors="replace").strip()
 
     def release(self) -> None:
         """Release the lock; further calls do nothing. A child that holds it together with its parent leaves it to the parent."""
@@ -188,6 +173,56 @@ class BatchLock:
         # It is not there if the file could not be opened.
         if hasattr(self, "_file"):
             self.release()
+
+
+class BatchLock(_HolderLock):
+    """Lock a batch; children forked inside :func:`kept_in_fork` hold the lock, too.
+
+    Args:
+        path: The lock file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with stops_run(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        super().__init__(path, is_inherited=True)
+
+    def exclusive(self) -> None:
+        """Take the lock exclusively, or raise LockedError with its holder."""
+        if not self.try_hard():
+            raise self.held_error()
+
+    def held_error(self) -> LockedError:
+        """Return an error with the holder of the lock."""
+        # A process that has just taken the lock may not have written its own name yet; until then the file has the previous holder.
+        deadline = time.monotonic() + NAMED_SECONDS
+        while _is_over(holder := self.holder()) and time.monotonic() < deadline:
+            time.sleep(PAUSE)
+        by = f"a child process of {holder}" if holder and _is_over(holder) else holder or "another process"
+        return LockedError(f"this batch is being run by {by}; wait for it to end or stop it, then run the same command again")
+
+    def try_shared(self) -> bool:
+        """Take the lock together with others, unless another process holds it exclusively."""
+        return self._file.try_lock(fcntl.LOCK_SH)
+
+    def unlock(self) -> None:
+        """Release the lock for all processes that hold it together with this one."""
+        fcntl.flock(self._file.descriptor, fcntl.LOCK_UN)
+
+
+class ChunkLock(_HolderLock):
+    """Lock a chunk, so that one process at a time runs it; no process that is forked holds the lock.
+
+    It is a flock(2) of the process that supervises the chunk, which runs no plugins. A process that it forks closes the file before any
+    plugin runs, so the lock ends with its holder, whatever a plugin has left running. On NFS, Linux makes it a lock that all clients
+    see (flock(2), NOTES); Lustre has it with the mount option ``flock``.
+
+    Args:
+        path: The lock file, in a folder that exists.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, is_inherited=False)
 
 
 def _is_over(holder: str) -> bool:

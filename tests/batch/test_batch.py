@@ -8,12 +8,14 @@ import json
 import os
 import re
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from dpp import ConfigurationError, EnvironmentStop, InputError, LockedError, ManifestError
 from dpp.batch import batch as batches
 from dpp.batch.batch import batch_name, open_run
+from dpp.batch.chunks import ChunkRunner
 from dpp.batch.folder import RunFolder, find_run, latest_run, latest_runs
 from dpp.batch.run import Run
 from dpp.engine.pipeline import Job
@@ -109,14 +111,13 @@ def test_the_next_run_has_the_next_number_and_takes_up_what_is_done(begin, work,
     assert second.conclude()[1] == 0
 
 
-def test_a_ledger_that_has_outcomes_already_is_not_worked_again(begin, local, registry):
-    run = begin(local(2), chunk_size=9)
-    (chunk,) = run.workfile.chunks()
-    seen = []
-    for _ in range(2):
-        run.supervise(chunk, "0", lambda done, failed: seen.append((done, failed)))
-        run.ledger("0").rename(run.ledger("0").with_name("0.jsonl.open"))
-    assert seen[-1] == (2, 0)
+def test_a_ledger_that_has_outcomes_already_is_not_worked_again(begin, local):
+    run, seen = begin(local(2), chunk_size=9), []
+    with closing(ChunkRunner(run)) as runner:
+        for _ in range(2):
+            assert runner.run(0, lambda *counts: seen.append(counts)) == "done"
+            run.chunk_ledger(0).rename(run.chunk_ledger(0).with_name("00000.jsonl.open"))
+    assert seen[-1] == (2, 0, 2)
     assert {outcome.id for outcome in run.results()} == {"f0", "f1"}
     assert (run.progress().ok, run.progress().missing) == (2, 0)
 

@@ -10,9 +10,9 @@ from collections import Counter
 import pytest
 from dpp import BasePreProcessor, BaseProcessor, EnvironmentStop, FileData, Settings
 from dpp.engine import engine as module
-from dpp.engine.wear import Wear
 from dpp.engine.engine import Engine
 from dpp.engine.pipeline import Pipeline
+from dpp.engine.wear import Wear
 from dpp.plugins.registry import registry
 from dpp.plugins.steps import ConfiguredStep, Steps
 from dpp.workspace.ledger import Ledger, read_ledger
