@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 from dpp._version import __version__
-from dpp.base import BaseFetcher, BasePostProcessor, BasePreProcessor, BaseProcessor, Part
+from dpp.base import BaseExecutor, BaseFetcher, BasePostProcessor, BasePreProcessor, BaseProcessor, Part
 from dpp.download import http
 from dpp.errors import (
     BatchFailed,
@@ -34,6 +34,7 @@ from dpp.tasks.file import DownloadTarget, PreProcessed, Processed, Report
 from dpp.tasks.luigi_defaults import set_soft_defaults
 
 __all__ = [
+    "BaseExecutor",
     "BaseFetcher",
     "BasePostProcessor",
     "BasePreProcessor",

@@ -1,14 +1,18 @@
-"""The base classes of pre-processors, processors, post-processors and fetchers."""
+"""The base classes of pre-processors, processors, post-processors, fetchers and executors."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from typing import Any, ClassVar, Protocol
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from dpp.models import FileData
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 
 class Step(BaseModel, ABC):
@@ -193,3 +197,49 @@ class BaseFetcher(ABC):
 
     def close(self) -> None:  # noqa: B027 - most fetchers have nothing to close
         """Close connections; called once, when no thread uses the fetcher any more."""
+
+
+class BaseExecutor(BaseModel, ABC):
+    """Run the chunks of a batch somewhere else than in Luigi's workers, such as on other machines.
+
+    Its fields are its options, which are given under its name. They are part of no cache key: any executor, and Luigi's workers, can
+    continue what another one has begun.
+
+    Attributes:
+        name: ClassVar. Name of the executor for the setting ``executor``.
+        configured_only: ClassVar. Options that only a section of luigi.cfg can set, and no ``--options``: what must be the decision of
+            the one who operates dpp, such as the class of a cluster.
+    """
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+    name: ClassVar[str]
+    configured_only: ClassVar[Collection[str]] = ()
+
+    workers: int = Field(0, ge=0, description="number of chunks at once (0: the number of workers that Luigi was given)")
+
+    def slots(self) -> int:
+        """Return the number of chunks that can run at once, which determines how a batch is split; by default :attr:`workers`.
+
+        It is called once, after dpp has replaced a 0 in :attr:`workers`, before the manifest is read.
+
+        Raises:
+            InputError: An option is wrong, or the workers of the executor are others than expected (exit code 2).
+            EnvironmentStop: The workers cannot be reached (exit code 3).
+        """
+        return self.workers
+
+    @abstractmethod
+    def open(self) -> AbstractContextManager[Executor]:
+        """Return a context manager that starts or connects the workers, and releases them at its end.
+
+        It is called in the process that submits the chunks, which may be a fork of the one that called :meth:`slots`. dpp submits one
+        function with a folder, a number and a token as its arguments, which can be pickled; each worker must see the workspace at
+        the same path. The function starts a process of its own for the chunk, so it may be called in a thread, and it may be called
+        for the same chunk twice, at once or one after the other: only one of them runs it. A future that ends with an error
+        of another kind than :class:`dpp.DppError`, or never, is submitted again.
+
+        Raises:
+            InputError: See :meth:`slots`.
+            EnvironmentStop: See :meth:`slots`.
+        """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from dpp.base import BaseFetcher, BasePostProcessor, BasePreProcessor, BaseProcessor
+from dpp.base import BaseExecutor, BaseFetcher, BasePostProcessor, BasePreProcessor, BaseProcessor
 from dpp.settings import Settings
 
 if TYPE_CHECKING:
@@ -64,6 +64,11 @@ def dpp_source_schemes() -> Iterable[str] | None:
 
     A batch may have options under these names. None means that only fetchers' schemes can have options.
     """
+
+
+@hookspec
+def dpp_executors() -> Iterable[type[BaseExecutor]] | None:
+    """Return executor classes, which run the chunks of a batch elsewhere, or None for none; called once when plugins are loaded."""
 
 
 @hookspec

@@ -67,6 +67,12 @@ class Settings(BaseModel):
         default=False, description="refuse files of this machine and servers without a public address, for lists from strangers"
     )
     cleanup: bool = Field(default=False, description="remove the download and pre-processed output of each file that is ok")
+    executor: str = Field(
+        "", description="NAME of the executor that runs the chunks of a batch, such as processes (empty: Luigi's workers)"
+    )
+    lost_after: float = Field(
+        30.0, gt=0, description="seconds without a sign of life after which a chunk that an executor runs is submitted again"
+    )
     chunk_size: int = Field(0, ge=0, description="files per Luigi task (1: one task per file and stage; 0: automatic)")
     download_threads: int = Field(14, ge=1, description="maximum downloads at once per worker")
     processing_limit: int = Field(4, ge=1, description="maximum files processed at once per worker")
@@ -196,7 +202,7 @@ class Settings(BaseModel):
         # The threads of a chunk with a few more files than threads would wait for these.
         if workers > 1 and size < 2 * self.download_threads:
             size = min(self.download_threads, -(-total // workers))
-        return max(SMALLEST_CHUNK, size)
+        return max(1 if self.executor else SMALLEST_CHUNK, size)
 
 
 def _plain(value: Any) -> dict[str, Any]:

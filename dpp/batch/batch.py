@@ -97,7 +97,8 @@ def open_run(
         entries = _read_entries(files, settings, registry)
         if existing:
             entries = _without_existing(entries, existing, Pipeline(settings, registry, steps=steps))
-        run.begin(request.info(files, settings, steps), entries, settings, schemes, workers, existing)
+        info = request.info(files, settings, steps).model_copy(update={"packages": registry.packages(steps)})
+        run.begin(info, entries, settings, schemes, workers, existing)
         registry.notify("dpp_batch_started", run=run.info.model_dump(mode="json"))
         return run
 

@@ -22,6 +22,28 @@ def _ignore(_done: int, _failed: int, _total: int) -> None:
     return None
 
 
+class _CoordinatorWatch:
+    """Watch the process that submits the chunks of a run, which may be on another machine.
+
+    Args:
+        run: The run.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._workfile = run.workfile
+        self._limit = run.workfile.settings.lost_after
+        self._beat = 0
+        self._seen = time.monotonic()
+
+    def look(self) -> None:
+        """Raise KeyboardInterrupt if the process has ended, gives no sign of life, or wants the chunks to end."""
+        # The clocks of two machines may differ: what counts is whether the time changes.
+        if (beat := self._workfile.last_beat()) != self._beat:
+            self._beat, self._seen = beat, time.monotonic()
+        if self._workfile.is_interrupted() or time.monotonic() - self._seen > self._limit:
+            raise KeyboardInterrupt
+
+
 class ChunkRunner:
     """Run chunks of a run one after another, in a child process that stays from chunk to chunk.
 
@@ -30,10 +52,12 @@ class ChunkRunner:
     Args:
         run: The run.
         guard: Held while a process is forked.
+        is_watched: Whether an executor runs the chunks: they end when the process that submits them has ended or says so.
     """
 
-    def __init__(self, run: Run, guard: AbstractContextManager[object] | None = None) -> None:
+    def __init__(self, run: Run, guard: AbstractContextManager[object] | None = None, *, is_watched: bool = False) -> None:
         self._run = run
+        self._coordinator = _CoordinatorWatch(run) if is_watched else None
         self._chunks = run.workfile.chunks()
         workspace = Workspace(run.root)
         self._supervisor = Supervisor(
@@ -84,6 +108,8 @@ class ChunkRunner:
             if (now := time.monotonic()) >= due:
                 due = now + LOOK_SECONDS
                 self._run.check_not_stopped()
+                if self._coordinator:
+                    self._coordinator.look()
             on_progress(done, failed, chunk.size)
 
         with self._run.stops_noted():

@@ -34,6 +34,11 @@ from dpp.workspace.ledger import Record, read_ledgers, read_records
 from dpp.workspace.locks import BatchLock
 
 
+def chunk_name(index: int) -> str:
+    """Return the name of a chunk's files, given its index in the run, from 0."""
+    return f"{index:05d}"
+
+
 class RunFolder:
     """Read the folder of a run.
 
@@ -87,6 +92,18 @@ class RunFolder:
     def records(self) -> Iterator[Record]:
         """Yield the records of the results if the run has ended, else those of its ledgers."""
         return read_records(self.results_path) if self.results_path.is_file() else read_ledgers(self.ledgers)
+
+    def has_all_ledgers(self) -> bool:
+        """Whether each chunk has its ledger; only while the run lasts."""
+        return all(self.chunk_ledger(index).exists() for index in range(len(self.workfile.chunks())))
+
+    def chunk_ledger(self, index: int) -> Path:
+        """Return the path of a chunk's ledger, given its index in the run, from 0."""
+        return self.ledger(chunk_name(index))
+
+    def ledger(self, name: str) -> Path:
+        """Return the path of a ledger, given a chunk's name or a file's key."""
+        return self.ledgers / f"{name}.jsonl"
 
     def check_results(self) -> None:
         """Check that the results of a run that has ended have all its outcomes.
@@ -149,7 +166,7 @@ class RunFolder:
     def exit_code(self, summary: Summary) -> int:
         """Return the exit code of a run, given its summary."""
         if self.stop_path.exists():
-            return EnvironmentStop.exit_code
+            return int((read_json(self.stop_path) or {}).get("exit_code", EnvironmentStop.exit_code))
         return 0 if summary.complete else BatchFailed.exit_code
 
     def why_stopped(self) -> str:

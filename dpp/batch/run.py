@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import socket
 import time
@@ -13,14 +14,13 @@ from operator import itemgetter
 from pathlib import Path
 
 from dpp import names
-from dpp.batch.folder import RunFolder
-from dpp.batch.workfile import is_graph
+from dpp.batch.folder import RunFolder, chunk_name
 from dpp.engine.activity import SNAPSHOT_SECONDS
 from dpp.engine.engine import Engine
 from dpp.engine.pipeline import Job, Pipeline
 from dpp.engine.snapshot import Slow, Snapshot, keep_snapshot
 from dpp.engine.wear import Wear
-from dpp.errors import INTERRUPTED, ConfigurationError, EnvironmentStop
+from dpp.errors import INTERRUPTED, ConfigurationError, DppError, EnvironmentStop
 from dpp.manifest.entries import Entry
 from dpp.manifest.sources import Existing
 from dpp.models import FileData, key_of
@@ -37,6 +37,8 @@ from dpp.workspace.ledger import Ledger, read_ledgers
 from dpp.workspace.locks import BatchLock, ChunkLock
 from dpp.workspace.machine import process_name, stop_for
 from dpp.workspace.space import StoppedDownloads
+
+MARK_BYTES = 8
 
 
 class Run(RunFolder):
@@ -92,6 +94,7 @@ class Run(RunFolder):
                 "host": socket.gethostname(),
                 "pid": os.getpid(),
                 "skipped": existing.skipped if existing else 0,
+                "mark": secrets.token_hex(MARK_BYTES),
             }
         )
         write_json(self.folder / "run.json", self._info.model_dump(mode="json"))
@@ -110,17 +113,9 @@ class Run(RunFolder):
         self._steps = steps or self._steps or self._registry.steps(settings)
         return Pipeline(settings, self._registry, self.label, self._steps, self.workfile.limits, self.info.selection, self._stopped.note)
 
-    def ledger(self, name: str) -> Path:
-        """Return the path of a ledger, given a chunk's number or a file's key."""
-        return self.ledgers / f"{name}.jsonl"
-
-    def chunk_ledger(self, index: int) -> Path:
-        """Return the path of a chunk's ledger, given its index in the run, from 0."""
-        return self.ledger(_chunk_name(index))
-
     def chunk_snapshot(self, index: int) -> Path:
         """Return the path of the snapshot of a chunk's files in flight."""
-        return self.snapshot(_chunk_name(index))
+        return self.snapshot(chunk_name(index))
 
     def chunk_lock(self, index: int) -> ChunkLock:
         """Return the lock of a chunk, not taken yet.
@@ -130,7 +125,15 @@ class Run(RunFolder):
         """
         if not self.workfile.locks.is_dir():
             raise self.workfile.ended_error()
-        return ChunkLock(self.workfile.locks / f"{_chunk_name(index)}.lock")
+        return ChunkLock(self.workfile.locks / f"{chunk_name(index)}.lock")
+
+    def chunk_holder(self, index: int) -> str:
+        """Return the last process that has run a chunk, as "pid ... on <host> since ..."; "" if there was none."""
+        lock = self.chunk_lock(index)
+        try:
+            return lock.holder()
+        finally:
+            lock.release()
 
     def notes(self, key: str) -> Path:
         """Return the path of the state that the tasks of one file pass on."""
@@ -200,7 +203,7 @@ class Run(RunFolder):
         # Another process that shares the run may have recorded them and ended the run.
         with suppress(ConfigurationError, FileNotFoundError):
             chunks, pipeline = self.workfile.chunks(), self.pipeline()
-            files = [self.workfile.file(index) for index in range(len(chunks))] if is_graph(chunks) else []
+            files = [self.workfile.file(index) for index in range(len(chunks))] if self.workfile.is_graph() else []
             jobs = [Job(file) for file in files if not self.ledger(key_of(file)).exists()]
             records = [record for job in jobs if (record := pipeline.recalled(job))]
             ledger = Ledger(self.ledger(f"known-{process_name()}"))
@@ -249,10 +252,10 @@ class Run(RunFolder):
             return summary, INTERRUPTED
         return summary, self.exit_code(summary)
 
-    def stop(self, error: EnvironmentStop) -> None:
-        """Record that the environment stopped the run, if that can still be written."""
+    def stop(self, error: DppError) -> None:
+        """Record what stopped the run, if that can still be written."""
         with suppress(EnvironmentStop):
-            write_json(self.stop_path, {"reason": redact_text(str(error))})
+            write_json(self.stop_path, {"reason": redact_text(str(error)), "exit_code": error.exit_code})
 
     def _try_alone(self) -> bool:
         return self._lock is None or self._lock.try_alone()
@@ -267,10 +270,6 @@ class Run(RunFolder):
         """Release the lock for the parent process as well, which started the run and has not ended yet."""
         if self._lock is not None:
             self._lock.unlock()
-
-
-def _chunk_name(index: int) -> str:
-    return f"{index:05d}"
 
 
 def _largest_last(entries: Iterable[Entry], sizes: Mapping[str, int]) -> Iterator[Entry]:

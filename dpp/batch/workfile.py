@@ -1,16 +1,21 @@
 """The work of a run, in a folder that only its owner can read and that exists only while the run lasts.
 
 files.jsonl   the files as the manifest lists them, with the secrets in URLs and headers
-plan.json     the settings, and the offsets of the chunks
+plan.json     the settings, the offsets of the chunks, and where Python looks for modules
 chunks/       a lock for each chunk
 progress/     snapshots of the files in flight
 limits/       state of the limits that the processes of the run share
 crashes       exists if a process of the run has crashed
+coordinator   with an executor: touched every second by the process that submits the chunks
+interrupted   with an executor: exists if the chunks are to end
 """
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -22,8 +27,12 @@ from dpp.manifest.entries import Entry
 from dpp.models import FileData
 from dpp.settings import Settings, make_settings
 from dpp.workspace.atomic import read_json, stops_run, write_json
+from dpp.workspace.machine import current_folder
 
 CRASHES = "crashes"
+COORDINATOR = "coordinator"
+INTERRUPTED = "interrupted"
+BEAT_SECONDS = 1.0
 
 
 class WorkFile:
@@ -44,6 +53,7 @@ class WorkFile:
         self._label = label
         self._settings: Settings | None = None
         self._files: list[FileData] = []
+        self._beat_due = 0.0
 
     def begin(self, source: str, entries: Iterator[Entry], settings: Settings, schemes: set[str], workers: int) -> list[Chunk]:
         """Check the manifest and write its files.
@@ -82,7 +92,19 @@ class WorkFile:
     def open(self, settings: Settings, chunks: Sequence[Chunk]) -> None:
         """Write the plan, so that other processes can join the run."""
         self._settings = settings
-        write_json(self.folder / "plan.json", {"run": self._run, "settings": settings.model_dump(mode="json"), "chunks": chunks})
+        plan = {"run": self._run, "settings": settings.model_dump(mode="json"), "chunks": chunks}
+        write_json(self.folder / "plan.json", plan | {"current_folder": current_folder(), "path": sys.path})
+
+    def restore_imports(self) -> None:
+        """Let this process find the modules of steps where the process that began the run finds them.
+
+        Raises:
+            ConfigurationError: The run has ended.
+        """
+        plan = self._plan()
+        with suppress(OSError):
+            os.chdir(plan["current_folder"])
+        sys.path += [folder for folder in plan["path"] if folder not in sys.path]
 
     def is_open(self) -> bool:
         """Whether the run can be joined: it has started and not ended."""
@@ -135,6 +157,32 @@ class WorkFile:
         stored = read_json(self.folder / "plan.json")
         return stored if isinstance(stored, dict) and stored["run"] == self._run else None
 
+    def is_graph(self) -> bool:
+        """Whether every file has its own Luigi tasks: Luigi's workers run them, and no chunk has several files."""
+        return not self.settings.executor and all(chunk.size == 1 for chunk in self.chunks())
+
+    def beat(self) -> None:
+        """Record that the process that submits the chunks to an executor works, once a second."""
+        if (now := time.monotonic()) >= self._beat_due:
+            self._beat_due = now + BEAT_SECONDS
+            with stops_run(self.folder):
+                (self.folder / COORDINATOR).touch()
+
+    def last_beat(self) -> int:
+        """Return the last time of :meth:`beat`, in nanoseconds on the clock of the file system; 0 if there was none."""
+        with suppress(OSError):
+            return (self.folder / COORDINATOR).stat().st_mtime_ns
+        return 0
+
+    def interrupt(self) -> None:
+        """Let the chunks that an executor runs end."""
+        with suppress(OSError):
+            (self.folder / INTERRUPTED).touch()
+
+    def is_interrupted(self) -> bool:
+        """Whether the chunks that an executor runs are to end: see :meth:`interrupt`, or the run has ended."""
+        return (self.folder / INTERRUPTED).exists() or not self.is_open()
+
     def note_crash(self) -> None:
         """Record that a process of the run has crashed, and may have left temporary files."""
         with suppress(OSError):
@@ -147,8 +195,3 @@ class WorkFile:
     def forget(self) -> None:
         """Remove the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def is_graph(chunks: Sequence[Chunk]) -> bool:
-    """Whether every file has its own Luigi tasks, that is, no chunk has several files."""
-    return all(chunk.size == 1 for chunk in chunks)

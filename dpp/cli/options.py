@@ -90,6 +90,8 @@ GROUPS = {
     ),
     "Parallelism and limits": (
         "workers",
+        "executor",
+        "lost_after",
         "chunk_size",
         "download_threads",
         "processing_limit",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import mimetypes
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from pydantic import field_validator
 
-from dpp.base import BaseFetcher, BaseProcessor
+from dpp.base import BaseExecutor, BaseFetcher, BaseProcessor
 from dpp.download.http_fetcher import RequestsFetcher
 from dpp.download.local import BadEntryFetcher, LocalFetcher
 from dpp.hookspecs import hookimpl
@@ -66,6 +67,16 @@ class Checksum(BaseProcessor):
         return {"files": len(paths), "size": sum(path.stat().st_size for path in paths), self.algorithm: digest}
 
 
+class Processes(BaseExecutor):
+    """Run chunks in processes of this machine that are started anew, instead of forks of Luigi's process."""
+
+    name = "processes"
+
+    def open(self) -> ThreadPoolExecutor:
+        """Return one thread per slot: the function that dpp submits starts the processes."""
+        return ThreadPoolExecutor(self.slots(), thread_name_prefix="executor")
+
+
 def content_digest(path: Path, algorithm: str = "sha256") -> str:
     """Return the digest of a file; for a folder, that of the list of its files' digests as ``sha256sum`` prints it."""
     if path.is_dir():
@@ -101,3 +112,9 @@ def dpp_sources(files: str, settings: Settings) -> Iterable[Mapping[str, Any]] |
 def dpp_fetchers() -> Mapping[str, type[BaseFetcher]]:
     """Offer fetchers for http and https (with requests), and for local files."""
     return {"http": RequestsFetcher, "https": RequestsFetcher, "file": LocalFetcher, BAD_ENTRY: BadEntryFetcher}
+
+
+@hookimpl
+def dpp_executors() -> list[type[BaseExecutor]]:
+    """Offer an executor for this machine."""
+    return [Processes]

@@ -12,15 +12,16 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import pluggy
+from pydantic import ValidationError
 from pydantic_core import SchemaError
 
 from dpp import hookspecs, names
-from dpp.base import BaseFetcher, NoOptions
+from dpp.base import BaseExecutor, BaseFetcher, NoOptions
 from dpp.errors import ConfigurationError, DppError, InputError, PluginError
 from dpp.plugins import builtin
 from dpp.plugins.steps import STEP_METHODS, ConfiguredStep, Steps, has_method, import_class, step_name, with_debug
-from dpp.redact import redact_url
-from dpp.settings import Settings
+from dpp.redact import declared_secrets, keep_secret, redact_url
+from dpp.settings import Settings, wrong_options
 from dpp.workspace.machine import ends_copies
 
 log = logging.getLogger(__name__)
@@ -52,10 +53,10 @@ class Origin:
 
 @dataclass(frozen=True)
 class Offer:
-    """A step, fetcher or source that a plugin offers under a name.
+    """A step, fetcher, source or executor that a plugin offers under a name.
 
     Attributes:
-        kind: ``pre-processor``, ``processor``, ``post-processor``, ``fetcher`` or ``source``.
+        kind: ``pre-processor``, ``processor``, ``post-processor``, ``fetcher``, ``source`` or ``executor``.
         name: Its name in a batch; for a fetcher or source, the URL scheme.
         cls: The class; for a source, the plugin.
         origin: The plugin that offers it.
@@ -139,6 +140,7 @@ class Registry:
         # The settings of a single task may lack later kinds of steps, and still have options for them.
         if settings.model_fields_set >= STEP_SETTINGS:
             used = {step.name for step in self._steps[wanted]} | {name for _, name in _chosen_steps(settings)}
+            used |= {settings.executor} - {""}
             _refuse_unused(settings.options, used, self.schemes())
         return self._steps[wanted]
 
@@ -171,9 +173,41 @@ class Registry:
         return cls
 
     def _unknown(self, kind: str, name: str) -> str:
-        hint = names.suggestion(name, (offer.name for offer in self.offers if offer.kind == kind), also="MODULE:CLASS")
+        also = "MODULE:CLASS" if kind in STEP_METHODS else ""
+        hint = names.suggestion(name, (offer.name for offer in self.offers if offer.kind == kind), also=also)
         broken = [f"\n  plugin {origin} is {origin.state}: {origin.reason}" for origin in self.origins if origin.state != "enabled"]
         return f"unknown {kind} {name!r}; {hint}{''.join(broken)}"
+
+    def executor(self, settings: Settings, workers: int, given: Mapping[str, Mapping[str, Any]] | None = None) -> BaseExecutor | None:
+        """Return the executor that the settings name, with its options; None for Luigi's workers.
+
+        Args:
+            settings: The settings.
+            workers: Number of chunks at once if its options have none.
+            given: The options of plugins that do not come from luigi.cfg.
+
+        Raises:
+            ConfigurationError: The name is unknown, or an option is invalid.
+            PluginError: Two plugins offer the name.
+        """
+        name = settings.executor
+        if not name:
+            return None
+        cls = self._offered("executor", name)
+        if refused := sorted(set((given or {}).get(name, ())).intersection(cls.configured_only)):
+            raise ConfigurationError(f"options of {name}: only section [{name}] of luigi.cfg can set {', '.join(refused)}")
+        try:
+            made: BaseExecutor = cls(**settings.options.get(name, {}))
+        except ValidationError as error:
+            raise wrong_options(name, error, cls) from error
+        keep_secret(declared_secrets(made))
+        return made if made.workers else made.model_copy(update={"workers": workers})
+
+    def packages(self, steps: Steps) -> dict[str, str]:
+        """Return the versions of the packages whose steps or fetchers a run may use, by name."""
+        used = {step.cls for step in steps}
+        offers = [offer for offer in self.offers if offer.kind == "fetcher" or offer.cls in used]
+        return dict(sorted(offer.origin.distribution.rsplit(" ", 1) for offer in offers if offer.origin.distribution != BUILT_IN))
 
     def fetchers(self) -> dict[str, type[BaseFetcher]]:
         """Return the fetcher class of each URL scheme; a plugin's fetcher replaces a built-in one.
@@ -266,6 +300,8 @@ def _with_shared(cls: type[Any], own: dict[str, Any], settings: Settings) -> dic
 def option_names(settings: Settings) -> Iterator[str]:
     """Yield the names that can have options in a batch: URL schemes, and steps by their names in the batch and their own names."""
     yield from registry().schemes()
+    if settings.executor:
+        yield settings.executor
     for kind, name in _chosen_steps(settings):
         yield name
         if ":" in name:
@@ -336,7 +372,7 @@ def _registered(manager: pluggy.PluginManager, origin: Origin, load: Callable[[]
 
 def _offers(manager: pluggy.PluginManager, origin: Origin, plugin: Any) -> Iterator[Offer]:
     """Yield what one plugin offers, by calling its hooks only."""
-    for kind, method in STEP_METHODS.items():
+    for kind, method in {**STEP_METHODS, "executor": "open"}.items():
         for classes in _alone(manager, plugin, f"dpp_{kind.replace('-', '_')}s")():
             for cls in classes:
                 _check_class(kind, cls, method)

@@ -36,6 +36,8 @@ class RunInfo(BaseModel):
         withheld: Names of options and settings that are not stored because they may be secret.
         selection: Which failures of earlier runs are retried; all if None.
         skipped: Files skipped because the destination has them (``skip_existing``).
+        packages: Versions of the packages whose steps and fetchers the run may use, by name.
+        mark: Random text by which a process on another machine recognizes the run; no secret.
     """
 
     # Every field has a default, so that the file of another version of dpp can be read.
@@ -58,6 +60,8 @@ class RunInfo(BaseModel):
     withheld: list[str] = Field(default_factory=list)
     selection: Selection | None = None
     skipped: int = 0
+    packages: dict[str, str] = Field(default_factory=dict)
+    mark: str = ""
 
     def elapsed(self) -> float:
         """Return the seconds since the start of the run."""

@@ -17,12 +17,13 @@ import luigi
 from luigi.freezing import recursively_unfreeze
 from luigi.interface import core
 
+from dpp.base import BaseExecutor
 from dpp.batch.batch import open_run
 from dpp.batch.chunks import ChunkRunner
 from dpp.batch.request import Request
 from dpp.batch.run import Run
-from dpp.batch.workfile import is_graph
 from dpp.errors import INTERRUPTED_TEXT, BatchFailed, ConfigurationError, EnvironmentStop
+from dpp.executors.coordinator import Coordinator
 from dpp.logs import close_run_log, keep_log, set_up_logging
 from dpp.manifest.readers import Files
 from dpp.monitor.viewer import Viewer
@@ -87,6 +88,27 @@ class FileChunk(PatientTask):
             runner.run_all(self.index, Progress(self).files)
 
 
+class ExecutedChunks(PatientTask):
+    """Run all chunks of a batch with an executor; in place of the :class:`FileChunk` tasks, and with the same targets."""
+
+    run_folder = luigi.Parameter(description="folder of the run that the chunks belong to")
+    workers = luigi.IntParameter(description="number of chunks at once, if the executor's options have none")
+
+    def output(self) -> FileTarget:
+        """Return the folder of the chunks' ledgers, which is complete when every file has an outcome."""
+        run = run_in(self.run_folder)
+        return FileTarget(run.ledgers, run.has_all_ledgers)
+
+    def run(self) -> None:
+        """Submit the chunks, and wait until all are done."""
+        run = run_in(self.run_folder)
+        set_up_logging(run.workfile.settings)
+        executor = registry().executor(run.workfile.settings, self.workers)
+        assert executor is not None
+        with FileChunk.ending.chunk() if FileChunk.ending else nullcontext():
+            Coordinator(run, executor, Progress(self).files).run()
+
+
 @with_settings(list(Settings.model_fields))
 class RunBatch(SettingsTask):
     """Run a batch of files: download, pre-process, process, report.
@@ -114,6 +136,7 @@ class RunBatch(SettingsTask):
     viewer: Viewer | None = None
     _opened: Run | None = None
     _required: list[luigi.Task] | None = None
+    _executor: BaseExecutor | None = None
     ending: Ending | None = None
 
     @classmethod
@@ -149,10 +172,11 @@ class RunBatch(SettingsTask):
             for problem in unknown_settings():
                 log.warning("%s", problem)
             shared = not core().local_scheduler
-            request = Request(self.batch_name, recursively_unfreeze(self.param_kwargs["options"]), self.selection)
-            self._opened = open_run(
-                self.wanted_files(), self.settings(), registry(), request=request, workers=self._sharing_workers(), shared=shared
-            )
+            given = recursively_unfreeze(self.param_kwargs["options"])
+            self._executor = registry().executor(self.settings(), self.workers or _workers(), given)
+            workers = self._executor.slots() if self._executor else self._sharing_workers()
+            request = Request(self.batch_name, given, self.selection)
+            self._opened = open_run(self.wanted_files(), self.settings(), registry(), request=request, workers=workers, shared=shared)
             RUNS[str(self._opened.folder)] = self._opened
             self._watch(self._opened)
         return self._opened
@@ -204,7 +228,7 @@ class RunBatch(SettingsTask):
         if self.viewer is not None:
             self.viewer.stop()
         close_run_log()
-        self._opened = self._required = self.ending = self.viewer = FileChunk.ending = None
+        self._opened = self._required = self._executor = self.ending = self.viewer = FileChunk.ending = None
         self.__dict__.pop("_settings", None)
 
     def requires(self) -> list[luigi.Task]:
@@ -232,7 +256,9 @@ class RunBatch(SettingsTask):
 
     def _tasks(self, run: Run) -> list[luigi.Task]:
         chunks = run.workfile.chunks()
-        if is_graph(chunks):
+        if (executor := self._executor) is not None:
+            return [ExecutedChunks(run_folder=str(run.folder), workers=executor.workers)]
+        if run.workfile.is_graph():
             folder = str(run.folder)
             # The id changes nothing: it makes a task recognizable in Luigi's log.
             return [self.clone(Report, run_folder=folder, index=index, id=run.workfile.file(index).id) for index in range(len(chunks))]

@@ -1,0 +1,105 @@
+"""The function that an executor calls for a chunk, and the chunk runners that it hands the chunk to.
+
+A chunk runner (``python -m dpp.runner``) is a process that runs chunk after chunk. It is no fork of the calling process, which may
+have threads, or be daemonic and may then have no children of ``multiprocessing``, as the workers of Celery and Dask.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+
+from dpp.batch.chunks import End
+from dpp.engine.confine import confine_child, end_group
+from dpp.errors import DppError
+from dpp.workspace.machine import starting
+
+END_SECONDS = 15.0
+
+_idle: list[_Runner] = []
+_lock = threading.Lock()
+
+
+class ChunkLost(Exception):
+    """Report that the process of a chunk has ended before the chunk was done."""
+
+
+def work(run_folder: str, index: int, token: str) -> End:
+    """Run a chunk of a run in a chunk runner of this process, and wait for it.
+
+    Args:
+        run_folder: Path of the run's folder, the same on all machines.
+        index: Index of the chunk in the run, from 0.
+        token: The ``mark`` in ``run.json``, by which the workspace is recognized.
+
+    Returns:
+        "done"; "already" if the chunk was done before or the run has ended; "busy" if another process runs it.
+
+    Raises:
+        ChunkLost: The process of the chunk was stopped.
+        InputError: This machine does not see the workspace, or has other versions of dpp or of a plugin.
+        EnvironmentStop: The environment stops the run.
+    """
+    with _lock:
+        runner = _idle.pop() if _idle else None
+    runner = runner or _Runner()
+    try:
+        answer = runner.ask(run_folder, index, token)
+    except BaseException:
+        runner.close()
+        raise
+    with _lock:
+        _idle.append(runner)
+    if isinstance(answer, DppError):
+        raise answer
+    return answer
+
+
+def close_runners() -> None:
+    """End the idle chunk runners of this process."""
+    with _lock:
+        runners = [*_idle]
+        _idle.clear()
+    for runner in runners:
+        runner.close()
+
+
+class _Runner:
+    """A chunk runner; it ends when its connection is closed, or with this process."""
+
+    def __init__(self) -> None:
+        with starting():
+            ours, theirs = socket.socketpair()
+            self._connection = Connection(ours.detach())
+            with theirs:
+                # Without -P, a module in the current folder could take the place of one of Python's.
+                command = [sys.executable, "-P", "-m", "dpp.runner", str(theirs.fileno())]
+                self._process = subprocess.Popen(  # noqa: S603 - our own program
+                    command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
+                )
+            # A process that a plugin has forked may keep the other end of the connection open.
+            self._ended = os.pidfd_open(self._process.pid)
+        confine_child(self._process.pid)
+
+    def ask(self, run_folder: str, index: int, token: str) -> End | DppError:
+        """Let the runner run a chunk; return what came of it."""
+        with suppress(EOFError, OSError):
+            self._connection.send((run_folder, index, token))
+            wait([self._connection, self._ended])
+            if self._connection.poll() and (answer := self._connection.recv()):
+                return answer  # type: ignore[no-any-return]
+        raise ChunkLost(f"the process of chunk {index} on {socket.gethostname()} was stopped")
+
+    def close(self) -> None:
+        """Let the runner end its chunk, if it has one, and end; kill it if that takes too long."""
+        self._connection.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_SECONDS)
+        end_group(self._process.pid)
+        self._process.wait()
+        os.close(self._ended)

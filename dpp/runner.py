@@ -1,0 +1,144 @@
+"""``python -m dpp.runner DESCRIPTOR``: run chunks of batches, one after another, as another process requests them.
+
+Each request is a run's folder, the index of a chunk and the run's mark; each answer is the end of the chunk or an error of dpp. The
+runner ends when the other process closes the connection or ends; a chunk gets up to 12 seconds for its files in flight then.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+from contextlib import closing, suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import FrameType
+
+from dpp._version import __version__
+from dpp.batch.chunks import ChunkRunner, End
+from dpp.batch.run import Run
+from dpp.errors import ConfigurationError, DppError
+from dpp.logs import close_run_log, keep_log, set_up_logging
+from dpp.plugins.registry import registry
+from dpp.signals import postpone
+
+IDLE_SECONDS = 10.0
+
+
+class Runner:
+    """Run the chunks that another process requests.
+
+    Args:
+        connection: The connection to the other process.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._folder = ""
+        self._chunks: ChunkRunner | None = None
+        self._is_ending = False
+
+    def serve(self) -> None:
+        """Run chunks until the other process closes the connection, or a signal ends this one."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+        with suppress(EOFError, OSError, KeyboardInterrupt), closing(self):
+            while not self._is_ending:
+                if not self._connection.poll(IDLE_SECONDS):
+                    self.close()
+                self._connection.send(self._answer(*self._connection.recv()))
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        if not postpone(number):
+            self._is_ending = True
+            raise KeyboardInterrupt
+
+    def _answer(self, folder: str, index: int, token: str) -> End | DppError | None:
+        """Return the end of a chunk, or the error that ended it; None if it was stopped."""
+        try:
+            run = Run(Path(folder), registry())
+            check_visible(run, token)
+            if not run.workfile.is_open():
+                return "already"
+            return self._chunk_runner(run).run(index, self._look)
+        except KeyboardInterrupt:
+            return None
+        except DppError as error:
+            return error
+
+    def _chunk_runner(self, run: Run) -> ChunkRunner:
+        """Return what runs chunks of a run; the child of another run is ended."""
+        if self._chunks is None or self._folder != str(run.folder):
+            self.close()
+            run.workfile.restore_imports()
+            set_up_logging(run.workfile.settings)
+            # Where the run was started without a command line, it keeps no log.
+            if (path := run.folder / "log.txt").exists():
+                keep_log(path)
+            check_versions(run)
+            self._folder, self._chunks = str(run.folder), ChunkRunner(run, is_watched=True)
+        return self._chunks
+
+    def _look(self, *_counts: int) -> None:
+        # There is no other request before the answer, so this is the end of the other process.
+        if self._connection.poll():
+            self._is_ending = True
+            raise KeyboardInterrupt
+
+    def close(self) -> None:
+        """End the child process of the last run."""
+        if self._chunks is not None:
+            self._chunks.close()
+            self._chunks = None
+            close_run_log()
+
+
+def check_visible(run: Run, token: str) -> None:
+    """Check that this machine sees a run's folder.
+
+    Raises:
+        ConfigurationError: It does not, or it sees another run at the same path.
+    """
+    if run.info.mark != token:
+        raise ConfigurationError(
+            f"the worker on {socket.gethostname()} does not see workspace {run.root}: {run.folder} is missing there, or is another run; "
+            "all workers need the workspace at the same path. Without a shared file system, run a part of the files on each machine"
+        )
+
+
+def check_versions(run: Run) -> None:
+    """Check that dpp, and the packages that a run may use, have the same versions here as where the run was started.
+
+    Raises:
+        ConfigurationError: Some differ; it names both versions.
+    """
+    steps = registry().steps(run.workfile.settings)
+    ours, theirs = {"dpp": __version__, **registry().packages(steps)}, {"dpp": run.info.dpp, **run.info.packages}
+    host = socket.gethostname()
+    different = [
+        f"{name} is {theirs.get(name, 'not installed')} on {run.info.host}, and {ours.get(name, 'not installed')} for the worker on {host}"
+        for name in sorted({*ours, *theirs})
+        if ours.get(name) != theirs.get(name)
+    ]
+    if not different and list(steps.fingerprints()) != run.info.fingerprints:
+        different = [f"the steps on {run.info.host} and those of the worker on {host} have other versions or options"]
+    if different:
+        raise ConfigurationError(f"{'; '.join(different)}; install the same versions everywhere")
+
+
+def main() -> None:
+    """Serve the connection whose descriptor is the only argument."""
+    connection = Connection(int(sys.argv[1]))
+    os.set_inheritable(connection.fileno(), False)  # noqa: FBT003 - its only form
+    # A process that a plugin forks must not keep the connection open.
+    os.register_at_fork(after_in_child=connection.close)
+    try:
+        Runner(connection).serve()
+    finally:
+        logging.shutdown()
+
+
+if __name__ == "__main__":
+    main()
