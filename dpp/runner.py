@@ -1,7 +1,8 @@
-"""``python -m dpp.runner DESCRIPTOR``: run chunks of batches, one after another, as another process requests them.
+"""``python -m dpp.runner DESCRIPTOR``: run chunks of one run, one after another, as another process requests them.
 
-Each request is a run's folder, the index of a chunk and the run's mark; each answer is the end of the chunk or an error of dpp. The
-runner ends when the other process closes the connection or ends; a chunk gets up to 12 seconds for its files in flight then.
+Each request is the run's folder, the index of a chunk and the run's mark; each answer is the end of the chunk or an error of dpp. The
+runner ends when the other process closes the connection or ends, or has no request for a minute; a chunk gets up to 12 seconds for its
+files in flight then.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from dpp._version import __version__
 from dpp.batch.chunks import ChunkRunner, End
 from dpp.batch.run import Run
 from dpp.errors import ConfigurationError, DppError
-from dpp.logs import close_run_log, keep_log, set_up_logging
+from dpp.logs import keep_log, set_up_logging
 from dpp.plugins.registry import registry
 from dpp.signals import postpone
 
-IDLE_SECONDS = 10.0
+IDLE_SECONDS = 60.0
 
 
 class Runner:
@@ -36,18 +37,15 @@ class Runner:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._folder = ""
         self._chunks: ChunkRunner | None = None
         self._is_ending = False
 
     def serve(self) -> None:
-        """Run chunks until the other process closes the connection, or a signal ends this one."""
+        """Run chunks until the other process closes the connection or has no more, or a signal ends this one."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
         with suppress(EOFError, OSError, KeyboardInterrupt), closing(self):
-            while not self._is_ending:
-                if not self._connection.poll(IDLE_SECONDS):
-                    self.close()
+            while not self._is_ending and self._connection.poll(IDLE_SECONDS):
                 self._connection.send(self._answer(*self._connection.recv()))
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
@@ -62,24 +60,12 @@ class Runner:
             check_visible(run, token)
             if not run.workfile.is_open():
                 return "already"
-            return self._chunk_runner(run).run(index, self._look)
+            self._chunks = self._chunks or _open(run)
+            return self._chunks.run(index, self._look)
         except KeyboardInterrupt:
             return None
         except DppError as error:
             return error
-
-    def _chunk_runner(self, run: Run) -> ChunkRunner:
-        """Return what runs chunks of a run; the child of another run is ended."""
-        if self._chunks is None or self._folder != str(run.folder):
-            self.close()
-            run.workfile.restore_imports()
-            set_up_logging(run.workfile.settings)
-            # Where the run was started without a command line, it keeps no log.
-            if (path := run.folder / "log.txt").exists():
-                keep_log(path)
-            check_versions(run)
-            self._folder, self._chunks = str(run.folder), ChunkRunner(run, is_watched=True)
-        return self._chunks
 
     def _look(self, *_counts: int) -> None:
         # There is no other request before the answer, so this is the end of the other process.
@@ -88,11 +74,20 @@ class Runner:
             raise KeyboardInterrupt
 
     def close(self) -> None:
-        """End the child process of the last run."""
+        """End the child process."""
         if self._chunks is not None:
             self._chunks.close()
-            self._chunks = None
-            close_run_log()
+
+
+def _open(run: Run) -> ChunkRunner:
+    """Prepare this process for a run."""
+    run.workfile.restore_imports()
+    set_up_logging(run.workfile.settings)
+    # A run that a program has started keeps no log.
+    if (path := run.folder / "log.txt").exists():
+        keep_log(path)
+    check_versions(run)
+    return ChunkRunner(run, is_watched=True)
 
 
 def check_visible(run: Run, token: str) -> None:

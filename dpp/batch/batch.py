@@ -93,6 +93,7 @@ def open_run(
         if last is not None and last.summary() is None:
             workspace.sweep()
         run = Run(folder / "runs" / str(last.number + 1 if last else 1), registry, lock)
+        run.workfile.check_free()
         existing = _existing(settings, registry)
         entries = _read_entries(files, settings, registry)
         if existing:

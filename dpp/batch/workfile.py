@@ -26,7 +26,8 @@ from dpp.manifest.catalog import Chunk, read_catalog, write_catalog
 from dpp.manifest.entries import Entry
 from dpp.models import FileData
 from dpp.settings import Settings, make_settings
-from dpp.workspace.atomic import read_json, stops_run, write_json
+from dpp.workspace.atomic import list_folder, read_json, stops_run, write_json
+from dpp.workspace.locks import ChunkLock, held_error
 from dpp.workspace.machine import current_folder
 
 CRASHES = "crashes"
@@ -182,6 +183,20 @@ class WorkFile:
     def is_interrupted(self) -> bool:
         """Whether the chunks that an executor runs are to end: see :meth:`interrupt`, or the run has ended."""
         return (self.folder / INTERRUPTED).exists() or not self.is_open()
+
+    def check_free(self) -> None:
+        """Check that no process runs a chunk of an earlier run, whose coordinator has ended before it.
+
+        Raises:
+            LockedError: One does.
+        """
+        for path in list_folder(self.locks):
+            lock = ChunkLock(path)
+            try:
+                if not lock.try_hard():
+                    raise held_error(lock.holder())
+            finally:
+                lock.release()
 
     def note_crash(self) -> None:
         """Record that a process of the run has crashed, and may have left temporary files."""

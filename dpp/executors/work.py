@@ -45,11 +45,9 @@ def work(run_folder: str, index: int, token: str) -> End:
         InputError: This machine does not see the workspace, or has other versions of dpp or of a plugin.
         EnvironmentStop: The environment stops the run.
     """
-    with _lock:
-        runner = _idle.pop() if _idle else None
-    runner = runner or _Runner()
+    runner = _idle_runner(run_folder) or _Runner(run_folder)
     try:
-        answer = runner.ask(run_folder, index, token)
+        answer = runner.ask(index, token)
     except BaseException:
         runner.close()
         raise
@@ -58,6 +56,18 @@ def work(run_folder: str, index: int, token: str) -> End:
     if isinstance(answer, DppError):
         raise answer
     return answer
+
+
+def _idle_runner(run_folder: str) -> _Runner | None:
+    """Take an idle chunk runner of a run, if there is one; forget those that have ended."""
+    # Those of other runs are no use, as the modules of steps may have changed since.
+    with _lock:
+        ended = [runner for runner in _idle if not runner.is_alive()]
+        found = next((runner for runner in _idle if runner.run_folder == run_folder and runner not in ended), None)
+        _idle[:] = [runner for runner in _idle if runner is not found and runner not in ended]
+    for runner in ended:
+        runner.close()
+    return found
 
 
 def close_runners() -> None:
@@ -70,9 +80,14 @@ def close_runners() -> None:
 
 
 class _Runner:
-    """A chunk runner; it ends when its connection is closed, or with this process."""
+    """A chunk runner for one run; it ends when its connection is closed, or with this process.
 
-    def __init__(self) -> None:
+    Args:
+        run_folder: Path of the run's folder.
+    """
+
+    def __init__(self, run_folder: str) -> None:
+        self.run_folder = run_folder
         with starting():
             ours, theirs = socket.socketpair()
             self._connection = Connection(ours.detach())
@@ -86,10 +101,14 @@ class _Runner:
             self._ended = os.pidfd_open(self._process.pid)
         confine_child(self._process.pid)
 
-    def ask(self, run_folder: str, index: int, token: str) -> End | DppError:
+    def is_alive(self) -> bool:
+        """Whether the process has not ended."""
+        return self._process.poll() is None
+
+    def ask(self, index: int, token: str) -> End | DppError:
         """Let the runner run a chunk; return what came of it."""
         with suppress(EOFError, OSError):
-            self._connection.send((run_folder, index, token))
+            self._connection.send((self.run_folder, index, token))
             wait([self._connection, self._ended])
             if self._connection.poll() and (answer := self._connection.recv()):
                 return answer  # type: ignore[no-any-return]

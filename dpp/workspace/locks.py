@@ -198,8 +198,7 @@ class BatchLock(_HolderLock):
         deadline = time.monotonic() + NAMED_SECONDS
         while _is_over(holder := self.holder()) and time.monotonic() < deadline:
             time.sleep(PAUSE)
-        by = f"a child process of {holder}" if holder and _is_over(holder) else holder or "another process"
-        return LockedError(f"this batch is being run by {by}; wait for it to end or stop it, then run the same command again")
+        return held_error(f"a child process of {holder}" if holder and _is_over(holder) else holder)
 
     def try_shared(self) -> bool:
         """Take the lock together with others, unless another process holds it exclusively."""
@@ -223,6 +222,12 @@ class ChunkLock(_HolderLock):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, is_inherited=False)
+
+
+def held_error(holder: str) -> LockedError:
+    """Return the error for a batch that a process runs; "" if it is unknown which one."""
+    by = holder or "another process"
+    return LockedError(f"this batch is being run by {by}; wait for it to end or stop it, then run the same command again")
 
 
 def _is_over(holder: str) -> bool:
