@@ -21,8 +21,11 @@ try:
 except ImportError as error:
     raise ImportError("dpp.testing needs pytest; install it with: pip install 'dpp[testing]'") from error
 
-pytest.register_assert_rewrite("dpp.testing.fetchers", "dpp.testing.sources", "dpp.testing.steps", "dpp.testing.suites")
+pytest.register_assert_rewrite(
+    "dpp.testing.executors", "dpp.testing.fetchers", "dpp.testing.sources", "dpp.testing.steps", "dpp.testing.suites"
+)
 
+from dpp.testing.executors import ExecutorContract
 from dpp.testing.fetchers import FetcherSuite
 from dpp.testing.files import file_data
 from dpp.testing.fixtures import command, manifest, ready_file, results, run_batch
@@ -31,6 +34,7 @@ from dpp.testing.sources import SourceSuite
 from dpp.testing.steps import PostProcessorSuite, PreProcessorSuite, ProcessorSuite
 
 __all__ = [
+    "ExecutorContract",
     "FetcherSuite",
     "MemoryPart",
     "PostProcessorSuite",
