@@ -120,8 +120,10 @@ class ChunkRunner:
 
     def run_all(self, first: int, on_progress: OnProgress = _ignore) -> None:
         """Run a chunk, then each one that is not done and that no other process runs; see :meth:`run`."""
-        for index in (first, *range(len(self._chunks))):
-            self.run(index, on_progress)
+        self.run(first, on_progress)
+        # Meanwhile, a process that has run another chunk may have been killed.
+        while "done" in [self.run(index, on_progress) for index in range(len(self._chunks))]:
+            pass
 
     def close(self) -> None:
         """End the child process."""

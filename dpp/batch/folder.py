@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 from pydantic import ValidationError
 
 from dpp import names
-from dpp.batch.workfile import WorkFile
+from dpp.batch.workfile import WorkFile, chunk_name
 from dpp.errors import BatchFailed, ConfigurationError, DppError, EnvironmentStop
 from dpp.models import Outcome
 from dpp.report.html import Page
@@ -32,11 +32,6 @@ from dpp.report.summary import Summary, fold
 from dpp.workspace.atomic import is_alive, list_folder, read_json, write_stream
 from dpp.workspace.ledger import Record, read_ledgers, read_records
 from dpp.workspace.locks import BatchLock
-
-
-def chunk_name(index: int) -> str:
-    """Return the name of a chunk's files, given its index in the run, from 0."""
-    return f"{index:05d}"
 
 
 class RunFolder:

@@ -14,7 +14,8 @@ from operator import itemgetter
 from pathlib import Path
 
 from dpp import names
-from dpp.batch.folder import RunFolder, chunk_name
+from dpp.batch.folder import RunFolder
+from dpp.batch.workfile import LOCK_SUFFIX, chunk_name
 from dpp.engine.activity import SNAPSHOT_SECONDS
 from dpp.engine.engine import Engine
 from dpp.engine.pipeline import Job, Pipeline
@@ -125,7 +126,7 @@ class Run(RunFolder):
         """
         if not self.workfile.locks.is_dir():
             raise self.workfile.ended_error()
-        return ChunkLock(self.workfile.locks / f"{chunk_name(index)}.lock")
+        return ChunkLock(self.workfile.locks / f"{chunk_name(index)}{LOCK_SUFFIX}")
 
     def chunk_holder(self, index: int) -> str:
         """Return the last process that has run a chunk, as "pid ... on <host> since ..."; "" if there was none."""

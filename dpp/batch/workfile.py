@@ -2,7 +2,7 @@
 
 files.jsonl   the files as the manifest lists them, with the secrets in URLs and headers
 plan.json     the settings, the offsets of the chunks, and where Python looks for modules
-chunks/       a lock for each chunk
+chunks/       for each chunk a lock, and with an executor a file that the worker touches which waits for the chunk
 progress/     snapshots of the files in flight
 limits/       state of the limits that the processes of the run share
 crashes       exists if a process of the run has crashed
@@ -34,6 +34,12 @@ CRASHES = "crashes"
 COORDINATOR = "coordinator"
 INTERRUPTED = "interrupted"
 BEAT_SECONDS = 1.0
+LOCK_SUFFIX = ".lock"
+
+
+def chunk_name(index: int) -> str:
+    """Return the name of a chunk's files, given its index in the run, from 0."""
+    return f"{index:05d}"
 
 
 class WorkFile:
@@ -171,9 +177,20 @@ class WorkFile:
 
     def last_beat(self) -> int:
         """Return the last time of :meth:`beat`, in nanoseconds on the clock of the file system; 0 if there was none."""
+        return _modified(self.folder / COORDINATOR)
+
+    def beat_for(self, index: int) -> None:
+        """Record that a worker waits for a chunk that it was given; do nothing if that cannot be written or the run has ended."""
         with suppress(OSError):
-            return (self.folder / COORDINATOR).stat().st_mtime_ns
-        return 0
+            if self.locks.is_dir():
+                self._chunk_beat(index).touch()
+
+    def last_beat_for(self, index: int) -> int:
+        """Return the last sign of life of a chunk, in nanoseconds on the clock of the file system; 0 if there was none."""
+        return max(_modified(self._chunk_beat(index)), _modified(self.snapshots / f"{chunk_name(index)}.json"))
+
+    def _chunk_beat(self, index: int) -> Path:
+        return self.locks / f"{chunk_name(index)}.beat"
 
     def interrupt(self) -> None:
         """Let the chunks that an executor runs end."""
@@ -191,6 +208,8 @@ class WorkFile:
             LockedError: One does.
         """
         for path in list_folder(self.locks):
+            if path.suffix != LOCK_SUFFIX:
+                continue
             lock = ChunkLock(path)
             try:
                 if not lock.try_hard():
@@ -210,3 +229,10 @@ class WorkFile:
     def forget(self) -> None:
         """Remove the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _modified(path: Path) -> int:
+    """Return a file's time of modification in nanoseconds; 0 if it does not exist."""
+    with suppress(OSError):
+        return path.stat().st_mtime_ns
+    return 0

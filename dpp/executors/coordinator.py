@@ -17,7 +17,7 @@ from pathlib import Path
 from dpp.base import BaseExecutor
 from dpp.batch.chunks import End
 from dpp.batch.run import Run
-from dpp.errors import RESUMABLE_TEXT, DppError, EnvironmentStop
+from dpp.errors import RESUMABLE_TEXT, DppError, EnvironmentStop, InputError
 from dpp.executors.work import close_runners, work
 from dpp.workspace.ledger import OPEN_SUFFIX
 
@@ -39,7 +39,7 @@ class _Submission:
         index: Index of the chunk in the run.
         future: What the executor returned; None if that has ended and the chunk is not done.
         seen: When the last sign of life was seen, on the monotonic clock.
-        sign: The last sign of life: time of modification of the snapshot in nanoseconds; 0 before the chunk was begun.
+        sign: The last sign of life, see :meth:`dpp.batch.workfile.WorkFile.last_beat_for`; 0 before a worker had it.
         recorded: Bytes in the ledger when the chunk was submitted.
         losses: How often the chunk was lost in a row, without an outcome of any file.
         hosts: Where it was lost.
@@ -86,6 +86,9 @@ class Coordinator:
             try:
                 with self._executor.open() as pool:
                     self._run_with(pool)
+            except InputError as error:
+                self._run.stop(error)
+                raise
             finally:
                 close_runners()
 
@@ -128,11 +131,9 @@ class Coordinator:
             self._submit_again(pool, submission, reason)
 
     def _see_life(self, submission: _Submission) -> None:
-        with suppress(FileNotFoundError):
-            sign = self._run.chunk_snapshot(submission.index).stat().st_mtime_ns
-            if sign != submission.sign:
-                submission.sign = sign
-                submission.seen = self._last_sign = time.monotonic()
+        if (sign := self._run.workfile.last_beat_for(submission.index)) != submission.sign:
+            submission.sign = sign
+            submission.seen = self._last_sign = time.monotonic()
 
     def _end_of(self, submission: _Submission) -> str:
         """Return why a future has ended without its chunk being run, if it has; "" otherwise."""
@@ -159,7 +160,7 @@ class Coordinator:
         if lost.future:
             lost.future.cancel()
         losses = 1 if self._recorded(lost.index) > lost.recorded else lost.losses + 1
-        host = self._run.chunk_holder(lost.index) or "no worker has begun it"
+        host = self._run.chunk_holder(lost.index) or "no worker has run it"
         hosts = [*lost.hosts, *([host] if host not in lost.hosts else [])]
         if losses == MAX_LOSSES:
             raise EnvironmentStop(

@@ -13,13 +13,16 @@ import sys
 import threading
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 
 from dpp.batch.chunks import End
+from dpp.batch.folder import RunFolder
 from dpp.engine.confine import confine_child, end_group
 from dpp.errors import DppError
 from dpp.workspace.machine import starting
 
 END_SECONDS = 15.0
+BEAT_SECONDS = 0.5
 
 _idle: list[_Runner] = []
 _lock = threading.Lock()
@@ -109,7 +112,9 @@ class _Runner:
         """Let the runner run a chunk; return what came of it."""
         with suppress(EOFError, OSError):
             self._connection.send((self.run_folder, index, token))
-            wait([self._connection, self._ended])
+            run = RunFolder(Path(self.run_folder))
+            while not wait([self._connection, self._ended], BEAT_SECONDS):
+                run.workfile.beat_for(index)
             if self._connection.poll() and (answer := self._connection.recv()):
                 return answer  # type: ignore[no-any-return]
         raise ChunkLost(f"the process of chunk {index} on {socket.gethostname()} was stopped")
