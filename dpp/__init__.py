@@ -29,7 +29,7 @@ from dpp.predecessor import ProcessingPipeline
 from dpp.report.summary import Summary
 from dpp.selection import Selection
 from dpp.settings import Settings
-from dpp.tasks.batch import FileChunk, RunBatch
+from dpp.tasks.batch import ExecutedChunks, FileChunk, RunBatch
 from dpp.tasks.file import DownloadTarget, PreProcessed, Processed, Report
 from dpp.tasks.luigi_defaults import set_soft_defaults
 
@@ -44,6 +44,7 @@ __all__ = [
     "DownloadTarget",
     "DppError",
     "EnvironmentStop",
+    "ExecutedChunks",
     "Failure",
     "FetchError",
     "FileChunk",

@@ -116,6 +116,40 @@ def test_dpp_post_processors_see_results_and_failures(install, notes, site, mani
     assert sorted(notes()) == ["a 3 None", "b None http-404"]
 
 
+def test_dpp_executors_run_the_chunks(install, notes, site, manifest, command):
+    install(
+        "one",
+        """
+        from concurrent.futures import ThreadPoolExecutor
+        from dpp import BaseExecutor
+
+        class Noting(BaseExecutor):
+            name = "noting"
+            greeting: str
+            configured_only = ("greeting",)
+
+            def open(self):
+                note(self.greeting, self.workers)
+                return ThreadPoolExecutor(1)
+
+        @hookimpl
+        def dpp_executors():
+            return [Noting]
+        """,
+    )
+    files = manifest([{"url": site.add("/a.txt", "abc")}, {"url": site.add("/b.txt", "abc")}])
+    given = command("dpp", "run", files, "--executor", "noting", "--options", '{"noting": {"greeting": "hello"}}')
+    assert (given.returncode, given.stderr) == (2, "Error: options of noting: only section [noting] of luigi.cfg can set greeting\n")
+    unknown = command("dpp", "run", files, "--executor", "notng")
+    assert (unknown.returncode, unknown.stderr) == (2, "Error: unknown executor 'notng'; did you mean 'noting'?\n")
+    with open("luigi.cfg", "w") as stream:
+        stream.write("[noting]\ngreeting=hello\n")
+    for number, run in enumerate([("dpp", "run", files), ("luigi", "--module", "dpp", "RunBatch", "--files", files)]):
+        done = command(*run, "--executor", "noting", "--workers", "3", "--workspace", f"w{number}")
+        assert done.returncode == 0, done.stderr
+    assert notes() == ["hello 3"] * 2
+
+
 def test_dpp_fetchers_makes_a_scheme_known(install, manifest, run_batch, results):
     install(
         "one",

@@ -10,7 +10,7 @@ from dpp.plugins.registry import registry
 from dpp.tasks.sections import BATCH_SECTION, configured_names
 
 PROGRAM = "dpp"  # a section that programs usually have
-TASKS = ("RunBatch", "DownloadTarget", "PreProcessed", "Processed", "Report", "FileChunk")
+TASKS = ("RunBatch", "DownloadTarget", "PreProcessed", "Processed", "Report", "FileChunk", "ExecutedChunks")
 
 
 def unknown_settings() -> list[str]:

@@ -77,34 +77,37 @@ def started(run, index=0):
     return process
 
 
-def seen(tmp_path):
+def processed(tmp_path):
     return (tmp_path / "seen").read_text().split() if (tmp_path / "seen").exists() else []
 
 
-def test_a_chunk_that_five_processes_get_at_once_is_run_by_one(begin, tmp_path):
+@pytest.mark.fault(42)
+def test_a_chunk_that_five_processes_get_at_once_is_run_by_one(begin, tmp_path, seen):
     run = begin(200)
     processes = [started(run) for _ in range(5)]
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0] * 5
-    assert Counter(Counter(seen(tmp_path)).values()) == {1: 200}
+    assert Counter(Counter(processed(tmp_path)).values()) == {1: 200}
     assert run.finish().ok == 200
+    seen("five processes, 200 files: each once")
 
 
 def test_a_process_that_finds_its_chunk_taken_runs_the_others(begin, tmp_path):
     run = begin(40, chunk_size=10, wait_for=str(tmp_path / "go"))
     one = started(run)
-    wait_until(lambda: seen(tmp_path))
+    wait_until(lambda: processed(tmp_path))
     with closing(ChunkRunner(run)) as runner:
         assert runner.run(0) == "busy"
         (tmp_path / "go").touch()
         runner.run_all(0)
     one.join()
-    assert Counter(Counter(seen(tmp_path)).values()) == {1: 40}
+    assert Counter(Counter(processed(tmp_path)).values()) == {1: 40}
     assert run.finish().ok == 40
 
 
-def test_what_a_step_has_forked_does_not_keep_the_chunk_of_a_killed_process(begin, tmp_path):
+@pytest.mark.fault(43)
+def test_what_a_step_has_forked_does_not_keep_the_chunk_of_a_killed_process(begin, tmp_path, seen):
     run = begin(1, step="Daemon", wait_for=str(tmp_path / "go"))
     one = started(run)
     wait_until((tmp_path / "daemon").exists)
@@ -117,13 +120,14 @@ def test_what_a_step_has_forked_does_not_keep_the_chunk_of_a_killed_process(begi
     assert lock.try_exclusive()
     lock.release()
     os.kill(int(daemon), signal.SIGKILL)
+    seen("a daemon lives on: the chunk is free")
 
 
 def test_what_stops_the_run_elsewhere_ends_a_chunk(begin, tmp_path):
     run = begin(3, wait_for=str(tmp_path / "never"))
     process = FORK.Process(target=lambda: ChunkRunner(run).run(0))
     process.start()
-    wait_until(lambda: seen(tmp_path))
+    wait_until(lambda: processed(tmp_path))
     run.stop(EnvironmentStop("the disk is full"))
     process.join()
     assert (process.exitcode, run.chunk_ledger(0).exists()) == (1, False)
