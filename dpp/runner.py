@@ -58,7 +58,7 @@ class Runner:
         try:
             run = Run(Path(folder), registry())
             check_visible(run, token)
-            if not run.workfile.is_open():
+            if run.workfile.is_interrupted():
                 return "already"
             self._chunks = self._chunks or _open(run)
             return self._chunks.run(index, self._look)
