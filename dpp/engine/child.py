@@ -188,8 +188,18 @@ def _join(process: BaseProcess, seconds: float) -> None:
     """Wait up to this many seconds for a child to end."""
     # Process.join() waits for the sentinel, a pipe that stays open in processes that the child has forked.
     deadline = time.monotonic() + seconds
-    while process.exitcode is None and (left := deadline - time.monotonic()) > 0:
+    while process.exitcode is None and _is_child(process) and (left := deadline - time.monotonic()) > 0:
         wait([process.sentinel], min(left, JOIN_SECONDS))
+
+
+def _is_child(process: BaseProcess) -> bool:
+    """Whether the exit code of a process can be read: Luigi reads that of a worker that it ends, and then Python never knows it."""
+    assert process.pid is not None
+    try:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def end_with_parent(number: signal.Signals, parent: int) -> None:

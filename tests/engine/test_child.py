@@ -18,7 +18,7 @@ from contextlib import contextmanager
 import pytest
 from dpp import EnvironmentStop, FetchError
 from dpp.engine import child as child_module
-from dpp.engine.child import _descendants, end_with_parent, run_in_child
+from dpp.engine.child import _descendants, end_with_parent, join_children, run_in_child
 from dpp.workspace.atomic import is_alive
 
 from listening import wait_until
@@ -183,3 +183,13 @@ def test_a_system_without_a_process_at_the_moment_is_waited_for(monkeypatch, ref
         with pytest.raises(EnvironmentStop, match="cannot start a child process: Resource temporarily unavailable"):
             run_in_child(lambda: None)
     assert len(seen) == min(refusals + 1, 4)
+
+
+def test_a_child_whose_exit_code_another_module_has_read_is_not_waited_for():
+    child = multiprocessing.get_context("fork").Process(target=os._exit, args=(0,))
+    child.start()
+    os.waitpid(child.pid, 0)
+    began = time.monotonic()
+    join_children(60)
+    assert time.monotonic() - began < 30
+    multiprocessing.process._children.discard(child)
