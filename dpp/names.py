@@ -99,7 +99,7 @@ def file_key(file_id: str, url: str, expected: str | None = None) -> str:
     return f"{slug(file_id)}-{digest(file_id, identity(url, expected))}"
 
 
-def shard(key: str) -> str:
+def subfolder(key: str) -> str:
     """Return the first two digits of a key's digest, the name of the folder for the key's targets."""
     return key[-KEY_DIGITS:][:2]
 

@@ -16,6 +16,7 @@ from dpp import media, names
 from dpp.errors import ConfigurationError
 from dpp.headers import BatchHeaders, check_headers
 from dpp.redact import declared_secrets, keep_secret
+from dpp.shards import Shard
 
 _UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 _BYTES = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
@@ -59,6 +60,7 @@ class Settings(BaseModel):
     options: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description='plugin options as JSON: {"line-count": {"skip_blank": true}}'
     )
+    shard: str = Field("", description="run one of several parts of the manifest: 3/8 is the third of 8 shards (none: all files)")
     skip_existing: str = Field("", description="skip files that exist in this destination: a folder, or a source such as s3://bucket/data/")
     skip_bad: bool = Field(default=False, description="continue despite invalid manifest entries; each is reported as failed")
     allow_empty: bool = Field(default=False, description="accept a manifest, folder or source without files")
@@ -152,6 +154,11 @@ class Settings(BaseModel):
             return from_json(text)
         except (TypeError, ValueError, RecursionError) as error:
             raise ValueError("contains a value that JSON cannot represent") from error
+
+    @field_validator("shard")
+    @classmethod
+    def _shard_is_one(cls, text: str) -> str:
+        return str(Shard.parse(text)) if text else ""
 
     @field_validator("user_agent")
     @classmethod

@@ -156,7 +156,7 @@ def test_a_digest_keeps_its_parts_apart():
 
 
 def test_the_shard_is_the_beginning_of_the_digest():
-    assert names.shard("some-id-0123456789abcdef") == "01"
+    assert names.subfolder("some-id-0123456789abcdef") == "01"
 
 
 def test_users_of_a_server_have_files_of_their_own_but_not_of_the_web():

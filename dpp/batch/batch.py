@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from pydantic import ValidationError
 
 from dpp import names
 from dpp.batch.folder import RunFolder, latest_run
@@ -20,13 +17,14 @@ from dpp.engine.pipeline import Pipeline, workspace_root
 from dpp.errors import ConfigurationError, InputError
 from dpp.manifest.catalog import write_catalog
 from dpp.manifest.entries import Entry, listed
-from dpp.manifest.readers import Files, describe_source, is_source, read
+from dpp.manifest.readers import Files, Listed, bad_entry, check, describe_source, is_source, read
 from dpp.manifest.sources import Existing
-from dpp.models import FileData
+from dpp.models import key_of
 from dpp.plugins.registry import Registry
 from dpp.plugins.steps import Steps
 from dpp.redact import redact_url
 from dpp.settings import Settings
+from dpp.shards import Census, Shard
 from dpp.workspace.layout import Workspace
 from dpp.workspace.locks import BatchLock
 
@@ -34,15 +32,19 @@ SHARING_SECONDS = 600.0
 SHARING_PAUSE = 0.05
 
 
-def batch_name(files: Files, steps: Steps, title: str = "") -> str:
-    """Return the name of a batch; the same manifest with the same steps is the same batch."""
+def batch_name(files: Files, steps: Steps, title: str = "", shard: str = "") -> str:
+    """Return the name of a batch; the same manifest with the same steps is the same batch, and each shard of it is one of its own."""
     if not isinstance(files, (str, Path)):
         kind, where = "list", _list_identity(files)
     elif is_source(files):
         kind, where = names.stem(redact_url(str(files))), str(files)
     else:
         kind, where = Path(files).stem, os.path.realpath(files)
-    return f"{names.slug(title or kind)}-{names.digest(where, steps.fingerprints()[2], digits=10)}"
+    parts = [where, steps.fingerprints()[2]]
+    if shard:
+        # So that shards can use one workspace: each has its lock and its runs.
+        return f"{names.slug(title or kind)}-{shard.replace('/', 'of')}-{names.digest(*parts, shard, digits=10)}"
+    return f"{names.slug(title or kind)}-{names.digest(*parts, digits=10)}"
 
 
 def _list_identity(entries: Sequence[Any]) -> str:
@@ -85,7 +87,7 @@ def open_run(
     schemes = set(registry.fetchers())
     registry.check_fetchers(settings)
     workspace = Workspace(workspace_root(settings))
-    folder = workspace.batch(batch_name(files, steps, request.name))
+    folder = workspace.batch(batch_name(files, steps, request.name, settings.shard))
     lock = BatchLock(folder / "lock")
 
     def begin() -> Run:
@@ -94,12 +96,12 @@ def open_run(
             workspace.sweep()
         run = Run(folder / "runs" / str(last.number + 1 if last else 1), registry, lock)
         run.workfile.check_free()
-        existing = _existing(settings, registry)
+        existing, census = _existing(settings, registry), _census(settings)
         entries = _read_entries(files, settings, registry)
         if existing:
-            entries = _without_existing(entries, existing, Pipeline(settings, registry, steps=steps))
+            entries = _without_existing(entries, existing, schemes, census, Pipeline(settings, registry, steps=steps))
         info = request.info(files, settings, steps).model_copy(update={"packages": registry.packages(steps)})
-        run.begin(info, entries, settings, schemes, workers, existing)
+        run.begin(info, entries, settings, schemes, workers, existing, census)
         registry.notify("dpp_batch_started", run=run.info.model_dump(mode="json"))
         return run
 
@@ -126,17 +128,18 @@ def write_listing(path: Path, files: Files, settings: Settings, registry: Regist
     Raises:
         InputError: The manifest or a setting is invalid.
     """
-    existing = _existing(settings, registry)
+    existing, census, schemes = _existing(settings, registry), _census(settings), set(registry.fetchers())
     entries = _read_entries(files, settings, registry)
     chunks = write_catalog(
         path,
         describe_source(files),
-        _without_existing(entries, existing) if existing else entries,
-        set(registry.fetchers()),
+        _without_existing(entries, existing, schemes, census) if existing else entries,
+        schemes,
         lambda total: max(total, 1),
         skip_bad=settings.skip_bad,
+        census=census,
     )
-    return Listing(sum(chunk.size for chunk in chunks), existing.skipped if existing else 0)
+    return Listing(sum(chunk.size for chunk in chunks), census.skipped if census else existing.skipped if existing else 0)
 
 
 def _shared_run(folder: Path, lock: BatchLock, begin: Callable[[], Run]) -> RunFolder:
@@ -164,15 +167,27 @@ def _existing(settings: Settings, registry: Registry) -> Existing | None:
     return Existing(listed_there)
 
 
-def _without_existing(entries: Iterator[Entry], existing: Existing, pipeline: Pipeline | None = None) -> Iterator[Entry]:
+def _census(settings: Settings) -> Census | None:
+    """Return a counter of the manifest's entries for the run of a shard; None for the run of all files."""
+    return Census(Shard.parse(settings.shard)) if settings.shard else None
+
+
+def _without_existing(
+    entries: Iterator[Entry], existing: Existing, schemes: Collection[str], census: Census | None, pipeline: Pipeline | None = None
+) -> Iterator[Entry]:
     """Yield the entries of files that the destination does not have; with ``cleanup``, remove the targets of the others."""
+    cleans = pipeline is not None and pipeline.settings.cleanup
     for entry in entries:
         if entry.fields is None or not existing.has(entry.fields):
             yield entry
-        # A run that was killed between an upload and its report has left the file's download and pre-processed output.
-        elif pipeline is not None and pipeline.settings.cleanup:
-            with suppress(ValidationError):
-                pipeline.forget(FileData.model_validate(entry.fields))
+        elif cleans or census:
+            found = check(entry, schemes)
+            file = (found if isinstance(found, Listed) else bad_entry(entry, found)).file
+            if census:
+                census.skip(key_of(file))
+            # A run that was killed between an upload and its report has left the file's download and pre-processed output.
+            if pipeline is not None and cleans:
+                pipeline.forget(file)
 
 
 def _read_entries(files: Files, settings: Settings, registry: Registry) -> Iterator[Entry]:

@@ -32,6 +32,7 @@ from dpp.report.html import Page
 from dpp.report.info import RunInfo, read_info
 from dpp.report.summary import PAGE, Summary, fold
 from dpp.settings import Settings
+from dpp.shards import Census
 from dpp.workspace.atomic import write_atomic, write_json, write_stream
 from dpp.workspace.layout import Workspace
 from dpp.workspace.ledger import Ledger, read_ledgers
@@ -66,6 +67,7 @@ class Run(RunFolder):
         schemes: set[str],
         workers: int,
         existing: Existing | None = None,
+        census: Census | None = None,
     ) -> None:
         """Check the manifest and write the work file of this run.
 
@@ -76,13 +78,14 @@ class Run(RunFolder):
             schemes: URL schemes that can be fetched.
             workers: Number of processes that will work on the run.
             existing: Counter of the files that are skipped, as the destination has them.
+            census: Counter of the manifest's entries, if the run is that of a shard.
 
         Raises:
             ManifestError: Some entries are invalid; it lists all problems.
         """
         if sizes := self._stopped.sizes():
             entries = _largest_last(entries, sizes)
-        chunks = self.workfile.begin(info.files, entries, settings, schemes, workers)
+        chunks = self.workfile.begin(info.files, entries, settings, schemes, workers, census)
         now = datetime.now(UTC)
         self._info = info.model_copy(
             update={
@@ -94,8 +97,11 @@ class Run(RunFolder):
                 "started_clock": time.clock_gettime(time.CLOCK_BOOTTIME),
                 "host": socket.gethostname(),
                 "pid": os.getpid(),
-                "skipped": existing.skipped if existing else 0,
                 "mark": secrets.token_hex(MARK_BYTES),
+                "skipped": census.skipped if census else existing.skipped if existing else 0,
+                "shard": settings.shard,
+                "manifest": census.digest() if census else "",
+                "listed": census.files if census else 0,
             }
         )
         write_json(self.folder / "run.json", self._info.model_dump(mode="json"))

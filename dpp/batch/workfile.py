@@ -26,6 +26,7 @@ from dpp.manifest.catalog import Chunk, read_catalog, write_catalog
 from dpp.manifest.entries import Entry
 from dpp.models import FileData
 from dpp.settings import Settings, make_settings
+from dpp.shards import Census
 from dpp.workspace.atomic import list_folder, read_json, stops_run, write_json
 from dpp.workspace.locks import ChunkLock, held_error
 from dpp.workspace.machine import current_folder
@@ -62,7 +63,15 @@ class WorkFile:
         self._files: list[FileData] = []
         self._beat_due = 0.0
 
-    def begin(self, source: str, entries: Iterator[Entry], settings: Settings, schemes: set[str], workers: int) -> list[Chunk]:
+    def begin(
+        self,
+        source: str,
+        entries: Iterator[Entry],
+        settings: Settings,
+        schemes: set[str],
+        workers: int,
+        census: Census | None = None,
+    ) -> list[Chunk]:
         """Check the manifest and write its files.
 
         Args:
@@ -71,6 +80,7 @@ class WorkFile:
             settings: The settings.
             schemes: URL schemes that can be fetched.
             workers: Number of processes that will work on the run.
+            census: Counter of the entries, which finds those of the run's shard; None if it runs all files.
 
         Returns:
             The chunks, in the order of the manifest.
@@ -91,6 +101,7 @@ class WorkFile:
                 schemes,
                 lambda total: settings.chunk_size_for(total, workers),
                 skip_bad=settings.skip_bad,
+                census=census,
             )
         except BaseException:
             self.forget()

@@ -80,6 +80,7 @@ GROUPS = {
         "processor",
         "post_processors",
         "options",
+        "shard",
         "skip_existing",
         "skip_bad",
         "allow_empty",

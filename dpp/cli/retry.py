@@ -18,7 +18,7 @@ from dpp.settings import Settings
 from dpp.tasks.batch import start_batch
 from dpp.tasks.retry import Failures, failures_of, repeat
 
-_CHANGEABLE = [name for name in Settings.model_fields if name not in {*STEP_SETTINGS, "workspace", "simulate_downloads"}]
+_CHANGEABLE = [name for name in Settings.model_fields if name not in {*STEP_SETTINGS, "workspace", "shard", "simulate_downloads"}]
 
 
 @click.command(cls=GroupedCommand)

@@ -111,7 +111,7 @@ class DryRun:
         steps = registry.steps(settings)
         registry.check_fetchers(settings)
         _check_readable(workspace_root(settings))
-        self.batch = batch_name(files, steps, name)
+        self.batch = batch_name(files, steps, name, settings.shard)
         self._pipeline = Pipeline(settings, registry, steps=steps)
         # Nothing is written to the workspace, and the manifest may be too large for memory.
         self._folder = tempfile.TemporaryDirectory(prefix="dpp-plan-")

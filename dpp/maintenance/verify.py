@@ -218,9 +218,9 @@ class Checker:
 
     def _prepared(self, path: Path) -> Problem | None:
         """Return the problem of a record of pre-processed files, or of the files that it describes."""
-        kind, fingerprint, shard, name, *inner = path.relative_to(self._root).parts
+        kind, fingerprint, folder, name, *inner = path.relative_to(self._root).parts
         if inner or path.suffix != ".json":
-            if not Path(self._root, kind, fingerprint, shard, f"{name}.json").exists():
+            if not Path(self._root, kind, fingerprint, folder, f"{name}.json").exists():
                 self.left_over.append(self._path(path))
             return None
         final = path.with_suffix("")

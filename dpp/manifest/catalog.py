@@ -7,11 +7,11 @@ megabytes for a million files.
 from __future__ import annotations
 
 import enum
-import itertools
 import logging
 import os
 from array import array
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import compress, count
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -20,7 +20,8 @@ from dpp.errors import SHOWN_PROBLEMS, InputError, ManifestError
 from dpp.manifest.digests import UnreadDigests
 from dpp.manifest.entries import Entry
 from dpp.manifest.readers import BAD_ENTRY, Listed, as_text, bad_entry, check
-from dpp.models import DIGESTS, FileData
+from dpp.models import DIGESTS, FileData, key_of
+from dpp.shards import Census
 from dpp.workspace.atomic import stops_run
 
 log = logging.getLogger(__name__)
@@ -41,8 +42,9 @@ def write_catalog(
     chunk_size: Callable[[int], int],
     *,
     skip_bad: bool = False,
+    census: Census | None = None,
 ) -> list[Chunk]:
-    """Check every entry of a manifest and write the files it lists.
+    """Check every entry of a manifest and write the files it lists, or those of a shard.
 
     Args:
         path: Path of the catalog; only its owner can read it, as URLs and headers may contain secrets.
@@ -51,6 +53,7 @@ def write_catalog(
         schemes: URL schemes that can be fetched.
         chunk_size: Returns the number of files per chunk, given the total.
         skip_bad: Whether an invalid entry becomes a file that fails, instead of raising ManifestError.
+        census: Counter of the entries, which finds those of the shard; None if all files are written.
 
     Returns:
         The chunks, in the order of the manifest.
@@ -59,17 +62,21 @@ def write_catalog(
         ManifestError: Some entries are invalid; it lists all problems.
         InputError: There is not enough memory for all entries.
     """
-    ids, unread = _Ids(), UnreadDigests()
+    ids, unread, members = _Ids(), UnreadDigests(), bytearray()
     try:
         with _Writer(path) as writer:
-            for text in _admitted(source, _seen(entries, unread), set(schemes) - {BAD_ENTRY}, ids, skip_bad=skip_bad):
-                writer.write(text)
+            for listed in _admitted(source, _seen(entries, unread), set(schemes) - {BAD_ENTRY}, ids, census, skip_bad=skip_bad):
+                writer.write(listed.text)
+                members.append(listed.is_member)
     except MemoryError as error:
         # This frees the memory, which the code that handles the error needs.
         ids = _Ids()
         raise InputError(f"{source}: not enough memory for this many files; split the manifest into several") from error
     if ids.contested:
         writer = _with_other_ids(path, len(writer.offsets), ids)
+    if census is not None:
+        census.files = len(members)
+        writer = _only(path, members)
     if ids.duplicates:
         log.warning("%s: dropped %d exact duplicates", source, ids.duplicates)
     if columns := unread.names():
@@ -151,18 +158,27 @@ def _wanted_ids(file: FileData) -> Iterator[str]:
     yield file.id
     yield f"{file.id}-{names.digest(names.identity(file.url), digits=8)}"
     text = file.model_dump_json(exclude={"id"})
-    yield from (f"{file.id}-{names.digest(text, str(number), digits=8)}" for number in itertools.count())
+    yield from (f"{file.id}-{names.digest(text, str(number), digits=8)}" for number in count())
 
 
-def _admitted(source: str, entries: Iterable[Entry], schemes: Collection[str], ids: _Ids, *, skip_bad: bool) -> Iterator[str]:
+class _Admitted(NamedTuple):
+    """A file's line for the catalog, and whether the file is in the shard."""
+
+    text: str
+    is_member: bool
+
+
+def _admitted(
+    source: str, entries: Iterable[Entry], schemes: Collection[str], ids: _Ids, census: Census | None, *, skip_bad: bool
+) -> Iterator[_Admitted]:
     problems: list[str] = []
     total = 0
     for entry in entries:
-        found = _admit(entry, check(entry, schemes), ids)
+        found = _admit(entry, check(entry, schemes), ids, census)
         if skip_bad and isinstance(found, list) and found:
             log.warning("%s: %s", source, "; ".join(found))
-            found = _admit(entry, bad_entry(entry, found), ids)
-        if isinstance(found, str):
+            found = _admit(entry, bad_entry(entry, found), ids, census)
+        if isinstance(found, _Admitted):
             if not total:
                 yield found
             continue
@@ -172,15 +188,17 @@ def _admitted(source: str, entries: Iterable[Entry], schemes: Collection[str], i
         raise ManifestError(source, problems, total)
 
 
-def _admit(entry: Entry, found: Listed | list[str], ids: _Ids) -> str | list[str]:
-    """Return a file's line for the catalog, or the problems of its entry: an empty list for a duplicate."""
+def _admit(entry: Entry, found: Listed | list[str], ids: _Ids, census: Census | None) -> _Admitted | list[str]:
+    """Return a file that is added to the catalog, or the problems of its entry: an empty list for a duplicate."""
     if not isinstance(found, Listed):
         return found
     file, text = found
     derived = file.id
+    # With the id that the entry alone gives it: one that other entries change would let a shard depend on them.
+    is_member = census is None or census.takes(key_of(file))
     verdict = ids.admit(file, names.mark(text))
     if verdict is _Verdict.NEW:
-        return text if file.id == derived else as_text(file)
+        return _Admitted(text if file.id == derived else as_text(file), is_member)
     return [_conflict(entry, file)] if verdict is _Verdict.CONFLICT else []
 
 
@@ -227,4 +245,15 @@ def _with_other_ids(path: Path, total: int, ids: _Ids) -> _Writer:
                 ids.make_unique(file)
             writer.write(as_text(file))
     changed.replace(path)
+    return writer
+
+
+def _only(path: Path, members: Sequence[int]) -> _Writer:
+    """Keep the lines of a catalog whose files are in the shard."""
+    # At the end, as the ids of the files depend on the whole manifest.
+    kept = path.with_suffix(".new")
+    with path.open(encoding="utf-8", newline="\n") as lines, _Writer(kept) as writer:
+        for line in compress(lines, members):
+            writer.write(line.removesuffix("\n"))
+    kept.replace(path)
     return writer

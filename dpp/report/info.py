@@ -38,6 +38,9 @@ class RunInfo(BaseModel):
         skipped: Files skipped because the destination has them (``skip_existing``).
         packages: Versions of the packages whose steps and fetchers the run may use, by name.
         mark: Random text by which a process on another machine recognizes the run; no secret.
+        shard: The part of the manifest that is run, such as ``3/8``; "" for all of it.
+        manifest: Digest of the manifest's entries, which the runs of all shards have in common; "" without a shard.
+        listed: Number of files in all shards; 0 without a shard.
     """
 
     # Every field has a default, so that the file of another version of dpp can be read.
@@ -62,6 +65,9 @@ class RunInfo(BaseModel):
     skipped: int = 0
     packages: dict[str, str] = Field(default_factory=dict)
     mark: str = ""
+    shard: str = ""
+    manifest: str = ""
+    listed: int = 0
 
     def elapsed(self) -> float:
         """Return the seconds since the start of the run."""

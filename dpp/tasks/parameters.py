@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 Task = TypeVar("Task", bound=luigi.Task)
 REDACTED = "#redacted-"
-SIGNIFICANT = frozenset({"workspace", "pre_processors", "processor", "post_processors", "options", "simulate_downloads"})
+SIGNIFICANT = frozenset({"workspace", "shard", "pre_processors", "processor", "post_processors", "options", "simulate_downloads"})
 
 
 def running_from_command_line() -> bool:

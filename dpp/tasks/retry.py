@@ -72,7 +72,7 @@ def repeat(run: RunFolder, given: Mapping[str, Any]) -> RunBatch:
     """
     task = _same_task(run.info, {"workspace": _workspace_of(run), **given})
     steps = registry().steps(task.settings())
-    if batch_name(task.files, steps, task.batch_name) != run.batch:
+    if batch_name(task.files, steps, task.batch_name, task.settings().shard) != run.batch:
         raise ConfigurationError(_other_batch(run.batch, run.info.plugins, steps))
     return task
 

@@ -90,19 +90,19 @@ class Workspace:
         """Return the paths of a file's download; files of the same identity share a folder."""
         key = names.download_key(file.url, expected_digest(file))
         name = names.safe_name(names.basename(file.url) if file.name == names.stem(file.url) else file.name)
-        return DownloadPaths(f"{self._root}/downloads/{names.shard(key)}/{key}", name)
+        return DownloadPaths(f"{self._root}/downloads/{names.subfolder(key)}/{key}", name)
 
     def pre_processed(self, fingerprint: str, file: FileData) -> str:
         """Return the folder of a file's pre-processed output; its record is beside it."""
-        return self._sharded("pre_processed", fingerprint, file, "")
+        return self._keyed_by_file("pre_processed", fingerprint, file, "")
 
     def processed(self, fingerprint: str, file: FileData) -> str:
         """Return the path of a processor's result."""
-        return self._sharded("processed", fingerprint, file, ".json")
+        return self._keyed_by_file("processed", fingerprint, file, ".json")
 
     def report(self, fingerprint: str, file: FileData) -> str:
         """Return the path of a file's report; a file is complete once its report exists."""
-        return self._sharded("reports", fingerprint, file, ".json")
+        return self._keyed_by_file("reports", fingerprint, file, ".json")
 
     def has_others(self, kind: str, file: FileData) -> bool:
         """Whether a file has a target of this kind, made by any steps.
@@ -112,7 +112,7 @@ class Workspace:
             file: The file.
         """
         with suppress(FileNotFoundError):
-            paths = (self._sharded(kind, fingerprint, file, ".json") for fingerprint in os.listdir(f"{self._root}/{kind}"))
+            paths = (self._keyed_by_file(kind, fingerprint, file, ".json") for fingerprint in os.listdir(f"{self._root}/{kind}"))
             return any(map(os.path.exists, paths))
         return False
 
@@ -120,7 +120,7 @@ class Workspace:
         """Return the folder of a batch."""
         return self.root / "batches" / name
 
-    def _sharded(self, kind: str, fingerprint: str, file: FileData, suffix: str) -> str:
+    def _keyed_by_file(self, kind: str, fingerprint: str, file: FileData, suffix: str) -> str:
         return self.keyed(kind, fingerprint, key_of(file)) + suffix
 
     def keyed(self, kind: str, fingerprint: str, key: str) -> str:
@@ -131,7 +131,7 @@ class Workspace:
             fingerprint: Fingerprint of the steps that make it.
             key: Key of the file.
         """
-        return f"{self._root}/{kind}/{fingerprint}/{names.shard(key)}/{key}"
+        return f"{self._root}/{kind}/{fingerprint}/{names.subfolder(key)}/{key}"
 
     def sweep(self) -> None:
         """Remove what dead processes left among the targets: temporary files and folders, and facts of parts that do not exist."""

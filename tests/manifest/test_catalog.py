@@ -11,6 +11,7 @@ from dpp.errors import SHOWN_PROBLEMS
 from dpp.manifest.catalog import Chunk, read_catalog, write_catalog
 from dpp.manifest.entries import listed
 from dpp.names import digest, file_key, identity
+from dpp.shards import Census, Shard
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -205,3 +206,52 @@ def test_single_files_of_a_chunk_are_read_by_their_number(tmp_path):
     _, chunk, _ = write_catalog(tmp_path / "c", "x", entries, SCHEMES, lambda total: 3)
     assert [file.id for file in read_catalog(tmp_path / "c", chunk, [0, 2])] == ["3", "5"]
     assert list(read_catalog(tmp_path / "c", chunk, [])) == []
+
+
+CONTESTED = [{"url": f"https://h{n}/same"} for n in range(20)]
+MIXED = [*CONTESTED, {"url": "https://h/x", "id": "same"}, *({"url": f"https://h/{n}"} for n in range(60)), CONTESTED[3]]
+
+
+def of_shards(path, entries, count, **more):
+    """Return the files of each shard."""
+    found = []
+    for number in range(1, count + 1):
+        census = Census(Shard(number, count))
+        chunks = write_catalog(path, "x", listed(entries), SCHEMES, lambda total: 7, census=census, **more)
+        found.append([file for chunk in chunks for file in read_catalog(path, chunk)])
+        assert census.files == 81
+    return found
+
+
+def test_shards_together_have_the_files_of_the_whole_manifest_with_the_same_ids(catalog, tmp_path):
+    whole = [file.id for file in catalog(MIXED)]
+    shards = of_shards(tmp_path / "c", MIXED, 8)
+    assert sorted(file.id for shard in shards for file in shard) == sorted(whole)
+    assert [[name for name in whole if name in {file.id for file in shard}] for shard in shards] == [
+        [file.id for file in shard] for shard in shards
+    ]
+
+
+def test_the_shard_of_a_file_does_not_depend_on_other_files(tmp_path):
+    shards = of_shards(tmp_path / "c", MIXED, 8)
+    [alone] = [n for n in range(8) if alone_in(tmp_path / "c", CONTESTED[5], n + 1)]
+    assert CONTESTED[5]["url"] in [file.url for file in shards[alone]]
+
+
+def alone_in(path, entry, number):
+    return write_catalog(path, "x", listed([entry]), SCHEMES, lambda total: 1, census=Census(Shard(number, 8)))
+
+
+def test_a_shard_may_have_no_file(tmp_path):
+    assert sorted(len(alone_in(tmp_path / "c", {"url": "https://h/a"}, number)) for number in range(1, 9)) == [0] * 7 + [1]
+
+
+def test_every_shard_reports_all_problems_of_the_manifest(tmp_path):
+    with pytest.raises(ManifestError, match="no fetcher for gopher"):
+        of_shards(tmp_path / "c", [{"url": "https://h/a"}, {"url": "gopher://h/b"}], 8)
+
+
+def test_an_invalid_entry_that_is_skipped_is_in_one_shard(tmp_path):
+    entries = [*({"url": f"https://h/{n}"} for n in range(80)), {"url": "gopher://h/b"}]
+    found = of_shards(tmp_path / "c", entries, 8, skip_bad=True)
+    assert sum(file.url.startswith("manifest:") for shard in found for file in shard) == 1
