@@ -38,13 +38,13 @@ class RunFolder:
     """Read the folder of a run.
 
     Args:
-        folder: ``batches/<batch>/runs/<n>``.
+        folder: ``batches/<batch>/runs/<n>``; for readers of results also a copy of it, with any name.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.root = folder.parents[3]
-        self.number = int(folder.name)
+        self.root = [*folder.parents[:4]][-1]
+        self.number = int(folder.name) if folder.name.isdecimal() else 0
         self.batch = folder.parent.parent.name
         self.label = f"{self.batch}/{self.number}"
         self.ledgers = folder / "chunks"
@@ -136,15 +136,15 @@ class RunFolder:
         )
 
     @contextmanager
-    def settled_results(self) -> Iterator[Path]:
-        """Yield a file of the outcomes that does not change while it is read: the results, or a copy of those recorded so far."""
+    def settled_results(self) -> Iterator[list[Path]]:
+        """Yield one file of the outcomes that does not change while it is read: the results, or a copy of those recorded so far."""
         if self.results_path.exists():
-            yield self.results_path
+            yield [self.results_path]
             return
         with TemporaryDirectory() as folder:
             path = Path(folder, "results.jsonl")
             write_stream(path, (row.line for row in fold(self._empty_summary(), read_ledgers(self.ledgers))))
-            yield path
+            yield [path]
 
     def write_page(self, path: Path) -> None:
         """Write the page of a run; if the run has not ended, with the outcomes recorded so far.

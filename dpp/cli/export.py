@@ -9,15 +9,15 @@ from typing import Literal
 
 import click
 
-from dpp.batch.folder import find_run
-from dpp.cli.options import batch_argument, output_option, run_option, workspace_option
+from dpp.cli.options import output_option, run_option, workspace_option
+from dpp.cli.runs import choose, runs_argument
 from dpp.redact import one_line, printable_json
 from dpp.report.export import FORMATS, guess_format, lines_of, table_of, write_table
 from dpp.workspace.atomic import writing
 
 
 @click.command()
-@batch_argument
+@runs_argument
 @workspace_option
 @run_option
 @click.option("--only", type=click.Choice(["ok", "failed"]), help="Export only files with this status.  [default: all]")
@@ -26,7 +26,7 @@ from dpp.workspace.atomic import writing
 @click.option("--no-flatten", is_flag=True, help="Write a result that is an object as one column of JSON.")
 @click.option("--raw", is_flag=True, help="CSV: do not put ' before text that a spreadsheet may take for a formula.")
 def export(
-    batch: str,
+    places: tuple[str, ...],
     workspace: Path,
     number: int | None,
     only: Literal["ok", "failed"] | None,
@@ -40,6 +40,9 @@ def export(
     Writes one row per file and one column per field, from the last run of BATCH or of the newest batch. BATCH is a batch name
     that dpp status lists, or a prefix of one.
 
+    With one or more FOLDERs (of runs, batches or workspaces, or patterns such as 'work/*'), writes the results of the shards of
+    one batch (dpp run --shard).
+
     The command reads the run's results.jsonl three times: for the columns, for the rows, and to check that none is missing. If
     the run has not ended, it writes the results recorded so far. Parquet requires pyarrow: pip install 'dpp[parquet]'.
 
@@ -49,7 +52,7 @@ def export(
       dpp export --only failed --format jsonl
       dpp export --run 1 --output results.csv
     """
-    run = find_run(workspace, batch, number)
+    run = choose(places, workspace, number).run
     form = form or guess_format(output)
     if form == "parquet" and output is None and sys.stdout.isatty():
         raise click.UsageError("Parquet is a binary format and is not written to a terminal; write it to a file with --output")

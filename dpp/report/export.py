@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import importlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -35,18 +35,18 @@ def guess_format(path: Path | None) -> str:
     return FORMAT_OF_SUFFIX[path.suffix.lower()]
 
 
-def table_of(results: Path, only: Literal["ok", "failed"] | None = None, *, flat: bool = True) -> Table:
+def table_of(results: Sequence[Path], only: Literal["ok", "failed"] | None = None, *, flat: bool = True) -> Table:
     """Return the outcomes of a run as a table.
 
     Args:
-        results: File with the outcomes, one line per file. It must not change while the table is read.
+        results: Files with the outcomes, one line per file. They must not change while the table is read.
         only: Status of the files to include; all files if None.
         flat: Whether the fields of results become columns.
 
     Raises:
         ConfigurationError: There are more than 1,000 columns.
     """
-    return make_table(lambda: (outcome for outcome in read_ledger(results) if only in (None, outcome.status)), flat=flat)
+    return make_table(lambda: (outcome for path in results for outcome in read_ledger(path) if only in (None, outcome.status)), flat=flat)
 
 
 def write_table(form: str, table: Table, stream: IO[bytes], *, raw: bool = False) -> None:

@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from dpp.selection import Selection
+from dpp.shards import Shard
 from dpp.workspace.atomic import read_bytes
 
 
@@ -68,6 +69,11 @@ class RunInfo(BaseModel):
     shard: str = ""
     manifest: str = ""
     listed: int = 0
+
+    @field_validator("shard")
+    @classmethod
+    def _shard_is_one(cls, text: str) -> str:
+        return str(Shard.parse(text)) if text else ""
 
     def elapsed(self) -> float:
         """Return the seconds since the start of the run."""

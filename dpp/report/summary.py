@@ -86,19 +86,26 @@ class Summary(BaseModel):
         return "stopped" if self.missing else "failed" if self.failed else "ok"
 
 
-def fold(summary: Summary, rows: Iterable[Record]) -> Iterator[Record]:
-    """Yield the rows of ledgers, each file only once, and count them in a summary."""
+def once(rows: Iterable[Record]) -> Iterator[Record]:
+    """Yield the rows of ledgers, each file only once."""
     seen: set[int] = set()
-    groups: dict[tuple[str, str], FailureGroup] = {}
     for row in rows:
         key = names.mark(row.outcome.key)
         if key not in seen:
             seen.add(key)
-            _count(summary, groups, row.outcome)
             yield row
+
+
+def fold(summary: Summary, rows: Iterable[Record]) -> Iterator[Record]:
+    """Yield the rows of ledgers, each file only once, and count them in a summary."""
+    groups: dict[tuple[str, str], FailureGroup] = {}
+    for row in once(rows):
+        _count(summary, groups, row.outcome)
+        yield row
+    done = summary.ok + summary.failed
     # The total is unknown if run.json is damaged.
-    summary.total = max(summary.total, len(seen))
-    summary.missing = summary.total - len(seen)
+    summary.total = max(summary.total, done)
+    summary.missing = summary.total - done
     summary.failures = sorted(groups.values(), key=lambda group: -group.count)
 
 
