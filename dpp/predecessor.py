@@ -23,11 +23,9 @@ from dpp.plugins.builtin import Checksum
 from dpp.plugins.registry import registry
 from dpp.plugins.steps import ConfiguredStep, Steps, with_debug
 from dpp.report.summary import Summary
-from dpp.settings import Settings, make_settings
+from dpp.settings import CACHE_VARIABLE, Settings, make_settings
 
 log = logging.getLogger(__name__)
-
-CACHE_VARIABLE = "CACHE_DIR"
 
 
 class ProcessingPipeline:

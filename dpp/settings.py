@@ -43,6 +43,7 @@ _PLAIN = {
     "float_parsing": ": should be a number",
 }
 
+WORKSPACE_VARIABLE, CACHE_VARIABLE = "DPP_WORKSPACE", "CACHE_DIR"
 SMALLEST_CHUNK = 4
 WELL_FILLED = 1000
 ROUNDS = (2, 8)
@@ -247,6 +248,20 @@ def make_settings(values: dict[str, Any]) -> Settings:
         return Settings.model_validate(values)
     except ValidationError as error:
         raise ConfigurationError("\n".join(describe(error, Settings, "setting"))) from error
+
+
+def workspace_variable(name: str) -> str:
+    """Return the workspace that an environment variable names; "" if it is not set or empty.
+
+    Raises:
+        ConfigurationError: Its value cannot be a workspace.
+    """
+    if not (text := os.environ.get(name, "")):
+        return ""
+    try:
+        return str(Settings(workspace=Path(text)).workspace)
+    except ValidationError as error:
+        raise ConfigurationError(f"{name}: {describe(error, Settings)[0].removeprefix('workspace: ')}") from error
 
 
 def wrong_options(name: str, error: ValidationError, model: type[Any]) -> ConfigurationError:

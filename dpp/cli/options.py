@@ -22,7 +22,7 @@ workspace_option = click.option(
     "--workspace",
     type=click.Path(path_type=Path, file_okay=False),
     default=lambda: RunBatch().settings().workspace,
-    help="Folder for downloads, results and reports.  [default: from [RunBatch] in luigi.cfg, or dpp-workspace]",
+    help="Folder for downloads, results and reports.  [default: $DPP_WORKSPACE, [RunBatch] in luigi.cfg, $CACHE_DIR, or dpp-workspace]",
 )
 
 workers_option = click.option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from dpp.models import Outcome
 from dpp.redact import one_line
 from dpp.report.info import read_info
 from dpp.selection import GONE
-from dpp.settings import default_settings
+from dpp.settings import CACHE_VARIABLE, WORKSPACE_VARIABLE, default_settings
 from dpp.workspace.ledger import Record
 
 PAGE = "report.html"
@@ -176,7 +177,9 @@ def spell_retry(batch: str, folder: Path, *words: str) -> str:
         words: Further options.
     """
     workspace = folder.parents[3]
-    where = [] if workspace == default_settings().workspace else ["--workspace", str(workspace)]
+    # Without an option, the command would use the workspace of a variable.
+    is_default = workspace == default_settings().workspace and not any(map(os.environ.get, (WORKSPACE_VARIABLE, CACHE_VARIABLE)))
+    where = [] if is_default else ["--workspace", str(workspace)]
     return shlex.join(["dpp", "retry", batch, *words, *where])
 
 

@@ -32,7 +32,7 @@ from dpp.plugins.registry import registry
 from dpp.redact import redact_text
 from dpp.report.summary import Summary
 from dpp.selection import Selection
-from dpp.settings import Settings
+from dpp.settings import WORKSPACE_VARIABLE, Settings, workspace_variable
 from dpp.tasks.command import check_semaphores, prepare_luigi
 from dpp.tasks.file import RUNS, PatientTask, Report, SettingsTask, fork_guard, run_in
 from dpp.tasks.loading import explain_parsing
@@ -149,6 +149,8 @@ class RunBatch(SettingsTask):
         with exit_when_wrong():
             prepare_luigi()
             named = named_batch(kwargs["batch_name"], dict(params)) if kwargs.get("batch_name") else {}
+            if workspace_variable(WORKSPACE_VARIABLE):
+                named.pop("workspace", None)
             _workers()
             try:
                 return super().get_param_values(params, args, {**named, **kwargs})

@@ -18,7 +18,7 @@ from dpp.errors import InputError
 from dpp.plugins.describe import options_of
 from dpp.plugins.registry import registry
 from dpp.redact import MASK, redact_value
-from dpp.settings import Settings
+from dpp.settings import CACHE_VARIABLE, WORKSPACE_VARIABLE, Settings, workspace_variable
 from dpp.tasks.batch import RunBatch
 from dpp.tasks.luigi_defaults import LOCAL_DEFAULTS, SOFT_DEFAULTS
 from dpp.tasks.luigi_settings import wrong_luigi_settings
@@ -29,8 +29,9 @@ DEFAULT = "default"
 MAIN = "RunBatch"
 ENVIRONMENT = (
     "DPP_DISABLE_PLUGINS",
+    WORKSPACE_VARIABLE,
     "PIPELINE_NO_SLEEP",
-    "CACHE_DIR",
+    CACHE_VARIABLE,
     "HTTP_PROXY",
     "HTTPS_PROXY",
     "ALL_PROXY",
@@ -58,7 +59,7 @@ class Value:
         section: Its section of luigi.cfg, or ``environment``.
         name: Its name.
         value: The effective value; None for a variable that is not set.
-        origin: ``default``, the file and section that set it, ``environment`` or ``not set``.
+        origin: ``default``, the file and section or the variable that set it, ``environment`` or ``not set``.
     """
 
     section: str
@@ -104,7 +105,8 @@ def read_configuration(batch: str = "") -> Configuration:
         # The steps, which declare the options that are secret, could not be read: mask all.
         options = dict.fromkeys(options, MASK)
     own = {"files": files, **dict(settings), "options": options}
-    values = [_redacted_value(MAIN, name, value, _find_origin(MAIN, name, batch)) for name, value in own.items()]
+    origins = {name: _find_origin(MAIN, name, batch) for name in own} | _workspace_origin(batch)
+    values = [_redacted_value(MAIN, name, value, origins[name]) for name, value in own.items()]
     values.append(_redacted_value("core", "workers", int(core().workers), _find_origin("core", "workers", batch)))
     return Configuration([*values, *of_plugins, *_luigi_values(), *_variables()], problems)
 
@@ -115,6 +117,14 @@ def _redacted_value(section: str, name: str, value: Any, origin: str) -> Value:
 
 def _find_origin(section: str, name: str, batch: str = "") -> str:
     return (batch and where_set(f"{BATCH_SECTION}{batch}", name)) or where_set(section, name) or DEFAULT
+
+
+def _workspace_origin(batch: str) -> dict[str, str]:
+    """Return the origin of the workspace if it is an environment variable."""
+    if workspace_variable(WORKSPACE_VARIABLE):
+        return {"workspace": f"environment {WORKSPACE_VARIABLE}"}
+    is_default = _find_origin(MAIN, "workspace", batch) == DEFAULT
+    return {"workspace": f"environment {CACHE_VARIABLE}"} if is_default and workspace_variable(CACHE_VARIABLE) else {}
 
 
 def _all_options(settings: Settings, given: Mapping[str, Any], batch: str) -> Iterator[Value]:

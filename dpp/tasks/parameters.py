@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import luigi
 from luigi.freezing import recursively_freeze
+from luigi.parameter import _no_value
 from luigi.setup_logging import InterfaceLogging
 from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
@@ -21,7 +22,7 @@ from dpp.errors import INTERRUPTED, INTERRUPTED_TEXT, ConfigurationError, DppErr
 from dpp.logs import set_up_logging
 from dpp.manifest.readers import describe_source
 from dpp.redact import MASK, redact_url
-from dpp.settings import Settings, default_settings
+from dpp.settings import CACHE_VARIABLE, WORKSPACE_VARIABLE, Settings, default_settings, workspace_variable
 from dpp.workspace.machine import stop_for
 
 log = logging.getLogger(__name__)
@@ -129,6 +130,18 @@ class TextParameter(luigi.Parameter):
     def normalize(self, value: Any) -> str:
         """Return the text."""
         return str(value)
+
+
+class WorkspaceParameter(TextParameter):
+    """The workspace: from the command line, ``DPP_WORKSPACE``, luigi.cfg, ``CACHE_DIR`` or the default, the first that is set."""
+
+    def _get_value_from_config(self, section: str, name: str) -> Any:
+        # Luigi calls this after it has looked at the command line, and before it takes the default.
+        with exit_when_wrong():
+            if chosen := workspace_variable(WORKSPACE_VARIABLE):
+                return chosen
+            configured = super()._get_value_from_config(section, name)
+            return configured if configured != _no_value else workspace_variable(CACHE_VARIABLE) or _no_value
 
 
 class NumberParameter(luigi.Parameter[Any]):
@@ -272,14 +285,19 @@ def _parse_object(name: str, text: str, example: str, what: str = "an object") -
     return value
 
 
+_OWN_KINDS: dict[str, type[luigi.Parameter[Any]]] = {
+    "workspace": WorkspaceParameter,
+    "options": OptionsParameter,
+    "headers": HeadersParameter,
+}
+
+
 def _parameter(name: str, field: FieldInfo) -> luigi.Parameter[Any]:
     """Return the Luigi parameter for a setting."""
     default = field.get_default(call_default_factory=True)
     common: dict[str, Any] = {"description": field.description, "significant": name in SIGNIFICANT}
-    if name == "options":
-        return OptionsParameter(default={}, **common)
-    if name == "headers":
-        return HeadersParameter(default={}, **common)
+    if name in _OWN_KINDS:
+        return _OWN_KINDS[name](default=str(default) if isinstance(default, Path) else default, **common)
     if isinstance(default, bool):
         return luigi.BoolParameter(default=default, **common)
     if isinstance(default, tuple):

@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 
 from dpp.models import FileData
+from dpp.settings import CACHE_VARIABLE, WORKSPACE_VARIABLE
 from dpp.testing.files import Bench
 
 RunCommand = Callable[..., subprocess.CompletedProcess[str]]
 SECONDS = 300
+WORKSPACES = (WORKSPACE_VARIABLE, CACHE_VARIABLE)
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def command(tmp_path: Path) -> RunCommand:
         return subprocess.run(  # noqa: S603 - the command of the test
             [_script(name), *map(str, arguments)],
             cwd=tmp_path,
-            env={**os.environ, **environment},
+            env={**{name: value for name, value in os.environ.items() if name not in WORKSPACES}, **environment},
             capture_output=True,
             text=True,
             timeout=timeout,
