@@ -175,8 +175,10 @@ class RunBatch(SettingsTask):
                 log.warning("%s", problem)
             shared = not core().local_scheduler
             given = recursively_unfreeze(self.param_kwargs["options"])
-            self._executor = registry().executor(self.settings(), self.workers or _workers(), given)
-            workers = self._executor.slots() if self._executor else self._sharing_workers()
+            executor = registry().executor(self.settings(), self.workers or _workers(), given)
+            workers = executor.slots() if executor else self._sharing_workers()
+            # The number of slots is asked for once: it may take a request to a cluster, and change.
+            self._executor = executor.model_copy(update={"workers": workers}) if executor else None
             request = Request(self.batch_name, given, self.selection)
             self._opened = open_run(self.wanted_files(), self.settings(), registry(), request=request, workers=workers, shared=shared)
             RUNS[str(self._opened.folder)] = self._opened
