@@ -42,7 +42,19 @@ from dpp.workspace.ledger import Ledger, Record
 
 log = logging.getLogger(__name__)
 
-_OF_BATCHES = {*STEP_SETTINGS, "shard", "skip_bad", "allow_empty", "encoding", "chunk_size", "log_file", "quiet", "json_lines"}
+_OF_BATCHES = {
+    *STEP_SETTINGS,
+    "shard",
+    "skip_bad",
+    "allow_empty",
+    "encoding",
+    "executor",
+    "lost_after",
+    "chunk_size",
+    "log_file",
+    "quiet",
+    "json_lines",
+}
 WORKERS_A_TASK = 3
 RUNS: dict[str, Run] = {}
 _FILE_SETTINGS = [name for name in Settings.model_fields if name not in _OF_BATCHES]

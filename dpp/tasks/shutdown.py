@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LUIGIS_LOCK = luigi.worker.fork_lock
+REPORT_SECONDS = 5.0
 
 
 class Ending:
@@ -92,7 +93,7 @@ class Ending:
 
     def conclude(self) -> tuple[Summary, int]:
         """Wait for the children to end, then return the summary and the exit code."""
-        join_children(GRACE_SECONDS)
+        join_children(GRACE_SECONDS + REPORT_SECONDS)
         summary, code = self._run.conclude(interrupted=bool(self._signal))
         if self._viewer is not None:
             self._viewer.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from dpp.testing import ExecutorContract
+
 from dpp_dask import DaskExecutor
 
 
