@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from cases import CASES, has_curl_plugin, missing_peers
 from goals import Verdict, judge
-from measure import BenchError, Contender, alternate
+from measure import BenchError, Contender, adopt_orphans, alternate
 from servers import nginx_path
 
 TMPFS = Path("/dev/shm")
@@ -91,10 +91,10 @@ def table(heads: list[str], rows: list[list[str]]) -> str:
 def figures(results: dict[str, list[Contender]]) -> str:
     rows = [
         [case, row.title, f"{row.files:,}", f"{row.median:.2f}", f"{min(row.seconds):.2f} to {max(row.seconds):.2f}",
-         f"{row.rate:,.0f}", f"{1e6 / row.rate:,.0f}", f"{row.peak:.0f}"]
+         f"{row.rate:,.0f}", f"{1e6 / row.rate:,.0f}", f"{row.cpu:.2f}", f"{row.peak:.0f}"]
         for case, contenders in results.items() for row in contenders
     ]  # fmt: skip
-    return table(["case", "what", "files", "s (median)", "s (range)", "files/s", "us/file", "peak MB"], rows)
+    return table(["case", "what", "files", "s (median)", "s (range)", "files/s", "us/file", "cpu s", "peak MB"], rows)
 
 
 def verdicts(found: list[Verdict]) -> str:
@@ -120,6 +120,7 @@ def machine(options: argparse.Namespace) -> dict[str, Any]:
 
 def measure(options: argparse.Namespace) -> int:
     """Run the selected cases, print the tables, and return the exit code; after an interrupt, print the complete cases."""
+    adopt_orphans()
     about, results, failed, code = machine(options), {}, {}, 0
     try:
         for name in options.cases:

@@ -216,6 +216,19 @@ def cpu(folder: Path, scale: float) -> Iterator[list[Contender]]:
 
 
 @contextmanager
+def executors(folder: Path, scale: float) -> Iterator[list[Contender]]:
+    """Local files by Luigi's workers, and by executors on this machine."""
+    files = scaled(10_000, scale)
+    small_files(folder / "files", files)
+    manifest = write_manifest(folder / "files.jsonl", [(folder / "files" / name).as_uri() for name in numbered(files)])
+    names = ["processes", *(["dask"] if importlib.util.find_spec("dpp_dask") else [])]
+    yield [
+        Contender("workers", "dpp --workers 2", dpp(manifest, workers=2), files),
+        *(Contender(name, f"dpp --executor {name}", dpp(manifest, "--executor", name, workers=2), files) for name in names),
+    ]
+
+
+@contextmanager
 def settings(folder: Path, scale: float) -> Iterator[list[Contender]]:
     """Values of settings that determine the defaults: threads, limits and queues, with slow and fast servers and processors."""
     few, many = scaled(400, scale), scaled(4_000, scale)
@@ -337,6 +350,7 @@ CASES = {
     "large": Case(large, needs_nginx=True),
     "latency": Case(latency),
     "cpu": Case(cpu),
+    "executors": Case(executors),
     "plugins": Case(plugins, times=3),
     "sftp": Case(sftp),
     "view": Case(view, needs_nginx=True, times=3),

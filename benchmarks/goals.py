@@ -15,6 +15,11 @@ def ratio(above: str, below: str) -> Callable[[Rows], float]:
     return lambda rows: rows[above].median / rows[below].median
 
 
+def cpu_ratio(above: str, below: str) -> Callable[[Rows], float]:
+    """Return a function for the processor time of one row divided by that of another."""
+    return lambda rows: rows[above].cpu / rows[below].cpu
+
+
 def rate(key: str) -> Callable[[Rows], float]:
     return lambda rows: rows[key].rate
 
@@ -57,6 +62,8 @@ GOALS = (
     Goal("large", "peak memory, dpp with dpp-curl, MB", "<=", 120, peak("dpp-curl")),
     Goal("latency", "files/s with dpp-curl, of 640 at best", ">=", 0.9 * 640, rate("dpp-curl")),
     Goal("cpu", "time(--workers 1) / time(--workers 2)", ">=", 1.85, ratio("workers-1", "workers-2")),
+    Goal("executors", "processor time, --executor processes / --workers 2", "<=", 1.3, cpu_ratio("processes", "workers")),
+    Goal("executors", "processor time, --executor dask / --workers 2", "<=", 1.3, cpu_ratio("dask", "workers")),
     Goal("sftp", "time(sftp -b) / time(dpp)", ">=", 1.0, ratio("sftp", "dpp")),
     Goal("sftp", "time(sftp -b) / time(dpp), 1 ms away", ">=", 1.0, ratio("sftp-far", "dpp-far")),
     Goal("plugins", "time(ten plugins) / time(none)", "<=", 1.02, ratio("ten", "none")),

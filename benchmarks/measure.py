@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import resource
 import shutil
 import signal
 import statistics
@@ -16,6 +18,8 @@ from pathlib import Path
 
 BIN = Path(sys.executable).parent
 LIMIT = 300.0  # seconds
+ORPHAN_SECONDS = 10.0
+PR_SET_CHILD_SUBREAPER = 36
 LEFT_OUT = ("DPP_", "LUIGI_", "PYTHON", "COV_")
 
 
@@ -35,6 +39,7 @@ class Contender:
     prepare: Callable[[Path], None] | None = None
     outputs: int | None = None
     seconds: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
     peaks: list[int] = field(default_factory=list)
 
     @property
@@ -45,6 +50,11 @@ class Contender:
     def rate(self) -> float:
         """Files per second."""
         return self.files / self.median
+
+    @property
+    def cpu(self) -> float:
+        """Median of the processor time of all its processes, in seconds."""
+        return statistics.median(self.processor)
 
     @property
     def peak(self) -> float:
@@ -60,6 +70,7 @@ class Contender:
             "seconds": [round(seconds, 4) for seconds in self.seconds],
             "median": round(self.median, 4),
             "files_per_second": round(self.rate, 1),
+            "cpu": round(self.cpu, 3),
             "peak_mb": round(self.peak, 1),
         }
 
@@ -78,11 +89,34 @@ def kill_group(pid: int) -> None:
         return
 
 
-def timed(command: Sequence[str], folder: Path, extra: Mapping[str, str]) -> tuple[float, int]:
-    """Run a command; return its time in seconds, and the memory of its largest process in bytes.
+def adopt_orphans() -> None:
+    """Become the parent of processes whose parent ends (prctl(2), PR_SET_CHILD_SUBREAPER), so that their processor time is known."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def children() -> set[int]:
+    """Return the ids of the children of this process (proc(5), task/*/children)."""
+    return {int(pid) for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()}
+
+
+def processor_time(known: set[int]) -> float:
+    """Return the processor time in seconds of all processes that have ended, once no children but the known ones are left."""
+    end = time.monotonic() + ORPHAN_SECONDS
+    while (orphans := children() - known) and time.monotonic() < end:
+        for pid in orphans:
+            os.waitpid(pid, os.WNOHANG)
+        time.sleep(0.02)
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def timed(command: Sequence[str], folder: Path, extra: Mapping[str, str]) -> tuple[float, float, int]:
+    """Run a command; return its time and its processor time in seconds, and the memory of its largest process in bytes.
 
     Values of memory below the size of this script are not valid: a new process has the size of the one that it was forked from.
     """
+    known = children()
+    spent = processor_time(known)
     with (folder.parent / "log").open("w+b") as log:
         begin = time.perf_counter()
         process = subprocess.Popen(command, cwd=folder, env=environment(extra), stdout=log, stderr=log, start_new_session=True)
@@ -102,7 +136,7 @@ def timed(command: Sequence[str], folder: Path, extra: Mapping[str, str]) -> tup
             log.seek(0)
             end = log.read().decode(errors="replace")[-1500:]
             raise BenchError(f"{command[0]} ended with exit code {process.returncode} after {seconds:.1f} s (limit {LIMIT:.0f} s):\n{end}")
-    return seconds, usage.ru_maxrss * 1024
+    return seconds, processor_time(known) - spent, usage.ru_maxrss * 1024
 
 
 def count(folder: Path) -> int:
@@ -117,10 +151,11 @@ def once(contender: Contender, folder: Path) -> None:
         contender.prepare(place)
     else:
         place.mkdir(parents=True)
-    seconds, peak = timed(contender.command, place, contender.environment)
+    seconds, processor, peak = timed(contender.command, place, contender.environment)
     if contender.outputs is not None and count(place) != contender.outputs:
         raise BenchError(f"{contender.title}: expected {contender.outputs} files, got {count(place)}")
     contender.seconds.append(seconds)
+    contender.processor.append(processor)
     contender.peaks.append(peak)
     if not contender.prepare:
         shutil.rmtree(place)
