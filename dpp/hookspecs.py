@@ -73,7 +73,10 @@ def dpp_executors() -> Iterable[type[BaseExecutor]] | None:
 
 @hookspec
 def dpp_commands() -> Iterable[click.Command] | None:
-    """Return commands for dpp's command line, or None for none; called when plugins are loaded and when a command is looked up."""
+    """Return commands for dpp's command line, or None for none; called on that command line only, and when a command is looked up.
+
+    :func:`dpp.runs.batch_command` makes a command with the options of ``dpp run``.
+    """
 
 
 @hookspec

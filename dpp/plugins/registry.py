@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -383,8 +385,9 @@ def _offers(manager: pluggy.PluginManager, origin: Origin, plugin: Any) -> Itera
             yield Offer("fetcher", scheme.lower(), cls, origin)
     for schemes in _alone(manager, plugin, "dpp_source_schemes")():
         yield from (Offer("source", scheme.lower(), plugin, origin) for scheme in schemes)
-    for commands in _alone(manager, plugin, "dpp_commands")():
-        _check_commands(commands)
+    # Only dpp's command line has imported click, and only it needs commands, which may take long to import.
+    if "click" in sys.modules:
+        _check_commands(_alone(manager, plugin, "dpp_commands")())
 
 
 def _check_class(kind: str, cls: Any, method: str) -> None:
@@ -392,7 +395,7 @@ def _check_class(kind: str, cls: Any, method: str) -> None:
         raise TypeError(f"{cls!r} is not a {kind}: expected a class with a method {method}()")
 
 
-def _check_commands(commands: Iterable[Any]) -> None:
-    for command in commands:
+def _check_commands(offered: Iterable[Iterable[Any]]) -> None:
+    for command in itertools.chain.from_iterable(offered):
         if not getattr(command, "name", ""):
             raise TypeError(f"{command!r} is not a click command with a name")
