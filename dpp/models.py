@@ -111,6 +111,8 @@ class FileData(BaseModel):
         sha256: Digest of the download, 64 hexadecimal digits: the expected one in a manifest, the verified one after the download.
         digests: Further expected digests of the download, hexadecimal digits by algorithm: md5, sha1, sha224, sha384, sha512.
         size: Size of the download in bytes: the expected one in a manifest, the verified one after the download.
+        expect_version: Version of the source that is meant, as its fetcher states it (for ``file:``, size in bytes and modification time in
+            nanoseconds: ``5-1764541025000000000``); another version fails as ``changed``. None for the current one.
         expect_type: Media types that the download may have, such as ``application/pdf`` or ``image/*,text/csv``; None for any.
         headers: Request headers for this file only. They are never shown.
         urls: Mirrors, tried in order after ``url``.
@@ -129,6 +131,7 @@ class FileData(BaseModel):
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     digests: dict[str, str] | None = None
     size: int | None = Field(default=None, ge=0)
+    expect_version: str | None = None
     expect_type: str | None = None
     headers: dict[str, str] | None = None
     urls: list[str] | None = None
@@ -208,7 +211,7 @@ class FileData(BaseModel):
 
 def key_of(file: FileData) -> str:
     """Return the key of a file, which its targets have in their names; see :func:`dpp.names.file_key`."""
-    return names.file_key(file.id, file.url, expected_digest(file))
+    return names.file_key(file.id, file.url, expected_digest(file), file.expect_version)
 
 
 def expected_digest(file: FileData) -> str | None:

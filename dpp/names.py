@@ -88,15 +88,19 @@ def is_versioned(url: str, expected: str | None) -> bool:
 
 
 @functools.lru_cache(CACHED)
-def download_key(url: str, expected: str | None = None) -> str:
-    """Return the key of a download; files of the same identity share it."""
-    return f"{slug(stem(url))}-{digest(identity(url, expected))}"
+def download_key(url: str, expected: str | None = None, version: str | None = None) -> str:
+    """Return the key of a download; files of the same identity and version share it."""
+    return f"{slug(stem(url))}-{digest(*_identities(url, expected, version))}"
 
 
 @functools.lru_cache(CACHED)
-def file_key(file_id: str, url: str, expected: str | None = None) -> str:
-    """Return the key of a file: a slug of its id and a digest of id and identity."""
-    return f"{slug(file_id)}-{digest(file_id, identity(url, expected))}"
+def file_key(file_id: str, url: str, expected: str | None = None, version: str | None = None) -> str:
+    """Return the key of a file: a slug of its id and a digest of id, identity, and version of the source if the manifest gives it."""
+    return f"{slug(file_id)}-{digest(file_id, *_identities(url, expected, version))}"
+
+
+def _identities(url: str, expected: str | None, version: str | None) -> tuple[str, ...]:
+    return (identity(url, expected),) if version is None else (identity(url, expected), version)
 
 
 def subfolder(key: str) -> str:

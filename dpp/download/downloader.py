@@ -161,6 +161,8 @@ class Downloader:
         """Whether the source of a file has another version than the recorded one; an unknown version counts as unchanged."""
         if recorded is None:
             return False
+        if file.expect_version is not None:
+            return recorded != file.expect_version
         current = {version for url in (file.url, *(file.urls or ())) if (version := self._current_version(url, file))}
         return bool(current) and recorded not in current
 
@@ -208,6 +210,7 @@ class Downloader:
             max_bytes=self._limits.max_bytes(file),
             throttle=self._limits.throttle,
             algorithms=file.digests or (),
+            version=file.expect_version,
         )
         for url in urls[:-1]:
             try:

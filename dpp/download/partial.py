@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dpp import media, names
-from dpp.errors import StageError
+from dpp.errors import FetchError, StageError
 from dpp.models import FileData
 from dpp.redact import redact_url
 from dpp.streams import write_all
@@ -32,6 +32,7 @@ class PartFile:
         is_empty: Whether neither a part nor a download exists yet.
         throttle: Called with the number of bytes written; waits, and returns the seconds waited.
         algorithms: Digests to compute besides SHA-256; see :data:`dpp.models.DIGESTS`.
+        version: Version of the source in the manifest, or None.
     """
 
     def __init__(
@@ -43,12 +44,14 @@ class PartFile:
         is_empty: bool = False,
         throttle: Callable[[int], float] | None = None,
         algorithms: Collection[str] = (),
+        version: str | None = None,
     ) -> None:
         self.waited = 0.0
         self._throttle = throttle
         self._paths = paths
         self._limit = limit
         self._max_bytes = max_bytes
+        self._version = version
         self._descriptor: int | None = None
         self._algorithms = ("sha256", *algorithms)
         self._digests = self._new_digests()
@@ -101,6 +104,7 @@ class PartFile:
 
     def begin(self, offset: int = 0, *, total: int | None = None, etag: str | None = None, **facts: Any) -> None:
         """Start writing at an offset; see :class:`dpp.base.Part`."""
+        self._check_version(facts.get("source_version"))
         self._check_size(total if total is not None else self._limit or 0)
         with stops_run(self._paths.part):
             # A process that is killed must not leave the facts of old bytes beside new ones.
@@ -112,6 +116,12 @@ class PartFile:
         # Facts of small parts are written only when a part is suspended: for most of them that never happens.
         if etag and (total is None or total >= WORTH_CONTINUING):
             self._write_facts()
+
+    def _check_version(self, version: object) -> None:
+        # A source without versions cannot be compared.
+        if self._version is not None and version not in (None, self._version):
+            text = f"the source has version {version}, the list names {self._version}: it was replaced after it was listed; list it again"
+            raise FetchError(text, "changed")
 
     def _open(self, flags: int) -> None:
         self.close()

@@ -142,7 +142,7 @@ class Pipeline:
         if not is_versioned(file.url, expected_digest(file)):
             return None
         for expected in (*digests_of(file), None):
-            key = file_key(file.id, file.url, expected)
+            key = file_key(file.id, file.url, expected, file.expect_version)
             if outcome := read_outcome(self.workspace.keyed("reports", self.fingerprints[2], key) + ".json"):
                 outcome.key = key_of(file)
                 return outcome

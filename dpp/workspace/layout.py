@@ -88,7 +88,7 @@ class Workspace:
 
     def download(self, file: FileData) -> DownloadPaths:
         """Return the paths of a file's download; files of the same identity share a folder."""
-        key = names.download_key(file.url, expected_digest(file))
+        key = names.download_key(file.url, expected_digest(file), file.expect_version)
         name = names.safe_name(names.basename(file.url) if file.name == names.stem(file.url) else file.name)
         return DownloadPaths(f"{self._root}/downloads/{names.subfolder(key)}/{key}", name)
 

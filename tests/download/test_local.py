@@ -223,3 +223,23 @@ def test_a_source_whose_file_server_is_gone_is_tried_again(fetch, tmp_path, monk
     with pytest.raises(FetchError, match=f"cannot read {tmp_path}/a: {os.strerror(number)}") as caught:
         fetch((tmp_path / "a").as_uri())
     assert (caught.value.error_class, len(fetch.waits)) == ("read", Settings().attempts - 1)
+
+
+def test_another_version_than_the_expected_one_is_refused(fetch, tmp_path):
+    (tmp_path / "a.csv").write_text("new")
+    url = (tmp_path / "a.csv").as_uri()
+    with pytest.raises(
+        FetchError, match=r"the source has version 3-\d+, the list names 3-17: it was replaced after it was listed"
+    ) as caught:
+        fetch(url, expect_version="3-17")
+    assert (caught.value.error_class, fetch.waits) == ("changed", [])
+
+
+def test_versions_of_one_url_are_kept_apart(fetch, tmp_path):
+    path, found = tmp_path / "a.csv", []
+    for text in ("old", "new"):
+        path.write_text(text)
+        os.utime(path, ns=(0, len(found)))
+        found.append(fetch(path.as_uri(), expect_version=f"3-{len(found)}"))
+    assert [download.path.read_text() for download in found] == ["old", "new"]
+    assert fetch(path.as_uri(), expect_version="3-0").path == found[0].path
