@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 
+from dpp import runs
 from dpp._version import __version__
 from dpp.base import BaseExecutor, BaseFetcher, BasePostProcessor, BasePreProcessor, BaseProcessor, Part
 from dpp.download import http
@@ -68,6 +69,7 @@ __all__ = [
     "__version__",
     "hookimpl",
     "http",
+    "runs",
 ]
 
 set_soft_defaults(sys.argv[1:])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import click
 from pydantic.fields import FieldInfo
@@ -119,12 +119,15 @@ GROUPS = {
 
 
 class GroupedCommand(click.Command):
-    """A command whose help shows the options in groups."""
+    """A command whose help shows the options in groups; those of its own come first."""
+
+    own_groups: ClassVar[Mapping[str, Sequence[str]]] = {}
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options group by group, then the options that have no group."""
-        grouped: dict[str, list[tuple[str, str]]] = {title: [] for title in (*GROUPS, "Other options")}
-        titles = {name: title for title, names in GROUPS.items() for name in names}
+        groups = {**self.own_groups, **GROUPS}
+        grouped: dict[str, list[tuple[str, str]]] = {title: [] for title in (*groups, "Other options")}
+        titles = {name: title for title, names in groups.items() for name in names}
         for option in self.get_params(context):
             if isinstance(option, click.Option) and (record := option.get_help_record(context)):
                 grouped[titles.get(str(option.name), "Other options")].append(record)
