@@ -1,0 +1,1 @@
+../../../dpp/_version.py

@@ -1,0 +1,139 @@
+"""The command ``dpp watch``."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+from dpp import ConfigurationError, Settings, runs
+
+from dpp_watch.rules import Rules
+
+OWN = (
+    "patterns",
+    "ignored",
+    "recursive",
+    "ready",
+    "settle",
+    "marker",
+    "collect",
+    "max_files",
+    "scan",
+    "once",
+    "changed",
+    "give_up",
+    "name",
+    "status",
+)
+SECONDS = click.FloatRange(min=0)
+
+
+@runs.batch_command("watch", {"What to watch": OWN})
+@click.argument("folder")
+@click.option(
+    "--pattern", "patterns", multiple=True, help="Take only files whose name matches, such as '*.nc'. Can be given several times."
+)
+@click.option("--ignore", "ignored", multiple=True, help="Skip files and folders that match, besides .*, *.part, *.tmp and *.crdownload.")
+@click.option("--recursive", is_flag=True, help="Take files in sub-folders, too.")
+@click.option(
+    "--ready", type=click.Choice(("closed", "settle", "marker")), default="settle", show_default=True, help="When a file is complete."
+)
+@click.option("--settle", type=SECONDS, default=2.0, show_default=True, help="Seconds without a change.")
+@click.option("--marker", default="{name}.done", show_default=True, help="Name of a file's marker, with --ready marker.")
+@click.option("--collect", type=SECONDS, default=5.0, show_default=True, help="Seconds in which further files join a batch.")
+@click.option("--max-files", type=click.IntRange(min=1), default=1000, show_default=True, help="Maximum number of files per batch.")
+@click.option("--scan", type=click.FloatRange(min=0.1), default=60.0, show_default=True, help="Seconds between two scans of the folder.")
+@click.option("--once", is_flag=True, help="Take what is ready, then end.")
+@click.option(
+    "--changed",
+    type=click.Choice(("again", "ignore", "fail")),
+    default="again",
+    show_default=True,
+    help="What to do with a file that is rewritten after it was taken.",
+)
+@click.option("--give-up", type=click.IntRange(min=1), default=3, show_default=True, help="Number of batches that try a file.")
+@click.option("--name", default="", help="Name of the watcher.  [default: from the folder]")
+@click.option("--status", is_flag=True, help="Show which files wait, and why; do not watch.")
+def watch(folder: str, workers: int | None, once: bool, name: str, status: bool, **given: Any) -> None:
+    """Process the files of FOLDER, as they arrive, in batches.
+
+    FOLDER is a folder, or a source that is listed, such as sftp://host/folder/ or s3://bucket/prefix/. A file is taken once per
+    version, when it is complete. Files that arrive within a few seconds are one batch, as of dpp run, with the settings given here
+    or in luigi.cfg. Batches run one after another; --workers 1 processes files one by one.
+
+    What was taken is in WORKSPACE/watch/NAME. A watcher that was stopped or killed continues where it was.
+
+    \b
+    Exit codes: 2 invalid input or configuration, 3 the environment stopped
+    the watcher, 130 interrupted (143 by SIGTERM); with --once, 0 every file
+    is ok, 1 some failed.
+
+    \b
+    Examples:
+      dpp watch incoming --processor checksum
+      dpp watch incoming --pattern '*.nc' --recursive --ready marker
+      dpp watch incoming --once
+      dpp watch incoming --status
+    """
+    own = {field.name for field in fields(Rules)}
+    if once:
+        given["collect"] = 0.0
+    rules = Rules(**{key: value for key, value in given.items() if key in own})
+    settings = {key: value for key, value in given.items() if key not in own and value is not None}
+    checked = runs.check_settings(**settings)
+    place, name = _place(folder), name or default_name(folder)
+    _check(place, name, checked)
+    if status:
+        from dpp_watch.status import show  # noqa: PLC0415 - only this command needs it
+
+        show(place, name, rules, checked)
+        return
+    sys.exit(_watch(place, name, rules, checked, settings, workers or 0, once=once))
+
+
+def _watch(place: str, name: str, rules: Rules, checked: Settings, settings: Mapping[str, Any], workers: int, *, once: bool) -> int:
+    from dpp_watch.journal import Journal  # noqa: PLC0415 - each start of dpp loads this module
+    from dpp_watch.places import opened  # noqa: PLC0415
+    from dpp_watch.watcher import Watcher  # noqa: PLC0415
+
+    with Journal(Path(os.path.abspath(checked.workspace)), name, place) as journal:
+        return Watcher(opened(place, rules, checked, journal.folder), rules, journal, settings, workers, once=once).run()
+
+
+def _place(folder: str) -> str:
+    """Return the folder without links, or the URL unchanged."""
+    if "://" in folder:
+        return folder
+    if not Path(folder).is_dir():
+        raise ConfigurationError(f"{folder} is not a folder; create it, or check the path")
+    return os.path.realpath(folder)
+
+
+def default_name(folder: str) -> str:
+    """Return the name of a folder's watcher: the last part of its path, and a digest of it."""
+    place = _place(folder)
+    last = re.sub(r"[^a-z0-9._-]+", "-", place.partition("?")[0].rstrip("/").rpartition("/")[2].lower()).strip("-._")
+    digest = hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()
+    return f"{last[:20] or 'folder'}-{digest[:6]}"
+
+
+def _check(place: str, name: str, settings: Settings) -> None:
+    """Check what can be wrong with the folder, the name and the workspace.
+
+    Raises:
+        ConfigurationError: The workspace is in the folder, or the name is invalid.
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,29}", name):
+        raise ConfigurationError(f"--name {name!r}: expected up to 30 lower-case letters, digits, dots, dashes and underscores")
+    workspace = os.path.realpath(settings.workspace)
+    if "://" not in place and Path(workspace).is_relative_to(place):
+        raise ConfigurationError(
+            f"the workspace {workspace} is in the watched folder {place}: its files would be taken; choose another with --workspace"
+        )

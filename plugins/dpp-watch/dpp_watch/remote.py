@@ -1,0 +1,107 @@
+"""A source that is listed, such as sftp://host/folder/ or s3://bucket/prefix/."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from dpp import Settings, runs
+
+from dpp_watch.batches import Child
+from dpp_watch.inotify import Event
+from dpp_watch.local import Found
+from dpp_watch.rules import Rules
+
+log = logging.getLogger("dpp.watch")
+
+OF_THE_LISTING = frozenset({"mtime", "etag"})  # a fetcher takes the version from them, and would not see that it is another one
+
+
+class RemoteFolder:
+    """A source that a plugin lists.
+
+    Args:
+        url: Its URL.
+        rules: Which files are taken.
+        settings: The settings, with the options of the source.
+        folder: Folder of the watcher, for the last listing.
+    """
+
+    descriptor: int | None = None
+
+    def __init__(self, url: str, rules: Rules, settings: Settings, folder: Path) -> None:
+        self._url = url if "?" in url else f"{url}?recursive={str(rules.recursive).lower()}"
+        self._rules = rules
+        self._settings = settings
+        self._list = folder / f".listing-{os.getpid()}.tmp"
+        self._rows: dict[str, dict[str, Any]] = {}
+        self._names: set[str] = set()
+
+    def events(self) -> Iterator[Event]:
+        """Yield nothing: a source has no events."""
+        return iter(())
+
+    def close(self) -> None:
+        """Close nothing: a listing has its own connection."""
+
+    def scan(self, below: str = "", taken: Callable[[str, str], bool] = lambda _path, _version: False) -> Iterator[Found]:
+        """Yield the files to take; see :meth:`dpp_watch.local.LocalFolder.scan`.
+
+        Raises:
+            OSError: The source cannot be listed; the reason was logged.
+        """
+        rows = [row for row in self._listed() if self._rules.recursive or "/" not in row["id"]]
+        self._names = {row["id"] for row in rows} if self._rules.has_markers else set()
+        self._rows = {row["id"]: row for row in rows if self._rules.takes(row["id"]) and not taken(row["id"], row["expect_version"])}
+        return map(_found, self._rows.values())
+
+    def _listed(self) -> list[dict[str, Any]]:
+        # In a process of its own: a client that the watcher kept could have threads, and the watcher forks.
+        self._list.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        child = Child(self._write, self.close)
+        try:
+            code, _ = child.wait()
+            if code:
+                raise OSError(0, "the source cannot be listed")
+            with self._list.open(encoding="utf-8") as stream:
+                return [json.loads(line) for line in stream]
+        finally:
+            self._list.unlink(missing_ok=True)
+
+    def _write(self, _send: Callable[[str], None]) -> int:
+        descriptor = os.open(self._list, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as stream:
+            for file in runs.list_source(self._url, self._settings):
+                row = file.model_dump(mode="json", exclude_unset=True, exclude=set(OF_THE_LISTING))
+                row |= {"id": file.id, "name": file.name, "expect_version": file.expect_version or str(file.size)}
+                stream.write(json.dumps(row) + "\n")
+        return 0
+
+    def look(self, path: str) -> Found | None:
+        """Return a file as the last listing had it; its download fails as ``changed`` if it has another version by then."""
+        row = self._rows.get(path)
+        return _found(row) if row else None
+
+    def has(self, path: str) -> bool:
+        """Whether the last listing had a file of this path."""
+        return path in self._names
+
+    def is_written(self, _path: str) -> bool:
+        """Return false: a source does not show who writes to a file."""
+        return False
+
+    def skipped(self) -> Iterator[tuple[str, str]]:
+        """Yield nothing: only files to take are listed."""
+        return iter(())
+
+    def row(self, found: Found) -> dict[str, Any]:
+        """Return a file as an entry of a manifest."""
+        return self._rows[found.path]
+
+
+def _found(row: dict[str, Any]) -> Found:
+    return Found(row["id"], row.get("size") or 0, row["expect_version"])
