@@ -30,7 +30,8 @@ from dpp.predecessor import ProcessingPipeline
 from dpp.report.summary import Summary
 from dpp.selection import Selection
 from dpp.settings import Settings
-from dpp.tasks.batch import ExecutedChunks, FileChunk, RunBatch
+from dpp.tasks.batch import RunBatch
+from dpp.tasks.chunks import ExecutedChunks, FileChunk
 from dpp.tasks.file import DownloadTarget, PreProcessed, Processed, Report
 from dpp.tasks.luigi_defaults import set_soft_defaults
 

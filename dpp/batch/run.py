@@ -148,7 +148,7 @@ class Run(RunFolder):
 
     def snapshot(self, name: str) -> Path:
         """Return the path of the snapshot that belongs to a ledger."""
-        return self.workfile.snapshots / f"{name}.json"
+        return self.workfile.snapshot(name)
 
     @contextmanager
     def at_task(self, file: FileData, stage: str, following: str) -> Iterator[Callable[[int], None]]:

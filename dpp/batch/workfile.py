@@ -198,7 +198,11 @@ class WorkFile:
 
     def last_beat_for(self, index: int) -> int:
         """Return the last sign of life of a chunk, in nanoseconds on the clock of the file system; 0 if there was none."""
-        return max(_modified(self._chunk_beat(index)), _modified(self.snapshots / f"{chunk_name(index)}.json"))
+        return max(_modified(self._chunk_beat(index)), _modified(self.snapshot(chunk_name(index))))
+
+    def snapshot(self, name: str) -> Path:
+        """Return the path of the snapshot that belongs to a ledger."""
+        return self.snapshots / f"{name}.json"
 
     def _chunk_beat(self, index: int) -> Path:
         return self.locks / f"{chunk_name(index)}.beat"

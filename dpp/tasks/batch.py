@@ -10,8 +10,7 @@ import configparser
 import logging
 import os
 import threading
-from contextlib import closing, nullcontext
-from typing import Any, ClassVar
+from typing import Any
 
 import luigi
 from luigi.freezing import recursively_unfreeze
@@ -19,11 +18,9 @@ from luigi.interface import core
 
 from dpp.base import BaseExecutor
 from dpp.batch.batch import open_run
-from dpp.batch.chunks import ChunkRunner
 from dpp.batch.request import Request
 from dpp.batch.run import Run
 from dpp.errors import INTERRUPTED_TEXT, BatchFailed, ConfigurationError, EnvironmentStop
-from dpp.executors.coordinator import Coordinator
 from dpp.logs import close_run_log, keep_log, set_up_logging
 from dpp.manifest.readers import Files
 from dpp.monitor.viewer import Viewer
@@ -33,8 +30,9 @@ from dpp.redact import redact_text
 from dpp.report.summary import Summary
 from dpp.selection import Selection
 from dpp.settings import WORKSPACE_VARIABLE, Settings, workspace_variable
+from dpp.tasks.chunks import ChunkTask, ExecutedChunks, FileChunk
 from dpp.tasks.command import check_semaphores, prepare_luigi
-from dpp.tasks.file import RUNS, PatientTask, Report, SettingsTask, fork_guard, run_in
+from dpp.tasks.file import RUNS, Report, SettingsTask
 from dpp.tasks.loading import explain_parsing
 from dpp.tasks.luigi_settings import check_luigi_settings
 from dpp.tasks.parameters import (
@@ -44,69 +42,13 @@ from dpp.tasks.parameters import (
     running_from_command_line,
     with_settings,
 )
-from dpp.tasks.progress import Progress
 from dpp.tasks.sections import named_batch
 from dpp.tasks.shutdown import Ending, stop_run
-from dpp.tasks.targets import FileTarget
 from dpp.tasks.unknown import unknown_settings
 
 log = logging.getLogger(__name__)
 
 SHARERS = 4
-FIRST_PRIORITY = 1_000_000
-
-
-class FileChunk(PatientTask):
-    """Run a slice of a batch's files through all stages, with the same targets as the four tasks of a file.
-
-    It then runs, in the same process, each chunk that is not done and that no other process runs: a batch requires only one of
-    these tasks per worker.
-    """
-
-    # Only where to find the run, nothing about the files: any process can run the chunk.
-    run_folder = luigi.Parameter(description="folder of the run that the chunk belongs to")
-    index = luigi.IntParameter(description="index in the run of the chunk to begin with, from 0")
-
-    ending: ClassVar[Ending | None] = None
-
-    @property
-    def priority(self) -> int:  # type: ignore[override] # Luigi only reads it
-        """Return Luigi's priority of the chunk: they run in the order of the manifest."""
-        # Luigi ignores a priority below that of RunBatch, 0.
-        return FIRST_PRIORITY - self.index
-
-    def output(self) -> FileTarget:
-        """Return the chunk's ledger, which gets its final name when every file has an outcome."""
-        return FileTarget(run_in(self.run_folder).chunk_ledger(self.index))
-
-    def run(self) -> None:
-        """Run the files that have no outcome in this run yet, in a child process."""
-        run = run_in(self.run_folder)
-        set_up_logging(run.workfile.settings)
-        # In a child, so that a plugin that kills its process fails one file, not the chunk.
-        with self.ending.chunk() if self.ending else nullcontext(), closing(ChunkRunner(run, fork_guard())) as runner:
-            runner.run_all(self.index, Progress(self).files)
-
-
-class ExecutedChunks(PatientTask):
-    """Run all chunks of a batch with an executor; in place of the :class:`FileChunk` tasks, and with the same targets."""
-
-    run_folder = luigi.Parameter(description="folder of the run that the chunks belong to")
-    workers = luigi.IntParameter(description="number of chunks at once, if the executor's options have none")
-
-    def output(self) -> FileTarget:
-        """Return the folder of the chunks' ledgers, which is complete when every file has an outcome."""
-        run = run_in(self.run_folder)
-        return FileTarget(run.ledgers, run.has_all_ledgers)
-
-    def run(self) -> None:
-        """Submit the chunks, and wait until all are done."""
-        run = run_in(self.run_folder)
-        set_up_logging(run.workfile.settings)
-        executor = registry().executor(run.workfile.settings, self.workers)
-        assert executor is not None
-        with FileChunk.ending.chunk() if FileChunk.ending else nullcontext():
-            Coordinator(run, executor, Progress(self).files).run()
 
 
 @with_settings(list(Settings.model_fields))
@@ -218,7 +160,7 @@ class RunBatch(SettingsTask):
             self.viewer = Viewer(run, self.settings())
         # Python accepts signal handlers only in the main thread.
         if threading.current_thread() is threading.main_thread():
-            self.ending = FileChunk.ending = Ending(run, self.viewer)
+            self.ending = ChunkTask.ending = Ending(run, self.viewer)
         if self.ending and at_work:
             self.ending.at_exit()
 
@@ -232,7 +174,7 @@ class RunBatch(SettingsTask):
         if self.viewer is not None:
             self.viewer.stop()
         close_run_log()
-        self._opened = self._required = self._executor = self.ending = self.viewer = FileChunk.ending = None
+        self._opened = self._required = self._executor = self.ending = self.viewer = ChunkTask.ending = None
         self.__dict__.pop("_settings", None)
 
     def requires(self) -> list[luigi.Task]:

@@ -12,7 +12,8 @@ import luigi
 import pytest
 from dpp import ConfigurationError, DownloadTarget, InputError, ManifestError, PreProcessed, Processed, Report, RunBatch
 from dpp.engine.snapshot import read_snapshots
-from dpp.tasks.batch import FileChunk, start_batch
+from dpp.tasks.batch import start_batch
+from dpp.tasks.chunks import FileChunk
 
 from listening import wait_until
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from dpp import ConfigurationError, DownloadTarget, PreProcessed, Processed, Report, RunBatch, Settings
-from dpp.tasks.batch import FileChunk
+from dpp.tasks.chunks import FileChunk
 from dpp.tasks.luigi_defaults import set_soft_defaults
 from dpp.tasks.parameters import (
     FilesParameter,
