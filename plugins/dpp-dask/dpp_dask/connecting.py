@@ -81,9 +81,13 @@ def make_security(options: DaskExecutor) -> distributed.Security:
     Raises:
         ConfigurationError: The files are none of TLS, or there are none for an address that needs them.
     """
-    files = options.security
-    given = {"tls_ca_file": files.ca_file, "tls_client_cert": files.cert_file, "tls_client_key": files.key_file} if files else {}
-    security = distributed.Security(**{name: str(path) for name, path in given.items()})
+    files: dict[str, str] = {}
+    if given := options.security:
+        files["tls_ca_file"] = str(given.ca_file)
+        # A cluster that dpp starts has schedulers and workers, too.
+        for role in ("client", "scheduler", "worker"):
+            files |= {f"tls_{role}_cert": str(given.cert_file), f"tls_{role}_key": str(given.key_file)}
+    security = distributed.Security(**files)
     try:
         context = security.get_connection_args("client")["ssl_context"]
     except OSError as error:  # ssl.SSLError is one
@@ -135,10 +139,11 @@ def _client(address: str, security: distributed.Security, options: DaskExecutor)
 def _check_workers(client: distributed.Client) -> None:
     answers = client.run(installed, on_error="return")
     for address, answer in answers.items():
-        if isinstance(answer, ImportError):
+        # A worker that has ended meanwhile is no problem: its answer is an OSError.
+        if isinstance(answer, Exception) and not isinstance(answer, OSError):
             raise ConfigurationError(
                 f"the Dask worker at {address} cannot import what it needs: {answer}; install dpp, dpp-dask and the batch's plugins there"
-            ) from answer
+            )
     check_versions(installed(), [answer for answer in answers.values() if isinstance(answer, Installed)])
 
 
