@@ -25,3 +25,20 @@ def test_a_batch_runs_on_the_workers_of_a_running_scheduler(files, command, resu
     dask.worker(address)
     done = command("dpp", "run", files(), "--executor", "dask", "--options", json.dumps({"dask": {"address": address}}))
     assert_done(done, results())
+
+
+SCRIPT = """
+import luigi
+from dpp import RunBatch
+
+print("begun", flush=True)
+luigi.build([RunBatch(files="x.json", executor="dask")], local_scheduler=True, workers=1, log_level="ERROR")
+"""
+
+
+def test_a_script_is_not_run_again_by_the_workers(files, tmp_path, command, results):
+    files()
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = command("python", "script.py")
+    assert_done(done, results())
+    assert done.stdout.count("begun") == 1

@@ -1,0 +1,60 @@
+"""Tests of a scheduler that is reached by TLS."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import trustme
+
+TIMES = {"connect_timeout": 3, "worker_timeout": 30}
+
+pytestmark = pytest.mark.slow
+
+
+class Authority:
+    """An authority, and the files that it gives to a scheduler, a worker or a client."""
+
+    def __init__(self, folder):
+        folder.mkdir()
+        self._authority, self._folder = trustme.CA(), folder
+        self._authority.cert_pem.write_to_path(folder / "ca.pem")
+
+    def files(self, name):
+        certificate = self._authority.issue_cert("127.0.0.1")
+        certificate.cert_chain_pems[0].write_to_path(self._folder / f"{name}.pem")
+        certificate.private_key_pem.write_to_path(self._folder / f"{name}.key")
+        paths = ("ca.pem", f"{name}.pem", f"{name}.key")
+        return dict(zip(("ca_file", "cert_file", "key_file"), [str(self._folder / path) for path in paths], strict=True))
+
+    def arguments(self, name):
+        files = self.files(name)
+        return ["--tls-ca-file", files["ca_file"], "--tls-cert", files["cert_file"], "--tls-key", files["key_file"]]
+
+
+@pytest.fixture
+def run(files, command, dask, tmp_path):
+    """Return a function that runs a batch on a scheduler with TLS, with a client's files."""
+    authority = Authority(tmp_path / "tls")
+    _, address = dask.scheduler("--protocol", "tls", *authority.arguments("scheduler"))
+    dask.worker(address, *authority.arguments("worker"))
+    assert address.startswith("tls://")
+
+    def start(security=None):
+        options = {"dask": {"address": address, **TIMES, "security": security or authority.files("client")}}
+        return command("dpp", "run", files(), "--executor", "dask", "--options", json.dumps(options))
+
+    return start
+
+
+def test_a_batch_runs_on_a_scheduler_with_tls(run, results):
+    done = run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {row["status"] for row in results().values()} == {"ok"}
+
+
+def test_another_authority_is_not_accepted(run, tmp_path):
+    done = run(Authority(tmp_path / "other").files("client"))
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "cannot reach the Dask scheduler at tls://127.0.0.1:" in done.stderr
+    assert "Traceback" not in done.stderr
