@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -121,7 +122,7 @@ class Journal:
             path.unlink()
         if number >= max(self.state.number, 1):
             known = self.state.count() if number == self.state.number else 0
-            rows = _rows(self.manifest(number))[known:]
+            rows = itertools.islice(_lines(self.manifest(number)), known, None)
             self._append([_line(row, number) for row in rows])
 
     def manifest(self, number: int) -> Path:
@@ -157,6 +158,8 @@ class Journal:
         self._append([{"batch": self.state.number, "ended": code, "run": run, "failed": sorted(failed)}])
 
     def _append(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        if not lines:
+            return
         data = b"".join(map(_json, lines))
         with _writing(_path(self.folder)):
             while data:
@@ -214,10 +217,6 @@ def _json(value: Mapping[str, Any]) -> bytes:
 
 def _line(row: Mapping[str, Any], number: int) -> dict[str, Any]:
     return {"path": row["id"], "size": row.get("size"), "version": row["expect_version"], "batch": number}
-
-
-def _rows(manifest: Path) -> list[Any]:
-    return list(_lines(manifest))
 
 
 def _lines(path: Path) -> Iterator[Any]:

@@ -8,9 +8,10 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from dpp_watch.inotify import Event, Inotify, why_unavailable
@@ -90,12 +91,12 @@ class LocalFolder:
             self._inotify.close()
             self._inotify = None
 
-    def scan(self, below: str = "", taken: Callable[[str, str], bool] = lambda _path, _version: False) -> Iterator[Found]:
+    def scan(self, below: str = "", taken: Mapping[str, str] = MappingProxyType({})) -> Iterator[Found]:
         """Yield the files to take, and watch their folders.
 
         Args:
             below: Path of a sub-folder; all if empty.
-            taken: Whether a version of a path was taken before: such files are not yielded.
+            taken: Version of each path that was taken: such files are not yielded.
 
         Raises:
             OSError: The folder itself cannot be read.
@@ -106,10 +107,11 @@ class LocalFolder:
             try:
                 for entry in self._listed(path):
                     name = f"{path}/{entry.name}" if path else entry.name
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting += [name] if self._rules.recursive and not self._rules.skips(name) else []
-                    elif entry.is_file(follow_symlinks=False) and (found := self._found(name, entry, now, taken)):
-                        yield found
+                    if entry.is_file(follow_symlinks=False):
+                        if found := self._found(name, entry, now, taken):
+                            yield found
+                    elif self._rules.recursive and entry.is_dir(follow_symlinks=False) and not self._rules.skips(name):
+                        waiting.append(name)
             except OSError as error:
                 if not path:
                     raise
@@ -131,13 +133,13 @@ class LocalFolder:
         if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
             self.report(f"cannot list {path!r}: {error.strerror}; its files are skipped")
 
-    def _found(self, path: str, entry: os.DirEntry[str], now: float, taken: Callable[[str, str], bool]) -> Found | None:
+    def _found(self, path: str, entry: os.DirEntry[str], now: float, taken: Mapping[str, str]) -> Found | None:
         try:
             status = entry.stat(follow_symlinks=False)
         except FileNotFoundError:
             return None
         version = f"{status.st_size}-{status.st_mtime_ns}"
-        return None if taken(path, version) or not self._takes(path) else self._made(path, status, version, now)
+        return None if taken.get(path) == version or not self._takes(path) else self._made(path, status, version, now)
 
     def _takes(self, path: str) -> bool:
         if not self._rules.takes(path):

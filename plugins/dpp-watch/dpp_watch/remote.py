@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from dpp import Settings, runs
@@ -48,7 +49,7 @@ class RemoteFolder:
     def close(self) -> None:
         """Close nothing: a listing has its own connection."""
 
-    def scan(self, below: str = "", taken: Callable[[str, str], bool] = lambda _path, _version: False) -> Iterator[Found]:
+    def scan(self, below: str = "", taken: Mapping[str, str] = MappingProxyType({})) -> Iterator[Found]:
         """Yield the files to take; see :meth:`dpp_watch.local.LocalFolder.scan`.
 
         Raises:
@@ -56,8 +57,8 @@ class RemoteFolder:
         """
         rows = [row for row in self._listed() if self._rules.recursive or "/" not in row["id"]]
         self._names = {row["id"] for row in rows} if self._rules.has_markers else set()
-        self._rows = {row["id"]: row for row in rows if self._rules.takes(row["id"]) and not taken(row["id"], row["expect_version"])}
-        return map(_found, self._rows.values())
+        self._rows = {row["id"]: row for row in rows if self._rules.takes(row["id"])}
+        return (_found(row) for path, row in self._rows.items() if taken.get(path) != row["expect_version"])
 
     def _listed(self) -> list[dict[str, Any]]:
         # In a process of its own: a client that the watcher kept could have threads, and the watcher forks.

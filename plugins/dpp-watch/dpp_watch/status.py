@@ -56,7 +56,7 @@ def _printable(path: str) -> str:
 
 def _files(place: Place, rules: Rules, state: State) -> Iterator[dict[str, str]]:
     tracker, now = Tracker(rules, state), time.monotonic()
-    for found in place.scan("", tracker.is_taken):
+    for found in place.scan("", state.taken):
         tracker.see(found, now)
     for waiting in tracker.waiting.values():
         yield _file(waiting.found.path, "waiting", _why(waiting, tracker, place, rules, now))

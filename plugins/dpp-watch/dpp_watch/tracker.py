@@ -11,6 +11,7 @@ from dpp_watch.rules import Rules
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
 LATE_SECONDS = 600.0
+REMEMBERED = 20_000
 WRITTEN = "a process is writing to it"
 
 
@@ -78,14 +79,12 @@ class Tracker:
         self._state = state
         self._scan = 0
         self._due = float("inf")
+        self._limit = max(REMEMBERED, 2 * rules.max_files)
+        self._is_full = False
 
     def is_taken(self, path: str, version: str) -> bool:
         """Whether this version of a file was taken."""
         return self._state.taken.get(path) == version
-
-    def is_done(self, path: str, version: str) -> bool:
-        """Whether this version of a file was taken, and is not tried again."""
-        return self.is_taken(path, version) and path not in self._state.tries
 
     def see(self, found: Found, now: float) -> None:
         """Note a file as it is now."""
@@ -94,6 +93,8 @@ class Tracker:
             self.waiting.pop(found.path, None)
         elif self._rules.changed != "again" and found.path in self._state.taken:
             self.refused[found.path] = found.version
+        elif waiting is None and len(self.waiting) >= self._limit:
+            self._is_full = True
         elif waiting is None:
             self.waiting[found.path] = waiting = Waiting(found, now, self._scan)
             self._due = min(self._due, self._due_of(waiting))
@@ -112,6 +113,19 @@ class Tracker:
     def begin_scan(self) -> None:
         """Note that a scan of the whole folder starts."""
         self._scan += 1
+
+    def needs_scan(self, *, collected: bool) -> bool:
+        """Whether a scan will find files that were not remembered, as too many waited.
+
+        Args:
+            collected: Whether the last attempt to make a collection has found a file that is ready.
+        """
+        if not self._is_full or (collected and len(self.waiting) > self._limit // 2):
+            return False
+        # Files that do not become ready must not keep others from being seen.
+        self._limit *= 1 if collected else 2
+        self._is_full = False
+        return True
 
     def end_scan(self) -> None:
         """Forget the files that the scan has not seen."""

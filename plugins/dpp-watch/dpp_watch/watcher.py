@@ -24,8 +24,8 @@ log = logging.getLogger("dpp.watch")
 
 GATHER_SECONDS = 0.02
 STOPPED_PAUSE = 10.0
-# A scan of very many files must not keep a core busy: at most one part in this many of the time.
-SCAN_SHARE = 200
+# A scan of very many files must not keep a core busy: its processor time is at most one part in this many of the time between two.
+SCAN_SHARE = 150
 
 
 class Watcher:
@@ -165,11 +165,11 @@ class Watcher:
         return found
 
     def _see_all(self, below: str) -> None:
-        for found in self._place.scan(below, self._tracker.is_done):
+        for found in self._place.scan(below, self._journal.state.taken):
             self._tracker.see(found, time.monotonic())
 
     def _scan(self) -> None:
-        began = time.monotonic()
+        began = time.thread_time()
         self._tracker.begin_scan()
         try:
             self._see_all("")
@@ -186,7 +186,7 @@ class Watcher:
             self._patience = now + self._rules.still_seconds + GATHER_SECONDS
             # With `once`, files that have just arrived join the others.
             self._next_start = self._patience if self._once and self._tracker.is_unsettled(now) else now
-        self._next_scan = now + max(self._rules.scan, SCAN_SHARE * (now - began))
+        self._next_scan = now + max(self._rules.scan, SCAN_SHARE * (time.thread_time() - began))
         self._report(now)
 
     def _report(self, now: float) -> None:
@@ -206,6 +206,8 @@ class Watcher:
         """Start the batch of the next collection, or continue that of the last one."""
         if not self._journal.state.is_open:
             rows = self._rows()
+            if self._tracker.needs_scan(collected=bool(rows)):
+                self._next_scan = 0.0
             self._tracker.find_due()
             if not rows:
                 return
