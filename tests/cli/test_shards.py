@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
+import luigi
 import pytest
+from dpp import RunBatch
 
 COUNT = 4
 
@@ -83,6 +86,22 @@ def test_shards_in_one_workspace_are_batches_of_their_own(twenty, dpp, tmp_path)
     runs = sorted(path.relative_to(tmp_path / "dpp-workspace/batches") for path in tmp_path.glob("dpp-workspace/batches/*/runs/*"))
     assert [(path.parts[0].split("-")[1], path.name) for path in runs] == [("1of2", "1"), ("1of2", "2"), ("2of2", "1")]
     assert dpp("verify")[0] == 0
+
+
+def test_shards_can_run_in_one_workspace_at_the_same_time(twenty, command, tmp_path):
+    with ThreadPoolExecutor() as threads:
+        runs = list(threads.map(lambda number: command("dpp", "run", twenty, "--shard", f"{number}/4", "--chunk-size", "3"), (1, 2, 3, 4)))
+    assert [run.returncode for run in runs] == [0] * 4
+    report = command("dpp", "report", "./dpp-workspace")
+    assert (report.returncode, "20 of 20 ok (0 already done)" in report.stdout) == (0, True)
+    assert command("dpp", "verify").returncode == 0
+
+
+def test_a_program_can_run_several_shards(twenty, tmp_path):
+    tasks = [RunBatch(files=str(twenty), shard=f"{number}/2", chunk_size=4) for number in (1, 2)]
+    assert len({task.task_id for task in tasks}) == 2
+    assert luigi.build(tasks, local_scheduler=True)
+    assert len(list(tmp_path.glob("dpp-workspace/reports/*/*/*.json"))) == 20
 
 
 def test_retry_keeps_the_shard(site, manifest, dpp, results):
