@@ -39,8 +39,9 @@ class _Submission:
         index: Index of the chunk in the run.
         future: What the executor returned; None if that has ended and the chunk is not done.
         seen: When the last sign of life was seen, on the monotonic clock.
-        sign: The last sign of life, see :meth:`dpp.batch.workfile.WorkFile.last_beat_for`; 0 before a worker had it.
+        sign: The last sign of life, see :meth:`dpp.batch.workfile.WorkFile.last_beat_for`.
         recorded: Bytes in the ledger when the chunk was submitted.
+        is_begun: Whether there was a sign of life since: a worker has it.
         losses: How often the chunk was lost in a row, without an outcome of any file.
         hosts: Where it was lost.
     """
@@ -48,8 +49,9 @@ class _Submission:
     index: int
     future: Future[End] | None
     seen: float
+    sign: int
     recorded: int
-    sign: int = 0
+    is_begun: bool = False
     losses: int = 0
     hosts: list[str] = field(default_factory=list)
 
@@ -110,8 +112,10 @@ class Coordinator:
             raise
 
     def _submit(self, pool: Executor, index: int) -> None:
+        # A worker that had the chunk before may have left a sign of life.
+        sign, recorded = self._run.workfile.last_beat_for(index), self._recorded(index)
         future = pool.submit(work, str(self._run.folder), index, self._run.info.mark)
-        self._submitted[index] = _Submission(index, future, time.monotonic(), self._recorded(index))
+        self._submitted[index] = _Submission(index, future, time.monotonic(), sign, recorded)
 
     def _wait(self) -> None:
         futures = [submission.future for submission in self._submitted.values() if submission.future]
@@ -132,7 +136,7 @@ class Coordinator:
 
     def _see_life(self, submission: _Submission) -> None:
         if (sign := self._run.workfile.last_beat_for(submission.index)) != submission.sign:
-            submission.sign = sign
+            submission.sign, submission.is_begun = sign, True
             submission.seen = self._last_sign = time.monotonic()
 
     def _end_of(self, submission: _Submission) -> str:
@@ -151,7 +155,7 @@ class Coordinator:
     def _silence(self, submission: _Submission) -> str:
         """Return why a chunk counts as lost, if it gives no sign of life; "" otherwise."""
         # A chunk that was not begun waits for a worker, while others work.
-        seen = submission.seen if submission.sign else max(submission.seen, self._last_sign)
+        seen = submission.seen if submission.is_begun else max(submission.seen, self._last_sign)
         if time.monotonic() - seen <= self._limit or self._is_run(submission.index):
             return ""
         return f"it gave no sign of life for {self._limit:g} s"

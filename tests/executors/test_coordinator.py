@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from dpp import BaseExecutor, ConfigurationError, EnvironmentStop
 from dpp.batch.batch import open_run
+from dpp.batch.folder import RunFolder
 from dpp.executors.coordinator import MAX_LOSSES, Coordinator
 from dpp.executors.work import close_runners, work
 from dpp.plugins.registry import load_plugins
@@ -65,6 +68,27 @@ class Doubles(Unreliable):
 
     def deliver(self, pool, function, *arguments):
         return [pool.submit(function, *arguments) for _ in range(3)][-1]
+
+
+class KeepsWaiting(Unreliable):
+    """Lose the first message of chunk 0 after a sign of life, and deliver the second one while the only worker has another chunk."""
+
+    def deliver(self, pool, function, *arguments):
+        folder, index, _ = arguments
+        if index:
+            return pool.submit(self.work_long, function, *arguments)
+        if Unreliable.messages.count(arguments) > 1:
+            return pool.submit(function, *arguments)
+        RunFolder(Path(folder)).workfile.beat_for(0)
+        return Future()
+
+    def work_long(self, function, folder, index, token):
+        workfile = RunFolder(Path(folder)).workfile
+        until = time.monotonic() + 4.0
+        while time.monotonic() < until:
+            workfile.beat_for(index)
+            time.sleep(0.1)
+        return function(folder, index, token)
 
 
 class Lies(Unreliable):
@@ -124,6 +148,14 @@ def test_a_message_is_only_a_hint(begin, executor, seen):
     coordinate(run, executor())
     assert (run.finish().ok, len(list(run.results()))) == (FILES, FILES)
     seen(f"an executor that {executor.__doc__.lower()[:-1]}: all ok")
+
+
+@pytest.mark.fault(43)
+def test_a_chunk_that_was_lost_may_wait_for_a_worker(begin, seen):
+    run = begin()
+    coordinate(run, KeepsWaiting(workers=1))
+    assert [index for _, index, _ in Unreliable.messages] == [0, 1, 0]
+    seen("lost once, then waiting while others work: submitted twice")
 
 
 @pytest.mark.fault(43)
