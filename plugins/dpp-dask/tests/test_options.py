@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import dask.config
 import pytest
 from dpp import ConfigurationError
 from pydantic import ValidationError
@@ -93,6 +94,11 @@ def test_files_that_are_none_of_tls_are_refused(tmp_path):
 def test_an_address_of_tls_needs_files():
     with pytest.raises(ConfigurationError, match="needs security: ca_file, cert_file and key_file"):
         DaskExecutor(address="tls://127.0.0.1:1").slots()
+
+
+def test_a_configuration_of_dask_that_requires_encryption_is_obeyed():
+    with dask.config.set({"distributed.comm.require-encryption": True}), pytest.raises(ConfigurationError, match="encryption required"):
+        DaskExecutor(address="tcp://127.0.0.1:1").slots()
 
 
 def test_the_import_does_not_import_distributed():

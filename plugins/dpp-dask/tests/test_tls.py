@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 
+import distributed
 import pytest
 import trustme
+
+from dpp_dask import DaskExecutor
+from dpp_dask.quiet import quiet
 
 TIMES = {"connect_timeout": 3, "worker_timeout": 30}
 
@@ -58,3 +62,19 @@ def test_another_authority_is_not_accepted(run, tmp_path):
     assert done.returncode == 3, done.stdout + done.stderr
     assert "cannot reach the Dask scheduler at tls://127.0.0.1:" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("scheme", "security", "refusal"),
+    [
+        ("tcp", distributed.Security, "Connection reset|stream is closed"),
+        ("tls", distributed.Security.temporary, "certificate does not match"),
+    ],
+)
+def test_workers_on_this_machine_take_calls_of_their_run_only(scheme, security, refusal):
+    with DaskExecutor(workers=1).open() as pool, quiet():
+        (scheduler,) = [cluster.scheduler_address for cluster in distributed.LocalCluster._instances]
+        assert scheduler.startswith("tls://127.0.0.1:")
+        with pytest.raises(OSError, match=refusal):
+            distributed.Client(scheduler.replace("tls", scheme), security=security(), timeout=2, set_as_default=False)
+        assert pool.submit(abs, -1).result(60) == 1
