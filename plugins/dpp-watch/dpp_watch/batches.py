@@ -78,11 +78,11 @@ class Child:
         """Send a signal to the process."""
         signal.pidfd_send_signal(self.descriptor, number)
 
-    def has_ended(self) -> bool:
-        """Whether the process has ended; without waiting."""
+    def has_ended(self, seconds: float = 0.0) -> bool:
+        """Whether the process has ended, or ends within some seconds."""
         poll = select.poll()
         poll.register(self.descriptor, select.POLLIN)
-        return bool(poll.poll(0))
+        return bool(poll.poll(seconds * 1000))
 
     def wait(self) -> tuple[int, str]:
         """Wait for the end of the process; return its exit code, and what it has sent."""

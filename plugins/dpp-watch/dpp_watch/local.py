@@ -48,6 +48,8 @@ class LocalFolder:
         events: Whether to watch it with inotify.
     """
 
+    is_listed = False
+
     def __init__(self, folder: Path, rules: Rules, *, events: bool = True) -> None:
         self.folder = folder
         self._root = str(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -19,11 +20,15 @@ from dpp_watch.rules import Rules
 
 log = logging.getLogger("dpp.watch")
 
+WAIT_SECONDS = 0.2
 OF_THE_LISTING = frozenset({"mtime", "etag"})  # a fetcher takes the version from them, and would not see that it is another one
 
 
 class RemoteFolder:
     """A source that a plugin lists.
+
+    Attributes:
+        is_stopping: Whether the watcher ends, so that a listing is stopped.
 
     Args:
         url: Its URL.
@@ -33,6 +38,7 @@ class RemoteFolder:
     """
 
     descriptor: int | None = None
+    is_listed = True
 
     def __init__(self, url: str, rules: Rules, settings: Settings, folder: Path) -> None:
         self._url = url if "?" in url else f"{url}?recursive={str(rules.recursive).lower()}"
@@ -41,6 +47,7 @@ class RemoteFolder:
         self._list = folder / f".listing-{os.getpid()}.tmp"
         self._rows: dict[str, dict[str, Any]] = {}
         self._names: set[str] = set()
+        self.is_stopping: Callable[[], bool] = lambda: False
 
     def events(self) -> Iterator[Event]:
         """Yield nothing: a source has no events."""
@@ -65,6 +72,9 @@ class RemoteFolder:
         self._list.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         child = Child(self._write, self.close)
         try:
+            while not child.has_ended(WAIT_SECONDS):
+                if self.is_stopping():
+                    child.send(signal.SIGTERM)
             code, _ = child.wait()
             if code:
                 raise OSError(0, "the source cannot be listed")

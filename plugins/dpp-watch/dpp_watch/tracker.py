@@ -25,11 +25,12 @@ class Waiting:
         not_before: When to look at it again, if it was not ready.
         pause: Seconds until then.
         why: Why it was not ready; "" if it may be.
+        seen: When this version was last seen.
         scan: Number of the scan that has seen it.
         is_reported: Whether it was reported that it waits for long.
     """
 
-    __slots__ = ("first", "found", "is_reported", "not_before", "pause", "scan", "since", "why")
+    __slots__ = ("first", "found", "is_reported", "not_before", "pause", "scan", "seen", "since", "why")
 
     def __init__(self, found: Found, now: float, scan: int) -> None:
         self.first = now
@@ -41,6 +42,7 @@ class Waiting:
         """Set the version of the file."""
         self.found = found
         self.since = now - (found.age or 0.0)
+        self.seen = now
         self.not_before = 0.0
         self.pause = FIRST_PAUSE
         self.why = ""
@@ -99,7 +101,7 @@ class Tracker:
             self.waiting[found.path] = waiting = Waiting(found, now, self._scan)
             self._due = min(self._due, self._due_of(waiting))
         else:
-            waiting.scan = self._scan
+            waiting.scan, waiting.seen = self._scan, now
             if waiting.found.version != found.version:
                 waiting.change(found, now)
                 self._due = min(self._due, self._due_of(waiting))

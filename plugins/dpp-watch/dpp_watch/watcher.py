@@ -17,6 +17,7 @@ from dpp_watch.batches import ENDING_SIGNALS, Child, Ended, ended, run_batch
 from dpp_watch.journal import Journal
 from dpp_watch.local import Found
 from dpp_watch.places import Place
+from dpp_watch.remote import RemoteFolder
 from dpp_watch.rules import Rules
 from dpp_watch.tracker import WRITTEN, Tracker, Waiting
 
@@ -61,6 +62,8 @@ class Watcher:
         self._patience = 0.0
         self._is_missing = False
         self._reported: set[tuple[str, str]] = set()
+        if isinstance(place, RemoteFolder):
+            place.is_stopping = lambda: bool(self._signal)
         self._wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def run(self) -> int:
@@ -175,7 +178,7 @@ class Watcher:
             self._see_all("")
             self._is_missing = False
         except OSError as error:
-            if not self._is_missing:
+            if not self._is_missing and not self._signal:
                 log.warning("cannot read the watched folder: %s; trying again every %g s", error.strerror or error, self._rules.scan)
             self._is_missing = True
             self._end = EnvironmentStop.exit_code if self._once else None
@@ -240,9 +243,8 @@ class Watcher:
 
     def _is_ready(self, waiting: Waiting, now: float) -> bool:
         """Whether a file is there, unchanged, and complete; otherwise note why not."""
-        path, version = waiting.found.path, waiting.found.version
-        found = self._see(path)
-        if found is None or found.version != version or self._tracker.waiting.get(path) is not waiting:
+        path = waiting.found.path
+        if not self._is_unchanged(waiting, now):
             return False
         if self._rules.has_markers and not self._place.has(self._rules.marker_of(path)):
             waiting.put_off(f"there is no {self._rules.marker_of(path)}", now)
@@ -250,6 +252,19 @@ class Watcher:
             waiting.put_off(WRITTEN, now)
         else:
             return True
+        return False
+
+    def _is_unchanged(self, waiting: Waiting, now: float) -> bool:
+        path, version = waiting.found.path, waiting.found.version
+        if not self._place.is_listed:
+            return self._see(path) is not None and self._tracker.waiting.get(path) is waiting and waiting.found.version == version
+        if waiting.seen - waiting.since >= self._rules.still_seconds:
+            return True
+        # Only a further listing shows whether the file has changed.
+        if self._is_missing:
+            waiting.put_off("the source cannot be listed", now)
+        else:
+            self._next_scan = 0.0
         return False
 
     def _retries(self, room: int) -> list[dict[str, Any]]:
