@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import click
 from dpp import ConfigurationError, Settings, runs
@@ -88,7 +89,8 @@ def watch(folder: str, workers: int | None, once: bool, name: str, status: bool,
     rules = Rules(**{key: value for key, value in given.items() if key in own})
     settings = {key: value for key, value in given.items() if key not in own and value is not None}
     checked = runs.check_settings(**settings)
-    place, name = _place(folder), name or default_name(folder)
+    place = _place(folder)
+    name = name or default_name(place)
     _check(place, name, checked)
     if status:
         from dpp_watch.status import show  # noqa: PLC0415 - only this command needs it
@@ -103,7 +105,7 @@ def _watch(place: str, name: str, rules: Rules, checked: Settings, settings: Map
     from dpp_watch.places import opened  # noqa: PLC0415
     from dpp_watch.watcher import Watcher  # noqa: PLC0415
 
-    with Journal(Path(os.path.abspath(checked.workspace)), name, place) as journal:
+    with Journal(Path(os.path.abspath(checked.workspace)), name, _identity(place)) as journal:
         return Watcher(opened(place, rules, checked, journal.folder), rules, journal, settings, workers, once=once).run()
 
 
@@ -116,9 +118,18 @@ def _place(folder: str) -> str:
     return os.path.realpath(folder)
 
 
-def default_name(folder: str) -> str:
+def _identity(place: str) -> str:
+    """Return a place without the password of its URL: a new password is no other place."""
+    parts = urlsplit(place) if "://" in place else None
+    if parts is None or "@" not in parts.netloc:
+        return place
+    user, _, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}@{host}"))
+
+
+def default_name(place: str) -> str:
     """Return the name of a folder's watcher: the last part of its path, and a digest of it."""
-    place = _place(folder)
+    place = _identity(place)
     last = re.sub(r"[^a-z0-9._-]+", "-", place.partition("?")[0].rstrip("/").rpartition("/")[2].lower()).strip("-._")
     digest = hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()
     return f"{last[:20] or 'folder'}-{digest[:6]}"

@@ -36,7 +36,7 @@ class State:
         tries: Number of batches in which that version has failed, by path; files that are ok are not in it.
         number: Number of the last collection; 0 for none.
         is_open: Whether its batch has not ended.
-        runs: Label and exit code of the runs, by the collections' numbers, for the last few.
+        last_run: Label of the last run that has ended.
     """
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class Journal:
     Args:
         workspace: The workspace.
         name: Name of the watcher.
-        place: The watched folder or URL.
+        place: The watched folder or URL, without a password.
 
     Raises:
         ConfigurationError: Another process watches under this name, or the name belongs to another folder.
@@ -90,7 +90,7 @@ class Journal:
         self._name = name
         with _writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = self._locked(place)
+            self._lock = self._locked()
             self._file = os.open(_path(self.folder), os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             _remove_torn(self._file)
         self.state = read(self.folder)
@@ -101,7 +101,7 @@ class Journal:
             raise ConfigurationError(f"the watcher {name!r} of this workspace watches another folder; choose another --name")
         self._adopt()
 
-    def _locked(self, place: str) -> int:
+    def _locked(self) -> int:
         lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -109,7 +109,7 @@ class Journal:
             holder = os.pread(lock, 100, 0).decode(errors="replace").strip()
             os.close(lock)
             raise ConfigurationError(
-                f"process {holder} watches {place} as {self._name!r} already; stop it, or choose another --name or --workspace"
+                f"process {holder} is the watcher {self._name!r} of this workspace already; stop it, or choose another --name"
             ) from None
         os.ftruncate(lock, 0)
         os.pwrite(lock, str(os.getpid()).encode(), 0)
@@ -199,7 +199,7 @@ def is_watched(folder: Path) -> bool:
 
 
 def digest(place: str) -> str:
-    """Return a digest of the place that is watched: a URL may contain a password."""
+    """Return a digest of the place that is watched."""
     return hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 

@@ -178,10 +178,6 @@ class Tracker:
             if count < self._rules.give_up and path not in self.waiting
         ]
 
-    def given_up(self) -> list[str]:
-        """Return the paths of files that failed in as many batches as the rules say."""
-        return [path for path, count in self._state.tries.items() if count >= self._rules.give_up]
-
     def late(self, now: float) -> Iterator[tuple[Waiting, str]]:
         """Yield the files that have not been ready for ten minutes, each once, with the reason."""
         for waiting in self.waiting.values():

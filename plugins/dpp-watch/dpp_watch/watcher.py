@@ -109,20 +109,26 @@ class Watcher:
     def _wait(self) -> None:
         """Wait for an event, a signal, the end of the batch, or the time of the next action."""
         poll = select.poll()
-        for descriptor in (self._wakeup[0], self._place.descriptor, self._child.descriptor if self._child else None):
+        events = None if self._signal else self._place.descriptor
+        for descriptor in (self._wakeup[0], events, self._child.descriptor if self._child else None):
             if descriptor is not None:
                 poll.register(descriptor, select.POLLIN)
-        until = self._next_scan
-        if self._child is None:
-            until = min(until, self._next_action(), self._patience if self._once else until)
-        seconds = max(0.0, until - time.monotonic())
-        ready = poll.poll(0 if self._signal and self._child is None else seconds * 1000 + 1)
-        if any(descriptor == self._place.descriptor for descriptor, _ in ready):
+        ready = poll.poll(self._milliseconds())
+        if any(descriptor == events for descriptor, _ in ready):
             # What arrives in a burst is looked at together.
             time.sleep(GATHER_SECONDS)
         for descriptor, _ in ready:
             if descriptor == self._wakeup[0]:
                 os.read(descriptor, 4096)
+
+    def _milliseconds(self) -> float | None:
+        """Return how long to wait at most; None for no limit."""
+        if self._signal:
+            return 0 if self._child is None else None
+        until = self._next_scan
+        if self._child is None:
+            until = min(until, self._next_action(), self._patience if self._once else until)
+        return max(0.0, until - time.monotonic()) * 1000 + 1
 
     def _work(self) -> None:
         if self._child is not None:

@@ -78,7 +78,7 @@ def test_one_process_holds_the_journal(reopen, tmp_path):
     assert not is_watched(tmp_path / "watch/in")
     reopen()
     assert is_watched(tmp_path / "watch/in")
-    with pytest.raises(ConfigurationError, match="watches /in as 'in' already"):
+    with pytest.raises(ConfigurationError, match="is the watcher 'in' of this workspace already"):
         Journal(tmp_path, "in", "/in")
 
 

@@ -6,8 +6,11 @@ import hashlib
 import json
 import os
 import signal
+import sys
 
 import pytest
+
+from dpp_watch.command import default_name
 
 
 def sha(text):
@@ -159,7 +162,7 @@ def test_a_missing_folder_is_refused(watched):
 def test_there_is_one_watcher_per_name(watched, tmp_path):
     process = watched.started()
     assert watched.once() == 2
-    assert f"process {process.pid} watches {watched.folder} as 'in' already; stop it, or choose another --name" in watched.errors()
+    assert f"process {process.pid} is the watcher 'in' of this workspace already; stop it, or choose another --name" in watched.errors()
     watched.stop(process)
     watched.folder = tmp_path / "other"
     watched.folder.mkdir()
@@ -186,3 +189,14 @@ def test_the_status_says_what_waits_and_why(watched, command):
         "\\xff.txt": "skipped",
     }
     assert {file["path"]: file["why"] for file in found["files"]}["open.txt"] == "a process is writing to it"
+
+
+def test_a_new_password_is_no_other_place():
+    names = {default_name(f"sftp://me:{password}@host/in/") for password in ("old", "new")}
+    assert len(names) == 1
+    assert default_name("sftp://you:old@host/in/") not in names
+
+
+def test_luigi_imports_neither_the_command_nor_click(command):
+    program = "import sys; from dpp.plugins.registry import load_plugins; load_plugins(); print(*{'dpp_watch', 'click'} & {*sys.modules})"
+    assert command(sys.executable, "-c", program).stdout == "dpp_watch\n"
