@@ -50,7 +50,7 @@ class Rules:
             raise ConfigurationError(
                 f"--marker {self.marker!r}: expected a file name with {NAME} once, and more than that, such as '{NAME}.done' for a.nc.done"
             )
-        object.__setattr__(self, "_wanted", _Patterns(self.patterns or ("*",)))
+        object.__setattr__(self, "_wanted", _Patterns(self.patterns))
         object.__setattr__(self, "_skipped", _Patterns((*IGNORED, *self.ignored, *([self.marker.replace(NAME, "*")] * self.has_markers))))
 
     @property
@@ -66,7 +66,7 @@ class Rules:
     def takes(self, path: str) -> bool:
         """Whether a file is taken, given its path in the folder."""
         wanted: _Patterns = self._wanted  # type: ignore[attr-defined] # made from the other fields
-        return not self.skips(path) and wanted.match(path)
+        return not self.skips(path) and (not self.patterns or wanted.match(path))
 
     def skips(self, path: str) -> bool:
         """Whether a file or a folder is skipped, given its path in the folder."""
