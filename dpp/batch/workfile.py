@@ -212,6 +212,11 @@ class WorkFile:
         with suppress(OSError):
             (self.folder / INTERRUPTED).touch()
 
+    def resume(self) -> None:
+        """Let an executor run chunks again after :meth:`interrupt`."""
+        with stops_run(self.folder):
+            (self.folder / INTERRUPTED).unlink(missing_ok=True)
+
     def is_interrupted(self) -> bool:
         """Whether the chunks that an executor runs are to end: see :meth:`interrupt`, or the run has ended."""
         return (self.folder / INTERRUPTED).exists() or not self.is_open()

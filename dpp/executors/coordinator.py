@@ -85,6 +85,8 @@ class Coordinator:
         """
         with self._run.stops_noted():
             self._run.workfile.beat()
+            # Luigi may run the task again after a stop, here or in another process that shares the run.
+            self._run.workfile.resume()
             try:
                 with self._executor.open() as pool:
                     self._run_with(pool)

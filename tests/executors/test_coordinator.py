@@ -49,6 +49,13 @@ class Deliveries:
         return self._deliver(self._pool, function, *arguments)
 
 
+class Delivers(Unreliable):
+    """Deliver each message."""
+
+    def deliver(self, pool, function, *arguments):
+        return pool.submit(function, *arguments)
+
+
 class Forgets(Unreliable):
     """Lose the first message of each chunk."""
 
@@ -179,6 +186,14 @@ def test_an_error_of_a_worker_ends_the_run_with_its_exit_code(begin, seen):
     assert "does not see workspace" in run.why_stopped()
     assert run.conclude()[1] == 2
     seen("no workspace: exit code 2")
+
+
+@pytest.mark.fault(43)
+def test_another_coordinator_continues_a_run_that_one_has_stopped(begin, seen):
+    run = begin()
+    run.workfile.interrupt()
+    coordinate(run, Delivers())
+    seen("a run that one process stopped: another continues it at once")
 
 
 def test_a_batch_whose_chunks_still_run_does_not_begin_again(begin):
