@@ -140,8 +140,9 @@ def test_dpp_executors_run_the_chunks(install, notes, site, manifest, command):
     files = manifest([{"url": site.add("/a.txt", "abc")}, {"url": site.add("/b.txt", "abc")}])
     given = command("dpp", "run", files, "--executor", "noting", "--options", '{"noting": {"greeting": "hello"}}')
     assert (given.returncode, given.stderr) == (2, "Error: options of noting: only section [noting] of luigi.cfg can set greeting\n")
-    unknown = command("dpp", "run", files, "--executor", "notng")
-    assert (unknown.returncode, unknown.stderr) == (2, "Error: unknown executor 'notng'; did you mean 'noting'?\n")
+    for verb in ("run", "plan"):
+        unknown = command("dpp", verb, files, "--executor", "notng")
+        assert (unknown.returncode, unknown.stderr) == (2, "Error: unknown executor 'notng'; did you mean 'noting'?\n")
     with open("luigi.cfg", "w") as stream:
         stream.write("[noting]\ngreeting=hello\n")
     for number, run in enumerate([("dpp", "run", files), ("luigi", "--module", "dpp", "RunBatch", "--files", files)]):

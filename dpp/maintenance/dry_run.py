@@ -110,6 +110,7 @@ class DryRun:
     def __init__(self, files: Files, settings: Settings, registry: Registry, name: str = "") -> None:
         steps = registry.steps(settings)
         registry.check_fetchers(settings)
+        registry.executor(settings, workers=1)
         _check_readable(workspace_root(settings))
         self.batch = batch_name(files, steps, name, settings.shard)
         self._pipeline = Pipeline(settings, registry, steps=steps)
