@@ -70,6 +70,8 @@ class Coordinator:
         self._executor = executor
         self._on_progress = on_progress
         self._sizes = [chunk.size for chunk in run.workfile.chunks()]
+        self._total = sum(self._sizes)
+        self._files_done = 0
         self._limit = run.workfile.settings.lost_after
         self._most = ROUNDS_SUBMITTED * max(1, executor.workers)
         self._submitted: dict[int, _Submission] = {}
@@ -99,6 +101,7 @@ class Coordinator:
     def _run_with(self, pool: Executor) -> None:
         self._last_sign = time.monotonic()
         waiting = deque(index for index in range(len(self._sizes)) if not self._is_done(index))
+        self._files_done = self._total - sum(self._sizes[index] for index in waiting)
         try:
             while waiting or self._submitted:
                 while waiting and len(self._submitted) < self._most:
@@ -108,7 +111,7 @@ class Coordinator:
                 self._run.check_not_stopped()
                 for submission in [*self._submitted.values()]:
                     self._look(pool, submission)
-                self._on_progress(self._files_done(waiting), 0, sum(self._sizes))
+                self._on_progress(self._files_done, 0, self._total)
         except BaseException:
             self._stop()
             raise
@@ -132,6 +135,7 @@ class Coordinator:
         reason = self._end_of(submission) or self._silence(submission)
         if self._is_done(submission.index):
             self._last_sign = time.monotonic()
+            self._files_done += self._sizes[submission.index]
             del self._submitted[submission.index]
         elif reason:
             self._submit_again(pool, submission, reason)
@@ -200,6 +204,3 @@ class Coordinator:
         with suppress(FileNotFoundError):
             return Path(f"{path}{OPEN_SUFFIX}").stat().st_size
         return 0
-
-    def _files_done(self, waiting: deque[int]) -> int:
-        return sum(size for index, size in enumerate(self._sizes) if index not in self._submitted and index not in waiting)
