@@ -91,17 +91,20 @@ class _Runner:
 
     def __init__(self, run_folder: str) -> None:
         self.run_folder = run_folder
-        with starting():
-            ours, theirs = socket.socketpair()
+        ours, theirs = socket.socketpair()
+        with starting(), theirs:
             self._connection = Connection(ours.detach())
-            with theirs:
+            try:
                 # Without -P, a module in the current folder could take the place of one of Python's.
                 command = [sys.executable, "-P", "-m", "dpp.runner", str(theirs.fileno())]
                 self._process = subprocess.Popen(  # noqa: S603 - our own program
                     command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
                 )
-            # A process that a plugin has forked may keep the other end of the connection open.
-            self._ended = os.pidfd_open(self._process.pid)
+                # A process that a plugin has forked may keep the other end of the connection open.
+                self._ended = os.pidfd_open(self._process.pid)
+            except BaseException:
+                self._connection.close()
+                raise
         confine_child(self._process.pid)
 
     def is_alive(self) -> bool:
@@ -110,14 +113,21 @@ class _Runner:
 
     def ask(self, index: int, token: str) -> End | DppError:
         """Let the runner run a chunk; return what came of it."""
-        with suppress(EOFError, OSError):
+        lost = ChunkLost(f"the process of chunk {index} on {socket.gethostname()} was stopped")
+        workfile = RunFolder(Path(self.run_folder)).workfile
+        try:
             self._connection.send((self.run_folder, index, token))
-            run = RunFolder(Path(self.run_folder))
-            while not wait([self._connection, self._ended], BEAT_SECONDS):
-                run.workfile.beat_for(index)
-            if self._connection.poll() and (answer := self._connection.recv()):
-                return answer  # type: ignore[no-any-return]
-        raise ChunkLost(f"the process of chunk {index} on {socket.gethostname()} was stopped")
+        except OSError as error:
+            raise lost from error
+        while not wait([self._connection, self._ended], BEAT_SECONDS):
+            workfile.beat_for(index)
+        try:
+            answer: End | DppError | None = self._connection.recv() if self._connection.poll() else None
+        except (EOFError, ConnectionResetError) as error:
+            raise lost from error
+        if answer is None:
+            raise lost
+        return answer
 
     def close(self) -> None:
         """Let the runner end its chunk, if it has one, and end; kill it if that takes too long."""

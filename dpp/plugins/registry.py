@@ -196,6 +196,8 @@ class Registry:
         if not name:
             return None
         cls = self._offered("executor", name)
+        if own := [step for _, step in _chosen_steps(settings) if step.startswith("__main__:")]:
+            raise ConfigurationError(f"{own[0]}: the processes of an executor cannot import a program's main module; use another module")
         if refused := sorted(set((given or {}).get(name, ())).intersection(cls.configured_only)):
             raise ConfigurationError(f"options of {name}: only section [{name}] of luigi.cfg can set {', '.join(refused)}")
         try:
