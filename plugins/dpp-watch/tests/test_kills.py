@@ -36,7 +36,7 @@ def test_kills_lose_nothing_and_repeat_nothing(watched, wait, kills):
     for kill in range(kills):
         number = killed(watched, number, random_, group=kill % 2 == 0)
     watched.start(*SHORT, quick=False)
-    wait(lambda: len(watched.done()) >= number)
+    wait(lambda: sum("path" in line for line in watched.journal()) >= number and "ended" in watched.journal()[-1], seconds=600)
     assert watched.done() == {(f"{one}.txt", hashlib.sha256(text_of(one).encode()).hexdigest()): 1 for one in range(number)}
     taken = [line["path"] for line in watched.journal() if "path" in line]
     assert len(taken) == len({*taken}) == number
