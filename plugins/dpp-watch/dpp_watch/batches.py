@@ -106,7 +106,7 @@ def _run(
     try:
         # Ctrl-C reaches the watcher only, which passes it on: a second one would end the batch at once.
         os.setpgid(0, 0)
-        # A watcher that is killed must not leave a batch that holds its lock. SIGTERM was not enough: one of 70 batches did not end.
+        # A watcher that was killed leaves no batch behind that holds its lock, however busy that is.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         signal.set_wakeup_fd(-1)
         for number in (*ENDING_SIGNALS, signal.SIGIO):
