@@ -1,21 +1,26 @@
-"""``python -m dpp.runner DESCRIPTOR``: run chunks of one run, one after another, as another process requests them.
+"""``python -m dpp.runner DESCRIPTOR``: fork chunk runners, as another process requests them over a connection.
 
-Each request is the run's folder, the index of a chunk and the run's mark; each answer is the end of the chunk or an error of dpp. The
-runner ends when the other process closes the connection or ends, or has no request for a minute; a chunk gets up to 12 seconds for its
-files in flight then.
+Each request is a connection (unix(7), SCM_RIGHTS), and its answer the process id of a runner that serves it: it runs chunks of one run, one
+after another. Each request to a runner is the run's folder, the index of a chunk and the run's mark; each answer is the end of the chunk or
+an error of dpp. Runners and the program end when the other process closes their connection or ends, or has no request for a minute; a
+chunk gets up to 12 seconds for its files in flight then.
 """
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
 import socket
 import sys
+import traceback
 from contextlib import closing, suppress
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from dpp._version import __version__
 from dpp.batch.chunks import ChunkRunner, End
@@ -124,15 +129,41 @@ def check_versions(run: Run) -> None:
 
 
 def main() -> None:
-    """Serve the connection whose descriptor is the only argument."""
-    connection = Connection(int(sys.argv[1]))
-    os.set_inheritable(connection.fileno(), False)  # noqa: FBT003 - its only form
-    # A process that a plugin forks must not keep the connection open.
-    os.register_at_fork(after_in_child=connection.close)
+    """Fork runners for the connection whose descriptor is the only argument."""
+    with Connection(int(sys.argv[1])) as connection:
+        os.set_inheritable(connection.fileno(), False)  # noqa: FBT003 - its only form
+        # Once, for all runners.
+        registry()
+        gc.freeze()
+        # Nobody waits for the runners.
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        with suppress(EOFError, OSError):
+            while connection.poll(IDLE_SECONDS):
+                descriptor = recv_handle(connection)
+                if not (pid := os.fork()):
+                    connection.close()
+                    _serve(descriptor)
+                os.close(descriptor)
+                connection.send(pid)
+
+
+def _serve(descriptor: int) -> NoReturn:
+    """Serve a connection in a runner, and end it."""
+    code = 1
     try:
+        os.setsid()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.set_inheritable(descriptor, False)  # noqa: FBT003 - its only form
+        connection = Connection(descriptor)
+        # A process that a plugin forks must not keep the connection open.
+        os.register_at_fork(after_in_child=connection.close)
         Runner(connection).serve()
+        code = 0
+    except BaseException:  # noqa: BLE001 - shown, as this process ends here
+        traceback.print_exc()
     finally:
         logging.shutdown()
+        os._exit(code)
 
 
 if __name__ == "__main__":

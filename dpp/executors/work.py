@@ -1,7 +1,8 @@
 """The function that an executor calls for a chunk, and the chunk runners that it hands the chunk to.
 
-A chunk runner (``python -m dpp.runner``) is a process that runs chunk after chunk. It is no fork of the calling process, which may
-have threads, or be daemonic and may then have no children of ``multiprocessing``, as the workers of Celery and Dask.
+A chunk runner is a process that runs chunk after chunk. It is no fork of the calling process, which may have threads, or be daemonic
+and may then have no children of ``multiprocessing``, as the workers of Celery and Dask. It is forked by a program (``python -m
+dpp.runner``) that has loaded dpp and the plugins and does nothing else: a fork takes 10 ms, and starting a program half a second.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import suppress
 from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import send_handle
 from pathlib import Path
 
 from dpp.batch.chunks import End
 from dpp.batch.folder import RunFolder
-from dpp.engine.confine import confine_child, end_group
+from dpp.engine.confine import confine_child, end_group, release_group
 from dpp.errors import DppError
 from dpp.workspace.machine import starting
 
@@ -26,6 +27,8 @@ BEAT_SECONDS = 0.5
 
 _idle: list[_Runner] = []
 _lock = threading.Lock()
+_nurseries: dict[str, _Nursery] = {}
+_nursery_lock = threading.Lock()
 
 
 class ChunkLost(Exception):
@@ -74,23 +77,23 @@ def _idle_runner(run_folder: str) -> _Runner | None:
 
 
 def close_runners() -> None:
-    """End the idle chunk runners of this process."""
+    """End the idle chunk runners of this process, and what forks them."""
     with _lock:
         runners = [*_idle]
         _idle.clear()
     for runner in runners:
         runner.close()
+    with _nursery_lock:
+        nurseries = [*_nurseries.values()]
+        _nurseries.clear()
+    for nursery in nurseries:
+        nursery.close()
 
 
-class _Runner:
-    """A chunk runner for one run; it ends when its connection is closed, or with this process.
+class _Nursery:
+    """The program that forks the chunk runners of a run; it ends when its connection is closed, or with this process."""
 
-    Args:
-        run_folder: Path of the run's folder.
-    """
-
-    def __init__(self, run_folder: str) -> None:
-        self.run_folder = run_folder
+    def __init__(self) -> None:
         ours, theirs = socket.socketpair()
         with starting(), theirs:
             self._connection = Connection(ours.detach())
@@ -100,40 +103,105 @@ class _Runner:
                 self._process = subprocess.Popen(  # noqa: S603 - our own program
                     command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
                 )
-                # A process that a plugin has forked may keep the other end of the connection open.
-                self._ended = os.pidfd_open(self._process.pid)
             except BaseException:
                 self._connection.close()
                 raise
-        confine_child(self._process.pid)
+
+    def is_alive(self) -> bool:
+        """Whether the program has not ended."""
+        return self._process.poll() is None
+
+    def fork(self, connection: socket.socket) -> int:
+        """Let the program fork a runner that serves a connection; return its process id.
+
+        Raises:
+            OSError: The program has ended.
+            EOFError: It has ended meanwhile.
+        """
+        send_handle(self._connection, connection.fileno(), self._process.pid)
+        return int(self._connection.recv())
+
+    def close(self) -> None:
+        """End the program."""
+        self._connection.close()
+        try:
+            self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def _fork_runner(run_folder: str, connection: socket.socket) -> int:
+    """Fork a chunk runner that serves a connection; return its process id."""
+    with _nursery_lock:
+        # A program may have ended since: it ends by itself if it is not needed for a while.
+        for ended in [folder for folder, nursery in _nurseries.items() if not nursery.is_alive()]:
+            _nurseries.pop(ended).close()
+        nursery = _nurseries[run_folder] = _nurseries.get(run_folder) or _Nursery()
+        try:
+            return nursery.fork(connection)
+        except (OSError, EOFError) as error:
+            _nurseries.pop(run_folder).close()
+            raise ChunkLost(f"the program that starts the processes of chunks on {socket.gethostname()} was stopped") from error
+
+
+class _Runner:
+    """A chunk runner for one run; it ends when its connection is closed, or with this process.
+
+    Args:
+        run_folder: Path of the run's folder.
+
+    Attributes:
+        pid: Its process id.
+    """
+
+    def __init__(self, run_folder: str) -> None:
+        self.run_folder = run_folder
+        ours, theirs = socket.socketpair()
+        self._connection = Connection(ours.detach())
+        try:
+            with theirs:
+                self.pid = _fork_runner(run_folder, theirs)
+            # A process that a plugin has forked may keep the other end of the connection open.
+            self._ended = os.pidfd_open(self.pid)
+        except ProcessLookupError as error:
+            self._connection.close()
+            raise self._lost(0) from error
+        except BaseException:
+            self._connection.close()
+            raise
+        confine_child(self.pid)
+
+    @staticmethod
+    def _lost(index: int) -> ChunkLost:
+        return ChunkLost(f"the process of chunk {index} on {socket.gethostname()} was stopped")
 
     def is_alive(self) -> bool:
         """Whether the process has not ended."""
-        return self._process.poll() is None
+        return not wait([self._ended], 0)
 
     def ask(self, index: int, token: str) -> End | DppError:
         """Let the runner run a chunk; return what came of it."""
-        lost = ChunkLost(f"the process of chunk {index} on {socket.gethostname()} was stopped")
         workfile = RunFolder(Path(self.run_folder)).workfile
         try:
             self._connection.send((self.run_folder, index, token))
         except OSError as error:
-            raise lost from error
+            raise self._lost(index) from error
         while not wait([self._connection, self._ended], BEAT_SECONDS):
             workfile.beat_for(index)
         try:
             answer: End | DppError | None = self._connection.recv() if self._connection.poll() else None
         except (EOFError, ConnectionResetError) as error:
-            raise lost from error
+            raise self._lost(index) from error
         if answer is None:
-            raise lost
+            raise self._lost(index)
         return answer
 
     def close(self) -> None:
         """Let the runner end its chunk, if it has one, and end; kill it if that takes too long."""
         self._connection.close()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(END_SECONDS)
-        end_group(self._process.pid)
-        self._process.wait()
+        if wait([self._ended], END_SECONDS):
+            release_group(self.pid)
+        else:
+            end_group(self.pid)
         os.close(self._ended)

@@ -133,7 +133,7 @@ def test_runners_are_used_again_in_their_run_only(run, pool, tmp_path):
     assert submit(pool, run).result() == "already"
     assert work_module._idle == [first]
     assert work_module._idle_runner("another run") is None
-    os.kill(first._process.pid, signal.SIGKILL)
-    first._process.wait()
+    os.kill(first.pid, signal.SIGKILL)
+    wait_until(lambda: not first.is_alive())
     assert submit(pool, run).result() == "already"
     assert first not in work_module._idle
