@@ -135,8 +135,7 @@ def main() -> None:
         # Once, for all runners.
         registry()
         gc.freeze()
-        # Nobody waits for the runners.
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, _reap)
         with suppress(EOFError, OSError):
             while connection.poll(IDLE_SECONDS):
                 descriptor = recv_handle(connection)
@@ -145,6 +144,13 @@ def main() -> None:
                     _serve(descriptor)
                 os.close(descriptor)
                 connection.send(pid)
+
+
+def _reap(_number: int, _frame: FrameType | None) -> None:
+    """Wait for the runners that have ended, so that their processor time counts as that of this program."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def _serve(descriptor: int) -> NoReturn:
