@@ -130,8 +130,7 @@ def check_versions(run: Run) -> None:
 
 def main() -> None:
     """Fork runners for the connection whose descriptor is the only argument."""
-    with Connection(int(sys.argv[1])) as connection:
-        os.set_inheritable(connection.fileno(), False)  # noqa: FBT003 - its only form
+    with _private(int(sys.argv[1])) as connection:
         # Once, for all runners.
         registry()
         gc.freeze()
@@ -144,6 +143,12 @@ def main() -> None:
                     _serve(descriptor)
                 os.close(descriptor)
                 connection.send(pid)
+
+
+def _private(descriptor: int) -> Connection:
+    """Return a connection that programs which this process starts do not get."""
+    os.set_inheritable(descriptor, False)  # noqa: FBT003 - its only form
+    return Connection(descriptor)
 
 
 def _reap(_number: int, _frame: FrameType | None) -> None:
@@ -159,8 +164,7 @@ def _serve(descriptor: int) -> NoReturn:
     try:
         os.setsid()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        os.set_inheritable(descriptor, False)  # noqa: FBT003 - its only form
-        connection = Connection(descriptor)
+        connection = _private(descriptor)
         # A process that a plugin forks must not keep the connection open.
         os.register_at_fork(after_in_child=connection.close)
         Runner(connection).serve()

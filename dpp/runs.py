@@ -17,7 +17,7 @@ from dpp.batch.folder import RunFolder, find_run, latest_runs
 from dpp.errors import ConfigurationError
 from dpp.logs import set_up_logging
 from dpp.models import FileData
-from dpp.plugins.registry import registry
+from dpp.plugins.registry import close_fetcher, registry
 from dpp.redact import redact_url
 from dpp.report.summary import Summary
 from dpp.selection import Selection
@@ -109,7 +109,7 @@ def list_source(source: str, settings: Settings) -> Iterator[FileData]:
             yield file
     finally:
         for fetcher in {*fetchers.values()}:
-            fetcher.close()
+            close_fetcher(fetcher)
 
 
 def _file(source: str, entry: Mapping[str, Any]) -> FileData:

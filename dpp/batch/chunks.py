@@ -88,7 +88,7 @@ class ChunkRunner:
         ledger = self._run.chunk_ledger(index)
         if ledger.exists():
             return "already"
-        lock = self._run.chunk_lock(index)
+        lock = self._run.workfile.chunk_lock(index)
         try:
             if not lock.try_hard():
                 return "busy"

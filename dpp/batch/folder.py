@@ -66,11 +66,7 @@ class RunFolder:
 
     def is_held(self) -> bool:
         """Whether a process is running this batch."""
-        lock = self.new_lock()
-        try:
-            return not lock.try_alone()
-        finally:
-            lock.release()
+        return self.new_lock().is_held()
 
     def is_under_way(self) -> bool:
         """Whether the run has no summary yet and a process works on it."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dpp import names
 from dpp.batch.folder import RunFolder
-from dpp.batch.workfile import LOCK_SUFFIX, chunk_name
+from dpp.batch.workfile import chunk_name
 from dpp.engine.activity import SNAPSHOT_SECONDS
 from dpp.engine.engine import Engine
 from dpp.engine.pipeline import Job, Pipeline
@@ -36,7 +36,7 @@ from dpp.shards import Census
 from dpp.workspace.atomic import write_atomic, write_json, write_stream
 from dpp.workspace.layout import Workspace
 from dpp.workspace.ledger import Ledger, read_ledgers
-from dpp.workspace.locks import BatchLock, ChunkLock
+from dpp.workspace.locks import BatchLock
 from dpp.workspace.machine import process_name, stop_for
 from dpp.workspace.space import StoppedDownloads
 
@@ -123,24 +123,6 @@ class Run(RunFolder):
     def chunk_snapshot(self, index: int) -> Path:
         """Return the path of the snapshot of a chunk's files in flight."""
         return self.snapshot(chunk_name(index))
-
-    def chunk_lock(self, index: int) -> ChunkLock:
-        """Return the lock of a chunk, not taken yet.
-
-        Raises:
-            ConfigurationError: The run has ended.
-        """
-        if not self.workfile.locks.is_dir():
-            raise self.workfile.ended_error()
-        return ChunkLock(self.workfile.locks / f"{chunk_name(index)}{LOCK_SUFFIX}")
-
-    def chunk_holder(self, index: int) -> str:
-        """Return the last process that has run a chunk, as "pid ... on <host> since ..."; "" if there was none."""
-        lock = self.chunk_lock(index)
-        try:
-            return lock.holder()
-        finally:
-            lock.release()
 
     def notes(self, key: str) -> Path:
         """Return the path of the state that the tasks of one file pass on."""

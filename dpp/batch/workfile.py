@@ -35,7 +35,7 @@ CRASHES = "crashes"
 COORDINATOR = "coordinator"
 INTERRUPTED = "interrupted"
 BEAT_SECONDS = 1.0
-LOCK_SUFFIX = ".lock"
+_LOCK_SUFFIX = ".lock"
 
 
 def chunk_name(index: int) -> str:
@@ -164,10 +164,10 @@ class WorkFile:
 
     def _plan(self) -> dict[str, Any]:
         if (stored := self._stored()) is None:
-            raise self.ended_error()
+            raise self._ended_error()
         return stored
 
-    def ended_error(self) -> ConfigurationError:
+    def _ended_error(self) -> ConfigurationError:
         """Return the error for work on a run that has ended."""
         return ConfigurationError(f"run {self._label} has ended or was replaced; start RunBatch again")
 
@@ -222,6 +222,24 @@ class WorkFile:
         """Whether the chunks that an executor runs are to end: see :meth:`interrupt`, or the run has ended."""
         return (self.folder / INTERRUPTED).exists() or not self.is_open()
 
+    def chunk_lock(self, index: int) -> ChunkLock:
+        """Return the lock of a chunk, not taken yet.
+
+        Raises:
+            ConfigurationError: The run has ended.
+        """
+        if not self.locks.is_dir():
+            raise self._ended_error()
+        return ChunkLock(self.locks / f"{chunk_name(index)}{_LOCK_SUFFIX}")
+
+    def chunk_holder(self, index: int) -> str:
+        """Return the last process that has run a chunk, as "pid ... on <host> since ..."; "" if there was none."""
+        lock = self.chunk_lock(index)
+        try:
+            return lock.holder()
+        finally:
+            lock.release()
+
     def check_free(self) -> None:
         """Check that no process runs a chunk of an earlier run, whose coordinator has ended before it.
 
@@ -229,7 +247,7 @@ class WorkFile:
             LockedError: One does.
         """
         for path in list_folder(self.locks):
-            if path.suffix != LOCK_SUFFIX:
+            if path.suffix != _LOCK_SUFFIX:
                 continue
             lock = ChunkLock(path)
             try:

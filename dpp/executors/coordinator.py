@@ -162,7 +162,7 @@ class Coordinator:
         """Return why a chunk counts as lost, if it gives no sign of life; "" otherwise."""
         # A chunk that was not begun waits for a worker, while others work.
         seen = submission.seen if submission.is_begun else max(submission.seen, self._last_sign)
-        if time.monotonic() - seen <= self._limit or self._is_run(submission.index):
+        if time.monotonic() - seen <= self._limit or self._run.workfile.chunk_lock(submission.index).is_held():
             return ""
         return f"it gave no sign of life for {self._limit:g} s"
 
@@ -170,7 +170,7 @@ class Coordinator:
         if lost.future:
             lost.future.cancel()
         losses = 1 if self._recorded(lost.index) > lost.recorded else lost.losses + 1
-        host = self._run.chunk_holder(lost.index) or "no worker has run it"
+        host = self._run.workfile.chunk_holder(lost.index) or "no worker has run it"
         hosts = [*lost.hosts, *([host] if host not in lost.hosts else [])]
         if losses == MAX_LOSSES:
             raise EnvironmentStop(
@@ -190,14 +190,6 @@ class Coordinator:
 
     def _is_done(self, index: int) -> bool:
         return self._run.chunk_ledger(index).exists()
-
-    def _is_run(self, index: int) -> bool:
-        """Whether a process runs a chunk."""
-        lock = self._run.chunk_lock(index)
-        try:
-            return not lock.try_alone()
-        finally:
-            lock.release()
 
     def _recorded(self, index: int) -> int:
         path = self._run.chunk_ledger(index)

@@ -153,6 +153,13 @@ class _HolderLock:
         """Take the lock exclusively, if no other process holds it, without recording this process as its holder."""
         return self._file.try_lock(fcntl.LOCK_EX)
 
+    def is_held(self) -> bool:
+        """Whether another process holds the lock; it is released for good, as by :meth:`release`."""
+        try:
+            return not self.try_alone()
+        finally:
+            self.release()
+
     def try_hard(self) -> bool:
         """Take the lock exclusively, if no other process holds it for longer than a moment, as in :meth:`try_alone`."""
         for _ in range(TRIES):

@@ -116,7 +116,7 @@ def test_what_a_step_has_forked_does_not_keep_the_chunk_of_a_killed_process(begi
     one.join()
     assert is_alive(daemon)
     (tmp_path / "go").touch()
-    lock = run.chunk_lock(0)
+    lock = run.workfile.chunk_lock(0)
     assert lock.try_exclusive()
     lock.release()
     os.kill(int(daemon), signal.SIGKILL)

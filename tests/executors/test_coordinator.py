@@ -198,7 +198,7 @@ def test_another_coordinator_continues_a_run_that_one_has_stopped(begin, seen):
 
 def test_a_batch_whose_chunks_still_run_does_not_begin_again(begin):
     run = begin()
-    lock = run.chunk_lock(0)
+    lock = run.workfile.chunk_lock(0)
     assert lock.try_exclusive()
     run.release()
     with pytest.raises(EnvironmentStop, match=rf"^this batch is being run by pid {os.getpid()} on "):

@@ -67,11 +67,11 @@ def submit(pool, run):
 
 def holder(run):
     """Return the id of the process that runs the chunk."""
-    return run.chunk_holder(0).split()[1]
+    return run.workfile.chunk_holder(0).split()[1]
 
 
 def is_free(run):
-    lock = run.chunk_lock(0)
+    lock = run.workfile.chunk_lock(0)
     free = lock.try_alone()
     lock.release()
     return free

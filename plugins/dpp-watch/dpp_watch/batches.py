@@ -72,7 +72,6 @@ class Child:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             os.close(end)
         self.descriptor = os.pidfd_open(self.pid)
-        self._text = b""
 
     def send(self, number: int) -> None:
         """Send a signal to the process."""
