@@ -50,7 +50,7 @@ class Ended(NamedTuple):
         return [outcome.id for outcome in self.run().results() if not outcome.ok]
 
 
-class Child:
+class ForkedProcess:
     """A process that was forked from this one, which has no threads.
 
     Args:
@@ -149,7 +149,7 @@ def run_batch(manifest: Path, workers: int, settings: Mapping[str, Any]) -> Call
     return work
 
 
-def ended(child: Child) -> Ended:
+def ended(child: ForkedProcess) -> Ended:
     """Return how the batch of a child has ended.
 
     Raises:

@@ -27,7 +27,7 @@ from dpp import ConfigurationError, EnvironmentStop
 FORMAT = 1
 
 
-class State:
+class JournalState:
     """What a journal says.
 
     Attributes:
@@ -180,9 +180,9 @@ class Journal:
         self.close()
 
 
-def read(folder: Path) -> State:
+def read(folder: Path) -> JournalState:
     """Return what the journal in a folder says; nothing if there is none."""
-    state = State()
+    state = JournalState()
     for line in _lines(_path(folder)):
         state.add(line)
     return state

@@ -23,7 +23,7 @@ NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph"
 _NO_LEASES = frozenset({errno.EACCES, errno.EPERM, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK})
 
 
-class Found(NamedTuple):
+class FoundFile(NamedTuple):
     """A file in a watched folder.
 
     Attributes:
@@ -93,7 +93,7 @@ class LocalFolder:
             self._inotify.close()
             self._inotify = None
 
-    def scan(self, below: str = "", taken: Mapping[str, str] = MappingProxyType({})) -> Iterator[Found]:
+    def scan(self, below: str = "", taken: Mapping[str, str] = MappingProxyType({})) -> Iterator[FoundFile]:
         """Yield the files to take, and watch their folders.
 
         Args:
@@ -135,7 +135,7 @@ class LocalFolder:
         if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
             self.report(f"cannot list {path!r}: {error.strerror}; its files are skipped")
 
-    def _found(self, path: str, entry: os.DirEntry[str], now: float, taken: Mapping[str, str]) -> Found | None:
+    def _found(self, path: str, entry: os.DirEntry[str], now: float, taken: Mapping[str, str]) -> FoundFile | None:
         try:
             status = entry.stat(follow_symlinks=False)
         except FileNotFoundError:
@@ -151,12 +151,12 @@ class LocalFolder:
             return False
         return True
 
-    def _made(self, path: str, status: os.stat_result, version: str, now: float) -> Found:
+    def _made(self, path: str, status: os.stat_result, version: str, now: float) -> FoundFile:
         # The time of the last change of the inode, unlike that of the content, cannot be set by a program that copies a file.
         age = None if self.is_network else max(0.0, now - max(status.st_ctime, min(status.st_mtime, now)))
-        return Found(path, status.st_size, version, age)
+        return FoundFile(path, status.st_size, version, age)
 
-    def look(self, path: str) -> Found | None:
+    def look(self, path: str) -> FoundFile | None:
         """Return a file as it is now; None if it is not one to take."""
         with suppress(OSError):
             status = os.lstat(f"{self._root}/{path}")
@@ -200,7 +200,7 @@ class LocalFolder:
             os.close(descriptor)
         return False
 
-    def row(self, found: Found) -> dict[str, Any]:
+    def row(self, found: FoundFile) -> dict[str, Any]:
         """Return a file as an entry of a manifest."""
         path = Path(self._root, found.path)
         return {"url": path.as_uri(), "id": found.path, "name": path.name, "size": found.size, "expect_version": found.version}

@@ -13,9 +13,9 @@ from typing import Any
 
 from dpp import Settings, runs
 
-from dpp_watch.batches import Child
+from dpp_watch.batches import ForkedProcess
 from dpp_watch.inotify import Event
-from dpp_watch.local import Found
+from dpp_watch.local import FoundFile
 from dpp_watch.rules import Rules
 
 log = logging.getLogger("dpp.watch")
@@ -56,7 +56,7 @@ class RemoteFolder:
     def close(self) -> None:
         """Close nothing: a listing has its own connection."""
 
-    def scan(self, below: str = "", taken: Mapping[str, str] = MappingProxyType({})) -> Iterator[Found]:
+    def scan(self, below: str = "", taken: Mapping[str, str] = MappingProxyType({})) -> Iterator[FoundFile]:
         """Yield the files to take; see :meth:`dpp_watch.local.LocalFolder.scan`.
 
         Raises:
@@ -70,7 +70,7 @@ class RemoteFolder:
     def _listed(self) -> list[dict[str, Any]]:
         # In a process of its own: a client that the watcher kept could have threads, and the watcher forks.
         self._list.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        child = Child(self._write, self.close)
+        child = ForkedProcess(self._write, self.close)
         try:
             while not child.has_ended(WAIT_SECONDS):
                 if self.is_stopping():
@@ -92,7 +92,7 @@ class RemoteFolder:
                 stream.write(json.dumps(row) + "\n")
         return 0
 
-    def look(self, path: str) -> Found | None:
+    def look(self, path: str) -> FoundFile | None:
         """Return a file as the last listing had it; its download fails as ``changed`` if it has another version by then."""
         row = self._rows.get(path)
         return _found(row) if row else None
@@ -109,10 +109,10 @@ class RemoteFolder:
         """Yield nothing: only files to take are listed."""
         return iter(())
 
-    def row(self, found: Found) -> dict[str, Any]:
+    def row(self, found: FoundFile) -> dict[str, Any]:
         """Return a file as an entry of a manifest."""
         return self._rows[found.path]
 
 
-def _found(row: dict[str, Any]) -> Found:
-    return Found(row["id"], row.get("size") or 0, row["expect_version"])
+def _found(row: dict[str, Any]) -> FoundFile:
+    return FoundFile(row["id"], row.get("size") or 0, row["expect_version"])

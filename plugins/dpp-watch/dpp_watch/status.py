@@ -12,7 +12,7 @@ from typing import Any
 import click
 from dpp import Settings
 
-from dpp_watch.journal import State, is_watched, read
+from dpp_watch.journal import JournalState, is_watched, read
 from dpp_watch.places import Place, opened
 from dpp_watch.rules import Rules
 from dpp_watch.tracker import WRITTEN, Tracker, Waiting
@@ -54,7 +54,7 @@ def _printable(path: str) -> str:
     return path if path.isprintable() else ascii(path)
 
 
-def _files(place: Place, rules: Rules, state: State) -> Iterator[dict[str, str]]:
+def _files(place: Place, rules: Rules, state: JournalState) -> Iterator[dict[str, str]]:
     tracker, now = Tracker(rules, state), time.monotonic()
     for found in place.scan("", state.taken):
         tracker.see(found, now)

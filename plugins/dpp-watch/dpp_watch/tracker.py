@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from dpp_watch.journal import State
-from dpp_watch.local import Found
+from dpp_watch.journal import JournalState
+from dpp_watch.local import FoundFile
 from dpp_watch.rules import Rules
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
@@ -32,13 +32,13 @@ class Waiting:
 
     __slots__ = ("first", "found", "is_reported", "not_before", "pause", "scan", "seen", "since", "why")
 
-    def __init__(self, found: Found, now: float, scan: int) -> None:
+    def __init__(self, found: FoundFile, now: float, scan: int) -> None:
         self.first = now
         self.scan = scan
         self.is_reported = False
         self.change(found, now)
 
-    def change(self, found: Found, now: float) -> None:
+    def change(self, found: FoundFile, now: float) -> None:
         """Set the version of the file."""
         self.found = found
         self.since = now - (found.age or 0.0)
@@ -74,7 +74,7 @@ class Tracker:
         state: What the journal says, kept up to date by the journal.
     """
 
-    def __init__(self, rules: Rules, state: State) -> None:
+    def __init__(self, rules: Rules, state: JournalState) -> None:
         self.waiting: dict[str, Waiting] = {}
         self.refused: dict[str, str] = {}
         self._rules = rules
@@ -88,7 +88,7 @@ class Tracker:
         """Whether this version of a file was taken."""
         return self._state.taken.get(path) == version
 
-    def see(self, found: Found, now: float) -> None:
+    def see(self, found: FoundFile, now: float) -> None:
         """Note a file as it is now."""
         waiting = self.waiting.get(found.path)
         if self.is_taken(found.path, found.version):

@@ -13,9 +13,9 @@ from typing import Any
 
 from dpp import EnvironmentStop, InputError
 
-from dpp_watch.batches import ENDING_SIGNALS, Child, Ended, ended, run_batch
+from dpp_watch.batches import ENDING_SIGNALS, Ended, ForkedProcess, ended, run_batch
 from dpp_watch.journal import Journal
-from dpp_watch.local import Found
+from dpp_watch.local import FoundFile
 from dpp_watch.places import Place
 from dpp_watch.remote import RemoteFolder
 from dpp_watch.rules import Rules
@@ -51,7 +51,7 @@ class Watcher:
         self._workers = workers
         self._once = once
         self._tracker = Tracker(rules, journal.state)
-        self._child: Child | None = None
+        self._child: ForkedProcess | None = None
         self._signal = 0
         self._sent = 0
         self._code = 0
@@ -164,7 +164,7 @@ class Watcher:
         for path in seen:
             self._see(path)
 
-    def _see(self, path: str) -> Found | None:
+    def _see(self, path: str) -> FoundFile | None:
         """Look at a file, and return it if it is there."""
         found = self._place.look(path) if self._rules.recursive or "/" not in path else None
         if found is None:
@@ -226,7 +226,7 @@ class Watcher:
             self._tracker.find_due()
             log.info("collection %d: %d %s", number, len(rows), "file" if len(rows) == 1 else "files")
         manifest = self._journal.manifest(self._journal.state.number)
-        self._child = Child(run_batch(manifest, self._workers, self._settings), self._close_in_child)
+        self._child = ForkedProcess(run_batch(manifest, self._workers, self._settings), self._close_in_child)
 
     def _close_in_child(self) -> None:
         self._journal.close()
