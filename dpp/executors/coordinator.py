@@ -162,7 +162,7 @@ class Coordinator:
         """Return why a chunk counts as lost, if it gives no sign of life; "" otherwise."""
         # A chunk that was not begun waits for a worker, while others work.
         seen = submission.seen if submission.is_begun else max(submission.seen, self._last_sign)
-        if time.monotonic() - seen <= self._limit or self._run.workfile.chunk_lock(submission.index).is_held():
+        if time.monotonic() - seen <= self._limit or self._is_held(submission.index):
             return ""
         return f"it gave no sign of life for {self._limit:g} s"
 
@@ -183,13 +183,20 @@ class Coordinator:
     def _stop(self) -> None:
         """Let the workers end their chunks, and wait for them."""
         self._run.workfile.interrupt()
-        futures = [submission.future for submission in self._submitted.values() if submission.future]
-        for future in futures:
-            future.cancel()
-        wait(futures, STOP_SECONDS)
+        for submission in self._submitted.values():
+            if submission.future:
+                submission.future.cancel()
+        # A future says nothing here: one without a worker stays pending, and so does one whose worker was killed.
+        until = time.monotonic() + STOP_SECONDS
+        while any(map(self._is_held, self._submitted)) and time.monotonic() < until:
+            time.sleep(LOOK_SECONDS)
 
     def _is_done(self, index: int) -> bool:
         return self._run.chunk_ledger(index).exists()
+
+    def _is_held(self, index: int) -> bool:
+        """Whether a process runs a chunk."""
+        return self._run.workfile.chunk_lock(index).is_held()
 
     def _recorded(self, index: int) -> int:
         path = self._run.chunk_ledger(index)

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import send_handle
 from pathlib import Path
@@ -24,6 +25,8 @@ from dpp.workspace.machine import starting
 
 END_SECONDS = 15.0
 BEAT_SECONDS = 0.5
+
+OnWait = Callable[[], None]
 
 _idle: list[_Runner] = []
 _lock = threading.Lock()
@@ -51,9 +54,14 @@ def work(run_folder: str, index: int, token: str) -> End:
         InputError: This machine does not see the workspace, or has other versions of dpp or of a plugin.
         EnvironmentStop: The environment stops the run.
     """
-    runner = _idle_runner(run_folder) or _Runner(run_folder)
+    workfile = RunFolder(Path(run_folder)).workfile
+
+    def beat() -> None:
+        workfile.beat_for(index)
+
+    runner = _idle_runner(run_folder) or _Runner(run_folder, beat)
     try:
-        answer = runner.ask(index, token)
+        answer = runner.ask(index, token, beat)
     except BaseException:
         runner.close()
         raise
@@ -111,7 +119,7 @@ class _Nursery:
         """Whether the program has not ended."""
         return self._process.poll() is None
 
-    def fork(self, connection: socket.socket) -> int:
+    def fork(self, connection: socket.socket, on_wait: OnWait) -> int:
         """Let the program fork a runner that serves a connection; return its process id.
 
         Raises:
@@ -119,6 +127,9 @@ class _Nursery:
             EOFError: It has ended meanwhile.
         """
         send_handle(self._connection, connection.fileno(), self._process.pid)
+        # A program that was just started loads dpp and the plugins first.
+        while not self._connection.poll(BEAT_SECONDS):
+            on_wait()
         return int(self._connection.recv())
 
     def close(self) -> None:
@@ -131,18 +142,22 @@ class _Nursery:
             self._process.wait()
 
 
-def _fork_runner(run_folder: str, connection: socket.socket) -> int:
+def _fork_runner(run_folder: str, connection: socket.socket, on_wait: OnWait) -> int:
     """Fork a chunk runner that serves a connection; return its process id."""
-    with _nursery_lock:
+    while not _nursery_lock.acquire(timeout=BEAT_SECONDS):
+        on_wait()
+    try:
         # A program may have ended since: it ends by itself if it is not needed for a while.
         for ended in [folder for folder, nursery in _nurseries.items() if not nursery.is_alive()]:
             _nurseries.pop(ended).close()
         nursery = _nurseries[run_folder] = _nurseries.get(run_folder) or _Nursery()
         try:
-            return nursery.fork(connection)
+            return nursery.fork(connection, on_wait)
         except (OSError, EOFError) as error:
             _nurseries.pop(run_folder).close()
             raise ChunkLost(f"the program that starts the processes of chunks on {socket.gethostname()} was stopped") from error
+    finally:
+        _nursery_lock.release()
 
 
 class _Runner:
@@ -150,18 +165,19 @@ class _Runner:
 
     Args:
         run_folder: Path of the run's folder.
+        on_wait: Called about twice a second until the runner is there.
 
     Attributes:
         pid: Its process id.
     """
 
-    def __init__(self, run_folder: str) -> None:
+    def __init__(self, run_folder: str, on_wait: OnWait) -> None:
         self.run_folder = run_folder
         ours, theirs = socket.socketpair()
         self._connection = Connection(ours.detach())
         try:
             with theirs:
-                self.pid = _fork_runner(run_folder, theirs)
+                self.pid = _fork_runner(run_folder, theirs, on_wait)
             # A process that a plugin has forked may keep the other end of the connection open.
             self._ended = os.pidfd_open(self.pid)
         except ProcessLookupError as error:
@@ -180,15 +196,14 @@ class _Runner:
         """Whether the process has not ended."""
         return not wait([self._ended], 0)
 
-    def ask(self, index: int, token: str) -> End | DppError:
+    def ask(self, index: int, token: str, on_wait: OnWait) -> End | DppError:
         """Let the runner run a chunk; return what came of it."""
-        workfile = RunFolder(Path(self.run_folder)).workfile
         try:
             self._connection.send((self.run_folder, index, token))
         except OSError as error:
             raise self._lost(index) from error
         while not wait([self._connection, self._ended], BEAT_SECONDS):
-            workfile.beat_for(index)
+            on_wait()
         try:
             answer: End | DppError | None = self._connection.recv() if self._connection.poll() else None
         except (EOFError, ConnectionResetError) as error:

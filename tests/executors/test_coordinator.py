@@ -20,6 +20,7 @@ from dpp.plugins.registry import load_plugins
 from dpp.settings import make_settings
 
 FILES = 6
+LOST_AFTER = 1.0
 
 
 class Unreliable(BaseExecutor):
@@ -90,12 +91,17 @@ class KeepsWaiting(Unreliable):
         return Future()
 
     def work_long(self, function, folder, index, token):
-        workfile = RunFolder(Path(folder)).workfile
-        until = time.monotonic() + 4.0
-        while time.monotonic() < until:
-            workfile.beat_for(index)
-            time.sleep(0.1)
+        beat_until(lambda: len(Unreliable.messages) == 3, folder, index, 60.0)
+        beat_until(lambda: False, folder, index, 1.5 * LOST_AFTER)
         return function(folder, index, token)
+
+
+def beat_until(is_met, folder, index, seconds):
+    """Give signs of life for a chunk until a condition is met, for some seconds at most."""
+    until = time.monotonic() + seconds
+    while not is_met() and time.monotonic() < until:
+        RunFolder(Path(folder)).workfile.beat_for(index)
+        time.sleep(0.1)
 
 
 class Lies(Unreliable):
@@ -130,7 +136,7 @@ def begin(tmp_path):
         (tmp_path / "files").mkdir(exist_ok=True)
         for number in range(FILES):
             (tmp_path / f"files/f{number}").write_text(str(number))
-        common = {"workspace": tmp_path / "w", "executor": "processes", "chunk_size": 3, "lost_after": 1.0}
+        common = {"workspace": tmp_path / "w", "executor": "processes", "chunk_size": 3, "lost_after": LOST_AFTER}
         run = open_run(str(tmp_path / "files"), make_settings(common | settings), load_plugins())
         runs.append(run)
         return run
