@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
 
 
 def assert_done(done, rows, count=20):
@@ -42,3 +47,34 @@ def test_a_script_is_not_run_again_by_the_workers(files, tmp_path, command, resu
     done = command("python", "script.py")
     assert_done(done, results())
     assert done.stdout.count("begun") == 1
+
+
+FULL = """
+mount -t tmpfs -o size=2m none small
+set +e
+'{dpp}' run x.json --executor dask --workspace small/w --processor filling:Large --max-bytes 1G >said.txt 2>&1; echo $?
+mount -o remount,size=64m small
+'{dpp}' run x.json --executor dask --workspace small/w --processor filling:Large --max-bytes 1G >again.txt 2>&1; echo $?
+"""
+FILLING = """
+from dpp import BaseProcessor
+
+class Large(BaseProcessor):
+    def process(self, file):
+        return "x" * 200_000
+"""
+
+
+@pytest.mark.fault(16)
+def test_a_full_disk_on_a_worker_stops_the_run_and_the_next_one_completes_it(files, tmp_path, command, seen):
+    files()
+    (tmp_path / "filling.py").write_text(FILLING)
+    (tmp_path / "small").mkdir()
+    done = command("unshare", "-Urm", "sh", "-ec", FULL.format(dpp=Path(sys.executable).with_name("dpp")))
+    said = (tmp_path / "said.txt").read_text()
+    assert done.stdout.split() == ["3", "0"], said + done.stderr
+    assert ("Traceback" in said, said.count("ERROR"), "disk is full" in said) == (False, 1, True), said
+    kept = re.search(r"20 of 20 ok \((\d+) already done\)", (tmp_path / "again.txt").read_text())
+    assert kept
+    assert int(kept[1]) > 0
+    seen("a disk that is full on a worker: exit code 3, then all ok")
