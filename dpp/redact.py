@@ -14,7 +14,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
-from urllib.parse import quote, quote_plus, unquote, unquote_plus, unquote_to_bytes, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, quote_plus, unquote, unquote_plus, unquote_to_bytes, urlsplit, urlunsplit
 
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 
@@ -61,8 +61,20 @@ def redact_url(url: str) -> str:
     except ValueError:
         return MASK
     user, at, host = parts.netloc.rpartition("@")
+    if not (at or _has_valid_port(parts)):
+        # What looks like the port is the begin of a password with a slash that is not percent-encoded.
+        return f"{parts.scheme}://{MASK}"
     netloc = f"{MASK}@{host}" if at and user else host
     return urlunsplit((parts.scheme, netloc, parts.path, MASK if parts.query else "", ""))
+
+
+def _has_valid_port(parts: SplitResult) -> bool:
+    """Whether the port of a URL is a number, or missing."""
+    try:
+        _ = parts.port
+    except ValueError:
+        return False
+    return True
 
 
 def url_secrets(url: str) -> set[str]:

@@ -38,6 +38,9 @@ safe = st.text("abcdefghijklmnopqrstuvwxyzABCXYZ0123456789-_.~%+", min_size=6, m
         ("https://h/a.csv#access_token=1", "https://h/a.csv"),
         ("https://h/a.csv", "https://h/a.csv"),
         ("https://me:pw@[bad/x", MASK),
+        ("sftp://me:pa/ss@h/x", "sftp://***"),
+        ("https://h:8080/a@b", "https://h:8080/a@b"),
+        ("https://[::1]:8080/a@b", "https://[::1]:8080/a@b"),
         ("file:///tmp/x", "file:///tmp/x"),
     ],
 )

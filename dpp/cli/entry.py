@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import click
@@ -9,7 +10,7 @@ import click
 from dpp.engine.confine import no_core_dumps
 from dpp.errors import INTERRUPTED, BatchFailed, DppError, EnvironmentStop
 from dpp.logs import mark_reported
-from dpp.redact import as_entry
+from dpp.redact import as_entry, redact_text
 from dpp.streams import lost_output, tolerate_write_errors
 from dpp.workspace.machine import stop_for
 
@@ -26,7 +27,9 @@ def enter(command: click.Command, name: str, arguments: list[str] | None) -> Non
     except DppError as error:
         code = _report(error)
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(redact_text(shown.getvalue()), nl=False, err=True)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
@@ -44,5 +47,5 @@ def _report(error: DppError) -> int:
     """Show an error, and return its exit code."""
     # A process of the run may have logged the same error before: it is shown once.
     if not mark_reported(error):
-        click.echo(as_entry(f"Error: {error}"), err=True)
+        click.echo(as_entry(redact_text(f"Error: {error}")), err=True)
     return error.exit_code
