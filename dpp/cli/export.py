@@ -9,8 +9,10 @@ from typing import Literal
 
 import click
 
+from dpp.batch.merged import MergedRuns
 from dpp.cli.options import output_option, run_option, workspace_option
 from dpp.cli.runs import choose, runs_argument
+from dpp.errors import BatchFailed
 from dpp.redact import one_line, printable_json
 from dpp.report.export import FORMATS, guess_format, lines_of, table_of, write_table
 from dpp.workspace.atomic import writing
@@ -41,7 +43,7 @@ def export(
     that dpp status lists, or a prefix of one.
 
     With one or more FOLDERs (of runs, batches or workspaces, or patterns such as 'work/*'), writes the results of the shards of
-    one batch (dpp run --shard).
+    one batch (dpp run --shard). A shard without a run is named, with exit code 1.
 
     The command reads the run's results.jsonl three times: for the columns, for the rows, and to check that none is missing. If
     the run has not ended, it writes the results recorded so far. Parquet requires pyarrow: pip install 'dpp[parquet]'.
@@ -66,3 +68,5 @@ def export(
             with writing(output) if output else nullcontext(sys.stdout.buffer) as stream:
                 write_table(form, table, stream, raw=raw)
     run.check_results()
+    if isinstance(run, MergedRuns) and (missing := run.merged_summary.missing_shards):
+        raise BatchFailed(f"these are not all results: there is no run of shard {', '.join(missing)}")

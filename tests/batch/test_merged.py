@@ -117,6 +117,13 @@ def test_missing_shards_are_named_and_are_not_ok(shards, dpp):
     assert summary.missing > 0
 
 
+def test_the_table_of_a_part_of_the_shards_is_not_all(shards, dpp, tmp_path):
+    shards(1, 2, 4)
+    code, _, err = dpp("export", "w*", "--output", "all.csv")
+    assert (code, "these are not all results: there is no run of shard 3/4" in err) == (1, True)
+    assert 1 < len((tmp_path / "all.csv").read_text().splitlines()) < 41
+
+
 def test_a_missing_shard_without_files_is_not_ok_either(tmp_path, manifest, shards):
     files = manifest([{"url": (tmp_path / "x.json").as_uri()}])
     shards(1, 2, 3, count=3, files=files)
