@@ -28,7 +28,17 @@ from dpp.tasks.luigi_settings import check_luigi_settings
 if TYPE_CHECKING:
     import click
 
-__all__ = ["Finished", "RunFolder", "batch_command", "check_settings", "find_run", "latest_runs", "list_source", "start_batch"]
+__all__ = [
+    "Finished",
+    "RunFolder",
+    "batch_command",
+    "check_settings",
+    "check_source",
+    "find_run",
+    "latest_runs",
+    "list_source",
+    "start_batch",
+]
 
 
 class Finished(NamedTuple):
@@ -75,11 +85,28 @@ def check_settings(**settings: Any) -> Settings:
         InputError: A setting, an option or the name of a plugin is invalid.
     """
     check_luigi_settings()
-    checked = batch.RunBatch(**settings).settings()
+    task = batch.RunBatch(**settings)
+    checked = task.settings()
     set_up_logging(checked)
     registry().steps(checked)
     registry().check_fetchers(checked)
+    task.make_executor()
+    if checked.skip_existing:
+        registry().source(checked.skip_existing, checked, "skip_existing")
     return checked
+
+
+def check_source(source: str, settings: Settings) -> None:
+    """Check that a plugin lists a source, and that its URL and options are valid, without a request to it.
+
+    Args:
+        source: As that of :func:`list_source`.
+        settings: The settings, with the options of the plugin.
+
+    Raises:
+        InputError: No plugin lists this source, or it is invalid.
+    """
+    registry().source(source, settings)
 
 
 def list_source(source: str, settings: Settings) -> Iterator[FileData]:
@@ -96,9 +123,7 @@ def list_source(source: str, settings: Settings) -> Iterator[FileData]:
         ConfigurationError: No plugin lists this source, or an entry is invalid.
         DppError: The source cannot be listed.
     """
-    entries = registry().rows(source, settings)
-    if entries is None:
-        raise ConfigurationError(f"{redact_url(source)} is not a folder, and no plugin can list it; dpp plugins shows the sources")
+    entries = registry().source(source, settings)
     fetchers = {scheme: cls(settings) for scheme, cls in registry().fetchers().items()}
     try:
         for entry in entries:

@@ -14,7 +14,7 @@ from dpp.batch.folder import RunFolder, latest_run
 from dpp.batch.request import Request
 from dpp.batch.run import Run
 from dpp.engine.pipeline import Pipeline, workspace_root
-from dpp.errors import ConfigurationError, InputError
+from dpp.errors import InputError
 from dpp.manifest.catalog import write_catalog
 from dpp.manifest.entries import Entry, listed
 from dpp.manifest.readers import Files, Listed, bad_entry, check, describe_source, is_source, read
@@ -161,10 +161,7 @@ def _existing(settings: Settings, registry: Registry) -> Existing | None:
     place = settings.skip_existing
     if not place:
         return None
-    listed_there = registry.rows(place, settings)
-    if listed_there is None:
-        raise ConfigurationError(f"skip_existing: {redact_url(place)} is not a folder, and no plugin can list it")
-    return Existing(listed_there)
+    return Existing(registry.source(place, settings, "skip_existing"))
 
 
 def _census(settings: Settings) -> Census | None:

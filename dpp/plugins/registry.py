@@ -128,6 +128,24 @@ class Registry:
             raise failed
         return None
 
+    def source(self, place: str, settings: Settings, setting: str = "") -> Iterable[Mapping[str, Any]]:
+        """Return the files that a plugin lists, as :meth:`rows` does; they are requested when they are read.
+
+        Args:
+            place: The source.
+            settings: The settings.
+            setting: Name of the setting that names it, for the message.
+
+        Raises:
+            ConfigurationError: No plugin knows the source.
+            PluginError: A plugin failed, and no other plugin knows the source.
+        """
+        found = self.rows(place, settings)
+        if found is None:
+            shown = f"{setting}: {redact_url(place)}" if setting else redact_url(place)
+            raise ConfigurationError(f"{shown} is not a folder, and no plugin can list it; dpp plugins shows the sources")
+        return found
+
     def steps(self, settings: Settings) -> Steps:
         """Return the steps that the settings name, with their options.
 

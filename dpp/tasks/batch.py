@@ -116,16 +116,27 @@ class RunBatch(SettingsTask):
             for problem in unknown_settings():
                 log.warning("%s", problem)
             shared = not core().local_scheduler
-            given = recursively_unfreeze(self.param_kwargs["options"])
-            executor = registry().executor(self.settings(), self.workers or _workers(), given)
+            executor = self.make_executor()
             workers = executor.slots() if executor else self._sharing_workers()
             # The number of slots is asked for once: it may take a request to a cluster, and change.
             self._executor = executor.model_copy(update={"workers": workers}) if executor else None
-            request = Request(self.batch_name, given, self.selection)
+            request = Request(self.batch_name, self._given_options(), self.selection)
             self._opened = open_run(self.wanted_files(), self.settings(), registry(), request=request, workers=workers, shared=shared)
             RUNS[str(self._opened.folder)] = self._opened
             self._watch(self._opened)
         return self._opened
+
+    def make_executor(self) -> BaseExecutor | None:
+        """Return the executor that the settings name; None for Luigi's workers.
+
+        Raises:
+            InputError: Its name is unknown, or one of its options is invalid.
+        """
+        return registry().executor(self.settings(), self.workers or _workers(), self._given_options())
+
+    def _given_options(self) -> Any:
+        """Return the options of plugins that do not come from luigi.cfg."""
+        return recursively_unfreeze(self.param_kwargs["options"])
 
     def _sharing_workers(self) -> int:
         """Return the number of processes that may work on the run."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import sys
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 import click
 from dpp import ConfigurationError, Settings, runs
 
-from dpp_watch.rules import Rules
+from dpp_watch.rules import Rules, is_folder
 
 OWN = (
     "patterns",
@@ -33,7 +34,23 @@ OWN = (
     "name",
     "status",
 )
-SECONDS = click.FloatRange(min=0)
+LONGEST = 7 * 24 * 3600.0
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds, up to a week."""
+
+    name = "seconds"
+
+    def __init__(self, least: float = 0.0) -> None:
+        super().__init__(least, LONGEST)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number; nan, which is in every range, is none."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return number
 
 
 @runs.batch_command("watch", {"What to watch": OWN})
@@ -46,11 +63,11 @@ SECONDS = click.FloatRange(min=0)
 @click.option(
     "--ready", type=click.Choice(("closed", "settle", "marker")), default="settle", show_default=True, help="When a file is complete."
 )
-@click.option("--settle", type=SECONDS, default=2.0, show_default=True, help="Seconds without a change.")
-@click.option("--marker", default="{name}.done", show_default=True, help="Name of a file's marker, with --ready marker.")
-@click.option("--collect", type=SECONDS, default=5.0, show_default=True, help="Seconds in which further files join a batch.")
+@click.option("--settle", type=Seconds(), default=2.0, show_default=True, help="Seconds without a change.")
+@click.option("--marker", help="Name of a file's marker, with --ready marker.  [default: {name}.done]")
+@click.option("--collect", type=Seconds(), default=5.0, show_default=True, help="Seconds in which further files join a batch.")
 @click.option("--max-files", type=click.IntRange(min=1), default=1000, show_default=True, help="Maximum number of files per batch.")
-@click.option("--scan", type=click.FloatRange(min=0.1), default=60.0, show_default=True, help="Seconds between two scans of the folder.")
+@click.option("--scan", type=Seconds(0.1), default=60.0, show_default=True, help="Seconds between two scans of the folder.")
 @click.option("--once", is_flag=True, help="Take what is ready, then end.")
 @click.option(
     "--changed",
@@ -86,16 +103,19 @@ def watch(folder: str, workers: int | None, once: bool, name: str, status: bool,
     own = {field.name for field in fields(Rules)}
     if once:
         given["collect"] = 0.0
+    given = {key: value for key, value in given.items() if value is not None}
+    if "marker" in given and given["ready"] != "marker":
+        raise click.UsageError("--marker needs --ready marker")
     rules = Rules(**{key: value for key, value in given.items() if key in own})
-    settings = {key: value for key, value in given.items() if key not in own and value is not None}
+    settings = {key: value for key, value in given.items() if key not in own}
     checked = runs.check_settings(**settings)
-    place = _place(folder)
+    place = _place(folder, checked)
     name = name or default_name(place)
     _check(place, name, checked)
     if status:
         from dpp_watch.status import show  # noqa: PLC0415 - only this command needs it
 
-        show(place, name, rules, checked)
+        show(place, _identity(place), name, rules, checked)
         return
     sys.exit(_watch(place, name, rules, checked, settings, workers or 0, once=once))
 
@@ -106,22 +126,29 @@ def _watch(place: str, name: str, rules: Rules, checked: Settings, settings: Map
     from dpp_watch.watcher import Watcher  # noqa: PLC0415
 
     with Journal(Path(os.path.abspath(checked.workspace)), name, _identity(place)) as journal:
-        return Watcher(opened(place, rules, checked, journal.folder), rules, journal, settings, workers, once=once).run()
+        return Watcher(opened(place, rules, checked), rules, journal, settings, workers, once=once).run()
 
 
-def _place(folder: str) -> str:
-    """Return the folder without links, or the URL unchanged."""
-    if "://" in folder:
-        return folder
-    if not Path(folder).is_dir():
+def _place(folder: str, settings: Settings) -> str:
+    """Return the folder without links, or the URL of a source unchanged.
+
+    Raises:
+        InputError: There is no such folder, and no plugin lists such a source.
+    """
+    if Path(folder).is_dir():
+        return os.path.realpath(folder)
+    if ":" not in folder.partition("/")[0]:
         raise ConfigurationError(f"{folder} is not a folder; create it, or check the path")
-    return os.path.realpath(folder)
+    runs.check_source(folder, settings)
+    return folder
 
 
 def _identity(place: str) -> str:
     """Return a place without the password of its URL: a new password is no other place."""
-    parts = urlsplit(place) if "://" in place else None
-    if parts is None or "@" not in parts.netloc:
+    if is_folder(place):
+        return place
+    parts = urlsplit(place)
+    if "@" not in parts.netloc:
         return place
     user, _, host = parts.netloc.rpartition("@")
     return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}@{host}"))
@@ -139,12 +166,14 @@ def _check(place: str, name: str, settings: Settings) -> None:
     """Check what can be wrong with the folder, the name and the workspace.
 
     Raises:
-        ConfigurationError: The workspace is in the folder, or the name is invalid.
+        ConfigurationError: The workspace is in the folder, the name is invalid, or a setting would leave files out.
     """
+    if settings.shard:
+        raise ConfigurationError("shard: a watcher takes all files of its folder; shard is for dpp run, so remove it")
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,29}", name):
         raise ConfigurationError(f"--name {name!r}: expected up to 30 lower-case letters, digits, dots, dashes and underscores")
     workspace = os.path.realpath(settings.workspace)
-    if "://" not in place and Path(workspace).is_relative_to(place):
+    if is_folder(place) and Path(workspace).is_relative_to(place):
         raise ConfigurationError(
             f"the workspace {workspace} is in the watched folder {place}: its files would be taken; choose another with --workspace"
         )

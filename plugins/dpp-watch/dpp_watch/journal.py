@@ -13,18 +13,47 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import itertools
 import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NotRequired, Self
 
 from dpp import ConfigurationError, EnvironmentStop
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
 
 FORMAT = 1
+
+
+class _FolderLine(TypedDict):
+    folder: str
+    format: int
+
+
+class _FileLine(TypedDict):
+    path: str
+    version: str
+    batch: int
+
+
+class _EndLine(TypedDict):
+    batch: int
+    ended: int
+    run: str
+    failed: list[str]
+
+
+class _Row(TypedDict):
+    id: str
+    expect_version: str
+    size: NotRequired[int | None]
+
+
+_JOURNAL = TypeAdapter[Mapping[str, Any]](_FolderLine | _FileLine | _EndLine)
+_MANIFEST = TypeAdapter[Mapping[str, Any]](_Row)
 
 
 class JournalState:
@@ -49,7 +78,11 @@ class JournalState:
         self._members: list[str] = []
 
     def add(self, line: Mapping[str, Any]) -> None:
-        """Add a line of the journal."""
+        """Add a line of the journal.
+
+        Raises:
+            ValueError: The lines of a collection are missing, or another version of dpp-watch has written the journal.
+        """
         if "path" in line:
             self._take(line["path"], line["version"], line["batch"])
         elif "ended" in line:
@@ -57,10 +90,14 @@ class JournalState:
             self.tries = {path: count for path, count in self.tries.items() if path in failed or path not in self._members}
             self.tries |= {path: self.tries.get(path, 0) + 1 for path in failed}
             self.is_open, self.last_run = False, line["run"]
-        elif "folder" in line:
+        elif line["format"] == FORMAT:
             self.folder = line["folder"]
+        else:
+            raise ValueError("it was written by another version of dpp-watch")
 
     def _take(self, path: str, version: str, number: int) -> None:
+        if number not in (self.number, self.number + 1):
+            raise ValueError(f"collection {self.number + 1} is missing before it")
         if number != self.number:
             self.number, self.is_open, self._members = number, True, []
         if self.taken.get(path) != version:
@@ -93,13 +130,23 @@ class Journal:
             self._lock = self._locked()
             self._file = os.open(_path(self.folder), os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             _remove_torn(self._file)
-        self.state = read(self.folder)
-        if not self.state.folder:
-            self._append([{"folder": digest(place), "format": FORMAT}])
-        elif self.state.folder != digest(place):
+        try:
+            self._load(place)
+        except BaseException:
             self.close()
-            raise ConfigurationError(f"the watcher {name!r} of this workspace watches another folder; choose another --name")
-        self._adopt()
+            raise
+
+    def _load(self, place: str) -> None:
+        """Read the journal, and complete it."""
+        self.state = read(self.folder, place)
+        last = self._last_manifest()
+        if self.state.is_open and last < self.state.number:
+            raise _damaged(self.manifest(self.state.number), "it is missing")
+        if not self.state.folder:
+            if last:
+                raise _damaged(_path(self.folder), "its lines are missing")
+            self._append([{"folder": digest(place), "format": FORMAT}])
+        self._adopt(last)
 
     def _locked(self) -> int:
         lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -115,15 +162,18 @@ class Journal:
         os.pwrite(lock, str(os.getpid()).encode(), 0)
         return lock
 
-    def _adopt(self) -> None:
+    def _last_manifest(self) -> int:
+        """Return the number of the last manifest; 0 if there is none."""
+        return max((int(match[1]) for path in self.folder.iterdir() if (match := _manifest(self._name, path.name))), default=0)
+
+    def _adopt(self, number: int) -> None:
         """Add the files of the last manifest to the journal, as far as they are missing."""
-        number = max((int(match[1]) for path in self.folder.iterdir() if (match := _manifest(self._name, path.name))), default=0)
         for path in self.folder.glob(".*.tmp"):
             path.unlink()
         if number >= max(self.state.number, 1):
             known = self.state.count() if number == self.state.number else 0
-            rows = itertools.islice(_lines(self.manifest(number)), known, None)
-            self._append([_line(row, number) for row in rows])
+            rows = [row for _, row in _lines(self.manifest(number), _MANIFEST)]
+            self._append([_line(row, number) for row in rows[known:]])
 
     def manifest(self, number: int) -> Path:
         """Return the path of a collection's manifest."""
@@ -135,6 +185,8 @@ class Journal:
         Args:
             rows: The files, as entries of a manifest with ``id`` and ``expect_version``.
         """
+        if not os.fstat(self._lock).st_nlink:
+            raise EnvironmentStop(f"{self.folder} was removed while the watcher ran; start the watcher again")
         number = self.state.number + 1
         path = self.manifest(number)
         temporary = path.with_name(f".{path.name}.tmp")
@@ -180,11 +232,24 @@ class Journal:
         self.close()
 
 
-def read(folder: Path) -> JournalState:
-    """Return what the journal in a folder says; nothing if there is none."""
-    state = JournalState()
-    for line in _lines(_path(folder)):
-        state.add(line)
+def read(folder: Path, place: str) -> JournalState:
+    """Return what the journal in a folder says; nothing if there is none.
+
+    Args:
+        folder: Folder of the watcher.
+        place: The watched folder or URL, without a password.
+
+    Raises:
+        ConfigurationError: The journal is damaged, or is that of another place.
+    """
+    state, path = JournalState(), _path(folder)
+    for number, line in _lines(path, _JOURNAL):
+        try:
+            state.add(line)
+        except ValueError as error:
+            raise _damaged(path, str(error), number) from error
+    if state.folder not in ("", digest(place)):
+        raise ConfigurationError(f"the watcher {folder.name!r} of this workspace watches another folder; choose another --name")
     return state
 
 
@@ -219,13 +284,24 @@ def _line(row: Mapping[str, Any], number: int) -> dict[str, Any]:
     return {"path": row["id"], "size": row.get("size"), "version": row["expect_version"], "batch": number}
 
 
-def _lines(path: Path) -> Iterator[Any]:
-    """Yield the values of a file of JSON Lines; an incomplete last line is skipped."""
+def _lines(path: Path, kind: TypeAdapter[Mapping[str, Any]]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Yield the numbers, from 1, and the values of a file of JSON Lines; an incomplete last line is skipped.
+
+    Raises:
+        ConfigurationError: A line is not of this kind.
+    """
     with suppress(FileNotFoundError), open(path, "rb") as stream:
-        for line in stream:
+        for number, line in enumerate(stream, 1):
             if line.endswith(b"\n"):
-                with suppress(ValueError):
-                    yield json.loads(line)
+                try:
+                    yield number, kind.validate_json(line, strict=True)
+                except ValueError as error:
+                    raise _damaged(path, "it is damaged", number) from error
+
+
+def _damaged(path: Path, why: str, line: int = 0) -> ConfigurationError:
+    place = f"{path}, line {line}" if line else str(path)
+    return ConfigurationError(f"{place}: {why}. Restore it from a backup; or remove {path.parent}, and the watcher takes all files again")
 
 
 def _remove_torn(descriptor: int) -> None:
@@ -255,5 +331,5 @@ class _writing:  # noqa: N801 - reads as a verb, like contextlib.suppress
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
             raise EnvironmentStop(
-                f"cannot write {self._path}: {error.strerror}. Fix this and start the watcher again; nothing is lost."
+                f"cannot write {error.filename or self._path}: {error.strerror}. Fix this and start the watcher again; nothing is lost."
             ) from error

@@ -8,21 +8,20 @@ from dpp import Settings
 
 from dpp_watch.local import LocalFolder
 from dpp_watch.remote import RemoteFolder
-from dpp_watch.rules import Rules
+from dpp_watch.rules import Rules, is_folder
 
 Place = LocalFolder | RemoteFolder
 
 
-def opened(place: str, rules: Rules, settings: Settings, folder: Path, *, events: bool = True) -> Place:
+def opened(place: str, rules: Rules, settings: Settings, *, events: bool = True) -> Place:
     """Return a place to watch.
 
     Args:
         place: A folder, or the URL of a source.
         rules: Which files are taken.
         settings: The settings, with the options of the source.
-        folder: Folder of the watcher, for its own files.
         events: Whether to watch a folder with inotify.
     """
-    if "://" in place:
-        return RemoteFolder(place, rules, settings, folder)
-    return LocalFolder(Path(place), rules, events=events)
+    if is_folder(place):
+        return LocalFolder(Path(place), rules, events=events)
+    return RemoteFolder(place, rules, settings)

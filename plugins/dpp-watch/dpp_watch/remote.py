@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
 import signal
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TextIO
 
-from dpp import Settings, runs
+from dpp import DppError, EnvironmentStop, Settings, runs
 
 from dpp_watch.batches import ForkedProcess
 from dpp_watch.inotify import Event
 from dpp_watch.local import FoundFile
 from dpp_watch.rules import Rules
-
-log = logging.getLogger("dpp.watch")
 
 WAIT_SECONDS = 0.2
 OF_THE_LISTING = frozenset({"mtime", "etag"})  # a fetcher takes the version from them, and would not see that it is another one
@@ -34,17 +31,15 @@ class RemoteFolder:
         url: Its URL.
         rules: Which files are taken.
         settings: The settings, with the options of the source.
-        folder: Folder of the watcher, for the last listing.
     """
 
     descriptor: int | None = None
     is_listed = True
 
-    def __init__(self, url: str, rules: Rules, settings: Settings, folder: Path) -> None:
+    def __init__(self, url: str, rules: Rules, settings: Settings) -> None:
         self._url = url if "?" in url else f"{url}?recursive={str(rules.recursive).lower()}"
         self._rules = rules
         self._settings = settings
-        self._list = folder / f".listing-{os.getpid()}.tmp"
         self._rows: dict[str, dict[str, Any]] = {}
         self._names: set[str] = set()
         self.is_stopping: Callable[[], bool] = lambda: False
@@ -60,7 +55,7 @@ class RemoteFolder:
         """Yield the files to take; see :meth:`dpp_watch.local.LocalFolder.scan`.
 
         Raises:
-            OSError: The source cannot be listed; the reason was logged.
+            EnvironmentStop: The source cannot be listed now.
         """
         rows = [row for row in self._listed() if self._rules.recursive or "/" not in row["id"]]
         self._names = {row["id"] for row in rows} if self._rules.has_markers else set()
@@ -69,27 +64,27 @@ class RemoteFolder:
 
     def _listed(self) -> list[dict[str, Any]]:
         # In a process of its own: a client that the watcher kept could have threads, and the watcher forks.
-        self._list.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        child = ForkedProcess(self._write, self.close)
-        try:
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as stream:
+            child = ForkedProcess(partial(self._write, stream), self.close)
             while not child.has_ended(WAIT_SECONDS):
                 if self.is_stopping():
                     child.send(signal.SIGTERM)
-            code, _ = child.wait()
+            code, problem = child.wait()
             if code:
-                raise OSError(0, "the source cannot be listed")
-            with self._list.open(encoding="utf-8") as stream:
-                return [json.loads(line) for line in stream]
-        finally:
-            self._list.unlink(missing_ok=True)
+                raise EnvironmentStop(problem or f"the process that lists the source has ended with {code}")
+            stream.seek(0)
+            return [json.loads(line) for line in stream]
 
-    def _write(self, _send: Callable[[str], None]) -> int:
-        descriptor = os.open(self._list, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as stream:
+    def _write(self, stream: TextIO, send: Callable[[str], None]) -> int:
+        try:
             for file in runs.list_source(self._url, self._settings):
                 row = file.model_dump(mode="json", exclude_unset=True, exclude=set(OF_THE_LISTING))
                 row |= {"id": file.id, "name": file.name, "expect_version": file.expect_version or str(file.size)}
                 stream.write(json.dumps(row) + "\n")
+            stream.flush()
+        except DppError as error:
+            send(str(error))
+            return error.exit_code
         return 0
 
     def look(self, path: str) -> FoundFile | None:

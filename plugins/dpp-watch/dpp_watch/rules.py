@@ -46,7 +46,7 @@ class Rules:
     give_up: int = 3
 
     def __post_init__(self) -> None:
-        if self.ready == "marker" and (self.marker.count(NAME) != 1 or self.marker == NAME or "/" in self.marker):
+        if self.has_markers and (self.marker.count(NAME) != 1 or self.marker == NAME or "/" in self.marker):
             raise ConfigurationError(
                 f"--marker {self.marker!r}: expected a file name with {NAME} once, and more than that, such as '{NAME}.done' for a.nc.done"
             )
@@ -90,6 +90,11 @@ class Rules:
         folder, slash, name = path.rpartition("/")
         is_marker = self.has_markers and name.startswith(before) and name.endswith(after) and len(name) > len(before) + len(after)
         return f"{folder}{slash}{name[len(before) : len(name) - len(after)]}" if is_marker else ""
+
+
+def is_folder(place: str) -> bool:
+    """Whether a watched place is a folder of this machine, whose path is absolute, and not the URL of a source."""
+    return place.startswith("/")
 
 
 class _Patterns:

@@ -20,11 +20,11 @@ from dpp_watch.tracker import WRITTEN, Tracker, Waiting
 SHOWN = 1000
 
 
-def show(place: str, name: str, rules: Rules, settings: Settings) -> None:
+def show(place: str, identity: str, name: str, rules: Rules, settings: Settings) -> None:
     """Print the status of a watcher, as text, or with ``--json`` as JSON; it reads the folder and the journal, and needs no watcher."""
     folder = Path(os.path.abspath(settings.workspace)) / "watch" / name
-    state = read(folder)
-    files = list(_files(opened(place, rules, settings, folder, events=False), rules, state))
+    state = read(folder, identity)
+    files = list(_files(opened(place, rules, settings, events=False), rules, state))
     found = {
         "name": name,
         "is_watched": is_watched(folder),

@@ -60,7 +60,7 @@ class Watcher:
         self._next_start = 0.0
         self._next_retry = 0.0
         self._patience = 0.0
-        self._is_missing = False
+        self._problem = ""
         self._reported: set[tuple[str, str]] = set()
         if isinstance(place, RemoteFolder):
             place.is_stopping = lambda: bool(self._signal)
@@ -182,12 +182,9 @@ class Watcher:
         self._tracker.begin_scan()
         try:
             self._see_all("")
-            self._is_missing = False
-        except OSError as error:
-            if not self._is_missing and not self._signal:
-                log.warning("cannot read the watched folder: %s; trying again every %g s", error.strerror or error, self._rules.scan)
-            self._is_missing = True
-            self._end = EnvironmentStop.exit_code if self._once else None
+            self._problem = ""
+        except (OSError, EnvironmentStop) as error:
+            self._note_problem(error)
         else:
             self._tracker.end_scan()
         now = time.monotonic()
@@ -197,6 +194,15 @@ class Watcher:
             self._next_start = self._patience if self._once and self._tracker.is_unsettled(now) else now
         self._next_scan = now + max(self._rules.scan, SCAN_SHARE * (time.thread_time() - began))
         self._report(now)
+
+    def _note_problem(self, error: OSError | EnvironmentStop) -> None:
+        """Report why the place cannot be read, once."""
+        problem = (isinstance(error, OSError) and error.strerror) or str(error)
+        if problem != self._problem and not self._signal:
+            next_try = "" if self._once else f", trying again every {self._rules.scan:g} s"
+            log.warning("cannot read the watched folder%s: %s", next_try, problem)
+        self._problem = problem
+        self._end = EnvironmentStop.exit_code if self._once else None
 
     def _report(self, now: float) -> None:
         for waiting, why in self._tracker.late(now):
@@ -267,7 +273,7 @@ class Watcher:
         if waiting.seen - waiting.since >= self._rules.still_seconds:
             return True
         # Only a further listing shows whether the file has changed.
-        if self._is_missing:
+        if self._problem:
             waiting.put_off("the source cannot be listed", now)
         else:
             self._next_scan = 0.0
@@ -301,7 +307,8 @@ class Watcher:
             self._code = 1
             last = sum(state.tries[path] >= self._rules.give_up for path in failed)
             log.warning(
-                "collection %d: %d failed, %d of them for the last time; see: dpp report %s", state.number, len(failed), last, run.batch
+                "collection %d: %d failed, %d of them for the last time (dpp retry %s tries them again); see: dpp report %s",
+                *(state.number, len(failed), last, run.batch, run.batch),
             )
         else:
             log.info("collection %d: all ok", state.number)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import stat
 
 import pytest
-from dpp import ConfigurationError
+from dpp import ConfigurationError, EnvironmentStop
 
 from dpp_watch.journal import Journal, is_watched, read
 
@@ -68,6 +69,43 @@ def test_an_incomplete_manifest_is_nothing(reopen):
     assert not [*journal.folder.glob(".*")]
 
 
+DAMAGED = {
+    "no JSON": "xxxx",
+    "another value": "null",
+    "a number": "5",
+    "half a file": '{"path": "zz"}',
+    "another type": '{"path": [1], "version": 3, "batch": "x"}',
+    "half an end": '{"ended": 0}',
+    "a later format": '{"folder": "x", "format": 2}',
+    "a gap": '{"path": "a", "version": "1-1", "batch": 7}',
+}
+
+
+@pytest.mark.parametrize("line", DAMAGED.values(), ids=DAMAGED.keys())
+def test_a_damaged_journal_is_refused_with_its_line(reopen, line):
+    path = reopen().folder / "journal.jsonl"
+    with path.open("a") as stream:
+        stream.write(f"{line}\n")
+    with pytest.raises(ConfigurationError, match=rf"^{path}, line 2: .*; or remove {path.parent}, and the watcher takes all files again$"):
+        reopen()
+
+
+@pytest.mark.parametrize("name", ["journal.jsonl", "in-000001.jsonl"])
+def test_a_missing_part_is_refused(reopen, name):
+    journal = reopen()
+    journal.collect([row("a")])
+    (journal.folder / name).unlink()
+    with pytest.raises(ConfigurationError, match=rf"^{journal.folder / name}: .* missing. Restore it from a backup"):
+        reopen()
+
+
+def test_a_folder_that_is_removed_ends_the_watcher(reopen):
+    journal = reopen()
+    shutil.rmtree(journal.folder)
+    with pytest.raises(EnvironmentStop, match="was removed while the watcher ran"):
+        journal.collect([row("a")])
+
+
 def test_a_name_that_belongs_to_another_folder_is_refused(tmp_path):
     Journal(tmp_path, "in", "/in").close()
     with pytest.raises(ConfigurationError, match="watches another folder; choose another --name"):
@@ -90,6 +128,6 @@ def test_others_may_not_read_manifests_which_may_have_passwords(reopen):
 
 
 def test_the_state_can_be_read_without_a_watcher(reopen, tmp_path):
-    assert read(tmp_path / "none").taken == {}
+    assert read(tmp_path / "none", "/in").taken == {}
     reopen().collect([row("a")])
-    assert read(tmp_path / "watch/in").taken == {"a": "1-1"}
+    assert read(tmp_path / "watch/in", "/in").taken == {"a": "1-1"}

@@ -101,10 +101,33 @@ def test_a_file_that_grows_between_two_listings_is_not_taken(watched, sftp, wait
 
 
 def test_a_source_that_cannot_be_listed_is_tried_again(watched, wait):
-    watched.folder = "sftp://127.0.0.1:1/in/"
-    watched.started("--scan", "0.5", "--attempts", "1")
-    wait(lambda: watched.errors().count("cannot list files") >= 3)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(50)
+        watched.folder = f"sftp://127.0.0.1:{server.getsockname()[1]}/in/"
+        watched.started("--scan", "0.5", "--attempts", "1")
+        for _ in range(3):
+            server.accept()[0].close()
+    wait(lambda: "cannot list files" in watched.errors())
     assert watched.errors().count("trying again every 0.5 s") == 1
+
+
+INVALID = {
+    "sftpp://h/in/": "sftpp://h/in/ is not a folder, and no plugin can list it",
+    "sftp://me:pa/SECRET@127.0.0.1:1/in/": "host or port is invalid; percent-encode",
+    "foo://me:pa/SECRET@127.0.0.1:1/in/": r"foo://*** is not a folder",
+    "sftp://me:SECRET@[bad/in": "host or port is invalid",
+    "sftp:/me:SECRET@h/in/": "the URL has no host",
+    "s3://bucket?patern=x": "unknown option 'patern'",
+}
+
+
+@pytest.mark.parametrize("url", INVALID)
+def test_an_invalid_source_is_refused_and_no_password_is_shown(watched, url):
+    watched.folder = url
+    assert watched.once() == 2
+    assert INVALID[url] in watched.errors()
+    assert "SECRET" not in watched.errors()
+    assert not watched.workspace.exists()
 
 
 def test_a_signal_ends_a_listing(watched, wait):

@@ -137,6 +137,13 @@ def test_a_signal_lets_the_files_in_progress_finish(watched, wait, tmp_path, mon
 BAD = {
     "a marker without a name": (["--ready", "marker", "--marker", "done"], "expected a file name with {name} once"),
     "an invalid name": (["--name", "A B"], "--name 'A B': expected up to 30 lower-case letters"),
+    "a marker that is of no use": (["--ready", "closed", "--marker", "{name}.done"], "--marker needs --ready marker"),
+    "no number": (["--scan", "nan"], "'nan' is not a number of seconds"),
+    "no end": (["--settle", "inf"], "inf is not in the range 0.0<=x<=604800.0"),
+    "a month": (["--scan", "2592000"], "2592000.0 is not in the range"),
+    "a shard": (["--shard", "1/2"], "a watcher takes all files of its folder"),
+    "an unknown executor": (["--executor", "dsk"], "unknown executor 'dsk'"),
+    "an unknown destination": (["--skip-existing", "s4://b/x"], "skip_existing: s4://b/x is not a folder, and no plugin can list it"),
     "an unknown processor": (["--processor", "cheksum"], "unknown processor 'cheksum'; did you mean 'checksum'?"),
 }
 
@@ -166,8 +173,8 @@ def test_there_is_one_watcher_per_name(watched, tmp_path):
     watched.stop(process)
     watched.folder = tmp_path / "other"
     watched.folder.mkdir()
-    assert watched.once() == 2
-    assert "the watcher 'in' of this workspace watches another folder" in watched.errors()
+    assert (watched.once(), watched.once("--status")) == (2, 2)
+    assert watched.errors().count("the watcher 'in' of this workspace watches another folder") == 2
 
 
 def test_the_status_says_what_waits_and_why(watched, command):
