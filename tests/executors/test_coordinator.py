@@ -21,6 +21,8 @@ from dpp.settings import make_settings
 
 FILES = 6
 LOST_AFTER = 1.0
+# Longer than a busy machine stops a thread.
+PATIENT = 4.0
 
 
 class Unreliable(BaseExecutor):
@@ -92,7 +94,7 @@ class KeepsWaiting(Unreliable):
 
     def work_long(self, function, folder, index, token):
         beat_until(lambda: len(Unreliable.messages) == 3, folder, index, 60.0)
-        beat_until(lambda: False, folder, index, 1.5 * LOST_AFTER)
+        beat_until(lambda: False, folder, index, 1.5 * PATIENT)
         return function(folder, index, token)
 
 
@@ -165,7 +167,7 @@ def test_a_message_is_only_a_hint(begin, executor, seen):
 
 @pytest.mark.fault(43)
 def test_a_chunk_that_was_lost_may_wait_for_a_worker(begin, seen):
-    run = begin()
+    run = begin(lost_after=PATIENT)
     coordinate(run, KeepsWaiting(workers=1))
     assert [index for _, index, _ in Unreliable.messages] == [0, 1, 0]
     seen("lost once, then waiting while others work: submitted twice")
