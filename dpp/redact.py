@@ -62,7 +62,7 @@ def redact_url(url: str) -> str:
         return MASK
     user, at, host = parts.netloc.rpartition("@")
     if not (at or _has_valid_port(parts)):
-        # What looks like the port is the begin of a password with a slash that is not percent-encoded.
+        # What looks like the port is the beginning of a password with a slash that is not percent-encoded.
         return f"{parts.scheme}://{MASK}"
     netloc = f"{MASK}@{host}" if at and user else host
     return urlunsplit((parts.scheme, netloc, parts.path, MASK if parts.query else "", ""))

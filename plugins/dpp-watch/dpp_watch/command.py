@@ -46,7 +46,7 @@ class Seconds(click.FloatRange):
         super().__init__(least, LONGEST)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the number; nan, which is in every range, is none."""
+        """Return the number; refuse nan, which the check of the range accepts."""
         number = super().convert(value, param, ctx)
         if math.isnan(number):
             self.fail(f"{value!r} is not a number of seconds", param, ctx)

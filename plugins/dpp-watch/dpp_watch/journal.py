@@ -163,7 +163,7 @@ class Journal:
         return lock
 
     def _last_manifest(self) -> int:
-        """Return the number of the last manifest; 0 if there is none."""
+        """Return the number of the last manifest; 0 without a manifest."""
         return max((int(match[1]) for path in self.folder.iterdir() if (match := _manifest(self._name, path.name))), default=0)
 
     def _adopt(self, number: int) -> None:
@@ -233,7 +233,7 @@ class Journal:
 
 
 def read(folder: Path, place: str) -> JournalState:
-    """Return what the journal in a folder says; nothing if there is none.
+    """Return what the journal in a folder says; an empty state without a journal.
 
     Args:
         folder: Folder of the watcher.
